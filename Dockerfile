@@ -1,0 +1,62 @@
+# Two images from one file: the forecast server (the default, the last stage) and, with
+# `--target mlflow`, the MLflow tracking server. Any base with Python 3.11 or newer as `python3`,
+# venv and pip will do.
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+# --- What both builders share -----------------------------------------------------------------
+FROM ${BASE_IMAGE} AS builder
+# Where pip looks, for a network with its own package index or a folder of wheels: pass
+# --build-arg PIP_FIND_LINKS=... and pip reads it from the environment of each RUN below.
+ARG PIP_CERT
+ARG PIP_DEFAULT_TIMEOUT
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_INDEX_URL
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+# --without-pip: pip stays behind in this stage and fills the environment from outside.
+RUN python3 -m venv --without-pip /app
+COPY constraints.txt ./
+
+FROM builder AS server-builder
+# The dependencies alone first: this layer lasts until they change.
+COPY pyproject.toml README.md LICENSE ./
+RUN mkdir forecast service pipelines && touch forecast/__init__.py service/__init__.py pipelines/__init__.py \
+    && python3 -m pip --python /app/bin/python install -q -c constraints.txt '.[server,postgres]'
+COPY forecast forecast
+COPY service service
+COPY pipelines pipelines
+RUN python3 -m pip --python /app/bin/python install -q --no-deps --force-reinstall .
+
+FROM builder AS mlflow-builder
+RUN python3 -m pip --python /app/bin/python install -q -c constraints.txt mlflow 'psycopg[binary]'
+
+# --- The MLflow tracking server and model registry --------------------------------------------
+FROM ${BASE_IMAGE} AS mlflow
+ENV PATH=/app/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    MLFLOW_BACKEND_STORE_URI=sqlite:////data/mlflow.db \
+    MLFLOW_ARTIFACTS_DESTINATION=/data/artifacts
+RUN mkdir /data && chown 10001:10001 /data
+COPY --from=mlflow-builder /app /app
+USER 10001:10001
+VOLUME /data
+EXPOSE 5000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 5000, timeout=4); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
+CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--serve-artifacts"]
+
+# --- The forecast server ----------------------------------------------------------------------
+FROM ${BASE_IMAGE} AS server
+ENV PATH=/app/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN mkdir /data && chown 10001:10001 /data
+COPY --from=server-builder /app /app
+WORKDIR /app
+USER 10001:10001
+# The observation log and the state snapshots. All else may be read-only, with a tmpfs on /tmp.
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+# STATECAST_MODEL says which model (a bundle directory or models:/name@alias), STATECAST_API_KEYS
+# who may ask: without keys the server refuses to listen beyond loopback.
+CMD ["statecast", "serve", "--host", "0.0.0.0", "--port", "8000", "--data-dir", "/data"]

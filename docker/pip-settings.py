@@ -1,0 +1,56 @@
+"""
+Print what a build has to be given so that pip finds packages inside it as it does out here.
+
+One line a setting, from `pip config list` (files and environment): `arg NAME=VALUE` for each place
+pip looks, and `mount PATH` for each local file or folder among them.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+WANTED = ("cert", "default-timeout", "extra-index-url", "find-links", "index-url")
+
+
+def settings() -> dict[str, str]:
+    """Pip's settings by their bare name; the environment, which pip lists first, wins."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    )
+    found: dict[str, str] = {}
+    for line in listing.stdout.splitlines():
+        key, _, value = line.partition("=")
+        name = key.rpartition(".")[2]
+        if name in WANTED:
+            found.setdefault(name, ast.literal_eval(value))
+    return found
+
+
+def local_path(word: str, *, is_index: bool) -> Path | None:
+    """Return the path to mount for a `file:` address or an absolute path, None for any other."""
+    url = urlparse(word)
+    if url.scheme not in ("", "file") or not url.path.startswith("/"):
+        return None
+    path = Path(unquote(url.path))
+    # The pages of a local index link to files beside its folder.
+    return path.parent if is_index and path.parent != Path("/") else path
+
+
+def main() -> None:
+    """Print the settings, then the paths, each path once."""
+    found = settings()
+    mounts: dict[Path, None] = {}
+    for name, value in found.items():
+        sys.stdout.write(f"arg PIP_{name.upper().replace('-', '_')}={' '.join(value.split())}\n")
+        for word in value.split():
+            path = local_path(word, is_index=name.endswith("index-url"))
+            if path is not None and path.exists():
+                mounts[path] = None
+    for path in mounts:
+        sys.stdout.write(f"mount {path}\n")
+
+
+if __name__ == "__main__":
+    main()

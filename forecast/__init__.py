@@ -1,0 +1,1 @@
+"""Stateful recurrent forecasting of many series."""

@@ -1,0 +1,202 @@
+"""
+A trained model as a value, and as a directory: JSON and safetensors, with digests, no pickle.
+
+    bundle.json           format version, settings, facts, scores, digest of the weights
+    weights.safetensors   weights of the network and factors of the calibration
+
+A bundle is read only when every byte is what was written; it holds no code and no data.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from forecast.calendars import Calendar
+from forecast.config import Config
+from forecast.encoding import InputSpec
+from forecast.errors import BundleError, DamagedBundle, NewerBundle
+from forecast.filters import FilterSpec
+from forecast.models.network import Network
+from forecast.statics import StaticColumn, StaticSpec
+
+VERSION = 1
+JSON_NAME, WEIGHTS_NAME = "bundle.json", "weights.safetensors"
+MAX_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A trained forecaster: everything a forecast depends on beside the observations."""
+
+    config: Config
+    """Nothing in it is left open."""
+    spec: InputSpec
+    network: Network
+    factors: Float[np.ndarray, "two horizon upper"]
+    """Of the calibration."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What it was trained on: series, rows, cutoff, digest of the data, seed."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Backtest scores of the run, if there was one."""
+
+    @property
+    def calendar(self) -> Calendar:
+        """Of the series it forecasts."""
+        return self.spec.calendar
+
+    @property
+    def horizon(self) -> int:
+        """Most steps ahead it forecasts."""
+        assert self.config.model.horizon is not None
+        return self.config.model.horizon
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of settings and weights: the identity that states carry."""
+        digest = hashlib.sha256(json.dumps(_settings(self), sort_keys=True).encode())
+        digest.update(_weights(self))
+        return digest.hexdigest()
+
+
+def make_spec(config: Config, calendar: Calendar, static: StaticSpec, *, log: bool) -> InputSpec:
+    """The inputs that a resolved configuration stands for."""
+    data = config.data
+    assert data.season_lengths is not None
+    return InputSpec(
+        filters=FilterSpec(
+            log=log, seasons=data.season_lengths, num_known=len(data.known_future),
+            num_past=len(data.past_only),
+        ),
+        calendar=calendar, use_calendar=data.calendar, holidays=data.holidays, static=static,
+    )  # fmt: skip
+
+
+def make_network(config: Config, spec: InputSpec) -> Network:
+    """A network with fresh weights, drawn from torch's generator."""
+    return Network(
+        config.model, num_features=spec.num_features, num_seasons=len(spec.filters.seasons),
+        num_future=spec.num_future,
+    )  # fmt: skip
+
+
+def save_bundle(bundle: Bundle, directory: Path, *, overwrite: bool = False) -> None:
+    """
+    Write the directory whole or not at all.
+
+    Raises:
+        BundleError: It is there already and `overwrite` is False.
+    """
+    directory = Path(directory)
+    if directory.exists() and not overwrite:
+        raise BundleError(
+            "there is something in the way", where=str(directory),
+            help="choose another directory, or pass overwrite=True",
+        )  # fmt: skip
+    fresh = directory.with_name(directory.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    weights = _weights(bundle)
+    (fresh / WEIGHTS_NAME).write_bytes(weights)
+    text = {
+        "version": VERSION,
+        **_settings(bundle),
+        "facts": bundle.facts,
+        "scores": bundle.scores,
+        "digest": bundle.digest,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    (fresh / JSON_NAME).write_text(json.dumps(text, indent=1, sort_keys=True), encoding="utf-8")
+    if directory.exists():
+        shutil.rmtree(directory)
+    fresh.replace(directory)
+
+
+def load_bundle(directory: Path | str) -> Bundle:
+    """
+    Read and verify a directory that `save_bundle` wrote.
+
+    Raises:
+        BundleError: There is no bundle at this place.
+        DamagedBundle: A file is missing, truncated or altered.
+        NewerBundle: Written in a format this version does not read.
+    """
+    directory = Path(directory)
+    if not (directory / JSON_NAME).is_file():
+        raise BundleError(
+            f"no bundle here: {JSON_NAME} is missing", where=str(directory),
+            help="give the directory that `statecast train` or Forecaster.save wrote",
+        )  # fmt: skip
+    try:
+        text = json.loads((directory / JSON_NAME).read_text(encoding="utf-8"))
+        weights_path = directory / WEIGHTS_NAME
+        if weights_path.stat().st_size > MAX_BYTES:
+            raise DamagedBundle(f"{WEIGHTS_NAME} is larger than {MAX_BYTES} bytes",
+                                where=str(directory))  # fmt: skip
+        weights = weights_path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DamagedBundle(f"cannot be read: {error}", where=str(directory)) from error
+    if text.get("version") != VERSION:
+        raise NewerBundle(
+            f"format version {text.get('version')} is not {VERSION}, the one this version reads",
+            where=str(directory), help="use the release that wrote it, or train again",
+        )  # fmt: skip
+    found = hashlib.sha256(weights).hexdigest()
+    if found != text.get("weights_sha256"):
+        raise DamagedBundle(
+            f"{WEIGHTS_NAME} was altered or cut short: SHA-256 expected "
+            f"{text.get('weights_sha256')}, found {found}",
+            where=str(directory), help="fetch or save the bundle again",
+        )  # fmt: skip
+    try:
+        bundle = _assemble(text, load_tensors(weights))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DamagedBundle(f"does not fit together: {error}", where=str(directory)) from error
+    if bundle.digest != text["digest"]:
+        raise DamagedBundle(
+            f"{JSON_NAME} was altered: digest expected {text['digest']}, found {bundle.digest}",
+            where=str(directory), help="fetch or save the bundle again",
+        )  # fmt: skip
+    return bundle
+
+
+def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
+    config = Config.from_dict(text["config"])
+    assert config.data.freq is not None
+    columns = tuple(
+        StaticColumn(c["name"], tuple(c["categories"]), c["mean"], c["scale"])
+        for c in text["static"]
+    )
+    spec = make_spec(config, Calendar(config.data.freq), StaticSpec(columns), log=text["log"])
+    network = make_network(config, spec)
+    factors = tensors.pop("calibration.factors").numpy()
+    network.load_state_dict(tensors)
+    return Bundle(
+        config=config, spec=spec, network=network.eval(), factors=factors,
+        facts=text["facts"], scores=text["scores"],
+    )  # fmt: skip
+
+
+def _settings(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "config": bundle.config.to_dict(),
+        "log": bundle.spec.filters.log,
+        "static": [dataclasses.asdict(column) for column in bundle.spec.static.columns],
+    }
+
+
+def _weights(bundle: Bundle) -> bytes:
+    tensors = {name: value.contiguous() for name, value in bundle.network.state_dict().items()}
+    factors = torch.from_numpy(np.ascontiguousarray(bundle.factors, np.float64))
+    return save_tensors({**tensors, "calibration.factors": factors})

@@ -1,0 +1,396 @@
+"""
+From `freq` to stamps and back: what comes after, how far apart, which season, which features.
+
+Inside Statecast a stamp is an int64: nanoseconds since the epoch (naive UTC), or the integer step
+itself. Stamps of one series share a *phase* (time of day, position inside a step of several
+units), so that daily data stamped at 06:00 stay at 06:00.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float32, Int64
+
+from forecast.errors import ConfigError, WrongFrequency
+from forecast.grids import (
+    DAY,
+    MONTHS,
+    WEEKDAYS,
+    Flags,
+    Grid,
+    Ints,
+    canonical,
+    day_of,
+    month_of,
+    tick_name,
+    weekday_of,
+)
+
+_DECLARE = 'declare it: freq = "D", "W-MON", "MS", 1, "XNYS", ...'
+_SAMPLE = 200_000
+"""Rows that vote on the frequency."""
+_PHASE = 1 << 50  # more nanoseconds than a week has
+_HORIZONS = ((300, 6), (80, 8), (28, 12), (6, 13), (1.2, 10), (1, 14), (1 / 24, 48))
+"""Length of a step in days, at least, and how many steps ahead people usually forecast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """
+    The steps of a frequency: what comes after a stamp, and how far apart two stamps are.
+
+    Args:
+        freq: A pandas offset (`"MS"`, `"W-MON"`, `"h"`, `"15min"`), a step between integers, or an
+            exchange whose sessions are the steps (`"XNYS"`). Kept in its canonical spelling.
+
+    Raises:
+        ConfigError: `freq` is none of these.
+
+    >>> Calendar("60min").freq, Calendar("M").freq
+    ('h', 'ME')
+    >>> january = np.array(["2024-01-31"], "datetime64[ns]").astype(np.int64)
+    >>> Calendar("ME").after(january, 2).astype("datetime64[ns]").astype("datetime64[D]")
+    array([['2024-02-29', '2024-03-31']], dtype='datetime64[D]')
+    """
+
+    freq: str | int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "freq", canonical(self.freq)[0])
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether stamps are plain integers instead of dates."""
+        return isinstance(self.freq, int)
+
+    @property
+    def grid(self) -> Grid:
+        return canonical(self.freq)[1]
+
+    def locate(self, stamps: Ints) -> tuple[Ints, Ints, Flags]:
+        """
+        Number of the step, phase, and whether the stamp can be one of this frequency.
+
+        Two stamps lie on one grid when both are `on` and their phases are equal.
+        """
+        grid = self.grid
+        unit, rest, on = grid.split(stamps)
+        if grid.units == 1:
+            return unit, rest, on
+        step, inner = np.divmod(unit, grid.units)
+        return step, rest + inner * _PHASE, on
+
+    def stamp_at(self, step: Ints, phase: Ints) -> Ints:
+        """The stamp of each step: inverse of `locate`; shapes broadcast."""
+        grid = self.grid
+        if grid.units == 1:
+            return grid.join(step, phase)
+        inner, rest = np.divmod(phase, _PHASE)
+        return grid.join(step * grid.units + inner, rest)
+
+    def on_grid(self, stamps: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Whether each stamp can be one of this frequency: day 1 for `"MS"`, a session."""
+        return self.grid.split(stamps)[2]
+
+    def after(
+        self, last: Int64[np.ndarray, " series"], steps: int
+    ) -> Int64[np.ndarray, "series step"]:
+        """
+        The `steps` stamps that follow each of `last`.
+
+        Raises:
+            WrongFrequency: One of `last` is not a stamp of this frequency.
+        """
+        step, phase, on = self.locate(last)
+        if not on.all():
+            self._refuse(last[~on][0])
+        return self.stamp_at(step[:, None] + np.arange(1, steps + 1), phase[:, None])
+
+    def steps_between(
+        self, first: Int64[np.ndarray, " n"], last: Int64[np.ndarray, " n"]
+    ) -> Int64[np.ndarray, " n"]:
+        """
+        Signed number of steps from `first` to `last`, pair by pair.
+
+        Raises:
+            WrongFrequency: A stamp is off the grid, or a pair is not whole steps apart.
+        """
+        step_a, phase_a, on_a = self.locate(first)
+        step_b, phase_b, on_b = self.locate(last)
+        for stamps, on in ((first, on_a), (last, on_b)):
+            if not on.all():
+                self._refuse(stamps[~on][0])
+        if (phase_a != phase_b).any():
+            i = int(np.argmax(phase_a != phase_b))
+            raise WrongFrequency(
+                f"{self.text(last[i])} is not a whole number of steps of freq={self.freq!r} away "
+                f"from {self.text(first[i])}",
+                help="send stamps that continue the series",
+            )
+        steps: Ints = step_b - step_a
+        return steps
+
+    def text(self, stamp: int | np.integer) -> str:
+        """
+        A stamp as people write it.
+
+        >>> Calendar("h").text(3_600_000_000_000), Calendar("D").text(0), Calendar(1).text(7)
+        ('1970-01-01 01:00:00', '1970-01-01', '7')
+        """
+        if self.is_integer:
+            return str(int(stamp))
+        return stamp_text(stamp)
+
+    @property
+    def season_lengths(self) -> tuple[int, ...]:
+        """
+        Steps in each natural season, shortest first; empty when the frequency has none.
+
+        >>> [Calendar(f).season_lengths for f in ("15min", "h", "D", "B", "W-MON", "MS", "YS", 1)]
+        [(96, 672), (24, 168), (7,), (5,), (52,), (12,), (), ()]
+        """
+        grid = self.grid
+        days = grid.days * grid.units
+        if days == 0:
+            return ()
+        if days < 1:
+            per_day = 1 / days
+            seasons = (round(per_day), round(7 * per_day))
+            return seasons if _whole(per_day) and 1 < per_day <= 1440 else ()
+        if days < 2:  # daily, business days, sessions
+            per_week = 7 if days < 1.2 else 5
+            return (per_week,) if grid.units == 1 else ()
+        per_year = (364 if _whole(days / 7) else 365.25) / days
+        whole = abs(per_year - round(per_year)) < 0.1 and per_year > 1.5
+        return (round(per_year),) if whole else ()
+
+    @property
+    def default_horizon(self) -> int:
+        """Steps that people usually forecast: 48 hours, 14 days, 13 weeks, 12 months, ..."""
+        days = self.grid.days * self.grid.units
+        if days == 0:
+            return 12
+        for shortest, horizon in _HORIZONS:
+            if days > shortest - 1e-9:
+                return horizon
+        return 96
+
+    def _refuse(self, stamp: int | np.integer) -> None:
+        raise WrongFrequency(
+            f"{self.text(stamp)} is not a stamp of freq={self.freq!r}{self.neighbours(stamp)}",
+            help="send stamps that continue the series",
+        )
+
+    def neighbours(self, stamp: int | np.integer) -> str:
+        """
+        The stamps of this frequency on either side, as the end of a message.
+
+        >>> Calendar("MS").neighbours(pd.Timestamp("2024-01-05").value)
+        ': the nearest are 2024-01-01 and 2024-02-01'
+        """
+        step, phase, _ = self.locate(np.array([stamp], np.int64))
+        phase = phase % DAY
+        around = [self.stamp_at(step + i, phase)[0] for i in (-1, 0, 1)]
+        before = max((s for s in around if s < stamp), default=None)
+        after = min((s for s in around if s > stamp), default=None)
+        if before is None or after is None:
+            return ""
+        return f": the nearest are {self.text(before)} and {self.text(after)}"
+
+
+def stamp_text(stamp: int | np.integer) -> str:
+    """Nanoseconds since the epoch as ISO 8601, without a time of day that is midnight."""
+    moment = pd.Timestamp(int(stamp))
+    return str(moment.date()) if int(stamp) % DAY == 0 else str(moment)
+
+
+def _whole(number: float) -> bool:
+    return abs(number - round(number)) < 1e-9
+
+
+def infer_freq(
+    stamps: Int64[np.ndarray, " row"], new_series: Bool[np.ndarray, " row"], *, integer: bool
+) -> str | int:
+    """
+    The frequency that most steps of all series follow.
+
+    Args:
+        stamps: Rising inside each series, series end to end.
+        new_series: True on the first row of each series.
+        integer: Whether stamps are integers instead of nanoseconds.
+
+    Raises:
+        WrongFrequency: No frequency fits more than half of the steps.
+
+    >>> months = pd.date_range("2024-01-31", periods=6, freq="ME").asi8
+    >>> infer_freq(months, np.arange(6) == 0, integer=False)
+    'ME'
+    """
+    jumps = _sample(np.diff(stamps)[~new_series[1:]])
+    jumps = jumps[jumps > 0]
+    if not jumps.size:
+        raise WrongFrequency(
+            "no series has two different stamps, so they do not tell the frequency", help=_DECLARE
+        )
+    usual = _most_common(jumps)
+    guess: str | int | None
+    if not integer and usual % DAY == 0:
+        guess = _daily_or_longer(_sample(stamps) // DAY, jumps // DAY, usual // DAY)
+    elif (jumps % usual == 0).mean() > 0.5:
+        guess = usual if integer else tick_name(usual)
+    else:
+        guess = None
+    if guess is None:
+        text = f"{usual} apart" if integer else f"{pd.Timedelta(usual)} apart"
+        raise WrongFrequency(
+            f"the stamps follow no known frequency: the most common step is {text}, and too many "
+            "do not fit it (weeks need one weekday, months their first or last day)",
+            help=_DECLARE,
+        )
+    return canonical(guess)[0]
+
+
+def _daily_or_longer(
+    day: Int64[np.ndarray, " row"], jumps: Int64[np.ndarray, " step"], usual: int
+) -> str | None:
+    month = month_of(day)
+    first, last = day == day_of(month), day == day_of(month + 1) - 1
+    if usual >= 28 and max(first.mean(), last.mean()) > 0.9:
+        return _monthly(month, round(usual / 30.44), at_end=bool(last.mean() > 0.9))
+    if usual >= 28 and usual % 7:
+        business = {"BMS": 1, "BME": 1} if usual < 35 else {}
+        fits = [f for f in business if Calendar(f).on_grid(day * DAY).mean() > 0.9]
+        return fits[0] if fits else None
+    if (jumps % usual == 0).mean() <= 0.5:
+        return None
+    if usual % 7 == 0:
+        weekday = _most_common(weekday_of(day))
+        one = (weekday_of(day) == weekday).mean() > 0.9
+        return f"{usual // 7}W-{WEEKDAYS[weekday]}" if one else f"{usual}D"
+    weekends = (weekday_of(day) >= 5).mean()
+    if usual == 1 and weekends < 0.02 and (jumps == 3).any():
+        return "B"
+    return f"{usual}D"
+
+
+def _monthly(month: Int64[np.ndarray, " row"], span: int, *, at_end: bool) -> str | None:
+    letter = "E" if at_end else "S"
+    if span % 12 == 0:
+        anchor = _most_common(month % 12)
+        return f"{span // 12}Y{letter}-{MONTHS[anchor]}"
+    if span == 3:
+        anchor = _most_common(month % 3) + (9 if at_end else 0)
+        return f"Q{letter}-{MONTHS[anchor]}"
+    return f"{max(span, 1)}M{letter}"
+
+
+def _most_common(numbers: Int64[np.ndarray, " n"]) -> int:
+    values, counts = np.unique(numbers, return_counts=True)
+    return int(values[np.argmax(counts)])
+
+
+def _sample(numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
+    """At most about `_SAMPLE` of the numbers, evenly spread."""
+    return numbers[:: max(1, len(numbers) // _SAMPLE)]
+
+
+def features(
+    stamps: Int64[np.ndarray, " n"], freq: str | int, holidays: str | None = None
+) -> tuple[Float32[np.ndarray, "n feature"], tuple[str, ...]]:
+    """
+    What recurs: hour, weekday, month, working days, public holidays. Each within [-1, 1].
+
+    Nothing here tells one year from another: features that identify the date let a network learn
+    shocks by heart. Integer stamps have no features.
+
+    Args:
+        stamps: Nanoseconds since the epoch, or integers.
+        freq: Decides which features can vary: no weekday in monthly data.
+        holidays: ISO code of a country whose public holidays are counted, such as `"US"`.
+
+    Raises:
+        ConfigError: No such country.
+
+    >>> features(np.zeros(1, np.int64), "MS")[1]
+    ('month_sin', 'month_cos', 'month_sin2', 'month_cos2', 'working_days')
+    """
+    calendar = Calendar(freq)
+    days = calendar.grid.days * calendar.grid.units
+    columns: dict[str, np.ndarray] = {}
+    if not calendar.is_integer:
+        day, time = np.divmod(stamps, DAY)
+        month = month_of(day)
+        if days < 1:
+            columns |= _circle("hour", time / DAY)
+        if days < 7:
+            weekday = weekday_of(day)
+            columns |= {f"weekday_{n.lower()}": weekday == i for i, n in enumerate(WEEKDAYS)}
+        if days < 180:
+            columns |= _circle("month", month % 12 / 12)
+        off = _holidays(holidays) if holidays else np.empty(0, np.int64)
+        if 28 <= days <= 31:
+            columns["working_days"] = (_working_days(month, off) - 21.5) / 2.5
+        if holidays:
+            columns |= _holiday_columns(day, month, off, days, ends=_dated_at_end(calendar))
+    made = [np.clip(column, -1, 1).astype(np.float32) for column in columns.values()]
+    table = np.stack(made, axis=1) if made else np.empty((len(stamps), 0), np.float32)
+    return table, tuple(columns)
+
+
+def _circle(name: str, turn: Float[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    """Position in a cycle, as two harmonics; `turn` is in [0, 1)."""
+    angle = 2 * np.pi * turn
+    return {
+        f"{name}_sin": np.sin(angle),
+        f"{name}_cos": np.cos(angle),
+        f"{name}_sin2": np.sin(2 * angle),
+        f"{name}_cos2": np.cos(2 * angle),
+    }
+
+
+def _working_days(month: Ints, off: Ints) -> Ints:
+    start, stop = (day_of(m).astype("datetime64[D]") for m in (month, month + 1))
+    return np.busday_count(start, stop, holidays=off.astype("datetime64[D]"))
+
+
+def _dated_at_end(calendar: Calendar) -> bool:
+    return not calendar.is_integer and re.match(r"\d*B?[MQY]E", str(calendar.freq)) is not None
+
+
+def _holiday_columns(
+    day: Ints, month: Ints, off: Ints, days: float, *, ends: bool
+) -> dict[str, np.ndarray]:
+    def count(start: Ints, stop: Ints) -> Ints:
+        """Public holidays in [start, stop)."""
+        return np.searchsorted(off, stop) - np.searchsorted(off, start)
+
+    if days < 2:
+        shifts = {"holiday": 0, "holiday_tomorrow": 1, "holiday_yesterday": -1}
+        return {name: count(day + i, day + i + 1) for name, i in shifts.items()}
+    if days < 28:  # a week may be dated by its first day or by its last
+        length = round(days)
+        return {
+            "holidays_before": count(day - length + 1, day + 1) / 3,
+            "holidays_from": count(day, day + length) / 3,
+        }
+    span = round(days / 30.44)
+    start = month - span + 1 if ends else month
+    return {"holidays": count(day_of(start), day_of(start + span)) / (4 * span)}
+
+
+@lru_cache(maxsize=32)
+def _holidays(country: str) -> Int64[np.ndarray, " holiday"]:
+    """Public holidays of a country, 1960 to 2049, in days since the epoch, rising."""
+    import holidays  # only when a country is named
+
+    code = country.strip().upper()
+    if code not in holidays.list_supported_countries():
+        raise ConfigError(
+            f"holidays={country!r} is not a country whose public holidays are known",
+            help='give an ISO code of two letters, such as "US", "DE" or "AU"',
+        )
+    dates = sorted(holidays.country_holidays(code, years=range(1960, 2050)))
+    return np.array(dates, "datetime64[D]").astype(np.int64)

@@ -1,0 +1,152 @@
+"""
+A training run on disk, so that it goes on exactly where it was: JSON and safetensors, no pickle.
+
+A checkpoint is written beside the old one and moved over it, so that a kill leaves one or the
+other, whole.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from forecast.config import Config
+from forecast.errors import CheckpointError
+from forecast.examples import Examples
+from forecast.models.recurrent import State
+
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainEvent:
+    """Where a run is: reported about a hundred times."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    """Mean point loss since the last report; 1 is the seasonal naive on the training part."""
+    quantile_loss: float
+    grad_norm: float
+    """Mean gradient norm before clipping."""
+    val_loss: float | None
+    observations_per_s: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run knows beside weights and optimiser."""
+
+    step: int = 0
+    epoch: int = 0
+    chunk: int = 0
+    """Chunks of this epoch already learned from."""
+    best_loss: float = float("inf")
+    bad_checks: int = 0
+    state: State | None = None
+    """The state carried to the next chunk; None at the start of an epoch."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[TrainEvent] = field(default_factory=list)
+
+
+def exists(directory: Path) -> bool:
+    """Whether there is a checkpoint to resume from."""
+    return (directory / NAME).is_file()
+
+
+def save(
+    directory: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    examples: Examples,
+    progress: Progress,
+) -> None:
+    """Write everything the next step depends on."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    for group, parts in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{group}.{name}": value for name, value in parts.items()}
+    if progress.state is not None:
+        tensors |= {"state.hidden": progress.state.hidden, "state.cell": progress.state.cell}
+    tensors["rng"] = torch.get_rng_state()
+    notes = {
+        "key": _key(config, examples),
+        "step": progress.step, "epoch": progress.epoch, "chunk": progress.chunk,
+        "best_loss": progress.best_loss, "bad_checks": progress.bad_checks,
+        "history": [dataclasses.asdict(event) for event in progress.history],
+    }  # fmt: skip
+    directory.mkdir(parents=True, exist_ok=True)
+    fresh = directory / f"{NAME}.new"
+    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, fresh,
+              metadata={"notes": json.dumps(notes)})  # fmt: skip
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
+    fresh.replace(directory / NAME)
+
+
+def load(
+    directory: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    examples: Examples,
+) -> Progress:
+    """
+    Put weights and optimiser back as they were and return where the run was.
+
+    Raises:
+        CheckpointError: It cannot be read, or belongs to another configuration or data set.
+    """
+    path = directory / NAME
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads(file.metadata()["notes"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint cannot be read: {error}", where=str(path),
+            help="delete it and start the run again",
+        ) from error  # fmt: skip
+    if notes["key"] != _key(config, examples):
+        raise CheckpointError(
+            "the checkpoint belongs to a run with other settings or other data",
+            where=str(path),
+            help="resume with the settings and data it was started with, or start without resume",
+        )
+    network.load_state_dict(_part(tensors, "network."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _part(tensors, "optimizer.").items():
+        group, _, key = name.partition(".")
+        state.setdefault(int(group), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    torch.set_rng_state(tensors["rng"])
+    return Progress(
+        step=notes["step"], epoch=notes["epoch"], chunk=notes["chunk"],
+        best_loss=notes["best_loss"], bad_checks=notes["bad_checks"],
+        state=State(tensors["state.hidden"], tensors["state.cell"])
+        if "state.hidden" in tensors else None,
+        best=_part(tensors, "best."),
+        history=[TrainEvent(**event) for event in notes["history"]],
+    )  # fmt: skip
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _key(config: Config, examples: Examples) -> str:
+    """What a run and its checkpoint must share."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    digest.update(examples.y.numpy().tobytes())
+    digest.update(examples.lengths.numpy().tobytes())
+    return digest.hexdigest()

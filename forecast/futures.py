@@ -1,0 +1,123 @@
+"""Known-future covariates of a forecast: all there for every step, or a message that says which."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+
+from forecast.calendars import Calendar
+from forecast.columns import read_names, read_numbers, read_stamps
+from forecast.config import DataConfig
+from forecast.errors import DuplicateStamps, MissingFuture
+from forecast.tables import Place, need_columns, read_table, some
+
+
+def check_future(
+    futr_df: Any,
+    *,
+    ids: Sequence[str],
+    last_ds: Int64[np.ndarray, " series"],
+    horizon: int,
+    calendar: Calendar,
+    columns: tuple[str, ...],
+    data: DataConfig,
+) -> Float64[np.ndarray, "series horizon covariate"]:
+    """
+    The known-future covariates of the `horizon` steps after `last_ds`, in the order of `ids`.
+
+    Rows of other series and of other stamps are left out. Without `columns` nothing is needed.
+
+    Raises:
+        MissingFuture: A series lacks a step, or a value of it.
+        MissingColumns, WrongType, BadStamps, DuplicateStamps: The table cannot be read.
+
+    >>> futr = {"unique_id": ["a", "a"], "ds": [4, 5], "price": [2.0, 3.0]}
+    >>> check_future(futr, ids=["a"], last_ds=np.array([3]), horizon=2, calendar=Calendar(1),
+    ...              columns=("price",), data=DataConfig()).tolist()
+    [[[2.0], [3.0]]]
+    """
+    values = np.full((len(ids), horizon, len(columns)), np.nan)
+    if not columns:
+        return values
+    if futr_df is None:
+        raise MissingFuture(
+            f"no future covariates were given: expected {some(columns)} for {horizon} steps after "
+            f"the last stamp of each of {len(ids):,} series",
+            help=f"pass futr_df with {data.id_col}, {data.time_col}, {', '.join(columns)}",
+        )
+    frame = read_table(futr_df)
+    need_columns(frame, replace(data, known_future=columns), ("id_col", "time_col", "known_future"))
+    present = np.zeros((len(ids), horizon), bool)
+    strange = ""
+    if len(frame):
+        place = Place(frame, data.id_col)
+        codes, names = read_names(frame[data.id_col], place)
+        stamps, integer = read_stamps(
+            frame[data.time_col], place, wants_integers=calendar.is_integer
+        )
+        if integer != calendar.is_integer:
+            raise MissingFuture(
+                f"futr_df has {data.time_col}={frame[data.time_col].iloc[0]}: expected "
+                f"{'integers' if calendar.is_integer else 'dates'}, as in training",
+                where=place.where(0),
+                help=f"convert the column {data.time_col!r}",
+            )
+        series = pd.Index(ids).get_indexer(pd.Index(names))[codes]
+        step, phase, on = calendar.locate(stamps)
+        last_step, last_phase, _ = calendar.locate(np.asarray(last_ds, np.int64))
+        known = series >= 0
+        ahead = step - last_step[series]
+        fits = known & on & (phase == last_phase[series])
+        if (known & ~fits).any():
+            strange = calendar.text(stamps[known & ~fits][0])
+        kept = np.flatnonzero(fits & (ahead >= 1) & (ahead <= horizon))
+        cell = series[kept] * horizon + ahead[kept] - 1
+        if len(np.unique(cell)) < len(cell):
+            order = np.argsort(cell, kind="stable")
+            row = kept[order[1:][np.diff(cell[order]) == 0][0]]
+            raise DuplicateStamps(
+                f"{place.series(row)} has {calendar.text(stamps[row])} twice in the future "
+                "covariates: expected one row a stamp",
+                where=place.where(row),
+                help=f"df.drop_duplicates([{data.id_col!r}, {data.time_col!r}])",
+            )
+        present.flat[cell] = True
+        for i, name in enumerate(columns):
+            numbers = read_numbers(frame[name], place, "known_future")
+            values[series[kept], ahead[kept] - 1, i] = numbers[kept]
+    if not np.isfinite(values).all():
+        _refuse_future(values, present, ids, last_ds, calendar, columns, data, strange)
+    return values
+
+
+def _refuse_future(
+    values: Float64[np.ndarray, "series horizon covariate"],
+    present: Bool[np.ndarray, "series horizon"],
+    ids: Sequence[str],
+    last_ds: Int64[np.ndarray, " series"],
+    calendar: Calendar,
+    columns: tuple[str, ...],
+    data: DataConfig,
+    strange: str,
+) -> None:
+    lacking = ~np.isfinite(values).all(axis=2)
+    i, j = np.argwhere(lacking)[0].tolist()
+    horizon = values.shape[1]
+    stamp = calendar.text(calendar.after(np.asarray(last_ds[i : i + 1]), horizon)[0, j])
+    short = [columns[k] for k in np.flatnonzero(~np.isfinite(values[i, j]))]
+    named = some([str(ids[k]) for k in np.flatnonzero(lacking.any(axis=1)).tolist()])
+    reason = "found NaN" if present[i, j] else "found no row"
+    if strange and not present[i, j]:
+        reason += f" (but {strange}, which is no stamp of freq={calendar.freq!r})"
+    raise MissingFuture(
+        f"series {str(ids[i])!r} has no future {some(short)} at {stamp}, step {j + 1} of "
+        f"{horizon}: expected a number, {reason} ({lacking.sum():,} steps in "
+        f"{lacking.any(axis=1).sum():,} of {len(ids):,} series: {named})",
+        where="futr_df",
+        help=f"give {', '.join(columns)} for the {horizon} steps after "
+        f"{calendar.text(last_ds[i])}, one row per {data.id_col} and {data.time_col}, or ask for "
+        "a shorter horizon",
+    )

@@ -1,0 +1,119 @@
+"""
+Stacked recurrent cells over lanes: weights only, state in and out.
+
+References:
+    Elman, Finding structure in time, Cognitive Science 14(2), 1990.
+    Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997.
+    Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014.
+    Jozefowicz et al., An empirical exploration of recurrent network architectures, ICML 2015
+    (the forget bias).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from forecast.config import Cell
+
+CELLS: dict[Cell, type[nn.RNNBase]] = {
+    "lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the network remembers of each lane. `cell` is empty (size 0) except for an LSTM."""
+
+    hidden: Float[Tensor, "layer lane hidden"]
+    cell: Float[Tensor, "layer lane cell"]
+
+    def detach(self) -> Self:
+        """Same numbers, no history: the cut between two truncated-BPTT chunks."""
+        return type(self)(self.hidden.detach(), self.cell.detach())
+
+    def drop(self, fresh: Bool[Tensor, " lane"]) -> Self:
+        """Zero the lanes in which a new series begins; leave the others untouched."""
+        gone = fresh[None, :, None]
+        return type(self)(self.hidden.masked_fill(gone, 0.0), self.cell.masked_fill(gone, 0.0))
+
+
+class RecurrentStack(nn.Module):
+    """
+    LSTM, GRU or simple RNN layers with the state as argument and result.
+
+    Recurrent weights start orthogonal, input weights Xavier-uniform, biases at 0 but for the
+    LSTM's forget gate, which starts at 1 so that memory is kept until learned otherwise.
+    """
+
+    def __init__(
+        self, cell: Cell, input_size: int, hidden_size: int, num_layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.is_lstm = cell == "lstm"
+        extra = {"nonlinearity": cell.removeprefix("rnn_")} if cell.startswith("rnn_") else {}
+        self.layers = CELLS[cell](
+            input_size, hidden_size, num_layers, batch_first=True, dropout=dropout, **extra
+        )
+        for name, weight in self.layers.named_parameters():
+            if "bias" in name:
+                nn.init.zeros_(weight)
+                if self.is_lstm and "bias_ih" in name:
+                    nn.init.ones_(weight.data[hidden_size : 2 * hidden_size])
+                continue
+            init = nn.init.orthogonal_ if "weight_hh" in name else nn.init.xavier_uniform_
+            for gate in weight.data.split(hidden_size):
+                init(gate)
+
+    def initial_state(self, num_lanes: int) -> State:
+        """The state of lanes that have seen nothing: zeros, on the weights' device."""
+        weight = self.layers.weight_hh_l0
+        zeros = weight.new_zeros((self.layers.num_layers, num_lanes, self.layers.hidden_size))
+        return State(zeros, zeros if self.is_lstm else zeros[..., :0])
+
+    def forward(
+        self, inputs: Float[Tensor, "lane step feature"], state: State
+    ) -> tuple[Float[Tensor, "lane step hidden"], State]:
+        """Run all steps in order from `state`; also return the state after the last one."""
+        if self.is_lstm:
+            outputs, (hidden, cell) = self.layers(inputs, (state.hidden, state.cell))
+            return outputs, State(hidden, cell)
+        outputs, hidden = self.layers(inputs, state.hidden)
+        return outputs, State(hidden, state.cell)
+
+
+def run_cells(
+    stack: RecurrentStack, inputs: Float[Tensor, "lane step feature"], state: State
+) -> tuple[Float[Tensor, "lane step hidden"], State]:
+    """
+    The same computation written out step by step from the gates' equations: the reference.
+
+    Slow; tests hold the fused path equal to it. Dropout is not applied.
+    """
+    hidden, cell = list(state.hidden), list(state.cell)
+    outputs = []
+    for step in range(inputs.shape[1]):
+        flow = inputs[:, step]
+        for layer in range(stack.layers.num_layers):
+            w_ih, w_hh, b_ih, b_hh = (
+                getattr(stack.layers, f"{name}_l{layer}")
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            a, b = flow @ w_ih.T + b_ih, hidden[layer] @ w_hh.T + b_hh
+            if stack.is_lstm:
+                i, f, g, o = (a + b).chunk(4, dim=1)
+                cell[layer] = torch.sigmoid(f) * cell[layer] + torch.sigmoid(i) * torch.tanh(g)
+                hidden[layer] = torch.sigmoid(o) * torch.tanh(cell[layer])
+            elif isinstance(stack.layers, nn.GRU):
+                (ar, az, an), (br, bz, bn) = a.chunk(3, dim=1), b.chunk(3, dim=1)
+                new = torch.tanh(an + torch.sigmoid(ar + br) * bn)
+                update = torch.sigmoid(az + bz)
+                hidden[layer] = (1 - update) * new + update * hidden[layer]
+            else:
+                relu = stack.layers.nonlinearity == "relu"
+                hidden[layer] = torch.relu(a + b) if relu else torch.tanh(a + b)
+            flow = hidden[layer]
+        outputs.append(flow)
+    return torch.stack(outputs, dim=1), State(torch.stack(hidden), torch.stack(cell))

@@ -1,0 +1,325 @@
+"""The long frame as sorted arrays, and what can be wrong with their content, told in words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+
+from forecast.calendars import Calendar, infer_freq, stamp_text
+from forecast.columns import read_names, read_numbers, read_stamps
+from forecast.config import DataConfig
+from forecast.errors import (
+    ConstantSeries,
+    DataError,
+    DuplicateStamps,
+    MissingSteps,
+    MissingValues,
+    NegativeValues,
+    TooShort,
+    WrongFrequency,
+)
+from forecast.tables import Place, need_columns, some
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows sorted by series and stamp, as arrays; `origin` is their position in the table."""
+
+    names: tuple[str, ...]
+    series: Int64[np.ndarray, " row"]
+    stamps: Int64[np.ndarray, " row"]
+    y: Float64[np.ndarray, " row"]
+    covariates: dict[str, Float64[np.ndarray, " row"]]
+    origin: Int64[np.ndarray, " row"]
+    integer: bool
+    place: Place
+
+    @property
+    def new_series(self) -> Bool[np.ndarray, " row"]:
+        """True on the first row of each series."""
+        changed: Bool[np.ndarray, " row"] = np.ones(len(self.series), bool)
+        changed[1:] = self.series[1:] != self.series[:-1]
+        return changed
+
+    @property
+    def starts(self) -> Int64[np.ndarray, " series"]:
+        """First row of each series that has rows."""
+        return np.flatnonzero(self.new_series)
+
+    def take(self, rows: Int64[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "Rows":
+        """These rows alone, in this order."""
+        return replace(
+            self,
+            series=self.series[rows],
+            stamps=self.stamps[rows],
+            y=self.y[rows],
+            covariates={name: values[rows] for name, values in self.covariates.items()},
+            origin=self.origin[rows],
+        )
+
+    def text(self, row: int | np.integer) -> str:
+        """The stamp of a row as people write it."""
+        stamp = self.stamps[int(row)]
+        return str(stamp) if self.integer else stamp_text(stamp)
+
+    def name(self, row: int | np.integer) -> str:
+        """The series of a row, quoted, as a message begins."""
+        return f"series {self.names[self.series[int(row)]]!r}"
+
+    def where(self, row: int | np.integer) -> str:
+        """File and line of a row, or its position."""
+        return self.place.where(self.origin[int(row)])
+
+    def extent(self, rows: Int64[np.ndarray, " bad"], count: int | None = None,
+               unit: str = "row") -> str:  # fmt: skip
+        """How bad it is: `count` units in so many series, the first few by name."""
+        bad = np.unique(self.series[rows])
+        count = len(rows) if count is None else count
+        plural = unit if count == 1 else f"{unit}s"
+        named = some([self.names[i] for i in bad[:3].tolist()])
+        more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+        total = len(np.unique(self.series[self.new_series]))
+        return f"({count:,} {plural} in {len(bad):,} of {total:,} series: {named}{more})"
+
+
+def read_rows(frame: pd.DataFrame, data: DataConfig) -> Rows:
+    """
+    Read the columns that have a role and sort them by series and stamp.
+
+    Raises:
+        MissingColumns, WrongType, BadStamps, TooShort: The table cannot be read as series.
+    """
+    need_columns(frame, data, ("id_col", "time_col", "target_col", "known_future", "past_only"))
+    source = str(frame.attrs.get("source", ""))
+    if frame.empty:
+        raise TooShort(
+            "the table has no rows: expected at least 2 for each series",
+            where=source,
+            help="check the file or the query it came from",
+        )
+    place = Place(frame, data.id_col)
+    series, names = read_names(frame[data.id_col], place)
+    declared = data.freq is not None and Calendar(data.freq).is_integer
+    stamps, integer = read_stamps(frame[data.time_col], place, wants_integers=declared)
+    if data.freq is not None and declared != integer:
+        found, hint = ("integers", "1") if integer else ("dates", '"D", "W-MON", "MS"')
+        raise WrongFrequency(
+            f"freq={data.freq!r} expects {'integers' if declared else 'dates'} in "
+            f"{data.time_col!r}: found {found} such as {frame[data.time_col].iloc[0]}",
+            where=source,
+            help=f"declare freq = {hint}, or convert the column",
+        )
+    rows = Rows(
+        names=names,
+        series=series,
+        stamps=stamps,
+        y=read_numbers(frame[data.target_col], place, "target_col"),
+        covariates={
+            name: read_numbers(frame[name], place, role)
+            for role in ("past_only", "known_future")
+            for name in getattr(data, role)
+        },
+        origin=np.arange(len(frame)),
+        integer=integer,
+        place=place,
+    )
+    later = (series[1:] > series[:-1]) | ((series[1:] == series[:-1]) & (stamps[1:] >= stamps[:-1]))
+    return rows if later.all() else rows.take(np.lexsort((stamps, series)))
+
+
+def problems(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
+    """Whatever is wrong with the content; the first is the one to raise."""
+    yield from _duplicates(rows, data)
+    yield from _off_frequency(rows, calendar)
+    yield from _gaps(rows, data, calendar)
+    yield from _missing_values(rows, data)
+    yield from _negatives(rows, data)
+
+
+def _duplicates(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+    again = np.r_[False, rows.stamps[1:] == rows.stamps[:-1]] & ~rows.new_series
+    if not again.any():
+        return
+    extra = np.flatnonzero(again)
+    differs = np.zeros(len(extra), bool)
+    for values in (rows.y, *rows.covariates.values()):
+        a, b = values[extra], values[extra - 1]
+        differs |= (a != b) & ~(np.isnan(a) & np.isnan(b))
+    keys = f"[{data.id_col!r}, {data.time_col!r}]"
+    if not differs.any():
+        row = extra[0]
+        yield DuplicateStamps(
+            f"{rows.name(row)} has {rows.text(row)} twice with equal values: expected one row a "
+            f"stamp {rows.extent(extra, unit='repeated row')}",
+            where=rows.where(row),
+            help=f"drop the repeats: df.drop_duplicates({keys})",
+        )
+        return
+    row = extra[differs][0]
+    found = f"{data.target_col}={rows.y[row - 1]:g} and {rows.y[row]:g}"
+    if rows.y[row - 1] == rows.y[row]:
+        found = f"{found}, with different covariates"
+    yield DuplicateStamps(
+        f"{rows.name(row)} has {rows.text(row)} twice with conflicting values: expected one row a "
+        f"stamp, found {found} {rows.extent(extra[differs], unit='conflicting row')}",
+        where=rows.where(row),
+        help=f"keep the right one, or add them up: df.groupby({keys}, as_index=False)"
+        f"[{data.target_col!r}].sum(); hourly local time repeats an hour each autumn: use UTC",
+    )
+
+
+def _off_frequency(rows: Rows, calendar: Calendar) -> Iterator[DataError]:
+    step, phase, on = calendar.locate(rows.stamps)
+    if not on.all():
+        bad = np.flatnonzero(~on)
+        row = bad[0]
+        yield WrongFrequency(
+            f"{rows.name(row)} has {rows.text(row)}, which is no stamp of freq={calendar.freq!r}"
+            f"{calendar.neighbours(rows.stamps[row])} {rows.extent(bad)}"
+            f"{_looks_like(rows, calendar)}",
+            where=rows.where(row),
+            help=_frequency_help(rows, calendar) + ", or move the stamps onto it",
+        )
+        return
+    inside = ~rows.new_series[1:]
+    shifted = np.flatnonzero((phase[1:] != phase[:-1]) & inside) + 1
+    if shifted.size:
+        row = shifted[0]
+        expected = calendar.stamp_at(step[row - 1 : row] + 1, phase[row - 1 : row])[0]
+        yield WrongFrequency(
+            f"{rows.name(row)} has irregular steps for freq={calendar.freq!r}: after "
+            f"{rows.text(row - 1)} expected {calendar.text(expected)}, found {rows.text(row)} "
+            f"{rows.extent(shifted, unit='irregular step')}{_looks_like(rows, calendar)}",
+            where=rows.where(row),
+            help=_frequency_help(rows, calendar) + ", or round the stamps to it",
+        )
+        return
+
+
+def _inferred(rows: Rows) -> str | int | None:
+    try:
+        return infer_freq(rows.stamps, rows.new_series, integer=rows.integer)
+    except WrongFrequency:
+        return None
+
+
+def _looks_like(rows: Rows, calendar: Calendar) -> str:
+    looks = _inferred(rows)
+    return f"; most stamps look like {looks!r}" if looks not in (None, calendar.freq) else ""
+
+
+def _frequency_help(rows: Rows, calendar: Calendar) -> str:
+    looks = _inferred(rows)
+    if looks in (None, calendar.freq):
+        return "declare the true frequency"
+    value = f'"{looks}"' if isinstance(looks, str) else looks
+    return f"declare freq = {value}"
+
+
+def _gaps(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
+    step, phase, _ = calendar.locate(rows.stamps)
+    jump = np.where(rows.new_series[1:], 0, np.diff(step))
+    bad = np.flatnonzero(jump > 1) + 1
+    if not bad.size:
+        return
+    row = bad[0]
+    expected = calendar.text(calendar.stamp_at(step[row - 1 : row] + 1, phase[row - 1 : row])[0])
+    found = f"after {rows.text(row - 1)} expected {expected}, found {rows.text(row)}"
+    looks = _inferred(rows)
+    if looks not in (None, calendar.freq, "B") and _too_wide(jump[jump > 0], data):
+        yield WrongFrequency(
+            f"{rows.name(row)} does not advance by freq={calendar.freq!r}: {found} "
+            f"{rows.extent(bad, unit='wider step')}{_looks_like(rows, calendar)}",
+            where=rows.where(row),
+            help=_frequency_help(rows, calendar),
+        )
+    elif data.fill == "refuse":
+        lost = int(jump[row - 1]) - 1
+        count = int((jump[jump > 1] - 1).sum())
+        yield MissingSteps(
+            f"{rows.name(row)} skips {lost:,} step{'s' if lost > 1 else ''} of "
+            f"freq={calendar.freq!r}: {found} {rows.extent(bad, count, unit='missing step')}",
+            where=rows.where(row),
+            help=f'{_exchange_hint(rows, calendar)}no row means nothing sold? fill = "zero"; the '
+            'last value still holds? fill = "forward"; not known? fill = "mask", which keeps the '
+            "steps and learns nothing from them",
+        )
+
+
+def _too_wide(jumps: Int64[np.ndarray, " step"], data: DataConfig) -> bool:
+    """Whether single steps are so rare that the frequency is wrong, and not some rows missing."""
+    if data.fill == "refuse":
+        return len(jumps) > 1 and bool((jumps == 1).mean() < 0.5)
+    return len(jumps) > 1 and bool((jumps == 1).mean() < 0.02 and (jumps == jumps[0]).mean() > 0.9)
+
+
+def _exchange_hint(rows: Rows, calendar: Calendar) -> str:
+    """Whether the holes in business days are the holidays of New York's exchange."""
+    if calendar.freq != "B":
+        return ""
+    sessions = Calendar("XNYS")
+    step, _, on = sessions.locate(rows.stamps)
+    whole = (np.diff(step)[~rows.new_series[1:]] == 1).mean() > 0.99
+    if on.mean() > 0.99 and whole:
+        return 'these are the sessions of New York\'s exchange: declare freq = "XNYS"; otherwise: '
+    return 'an exchange\'s holidays? declare its calendar, such as freq = "XNYS" or "XLON"; '
+
+
+def _missing_values(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+    allowed = data.fill != "refuse"
+    for name, values in ((data.target_col, rows.y), *rows.covariates.items()):
+        bad = np.flatnonzero(~np.isfinite(values))
+        if allowed and name == data.target_col:
+            bad = bad[np.isinf(values[bad])]
+        if not bad.size:
+            continue
+        row = bad[0]
+        found = "NaN (nothing)" if np.isnan(values[row]) else f"{values[row]}"
+        advice = "fill the column before: a covariate must be known at every step"
+        if name == data.target_col:
+            advice = 'not known? fill = "mask"; nothing sold? fill = "zero"; or correct these rows'
+        yield MissingValues(
+            f"{rows.name(row)} has {name}={found} at {rows.text(row)}: expected a finite number "
+            f"{rows.extent(bad)}",
+            where=rows.where(row),
+            help=advice,
+        )
+
+
+def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+    if data.kind != "positive" or not (rows.y < 0).any():
+        return
+    bad = np.flatnonzero(rows.y < 0)
+    yield NegativeValues(
+        f"{rows.name(bad[0])} has {data.target_col}={rows.y[bad[0]]:g} at {rows.text(bad[0])}: "
+        f"kind='positive' expects 0 or more {rows.extent(bad)}",
+        where=rows.where(bad[0]),
+        help='declare kind = "real", or correct returns and bookings before',
+    )
+
+
+def size_problems(rows: Rows, data: DataConfig, min_length: int) -> Iterator[DataError]:
+    """What is too short or never changes, once missing steps are filled."""
+    lengths = np.bincount(rows.series, minlength=len(rows.names))
+    if (lengths < min_length).any():
+        short = np.flatnonzero(lengths < min_length)
+        named = some([rows.names[i] for i in short[:3].tolist()])
+        more = f" and {len(short) - 3:,} more" if len(short) > 3 else ""
+        yield TooShort(
+            f"series {rows.names[short[0]]!r} has {lengths[short[0]]} "
+            f"row{'s' if lengths[short[0]] != 1 else ''} with a value: expected at least "
+            f"{min_length} ({len(short):,} of {len(lengths):,} series too short: {named}{more})",
+            where=str(rows.place.frame.attrs.get("source", "")),
+            help=f"leave series out that are shorter than {min_length}, or give more history",
+        )
+        return
+    first = rows.y[rows.starts][rows.series - rows.series[0]] if len(rows.y) else rows.y
+    if len(rows.y) and (np.isnan(rows.y) | (rows.y == first)).all():
+        yield ConstantSeries(
+            f"series {rows.names[0]!r} repeats {data.target_col}={first[0]:g} at every stamp, and "
+            f"so does each of the {len(lengths):,} series: expected values that change",
+            where=rows.where(0),
+            help="check that target_col names the right column",
+        )

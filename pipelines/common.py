@@ -1,0 +1,171 @@
+"""
+What all commands share: the common options, and what becomes of an error.
+
+Exit codes: 0 done, 1 the answer is no, 2 usage, configuration or data, 3 something cannot be
+reached, 70 a bug, 130 interrupted.
+"""
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from forecast.errors import ForecastError, UnknownSeries
+from pipelines.console import Console
+from pipelines.errors import ServerRefused, StoreUnavailable, UnknownModel, Unreachable
+
+P = ParamSpec("P")
+
+OK, NO, USAGE, UNREACHABLE, BUG, INTERRUPTED = 0, 1, 2, 3, 70, 130
+COMMON = "Common options"
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Settings file instead of statecast.toml.", rich_help_panel=COMMON),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=COMMON)
+]
+QuietOption = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Only errors on stderr.", rich_help_panel=COMMON)
+]
+VerboseOption = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Say more on stderr.", rich_help_panel=COMMON)
+]
+NoColorOption = Annotated[
+    bool, typer.Option("--no-color", help="Plain text.", rich_help_panel=COMMON)
+]
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """The command did its work and its answer is no: exit code 1, after the result is printed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Interrupted, with what was saved and how to go on."""
+
+    def __init__(self, *saved: str) -> None:
+        super().__init__(*saved)
+        self.saved = saved
+
+
+class Session:
+    """One command being run: its console, and the settings that were found for it."""
+
+    def __init__(self, console: Console, config: Path | None) -> None:
+        self.console = console
+        self.config = config
+
+
+def command(
+    app: typer.Typer, name: str, **settings: Any
+) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[P, None]]:
+    """
+    Register a function as a command that has the common options and our exit codes.
+
+    The function gets a `Session` first; its other parameters are the command's own.
+    """
+
+    def register(body: Callable[Concatenate[Session, P], None]) -> Callable[P, None]:
+        @functools.wraps(body)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            session = open_session(name, kwargs)
+            code = _run(session.console, lambda: body(session, *args, **kwargs))
+            if code != OK:
+                raise typer.Exit(code)
+
+        own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+        parameters = [*own, *_common_parameters()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        app.command(name.rsplit(" ", 1)[-1], **settings)(run)
+        return run
+
+    return register
+
+
+def _common_parameters() -> list[inspect.Parameter]:
+    empty = inspect.Parameter.empty
+    options: list[tuple[str, Any, Any]] = [
+        ("ctx", typer.Context, empty),
+        ("config", ConfigOption, None),
+        ("json_", JsonOption, False),
+        ("quiet", QuietOption, False),
+        ("verbose", VerboseOption, False),
+        ("no_color", NoColorOption, False),
+    ]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(name, kind, default=default, annotation=annotation)
+        for name, annotation, default in options
+    ]
+
+
+def open_session(name: str, options: dict[str, Any]) -> Session:
+    """Take the common options out of `options`; what stood before the command counts too."""
+    before: dict[str, Any] = options.pop("ctx").find_root().obj or {}
+    config = options.pop("config", None) or before.get("config")
+    flags = {
+        flag: bool(options.pop(flag, False) or before.get(flag, False))
+        for flag in ("json_", "quiet", "verbose", "no_color")
+    }
+    console = Console(
+        command=name,
+        json=flags["json_"],
+        quiet=flags["quiet"],
+        verbose=flags["verbose"],
+        color=not flags["no_color"],
+    )
+    return Session(console, config)
+
+
+def _run(console: Console, body: Callable[[], None]) -> int:
+    try:
+        body()
+    except Refused:
+        return NO
+    except ForecastError as error:
+        console.fail(error)
+        return exit_code(error)
+    except KeyboardInterrupt as stop:
+        console.say("interrupted" + ("" if isinstance(stop, Interrupted) else ": nothing was saved"))
+        for line in getattr(stop, "saved", ()):
+            console.say(f"  {line}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:  # noqa: BLE001 - the outermost layer: a bug is said, not shown raw
+        _tell_bug(console, error)
+        return BUG
+    return OK
+
+
+def exit_code(error: ForecastError) -> int:
+    """The exit code that stands for an error."""
+    if isinstance(error, Unreachable | StoreUnavailable):
+        return UNREACHABLE
+    if isinstance(error, UnknownSeries | UnknownModel):
+        return NO
+    if isinstance(error, ServerRefused):
+        if error.status >= 500:
+            return UNREACHABLE
+        return NO if error.status in (404, 409) else USAGE
+    return USAGE
+
+
+def _tell_bug(console: Console, error: Exception) -> None:
+    bug = ForecastError(
+        f"{type(error).__name__}: {error}",
+        help="this is a bug in Statecast; run again with --verbose for the traceback",
+    )
+    console.fail(bug)
+    if console.verbose:
+        import traceback
+
+        console.say("".join(traceback.format_exception(error)))

@@ -1,0 +1,75 @@
+"""
+What the pipelines and the command line raise on purpose, beside the tree of `forecast.errors`.
+
+* ForecastError
+  - UsageError              cli.usage              options that contradict each other or name nothing
+    . PortBusy              cli.port_busy          the address is taken by another process
+    . NotInstalled          cli.not_installed      a part of Statecast is not installed here
+  - UnknownModel            model.unknown          no such model, version or alias is registered
+    . NothingBefore         model.no_previous      no earlier champion to go back to
+  - StoreUnavailable        registry.unavailable   MLflow's store cannot be opened or reached
+  - Unreachable             service.unreachable    no server answers at this address
+  - ServerRefused           (the server's code)    the server answered with a problem
+"""
+
+from forecast.errors import ForecastError
+
+
+class UsageError(ForecastError):
+    """Options or arguments that contradict each other, or name nothing."""
+
+    code = "cli.usage"
+
+
+class PortBusy(UsageError):
+    """Another process listens on the wanted address."""
+
+    code = "cli.port_busy"
+
+
+class NotInstalled(UsageError):
+    """A part of Statecast, or a package that it needs, is not installed here."""
+
+    code = "cli.not_installed"
+
+
+class UnknownModel(ForecastError):
+    """No such model, version or alias is registered."""
+
+    code = "model.unknown"
+
+
+class NothingBefore(UnknownModel):
+    """A rollback was asked for, but no earlier champion is known."""
+
+    code = "model.no_previous"
+
+
+class StoreUnavailable(ForecastError):
+    """MLflow's store cannot be opened or reached."""
+
+    code = "registry.unavailable"
+
+
+class Unreachable(ForecastError):
+    """No server answers at this address."""
+
+    code = "service.unreachable"
+
+
+class ServerRefused(ForecastError):
+    """
+    The server answered with a problem document.
+
+    Args:
+        message: The problem's detail.
+        code: The problem's own code, from the same catalogue as ours.
+        status: The HTTP status.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, status: int, where: str = "", help: str = ""
+    ) -> None:
+        super().__init__(message, where=where, help=help)
+        self.code = code
+        self.status = status

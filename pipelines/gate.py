@@ -1,0 +1,57 @@
+"""Whether a new model may go into service: a pure decision that can explain itself."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision and the sentence that is logged, tagged on the run and shown to people."""
+
+    promote: bool
+    reason: str
+
+
+def judge(
+    challenger: float,
+    *,
+    seasonal_naive: float,
+    champion: float | None,
+    min_gain: float = 0.0,
+) -> Verdict:
+    """
+    Compare MASE scores taken today, on the same cutoffs and series, by the same code.
+
+    The challenger must be below the seasonal naive, and below the champion by `min_gain` or
+    more. An equal score never promotes: a model that works is not disturbed for nothing.
+
+    Args:
+        challenger: MASE of the new model, trained on nothing after the first cutoff.
+        seasonal_naive: MASE of the seasonal naive forecast.
+        champion: MASE of the model in service, scored again; None when there is none.
+        min_gain: Relative gain over the champion asked for, at least 0: 0.02 is 2 %.
+
+    >>> judge(0.80, seasonal_naive=1.0, champion=0.82, min_gain=0.05).reason
+    'gain 2.4% over the champion is below the 5.0% asked for (MASE 0.820 -> 0.800)'
+    """
+    if not math.isfinite(challenger):
+        return Verdict(False, f"the challenger has no usable score (MASE {challenger})")
+    if not challenger < seasonal_naive:
+        scores = f"(MASE {seasonal_naive:.3f} -> {challenger:.3f})"
+        return Verdict(False, f"not better than the seasonal naive forecast {scores}")
+    naive = f"{1 - challenger / seasonal_naive:.1%} below the seasonal naive"
+    if champion is None:
+        return Verdict(True, f"no champion to beat; {naive} (MASE {challenger:.3f})")
+    gain = 1 - challenger / champion if champion > 0 else -math.inf
+    scores = f"(MASE {champion:.3f} -> {challenger:.3f})"
+    if not gain > 0:
+        return Verdict(False, f"not better than the champion {scores}")
+    if gain < min_gain:
+        asked = f"is below the {min_gain:.1%} asked for"
+        return Verdict(False, f"gain {gain:.1%} over the champion {asked} {scores}")
+    return Verdict(True, f"gain {gain:.1%} over the champion {scores}; {naive}")
+
+
+def incomparable(why: str) -> Verdict:
+    """The champion cannot be scored on these data, so nobody can say which model is better."""
+    return Verdict(False, f"the champion cannot be scored on these data: {why}")

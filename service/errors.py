@@ -1,0 +1,130 @@
+"""
+What only a service can refuse; like all errors, these stand in one catalogue by their `code`.
+
+* ForecastError
+  - RequestError                  request.invalid          the request cannot be served as it is
+    . RequestTooLarge             request.too_large        more bytes, series or rows than allowed
+    . Unauthorized                request.unauthorized     no API key, or an unknown one
+    . WrongHost                   request.host             a Host header this server does not serve
+  - ServiceError                  service.unavailable      the service cannot answer now
+    . NotReady                    service.not_ready        the model or the states are still loading
+    . Overloaded                  service.overloaded       as many requests as it takes are running
+    . DeadlinePassed              service.deadline         the answer took longer than allowed
+  - LogError                      log.invalid              the observation log cannot be used
+    . LogLocked                   log.locked               another process writes to it
+    . LogFrequency                log.frequency            it holds series of another frequency
+  - ModelSourceError              model.unreachable        no tracking server and no local copy
+    . ModelNotFound               model.not_found          no model of this name, alias or folder
+  - ConfigError
+    . OpenBind                    config.open_bind         other machines could call, without keys
+    . PortInUse                   config.port_in_use       another program listens on the port
+"""
+
+from collections.abc import Sequence
+
+from forecast.errors import ConfigError, ForecastError
+
+
+class RequestError(ForecastError):
+    """The request cannot be served as it is."""
+
+    code = "request.invalid"
+
+
+class RequestTooLarge(RequestError):
+    """More bytes, series or rows than one request may hold."""
+
+    code = "request.too_large"
+
+
+class Unauthorized(RequestError):
+    """No API key, or one that is not known."""
+
+    code = "request.unauthorized"
+
+
+class WrongHost(RequestError):
+    """A Host header that this server does not serve."""
+
+    code = "request.host"
+
+
+class ServiceError(ForecastError):
+    """The service cannot answer now."""
+
+    code = "service.unavailable"
+
+
+class NotReady(ServiceError):
+    """The model or the states are still being loaded."""
+
+    code = "service.not_ready"
+
+
+class Overloaded(ServiceError):
+    """As many requests as the server takes are running already."""
+
+    code = "service.overloaded"
+
+
+class DeadlinePassed(ServiceError):
+    """The answer took longer than allowed."""
+
+    code = "service.deadline"
+
+
+class LogError(ForecastError):
+    """The observation log cannot be used."""
+
+    code = "log.invalid"
+
+
+class LogLocked(LogError):
+    """Another process writes to the observation log."""
+
+    code = "log.locked"
+
+
+class LogFrequency(LogError):
+    """The observation log holds series of another frequency."""
+
+    code = "log.frequency"
+
+
+class ModelSourceError(ForecastError):
+    """The model cannot be fetched, and there is no local copy of it."""
+
+    code = "model.unreachable"
+
+
+class ModelNotFound(ModelSourceError):
+    """No model has this name, alias, version or folder."""
+
+    code = "model.not_found"
+
+
+class OpenBind(ConfigError):
+    """An address that other machines reach, without API keys."""
+
+    code = "config.open_bind"
+
+
+class PortInUse(ConfigError):
+    """Another program listens on the port."""
+
+    code = "config.port_in_use"
+
+
+class Refused(Exception):
+    """
+    One error of the catalogue, and the items of the request in which it was found.
+
+    Args:
+        error: What is wrong, in the library's words.
+        items: JSON pointer and one sentence for each item, the first few.
+    """
+
+    def __init__(self, error: ForecastError, items: Sequence[tuple[str, str]]) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.items = tuple(items)

@@ -1,0 +1,73 @@
+"""What Prometheus reads at /metrics. Never a label by series: there may be a million."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_FAST = (0.0005, 0.001, 0.0025, *_SECONDS)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+
+class Metrics:
+    """The metrics of one app, in a registry of its own."""
+
+    def __init__(self) -> None:
+        r = self.registry = CollectorRegistry()
+        app, model = "statecast", ("model", "version")
+        self.requests = Counter(
+            "http_requests_total", "HTTP requests by route template and status.",
+            ("method", "handler", "status"), registry=r,
+        )  # fmt: skip
+        self.request_seconds = Histogram(
+            "http_request_duration_seconds", "Time to answer by route template.",
+            ("method", "handler"), buckets=_SECONDS, registry=r,
+        )  # fmt: skip
+        self.inferences = Counter(
+            "inference_requests_total", "Forecast requests.", (*model, "outcome"),
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.failures = Counter(
+            "inference_failures_total", "Forecast requests that failed.", ("reason",),
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.inference_series = Counter(
+            "inference_series_total", "Series forecast.", model, namespace=app, registry=r
+        )
+        self.batches = Counter(
+            "inference_batches_total", "Calls of the network to forecast.", model,
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.batch_size = Histogram(
+            "batch_size", "Series in one call of the network.", buckets=_SIZES,
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.queue_seconds = Histogram(
+            "queue_duration_seconds", "Wait for the compute thread.", buckets=_FAST,
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.compute_seconds = Histogram(
+            "compute_duration_seconds", "Work on the compute thread.", buckets=_FAST,
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.pending = Gauge(
+            "pending_requests", "Jobs waiting for or on the compute thread.",
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.model_info = Gauge(
+            "model_info", "1 for the model in service.", (*model, "alias", "digest"),
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.live_series = Gauge(
+            "series", "Series with a live state.", namespace=app, registry=r
+        )
+        self.observations = Counter(
+            "observations_total", "Observations by what they were.", ("status",),
+            namespace=app, registry=r,
+        )  # fmt: skip
+        self.rebuilds = Counter(
+            "state_rebuilds_total", "States replayed from the log.", ("reason",),
+            namespace=app, registry=r,
+        )  # fmt: skip
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text format."""
+        return generate_latest(self.registry)

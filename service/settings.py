@@ -1,0 +1,143 @@
+"""Every setting of the server, read once from the environment: `STATECAST_PORT`, ..."""
+
+import hashlib
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import OpenBind
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class Limits(BaseModel):
+    """What one request, and all of them together, may ask for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_body_bytes: int = Field(16 * 2**20, ge=1)
+    """Bytes of one request body, counted while they arrive."""
+    max_concurrency: int = Field(64, ge=1)
+    """Requests that run at once; more are answered 503 with Retry-After."""
+    max_series: int = Field(10_000, ge=1)
+    """Series in one request."""
+    max_rows: int = Field(100_000, ge=1)
+    """Observations, or rows of `futr`, in one request."""
+    max_fill: int = Field(1_000, ge=0)
+    """Missing steps that one gap may have before it is refused whatever the fill policy."""
+    deadline: float = Field(30.0, gt=0)
+    """Seconds a request may wait for its computation."""
+    retry_after: int = Field(1, ge=1)
+    """Seconds named in Retry-After."""
+
+
+class Settings(BaseSettings):
+    """
+    Where to listen, which model to serve, where the log is, who may call.
+
+    Read from variables that begin with `STATECAST_`; `STATECAST_LIMITS__MAX_SERIES` reaches into
+    `limits`. Raises pydantic's `ValidationError`; whether the address may be used without keys
+    is asked by `check_bind`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="STATECAST_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    """0 takes any free port."""
+    next_port: bool = False
+    """Whether to take the next free port when `port` is busy."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names in the Host header that are served; empty: loopback names only, or with keys all."""
+    data_dir: Path = Path("data")
+    model: str = "models:/statecast@champion"
+    """A registered model, or the directory of a bundle."""
+    tracking_uri: str | None = None
+    """Where MLflow is; None takes `MLFLOW_TRACKING_URI`, then `<data_dir>/mlflow.db`."""
+    database_url: str | None = None
+    """The observation log; None is SQLite in `<data_dir>/observations.db`."""
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False)
+    """Keys or `sha256:<hex>` of keys, split by commas; kept as digests only."""
+    api_keys_file: Path | None = None
+    """A file with one key, or digest of one, a line."""
+    unknown_series: Literal["refuse", "create"] = "refuse"
+    """What an observation of a series never seen does."""
+    seed_data: Path | None = None
+    """A table read into the log at start when the log is empty."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    limits: Limits = Limits()
+
+    @field_validator("api_keys", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(
+            value, str
+        ) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _hash(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(key_digest(key) for key in keys)
+
+    @property
+    def key_digests(self) -> tuple[str, ...]:
+        """SHA-256 of every key that may call, as hex; empty when keys are not asked for."""
+        lines: list[str] = []
+        if self.api_keys_file is not None:
+            lines = self.api_keys_file.read_text(encoding="utf-8").split()
+        return (*self.api_keys, *(key_digest(line) for line in lines))
+
+    @property
+    def log_url(self) -> str:
+        """SQLAlchemy URL of the observation log."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'observations.db'}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Where the registry of models is."""
+        named = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        return named or f"sqlite:///{self.data_dir / 'mlflow.db'}"
+
+    def check_bind(self) -> None:
+        """
+        Fail closed: without keys only this machine may reach the server.
+
+        Raises:
+            OpenBind: `host` is reachable from elsewhere and no key is set.
+        """
+        if not self.key_digests and not is_loopback(self.host):
+            raise OpenBind(
+                f"host={self.host!r} is reachable from other machines, and no API key is set",
+                help="set STATECAST_API_KEYS, or listen on 127.0.0.1",
+            )
+
+
+def key_digest(key: str) -> str:
+    """
+    Hex SHA-256 of a key; `sha256:<hex>` is one already.
+
+    >>> key_digest("sha256:" + "0" * 64) == "0" * 64
+    True
+    """
+    known = _DIGEST.fullmatch(key)
+    return known[1] if known else hashlib.sha256(key.encode()).hexdigest()
+
+
+def is_loopback(host: str) -> bool:
+    """
+    Whether only this machine reaches an address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
