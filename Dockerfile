@@ -5,14 +5,19 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # --- What both builders share -----------------------------------------------------------------
 FROM ${BASE_IMAGE} AS builder
-# Where pip looks, for a network with its own package index or a folder of wheels: pass
-# --build-arg PIP_FIND_LINKS=... and pip reads it from the environment of each RUN below.
+# Where pip looks, for a network with its own package index or a folder of wheels, e.g.
+# --build-arg PIP_FIND_LINKS=... ENV hands them on to the stages below; pip ignores empty ones.
 ARG PIP_CERT
 ARG PIP_DEFAULT_TIMEOUT
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_INDEX_URL
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_CERT=$PIP_CERT \
+    PIP_DEFAULT_TIMEOUT=$PIP_DEFAULT_TIMEOUT \
+    PIP_EXTRA_INDEX_URL=$PIP_EXTRA_INDEX_URL \
+    PIP_FIND_LINKS=$PIP_FIND_LINKS \
+    PIP_INDEX_URL=$PIP_INDEX_URL \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # --without-pip: pip stays behind in this stage and fills the environment from outside.
 RUN python3 -m venv --without-pip /app

@@ -85,6 +85,8 @@ def read_stamps(
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
+    if isinstance(column.dtype, pd.ArrowDtype):
+        column = column.array.__arrow_array__().to_pandas().rename(column.name)
     missing = np.flatnonzero(column.isna().to_numpy())
     if missing.size:
         raise BadStamps(
@@ -104,8 +106,6 @@ def read_stamps(
         return _nanoseconds(column, place), False
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return _nanoseconds(column.dt.tz_convert("UTC").dt.tz_localize(None), place), False
-    if isinstance(column.dtype, pd.ArrowDtype) and column.dtype.kind == "M":
-        return _nanoseconds(column.astype("datetime64[us]"), place), False
     return _objects(column, place), False
 
 

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from forecast.errors import (
     BackwardState,
@@ -186,7 +186,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @classmethod
-    def from_dict(cls, tables: Mapping[str, Any], *, where: str = "") -> Self:
+    def from_dict(cls, tables: Mapping[str, Any], *, where: str = "") -> "Config":
         """
         Build from nested tables, as TOML or JSON give them; an unknown key is refused.
 
@@ -201,7 +201,7 @@ class Config:
         )
 
     @classmethod
-    def from_toml(cls, path: Path) -> Self:
+    def from_toml(cls, path: Path) -> "Config":
         """Read `[data]`, `[model]` and `[train]` of a TOML file; raises `ConfigError`."""
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))

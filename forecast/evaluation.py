@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ class Yardstick:
     """First step of each series from which it is asked to forecast."""
 
     @classmethod
-    def measure(cls, panel: Panel, config: Config, *, window: int) -> Self:
+    def measure(cls, panel: Panel, config: Config, *, window: int) -> "Yardstick":
         """Score the seasonal naive on the last horizon of what training may see."""
         horizon = config.model.horizon
         assert horizon is not None
@@ -93,7 +92,6 @@ def origin_point_loss(
     )
 
 
-@torch.no_grad()
 def evaluate(
     network: Network,
     examples: Examples,
@@ -120,15 +118,15 @@ def evaluate(
     for chunk in iter_chunks(lengths, num_lanes=MAX_LANES, chunk_length=MAX_STEPS):
         state = state or network.stack.initial_state(len(chunk.series))
         steps = int(chunk.length.max())
-        memory, state = network.remember(
-            examples.inputs(chunk, steps), state.drop(torch.from_numpy(chunk.fresh))
-        )
-        origins = examples.origins(chunk, torch.arange(steps), until, first)
-        if len(origins.lane):
-            seen = memory[origins.lane, origins.step]
-            yield origins, seen, network.point(
-                seen, origins.skips, network.scale_future(origins.future)
+        with torch.no_grad():
+            memory, state = network.remember(
+                examples.inputs(chunk, steps), state.drop(torch.from_numpy(chunk.fresh))
             )
+            origins = examples.origins(chunk, torch.arange(steps), until, first)
+            seen = memory[origins.lane, origins.step]
+            relative = network.point(seen, origins.skips, network.scale_future(origins.future))
+        if len(origins.lane):
+            yield origins, seen, relative
 
 
 def mean_point_loss(

@@ -1,7 +1,6 @@
 """From chunks to tensors: what one optimiser step sees, gathered from flat arrays."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -54,7 +53,7 @@ class Examples:
     def build(
         cls, spec: InputSpec, panel: Panel, static: np.ndarray, *, horizon: int,
         scale: np.ndarray,
-    ) -> Self:  # fmt: skip
+    ) -> "Examples":  # fmt: skip
         """Run the filters once over everything; later steps only gather."""
         _, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel, static)
         first = spec.filters.num_features - 2 * spec.filters.num_covariates

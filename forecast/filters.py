@@ -15,7 +15,6 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -99,7 +98,7 @@ class FilterState:
     """The last values and seasonal profiles, each at its step modulo its length."""
 
     @classmethod
-    def initial(cls, spec: FilterSpec, num_series: int) -> Self:
+    def initial(cls, spec: FilterSpec, num_series: int) -> "FilterState":
         """The state of series of which nothing was seen."""
         return cls(
             np.zeros(num_series, np.int64),
@@ -107,7 +106,7 @@ class FilterState:
             np.full((num_series, spec.num_rings), np.nan, np.float32),
         )
 
-    def take(self, rows: Int[np.ndarray, " row"]) -> Self:
+    def take(self, rows: Int[np.ndarray, " row"]) -> "FilterState":
         """The states of these series, copied."""
         return type(self)(self.count[rows], self.scalars[rows], self.rings[rows])
 

@@ -229,9 +229,9 @@ def _static(
         table = read_table(static_df)
         if data.id_col not in table.columns and table.index.name == data.id_col:
             table = table.reset_index()
-        need_columns(table, data, ("id_col", "static"))
+        need_columns(table, data, ("id_col", "static"), label="static_df")
         columns = data.static or tuple(str(c) for c in table.columns if c != data.id_col)
-        series = Place(table, data.id_col)
+        series = Place(table, data.id_col, "static_df")
         found, names = read_names(table[data.id_col], series)
         codes = pd.Index(rows.names).get_indexer(pd.Index(names))[found]
         lacking = np.setdiff1d(np.arange(len(rows.names)), codes)
@@ -244,7 +244,7 @@ def _static(
                 help="add these series, or leave them out of the table",
             )
         table, codes = table[codes >= 0], codes[codes >= 0]
-        series = Place(table, data.id_col)
+        series = Place(table, data.id_col, "static_df")
     return pd.DataFrame(
         {name: _static_column(table[name], codes, len(rows.names), series) for name in columns},
         index=pd.Index(rows.names, name="unique_id"),

@@ -49,11 +49,12 @@ def check_future(
             help=f"pass futr_df with {data.id_col}, {data.time_col}, {', '.join(columns)}",
         )
     frame = read_table(futr_df)
-    need_columns(frame, replace(data, known_future=columns), ("id_col", "time_col", "known_future"))
+    need_columns(frame, replace(data, known_future=columns), ("id_col", "time_col", "known_future"),
+                 label="futr_df")  # fmt: skip
     present = np.zeros((len(ids), horizon), bool)
     strange = ""
     if len(frame):
-        place = Place(frame, data.id_col)
+        place = Place(frame, data.id_col, "futr_df")
         codes, names = read_names(frame[data.id_col], place)
         stamps, integer = read_stamps(
             frame[data.time_col], place, wants_integers=calendar.is_integer
@@ -111,7 +112,7 @@ def _refuse_future(
     named = some([str(ids[k]) for k in np.flatnonzero(lacking.any(axis=1)).tolist()])
     reason = "found NaN" if present[i, j] else "found no row"
     if strange and not present[i, j]:
-        reason += f" (but {strange}, which is no stamp of freq={calendar.freq!r})"
+        reason += f" (but {strange}, which is no step of freq={calendar.freq!r} after it)"
     raise MissingFuture(
         f"series {str(ids[i])!r} has no future {some(short)} at {stamp}, step {j + 1} of "
         f"{horizon}: expected a number, {reason} ({lacking.sum():,} steps in "

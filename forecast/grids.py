@@ -250,12 +250,20 @@ def _exchange(name: str) -> tuple[str, Grid]:
             help=(f"did you mean {hint!r}? " if hint else "")
             + 'common ones: "h", "D", "B", "W-MON", "MS", "ME", "QS", "YS", 1, "XNYS"',
         )
-    canonical = exchange_calendars.resolve_alias(found)
-    factory = type(exchange_calendars.get_calendar(canonical))
+    spelled = exchange_calendars.resolve_alias(found)
+    return spelled, _sessions(spelled)
+
+
+@lru_cache(maxsize=16)
+def _sessions(name: str) -> Grid:
+    """The sessions of an exchange from 1960 (or its first known one) to 2049."""
+    import exchange_calendars
+
+    factory = type(exchange_calendars.get_calendar(name))
     start, end = (pd.Timestamp(t) for t in _TABLE_YEARS)
     low, high = factory.bound_min(), factory.bound_max()
     sessions = factory(
         start=start if low is None else max(start, low),
         end=end if high is None else min(end, high),
     ).sessions
-    return canonical, _Table(canonical, sessions.asi8 // DAY, DAY)
+    return _Table(name, sessions.asi8 // DAY, DAY)

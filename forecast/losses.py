@@ -23,7 +23,7 @@ def masked_mean(
 def point_loss(
     y: Float[Tensor, "*target"],
     y_hat: Float[Tensor, "*target"],
-    scale: Float[Tensor, "*target"],
+    scale: Float[Tensor, "*#target"],
     *,
     relative: float | None,
     scaled: float,

@@ -5,6 +5,7 @@ Every function takes a backtest table, here `cv`: one row a forecast step, with 
 `y`, one column a model, `MODEL-lo-80` and `MODEL-hi-80` for its intervals, and `cutoff` when there
 is more than one. One series at one cutoff is a *window*. Scaled scores also take `history`
 (`unique_id`, `ds`, `y`, one row a step), of which only what precedes each window's cutoff is read.
+They return a row a window and a column a model.
 
 Rows whose `y` is NaN (not observed) count for nothing. A forecast that is NaN is refused: leaving
 it out would flatter the model that failed.
@@ -12,7 +13,7 @@ it out would flatter the model that failed.
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from jaxtyping import Float
 
 from forecast.errors import MissingColumns, MissingValues
 
+Level = int | float
+"""A central interval in percent: 80 is from quantile 0.1 to 0.9."""
 _KEYS = ("unique_id", "ds", "cutoff", "y")
 _NO_CUTOFF = "no cutoff"  # windows are numbered, so utilsforecast has no cutoffs to group by
 
@@ -32,9 +35,6 @@ def smape(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     Per step `200 |y - f| / (|y| + |f|)`, in percent, 0 where both are 0; the mean over the steps
     of a window. utilsforecast's own runs from 0 to 1.
 
-    Returns:
-        A row a window (`unique_id`, `cutoff` if there is one), a column a model.
-
     References:
         Makridakis, Spiliotis & Assimakopoulos, The M4 Competition, IJF 36(1), 2020.
 
@@ -42,17 +42,14 @@ def smape(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     >>> float(smape(cv, ["flat"])["flat"].iloc[0])
     50.0
     """
-    return _percent(uf.smape(_observed(cv, models), models=list(models)), models)
+    return _percent(uf.smape(_check(cv, models), models=list(models)), models)
 
 
 def wape(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """
-    Weighted absolute percentage error: `sum |y - f| / sum |y|`, a share from 0 (exact) upwards.
+    Weighted absolute percentage error, `sum |y - f| / sum |y|`: a share, 0.07 is 7 %.
 
     Unlike an average of percentages it stands zeros; NaN where every `y` of a window is 0.
-
-    Returns:
-        A row a window, a column a model. Not in percent: 0.07 is 7 %.
 
     References:
         Kolassa & Schuetz, Advantages of the MAD/Mean ratio over the MAPE, Foresight 6, 2007.
@@ -61,7 +58,7 @@ def wape(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     >>> float(wape(cv, ["flat"])["flat"].iloc[0])
     0.25
     """
-    return pd.DataFrame(uf.wape(_observed(cv, models), models=list(models)))
+    return pd.DataFrame(uf.wape(_check(cv, models), models=list(models)))
 
 
 def rmse(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
@@ -74,7 +71,7 @@ def rmse(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     >>> float(rmse(cv, ["flat"])["flat"].iloc[0])
     1.0
     """
-    return pd.DataFrame(uf.rmse(_observed(cv, models), models=list(models)))
+    return pd.DataFrame(uf.rmse(_check(cv, models), models=list(models)))
 
 
 def mase(
@@ -94,8 +91,8 @@ def mase(
             Hourly, 12 for Monthly, 4 for Quarterly and 1 for Yearly, Weekly and Daily.
 
     Returns:
-        A row a window, a column a model, in [0, inf); NaN where the history repeats itself exactly or
-        is no longer than a season, for then the scale says nothing.
+        A row a window, a column a model, in [0, inf); NaN where the history repeats itself
+        exactly or is no longer than a season, for then the scale says nothing.
 
     References:
         Hyndman & Koehler, Another look at measures of forecast accuracy, IJF 22(4), 2006.
@@ -116,16 +113,13 @@ def msis(
     history: pd.DataFrame,
     *,
     season_length: int,
-    level: int = 95,
+    level: Level = 95,
 ) -> pd.DataFrame:
     """
     Mean scaled interval score of M4: narrow intervals that hold the value score low.
 
-    Per step `(hi - lo) + 2/a (lo - y) [y < lo] + 2/a (y - hi) [y > hi]` with `a = 1 - level/100`
-    (Winkler's score), averaged over the window and divided by the scale of `mase`: no unit, [0, inf).
-
-    Returns:
-        A row a window, a column a model; NaN where `mase` is.
+    Per step `(hi - lo) + 2/a (lo - y) [y < lo] + 2/a (y - hi) [y > hi]`, `a = 1 - level/100`
+    (Winkler's score); the mean over the window, over the scale of `mase`: no unit, [0, inf).
 
     References:
         Gneiting & Raftery, Strictly proper scoring rules, JASA 102(477), 2007, section 6.2.
@@ -140,11 +134,11 @@ def msis(
     _check_columns(cv, [name for model in models for name in _interval(model, level)])
     table, windows = _number_windows(cv, models, (level,))
     scale = _scales(windows, history, season_length)
-    scored = uf.winkler_score(_scaled(table, scale), models=list(models), level=level)
+    scored = uf.winkler_score(_scaled(table, scale), models=list(models), level=_spelled(level))
     return _per_window(scored, windows)
 
 
-def coverage(cv: pd.DataFrame, models: Sequence[str], *, level: int) -> pd.DataFrame:
+def coverage(cv: pd.DataFrame, models: Sequence[str], *, level: Level) -> pd.DataFrame:
     """
     Share of steps whose value lies within the interval, its ends included: 0 to 1.
 
@@ -156,8 +150,8 @@ def coverage(cv: pd.DataFrame, models: Sequence[str], *, level: int) -> pd.DataF
     0.5
     """
     _check_columns(cv, [name for model in models for name in _interval(model, level)])
-    table = _observed(cv, models, (level,))
-    return pd.DataFrame(uf.coverage(table, models=list(models), level=level))
+    table = _check(cv, models, (level,))
+    return pd.DataFrame(uf.coverage(table, models=list(models), level=_spelled(level)))
 
 
 def owa(smape: float, mase: float, naive2_smape: float, naive2_mase: float) -> float:
@@ -181,7 +175,7 @@ def evaluate(
     *,
     season_length: int,
     models: Sequence[str] | None = None,
-    levels: Sequence[int] = (),
+    levels: Sequence[Level] = (),
     reference: str = "Naive2",
 ) -> pd.DataFrame:
     """
@@ -225,7 +219,7 @@ def by_series(
     *,
     season_length: int,
     models: Sequence[str] | None = None,
-    levels: Sequence[int] = (),
+    levels: Sequence[Level] = (),
 ) -> pd.DataFrame:
     """
     The scores of each series, averaged over its cutoffs: `unique_id`, `metric`, `model`, `value`.
@@ -251,7 +245,7 @@ def by_horizon(
     *,
     season_length: int,
     models: Sequence[str] | None = None,
-    levels: Sequence[int] = (),
+    levels: Sequence[Level] = (),
 ) -> pd.DataFrame:
     """
     The scores of each step ahead over all windows: `horizon` (from 1), `metric`, `model`, `value`.
@@ -273,7 +267,7 @@ def _scores(
     table: pd.DataFrame,
     scaled: pd.DataFrame,
     models: list[str],
-    levels: Sequence[int],
+    levels: Sequence[Level],
     *,
     key: str,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -286,13 +280,16 @@ def _scores(
     for level in levels:
         having = [m for m in models if set(_interval(m, level)) <= set(table.columns)]
         if having:
-            yield f"coverage_{level}", uf.coverage(table, models=having, level=level, **named)
+            yield (
+                f"coverage_{level:g}",
+                uf.coverage(table, models=having, level=_spelled(level), **named),
+            )
         if having and level == 95:
-            yield "msis", uf.winkler_score(scaled, models=having, level=level, **named)
+            yield "msis", uf.winkler_score(scaled, models=having, level=_spelled(level), **named)
 
 
 def _number_windows(
-    cv: pd.DataFrame, models: Sequence[str], levels: Sequence[int] = ()
+    cv: pd.DataFrame, models: Sequence[str], levels: Sequence[Level] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     Give each window a number, which stands in `unique_id`, and each row its step ahead.
@@ -359,11 +356,6 @@ def _per_window(scores: pd.DataFrame, windows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([windows.drop(columns="start"), scores], axis=1)
 
 
-def _observed(cv: pd.DataFrame, models: Sequence[str], levels: Sequence[int] = ()) -> pd.DataFrame:
-    _check(cv, models, levels)
-    return cv[cv["y"].notna()]
-
-
 def _percent(scores: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """From utilsforecast's 0 to 1 to M4's 0 to 200 %."""
     return scores.assign(**{model: scores[model] * 200 for model in models})
@@ -374,8 +366,13 @@ def _models(cv: pd.DataFrame) -> list[str]:
     return [str(c) for c in cv.columns if c not in _KEYS and not interval.search(str(c))]
 
 
-def _interval(model: str, level: int) -> tuple[str, str]:
-    return f"{model}-lo-{level}", f"{model}-hi-{level}"
+def _interval(model: str, level: Level) -> tuple[str, str]:
+    return f"{model}-lo-{level:g}", f"{model}-hi-{level:g}"
+
+
+def _spelled(level: Level) -> Any:
+    """As utilsforecast writes it into the names of columns: 80.0 must say 80."""
+    return int(level) if level == int(level) else level
 
 
 def _check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
@@ -388,8 +385,8 @@ def _check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
         )
 
 
-def _check(cv: pd.DataFrame, models: Sequence[str], levels: Sequence[int]) -> None:
-    """Refuse a table without its keys and models, or with a forecast that is no number."""
+def _check(cv: pd.DataFrame, models: Sequence[str], levels: Sequence[Level] = ()) -> pd.DataFrame:
+    """The observed rows; refuses missing keys and models, and forecasts that are no number."""
     _check_columns(cv, ("unique_id", "ds", "y", *models))
     ends = [name for m in models for level in levels for name in _interval(m, level)]
     for name in [*models, *(end for end in ends if end in cv.columns)]:
@@ -401,3 +398,4 @@ def _check(cv: pd.DataFrame, models: Sequence[str], levels: Sequence[int]) -> No
                 where=f"series {row['unique_id']!r}, {row['ds']}",
                 help="leaving them out would flatter the model; repair it or leave it out",
             )
+    return cv[cv["y"].notna()]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -48,7 +47,7 @@ class Panel:
         return self.ds[self.indptr[1:] - 1]
 
     @classmethod
-    def from_frame(cls, series: SeriesFrame) -> Self:
+    def from_frame(cls, series: SeriesFrame) -> "Panel":
         """Lay a checked long frame out, in its order of series."""
         frame = series.frame
         ids = frame["unique_id"].to_numpy()
@@ -66,17 +65,17 @@ class Panel:
             static=series.static,
         )
 
-    def take(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> Self:
+    def take(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> "Panel":
         """The panel of these series, in this order."""
         rows = np.asarray(rows, np.int64)
         return self._cut(rows, np.zeros(len(rows), np.int64), self.lengths[rows])
 
-    def head(self, lengths: Int[np.ndarray, " series"]) -> Self:
+    def head(self, lengths: Int[np.ndarray, " series"]) -> "Panel":
         """The first `lengths[i]` steps of each series: what was known at a cutoff."""
         rows = np.arange(self.num_series)
         return self._cut(rows, np.zeros(len(rows), np.int64), np.clip(lengths, 0, self.lengths))
 
-    def tail(self, starts: Int[np.ndarray, " series"]) -> Self:
+    def tail(self, starts: Int[np.ndarray, " series"]) -> "Panel":
         """Everything from step `starts[i]` on."""
         starts = np.clip(starts, 0, self.lengths)
         return self._cut(np.arange(self.num_series), starts, self.lengths - starts)
@@ -86,7 +85,7 @@ class Panel:
         rows: Int[np.ndarray, " row"],
         starts: Int[np.ndarray, " row"],
         lengths: Int[np.ndarray, " row"],
-    ) -> Self:
+    ) -> "Panel":
         indptr = np.r_[0, np.cumsum(lengths)].astype(np.int64)
         flat = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] + starts - indptr[:-1], lengths)
         return type(self)(

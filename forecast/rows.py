@@ -20,6 +20,7 @@ from forecast.errors import (
     TooShort,
     WrongFrequency,
 )
+from forecast.grids import DAY
 from forecast.tables import Place, need_columns, some
 
 
@@ -180,7 +181,9 @@ def _off_frequency(rows: Rows, calendar: Calendar) -> Iterator[DataError]:
             f"{calendar.neighbours(rows.stamps[row])} {rows.extent(bad)}"
             f"{_looks_like(rows, calendar)}",
             where=rows.where(row),
-            help=_frequency_help(rows, calendar) + ", or move the stamps onto it",
+            help=_frequency_help(rows, calendar)
+            + f", or move the stamps to {calendar.freq!r}"
+            + _zone_hint(rows.stamps[row], calendar),
         )
         return
     inside = ~rows.new_series[1:]
@@ -193,7 +196,7 @@ def _off_frequency(rows: Rows, calendar: Calendar) -> Iterator[DataError]:
             f"{rows.text(row - 1)} expected {calendar.text(expected)}, found {rows.text(row)} "
             f"{rows.extent(shifted, unit='irregular step')}{_looks_like(rows, calendar)}",
             where=rows.where(row),
-            help=_frequency_help(rows, calendar) + ", or round the stamps to it",
+            help=_frequency_help(rows, calendar) + f", or round the stamps to {calendar.freq!r}",
         )
         return
 
@@ -208,6 +211,12 @@ def _inferred(rows: Rows) -> str | int | None:
 def _looks_like(rows: Rows, calendar: Calendar) -> str:
     looks = _inferred(rows)
     return f"; most stamps look like {looks!r}" if looks not in (None, calendar.freq) else ""
+
+
+def _zone_hint(stamp: np.integer, calendar: Calendar) -> str:
+    if calendar.grid.days < 1 or stamp % DAY == 0:
+        return ""
+    return "; dates with a time zone become UTC: drop the zone before, with .dt.tz_localize(None)"
 
 
 def _frequency_help(rows: Rows, calendar: Calendar) -> str:
@@ -256,14 +265,16 @@ def _too_wide(jumps: Int64[np.ndarray, " step"], data: DataConfig) -> bool:
 
 
 def _exchange_hint(rows: Rows, calendar: Calendar) -> str:
-    """Whether the holes in business days are the holidays of New York's exchange."""
-    if calendar.freq != "B":
+    """Whether the holes are weekends, or the holidays of New York's exchange."""
+    if calendar.freq not in ("D", "B") or (calendar.freq == "D" and _inferred(rows) != "B"):
         return ""
     sessions = Calendar("XNYS")
     step, _, on = sessions.locate(rows.stamps)
     whole = (np.diff(step)[~rows.new_series[1:]] == 1).mean() > 0.99
     if on.mean() > 0.99 and whole:
         return 'these are the sessions of New York\'s exchange: declare freq = "XNYS"; otherwise: '
+    if calendar.freq == "D":
+        return 'no rows at weekends? declare freq = "B", or an exchange such as "XNYS"; '
     return 'an exchange\'s holidays? declare its calendar, such as freq = "XNYS" or "XLON"; '
 
 
@@ -278,7 +289,9 @@ def _missing_values(rows: Rows, data: DataConfig) -> Iterator[DataError]:
         row = bad[0]
         found = "NaN (nothing)" if np.isnan(values[row]) else f"{values[row]}"
         advice = "fill the column before: a covariate must be known at every step"
-        if name == data.target_col:
+        if np.isinf(values[row]):
+            advice = "correct these rows: a division by zero before?"
+        elif name == data.target_col:
             advice = 'not known? fill = "mask"; nothing sold? fill = "zero"; or correct these rows'
         yield MissingValues(
             f"{rows.name(row)} has {name}={found} at {rows.text(row)}: expected a finite number "
@@ -302,7 +315,7 @@ def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
 
 def size_problems(rows: Rows, data: DataConfig, min_length: int) -> Iterator[DataError]:
     """What is too short or never changes, once missing steps are filled."""
-    lengths = np.bincount(rows.series, minlength=len(rows.names))
+    lengths = np.bincount(rows.series[~np.isnan(rows.y)], minlength=len(rows.names))
     if (lengths < min_length).any():
         short = np.flatnonzero(lengths < min_length)
         named = some([rows.names[i] for i in short[:3].tolist()])
@@ -316,7 +329,7 @@ def size_problems(rows: Rows, data: DataConfig, min_length: int) -> Iterator[Dat
         )
         return
     first = rows.y[rows.starts][rows.series - rows.series[0]] if len(rows.y) else rows.y
-    if len(rows.y) and (np.isnan(rows.y) | (rows.y == first)).all():
+    if min_length > 1 and len(rows.y) and (np.isnan(rows.y) | (rows.y == first)).all():
         yield ConstantSeries(
             f"series {rows.names[0]!r} repeats {data.target_col}={first[0]:g} at every stamp, and "
             f"so does each of the {len(lengths):,} series: expected values that change",

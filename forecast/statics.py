@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -42,7 +41,7 @@ class StaticSpec:
         return sum(column.width for column in self.columns)
 
     @classmethod
-    def learn(cls, table: pd.DataFrame | None) -> Self:
+    def learn(cls, table: pd.DataFrame | None) -> "StaticSpec":
         """Take categories, means and scales from one row a series."""
         columns = []
         for name in () if table is None else table.columns:

@@ -6,9 +6,10 @@ a forecast costs does not depend on how much a state has seen.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -61,12 +62,12 @@ class States:
         """How many series."""
         return len(self.count)
 
-    def take(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> Self:
+    def take(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> "States":
         """The states of these series, in this order, copied."""
         rows = np.asarray(rows, np.int64)
         return type(self)(self.digest, *(array[rows] for array in self._arrays()))
 
-    def put(self, rows: Sequence[int] | Int[np.ndarray, " row"], other: Self) -> Self:
+    def put(self, rows: Sequence[int] | Int[np.ndarray, " row"], other: "States") -> "States":
         """A copy in which `rows[i]` is row `i` of `other`."""
         rows = np.asarray(rows, np.int64)
         copies = [array.copy() for array in self._arrays()]
@@ -75,7 +76,7 @@ class States:
         return type(self)(self.digest, *copies)
 
     @classmethod
-    def concat(cls, parts: Sequence[Self]) -> Self:
+    def concat(cls, parts: Sequence["States"]) -> "States":
         """All series of all parts, in order; the parts are of one model."""
         columns = zip(*(part._arrays() for part in parts), strict=True)
         return cls(parts[0].digest, *(np.concatenate(column) for column in columns))
@@ -87,7 +88,7 @@ class States:
         return save_arrays(arrays, metadata={"digest": self.digest})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes) -> "States":
         """
         Read what `to_bytes` wrote.
 
@@ -278,14 +279,14 @@ def _interpolate(
     asked: tuple[float, ...],
 ) -> Float[np.ndarray, "series horizon quantile"]:
     """Offsets from the median; between learned quantiles linear in the normal deviate."""
-    deviates = torch.special.ndtri(torch.tensor([0.5, *(q for q in learned if q > 0.5)]).double())
+    normal = NormalDist()
+    deviates = [normal.inv_cdf(q) for q in learned if q >= 0.5]
     grid = np.concatenate([np.zeros_like(distances[..., :1]), distances], axis=-1)
-    out = np.empty((*distances.shape[::2][:1], distances.shape[2], len(asked)))
+    out = np.empty((distances.shape[0], distances.shape[2], len(asked)))
     for i, quantile in enumerate(asked):
-        upper = max(quantile, 1 - quantile)
-        deviate = float(torch.special.ndtri(torch.tensor(upper).double()))
-        j = int(np.clip(np.searchsorted(deviates, deviate) - 1, 0, len(deviates) - 2))
-        share = (deviate - float(deviates[j])) / float(deviates[j + 1] - deviates[j])
+        deviate = normal.inv_cdf(max(quantile, 1 - quantile))
+        j = min(max(bisect_left(deviates, deviate) - 1, 0), len(deviates) - 2)
+        share = (deviate - deviates[j]) / (deviates[j + 1] - deviates[j])
         side = grid[:, int(quantile > 0.5)]
         offset = side[..., j] + share * (side[..., j + 1] - side[..., j])
         out[..., i] = offset if quantile > 0.5 else -offset

@@ -68,6 +68,8 @@ class Place:
 
     frame: pd.DataFrame
     id_col: str
+    label: str = ""
+    """Which table it is, when a call takes several."""
 
     def series(self, row: int | np.integer) -> str:
         """The series of a row, quoted."""
@@ -75,7 +77,7 @@ class Place:
 
     def where(self, row: int | np.integer) -> str:
         """File and line, or the position of the row."""
-        source = self.frame.attrs.get("source", "")
+        source = self.frame.attrs.get("source", self.label)
         first_line = self.frame.attrs.get("first_line")
         if first_line is not None:
             return f"{source}, line {int(row) + first_line}"
@@ -103,11 +105,14 @@ def some(names: Sequence[str], limit: int = 3) -> str:
     return few + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
 
 
-def need_columns(frame: pd.DataFrame, data: DataConfig, roles: Sequence[str]) -> None:
+def need_columns(
+    frame: pd.DataFrame, data: DataConfig, roles: Sequence[str], *, label: str = ""
+) -> None:
     """
     Raise `MissingColumns` unless the columns of `roles` (fields of `data`) are there.
 
-    Columns named in `data` that are missing are told with the nearest name that is there.
+    Columns named in `data` that are missing are told with the nearest name that is there. With a
+    `label`, the table is a second one beside the history and must use the same names.
     """
     here = [str(name) for name in frame.columns]
     doubled = sorted({name for name in here if here.count(name) > 1})
@@ -129,11 +134,11 @@ def need_columns(frame: pd.DataFrame, data: DataConfig, roles: Sequence[str]) ->
         near = _nearest(role, name, here)
         if near:
             value = f'"{near}"' if isinstance(getattr(data, role), str) else f'["{near}"]'
-            advice.append(f"set {role} = {value}")
+            advice.append(f"rename {near!r} to {name!r}" if label else f"set {role} = {value}")
     told = ", ".join(f"{name!r} ({role})" for role, name in lacking)
     raise MissingColumns(
         f"missing column{'s' if len(lacking) > 1 else ''} {told}: found {some(here, 20) or 'none'}",
-        where=str(frame.attrs.get("source", "")),
+        where=str(frame.attrs.get("source", label)),
         help=(f"did you mean: {'; '.join(advice)}?" if advice else "rename the columns, or name ")
         + ("" if advice else "them: id_col, time_col, target_col, known_future, past_only, static"),
     )

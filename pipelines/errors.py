@@ -3,9 +3,9 @@ What the pipelines and the command line raise on purpose, beside the tree of `fo
 
 * ForecastError
   - UsageError              cli.usage              options that contradict each other or name nothing
-    . PortBusy              cli.port_busy          the address is taken by another process
+    . PortBusy              config.port_in_use     another program listens on the port
     . NotInstalled          cli.not_installed      a part of Statecast is not installed here
-  - UnknownModel            model.unknown          no such model, version or alias is registered
+  - UnknownModel            model.not_found        no such model, version or alias is registered
     . NothingBefore         model.no_previous      no earlier champion to go back to
   - StoreUnavailable        registry.unavailable   MLflow's store cannot be opened or reached
   - Unreachable             service.unreachable    no server answers at this address
@@ -22,9 +22,9 @@ class UsageError(ForecastError):
 
 
 class PortBusy(UsageError):
-    """Another process listens on the wanted address."""
+    """Another program listens on the wanted port."""
 
-    code = "cli.port_busy"
+    code = "config.port_in_use"
 
 
 class NotInstalled(UsageError):
@@ -36,7 +36,7 @@ class NotInstalled(UsageError):
 class UnknownModel(ForecastError):
     """No such model, version or alias is registered."""
 
-    code = "model.unknown"
+    code = "model.not_found"
 
 
 class NothingBefore(UnknownModel):

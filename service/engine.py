@@ -19,11 +19,13 @@ from jaxtyping import Bool, Float, Int
 
 from forecast import streaming
 from forecast.bundle import Bundle
+from forecast.errors import UnseenHorizon
 from forecast.panel import Panel
 from forecast.streaming import States
 from service.errors import DeadlinePassed
-from service.log import Rows
+from service.log import Entry
 from service.metrics import Metrics
+from service.rows import Rows
 
 T = TypeVar("T")
 _ROOM = 1024
@@ -99,7 +101,6 @@ class Engine:
         self.ids: list[str] = []
         self.numbers: list[int] = []
         """Of each row in the log."""
-        self.static: list[Mapping[str, Any]] = []
         self._states = streaming.initial_states(bundle, _ROOM)
         self._first_ds = np.zeros(_ROOM, np.int64)
         self._rebuilt = np.ones(_ROOM, bool)
@@ -153,7 +154,9 @@ class Engine:
             )
         return streaming.initial_states(self.bundle, len(ids), spec.encode(table, ids))
 
-    def replayed(self, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows) -> States:
+    def replayed(
+        self, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows
+    ) -> States:
         """States after the whole history of some series, in one fused pass."""
         return streaming.observe(self.bundle, self.begin(ids, static), self.panel(ids, rows))
 
@@ -161,60 +164,68 @@ class Engine:
         """States of some series after new steps; the live ones stay as they are."""
         return streaming.observe(self.bundle, self._states.take(rows), self.panel(ids, fresh))
 
-    def add(self, ids: Sequence[str], numbers: Sequence[int],
-            static: Sequence[Mapping[str, Any]]) -> list[int]:  # fmt: skip
-        """Make room for series never seen; they are found by name once `commit` was called."""
-        first = len(self.ids)
-        self.ids += ids
-        self.numbers += numbers
-        self.static += static
-        room = len(self._first_ds)
-        if len(self.ids) > room:
-            more = max(room, len(self.ids) - room)
-            blank = streaming.initial_states(self.bundle, more)
-            self._states = States.concat([self._states, blank])
-            self._first_ds = np.r_[self._first_ds, np.zeros(more, np.int64)]
-            self._rebuilt = np.r_[self._rebuilt, np.ones(more, bool)]
-        return list(range(first, len(self.ids)))
-
     def commit(
-        self, rows: Int[np.ndarray, " series"], states: States, *, rebuilt: bool,
+        self, entries: Sequence[Entry], states: States, *, rebuilt: bool,
         first_ds: Int[np.ndarray, " series"] | None = None,
     ) -> None:  # fmt: skip
-        """Replace some live states; on the compute thread."""
+        """
+        Replace some live states, and begin those of series never seen; on the compute thread.
+
+        Args:
+            entries: The series, as the log knows them.
+            states: One row for each.
+            rebuilt: Whether they come from a replay.
+            first_ds: Where the series begin, if that is new.
+        """
+        known = len(self.ids)
+        unseen = [entry for entry in entries if entry.unique_id not in self.rows]
+        self._make_room(known + len(unseen))
+        self.ids += [entry.unique_id for entry in unseen]
+        self.numbers += [entry.number for entry in unseen]
+        at = {entry.unique_id: known + i for i, entry in enumerate(unseen)}
+        rows = [at.get(e.unique_id, self.rows.get(e.unique_id, -1)) for e in entries]
         for field in fields(States):
             if field.name != "digest":
                 getattr(self._states, field.name)[rows] = getattr(states, field.name)
         self._rebuilt[rows] = rebuilt
         if first_ds is not None:
             self._first_ds[rows] = first_ds
-        for row in rows.tolist():
-            self.rows.setdefault(self.ids[row], row)
+        self.rows.update(at)
+
+    def _make_room(self, series: int) -> None:
+        room = len(self._first_ds)
+        if series > room:
+            more = max(room, series - room)
+            blank = streaming.initial_states(self.bundle, more)
+            self._states = States.concat([self._states, blank])
+            self._first_ds = np.r_[self._first_ds, np.zeros(more, np.int64)]
+            self._rebuilt = np.r_[self._rebuilt, np.ones(more, bool)]
+
+    def check_horizon(self, horizon: int) -> None:
+        """
+        Before anything is laid out for it.
+
+        Raises:
+            UnseenHorizon: More steps than the model learned.
+        """
+        if horizon > self.bundle.horizon:
+            raise UnseenHorizon(
+                f"h={horizon} steps were asked; the model learned 1 to {self.bundle.horizon}",
+                help=f"ask for at most {self.bundle.horizon}, or train with a longer horizon",
+            )
+
+    def snapshot(
+        self, rows: Int[np.ndarray, " series"]
+    ) -> tuple[States, Bool[np.ndarray, " series"]]:
+        """States of some series at one moment, copied, and which of them are rebuilt."""
+        return self._states.take(rows), self._rebuilt[rows]
 
     def forecast(
-        self, states: States, horizon: int | None,
+        self, states: States, horizon: int,
         known_future: Float[np.ndarray, "series horizon known"] | None,
         quantiles: tuple[float, ...],
     ) -> Float[np.ndarray, "series horizon output"]:  # fmt: skip
-        """Point forecast and quantiles; pure."""
+        """Point forecast, then one column a quantile; pure."""
         return streaming.forecast(
             self.bundle, states, horizon=horizon, known_future=known_future, quantiles=quantiles
         )
-
-    def forecast_rows(
-        self, rows: Int[np.ndarray, " series"], horizon: int,
-        known_future: Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"]],
-        quantiles: tuple[float, ...],
-    ) -> tuple[Float[np.ndarray, "series horizon output"], States, Bool[np.ndarray, " series"]]:  # fmt: skip
-        """
-        Forecast from live states; also returns the states it came from, and which are rebuilt.
-
-        `known_future` is asked with the last stamps, so that both belong to one moment.
-        """
-
-        def work() -> tuple[np.ndarray, States, np.ndarray]:
-            states = self._states.take(rows)
-            known = known_future(states.last_ds)
-            return self.forecast(states, horizon, known, quantiles), states, self._rebuilt[rows]
-
-        return self.compute.run(work)

@@ -13,11 +13,11 @@ What only a service can refuse; like all errors, these stand in one catalogue by
   - LogError                      log.invalid              the observation log cannot be used
     . LogLocked                   log.locked               another process writes to it
     . LogFrequency                log.frequency            it holds series of another frequency
-  - ModelSourceError              model.unreachable        no tracking server and no local copy
-    . ModelNotFound               model.not_found          no model of this name, alias or folder
+  - ModelSourceError              registry.unavailable    no tracking server and no local copy
+    . UnknownModel               model.unknown            no model of this name, alias or folder
   - ConfigError
     . OpenBind                    config.open_bind         other machines could call, without keys
-    . PortInUse                   config.port_in_use       another program listens on the port
+    . PortInUse                   cli.port_busy            another program listens on the port
 """
 
 from collections.abc import Sequence
@@ -94,13 +94,13 @@ class LogFrequency(LogError):
 class ModelSourceError(ForecastError):
     """The model cannot be fetched, and there is no local copy of it."""
 
-    code = "model.unreachable"
+    code = "registry.unavailable"
 
 
-class ModelNotFound(ModelSourceError):
+class UnknownModel(ModelSourceError):
     """No model has this name, alias, version or folder."""
 
-    code = "model.not_found"
+    code = "model.unknown"
 
 
 class OpenBind(ConfigError):
@@ -112,7 +112,7 @@ class OpenBind(ConfigError):
 class PortInUse(ConfigError):
     """Another program listens on the port."""
 
-    code = "config.port_in_use"
+    code = "cli.port_busy"
 
 
 class Refused(Exception):

@@ -8,80 +8,31 @@ return: SQLite in WAL mode with `synchronous=FULL`, or PostgreSQL.
 """
 
 import contextlib
-import fcntl
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import sqlalchemy as sa
-from jaxtyping import Bool, Float, Int
-from sqlalchemy import event
 
 from forecast.calendars import Calendar
-from service.errors import LogError, LogFrequency, LogLocked
+from forecast.config import DataConfig
+from forecast.frames import check, read_table
+from forecast.rows import Rows as FoundRows
+from forecast.rows import problems, read_rows
+from forecast.tables import need_columns
+from service.errors import LogError, LogFrequency, Refused
+from service.observing import STATUSES, Known
+from service.observing import plan as plan_batch
+from service.rows import Rows, from_texts, nullable, to_json, to_texts
+from service.tables import meta, metadata, observation, only_writer, open_engine, series
 
 SCHEMA_VERSION = 1
-_ADVISORY_LOCK = 0x57A7_ECA5
 _IN = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
-
-metadata = sa.MetaData()
-
-meta = sa.Table(
-    "meta",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
-
-series = sa.Table(
-    "series",
-    metadata,
-    sa.Column("series", sa.Integer, primary_key=True),
-    sa.Column("unique_id", sa.Text, nullable=False, unique=True),
-    sa.Column("static", sa.Text, comment="JSON object of static covariates"),
-    sa.Column("created_at", sa.BigInteger, nullable=False, comment="Unix milliseconds"),
-)
-
-observation = sa.Table(
-    "observation",
-    metadata,
-    sa.Column("series", sa.Integer, sa.ForeignKey("series.series"), primary_key=True),
-    sa.Column("ds", sa.BigInteger, primary_key=True, comment="nanoseconds, or the integer step"),
-    sa.Column("revision", sa.Integer, primary_key=True),
-    sa.Column("y", sa.Double, comment="null: not observed"),
-    sa.Column("covariates", sa.Text, comment="JSON object"),
-    sa.Column("filled", sa.Boolean, nullable=False, comment="made up by the fill policy"),
-    sa.Column("recorded_at", sa.BigInteger, nullable=False, comment="Unix milliseconds"),
-    sqlite_with_rowid=False,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Observations side by side, series end to end, stamps rising."""
-
-    series: Int[np.ndarray, " row"]
-    ds: Int[np.ndarray, " row"]
-    y: Float[np.ndarray, " row"]
-    """NaN where not observed."""
-    covariates: Float[np.ndarray, "row covariate"]
-    filled: Bool[np.ndarray, " row"]
-
-    def __len__(self) -> int:
-        return len(self.ds)
-
-    def take(self, rows: Int[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "Rows":
-        """These rows, in this order."""
-        return Rows(
-            self.series[rows], self.ds[rows], self.y[rows], self.covariates[rows],
-            self.filled[rows],
-        )  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -111,9 +62,9 @@ class Log:
         try:
             address = sa.make_url(url)
             self.place = address.render_as_string(hide_password=True)
-            self._engine = _engine(address)
+            self._engine = open_engine(address)
             self._guard.callback(self._engine.dispose)
-            self._guard.enter_context(_only_writer(self._engine, address, self.place))
+            self._guard.enter_context(only_writer(self._engine, address, self.place))
             metadata.create_all(self._engine)
             self._check_version()
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
@@ -185,7 +136,7 @@ class Transaction:
 
     def __init__(self, connection: sa.Connection, covariates: tuple[str, ...]) -> None:
         self._connection = connection
-        self._covariates = covariates
+        self.covariates = covariates
 
     def meta(self, key: str) -> str | None:
         """One fact about the log itself."""
@@ -201,6 +152,16 @@ class Transaction:
         query = sa.select(series.c.series, series.c.unique_id, series.c.static)
         found = self._connection.execute(query.order_by(series.c.series))
         return [Entry(n, name, json.loads(static or "{}")) for n, name, static in found]
+
+    def find(self, unique_ids: Sequence[str]) -> list[Entry]:
+        """Those of the series that are there, in no order."""
+        entries = []
+        for start in range(0, len(unique_ids), _IN):
+            some = series.c.unique_id.in_(unique_ids[start : start + _IN])
+            query = sa.select(series.c.series, series.c.unique_id, series.c.static).where(some)
+            entries += [Entry(n, name, json.loads(static or "{}"))
+                        for n, name, static in self._connection.execute(query)]  # fmt: skip
+        return entries
 
     def created_at(self, number: int) -> int:
         """Unix milliseconds at which a series was first seen."""
@@ -237,7 +198,7 @@ class Transaction:
             {
                 "series": start + i,
                 "unique_id": name,
-                "static": _to_json(static.get(name, {})),
+                "static": to_json(static.get(name, {})),
                 "created_at": now,
             }
             for i, name in enumerate(unique_ids)
@@ -249,7 +210,7 @@ class Transaction:
     def history(self, numbers: Sequence[int]) -> Rows:
         """Every step of these series with its latest value, ordered by series and stamp."""
         c = observation.c
-        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self._covariates else [])]
+        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
         found: list[Any] = []
         for part, whole in _parts(numbers):
             some = c.series.between(part[0], part[-1]) if whole else c.series.in_(part)
@@ -257,18 +218,27 @@ class Transaction:
             found += self._connection.execute(query).all()
         return self._rows(found)
 
-    def current(self, keys: Mapping[int, Sequence[int]]) -> Rows:
-        """The latest value of some stamps of some series; stamps that have none are left out."""
+    def current(self, asked: Rows, numbers: Sequence[int]) -> Rows:
+        """
+        The latest values of the stamps in `asked`, ordered alike; those not stored are left out.
+
+        Args:
+            asked: Its `series` count through `numbers`, as those of the answer do.
+            numbers: Of series in the log.
+        """
         c = observation.c
-        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self._covariates else [])]
-        found: list[Any] = []
-        for number in sorted(keys):
-            stamps = sorted(keys[number])
+        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
+        parts = []
+        for row in np.unique(asked.series).tolist():
+            stamps = np.unique(asked.ds[asked.series == row]).tolist()
+            found: list[Any] = []
             for start in range(0, len(stamps), _IN):
-                part = stamps[start : start + _IN]
-                query = sa.select(*columns).where(c.series == number, c.ds.in_(part))
+                some = c.ds.in_(stamps[start : start + _IN])
+                query = sa.select(*columns).where(c.series == numbers[row], some)
                 found += self._connection.execute(query.order_by(c.ds, c.revision)).all()
-        return self._rows(found)
+            part = self._rows(found)
+            parts.append(replace(part, series=np.full(len(part), row)))
+        return Rows.concat(parts) if parts else asked
 
     def append(self, rows: Rows, *, revise: bool = False) -> None:
         """
@@ -283,8 +253,8 @@ class Transaction:
         now = _now()
         revisions = self._next_revisions(rows) if revise else [1] * len(rows)
         table = zip(
-            rows.series.tolist(), rows.ds.tolist(), revisions, _nullable(rows.y),
-            _texts(rows.covariates, self._covariates), rows.filled.tolist(), strict=True,
+            rows.series.tolist(), rows.ds.tolist(), revisions, nullable(rows.y),
+            to_texts(rows.covariates, self.covariates), rows.filled.tolist(), strict=True,
         )  # fmt: skip
         names = ("series", "ds", "revision", "y", "covariates", "filled", "recorded_at")
         values = [dict(zip(names, (*row, now), strict=True)) for row in table]
@@ -303,68 +273,17 @@ class Transaction:
         if not found:
             none = np.empty(0, np.int64)
             return Rows(
-                none, none, np.empty(0), np.empty((0, len(self._covariates))), none.astype(bool)
+                none, none, np.empty(0), np.empty((0, len(self.covariates))), none.astype(bool)
             )
         numbers, stamps, y, filled, *texts = zip(*found, strict=True)
         series_, ds = np.array(numbers, np.int64), np.array(stamps, np.int64)
         latest = np.r_[(series_[1:] != series_[:-1]) | (ds[1:] != ds[:-1]), True]
         rows = Rows(
             series_, ds, np.array(y, np.float64),
-            _numbers(texts[0] if texts else (), len(found), self._covariates),
+            from_texts(texts[0] if texts else (), len(found), self.covariates),
             np.array(filled, bool),
         )  # fmt: skip
         return rows if latest.all() else rows.take(latest)
-
-
-def _engine(address: sa.URL) -> sa.Engine:
-    if address.get_backend_name() != "sqlite":
-        return sa.create_engine(address, pool_pre_ping=True)
-    if address.database in {None, "", ":memory:"}:
-        raise LogError(
-            "a log in memory is lost at the first stop", where=str(address),
-            help="name a file: sqlite:///data/observations.db",
-        )  # fmt: skip
-    assert address.database is not None
-    Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(address, connect_args={"timeout": 10})
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    return engine
-
-
-@contextlib.contextmanager
-def _only_writer(engine: sa.Engine, address: sa.URL, place: str) -> Iterator[None]:
-    """Hold the log for this process; the lock falls with the process, however that ends."""
-    busy = LogLocked(
-        "another process writes to the observation log", where=place,
-        help="send observations to the running server instead, or stop it first",
-    )  # fmt: skip
-    if address.get_backend_name() == "sqlite":
-        with Path(f"{address.database}.lock").open("w") as file:
-            _flock(file, busy)
-            yield
-        return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        query = sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_LOCK))
-        if not connection.execute(query).scalar_one():
-            raise busy
-        try:
-            yield
-        finally:
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(_ADVISORY_LOCK)))
-
-
-def _flock(file: IO[str], busy: LogLocked) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise busy from None
 
 
 def _parts(numbers: Sequence[int]) -> Iterator[tuple[Sequence[int], bool]]:
@@ -377,39 +296,113 @@ def _parts(numbers: Sequence[int]) -> Iterator[tuple[Sequence[int], bool]]:
         yield ordered[start : start + _IN], False
 
 
-def _nullable(y: Float[np.ndarray, " row"]) -> list[float | None]:
-    gone = np.isnan(y)
-    values: list[float | None] = y.tolist()
-    for row in np.flatnonzero(gone).tolist():
-        values[row] = None
-    return values
-
-
-def _texts(
-    covariates: Float[np.ndarray, "row covariate"], names: tuple[str, ...]
-) -> Iterable[str | None]:
-    if not names:
-        return [None] * len(covariates)
-    return [json.dumps(dict(zip(names, row, strict=True))) for row in covariates.tolist()]
-
-
-def _numbers(
-    texts: Sequence[str | None], rows: int, names: tuple[str, ...]
-) -> Float[np.ndarray, "row covariate"]:
-    table = np.full((rows, len(names)), np.nan)
-    for row, text in enumerate(texts):
-        values = json.loads(text or "{}")
-        table[row] = [values.get(name, np.nan) for name in names]
-    return table
-
-
-def _to_json(values: Mapping[str, Any]) -> str | None:
-    return json.dumps(values, sort_keys=True) if values else None
-
-
 def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
+
+
+def import_history(
+    database_url: str, table: Any, data: DataConfig, *, query: str | None = None
+) -> dict[str, int]:
+    """
+    Read a table into the log without a server: all of it, or nothing.
+
+    Args:
+        database_url: Of the log; no server may have it open.
+        table: Anything `forecast.frames.read_table` takes, one row per series and stamp.
+        data: Roles, frequency and fill policy, as the model that will serve has them (its
+            bundle's `config.data`).
+        query: SQL, when `table` is a database URL.
+
+    Returns:
+        Counts: `rows`, `series`, `created` (series), `new`, `duplicate`, `revised`, `filled`.
+
+    Raises:
+        DataError: The table has a fault, or does not go on where the log ends.
+        LogLocked, LogError: The log cannot be written.
+    """
+    frame = read_table(table, query=query)
+    found = read_rows(frame, data)
+    calendar = Calendar(data.freq) if data.freq is not None else check(frame, data).calendar
+    for problem in problems(found, data, calendar):
+        raise problem
+    log = Log(database_url, (*data.known_future, *data.past_only))
+    try:
+        log.bind_calendar(calendar)
+        with log.write() as transaction:
+            return _import(transaction, found, _static(frame, data), data, calendar)
+    except Refused as refusal:
+        raise refusal.error from None
+    finally:
+        log.close()
+
+
+def _import(
+    transaction: "Transaction",
+    found: FoundRows,
+    static: Mapping[str, Mapping[str, Any]],
+    data: DataConfig,
+    calendar: Calendar,
+) -> dict[str, int]:
+    names = transaction.covariates
+    numbers = {entry.unique_id: entry.number for entry in transaction.entries()}
+    spans = transaction.spans()
+    ends = [spans.get(numbers.get(name, -1)) for name in found.names]
+    known = Known(
+        found.names,
+        np.array([span[0] if span else 0 for span in ends], np.int64),
+        np.array([span[1] if span else 0 for span in ends], np.int64),
+        np.array([span is None for span in ends]),
+    )
+    columns = [found.covariates[name] for name in names]
+    rows = Rows(
+        found.series, found.stamps, found.y,
+        np.stack(columns, axis=1) if columns else np.empty((len(found.y), 0)),
+        np.zeros(len(found.y), bool),
+    )  # fmt: skip
+    rows = _with_values(rows, data.fill)
+
+    def stored(asked: Rows) -> Rows:
+        return transaction.current(asked, [numbers.get(name, -1) for name in found.names])
+
+    plan = plan_batch(
+        rows, known, stored, data, calendar, max_fill=10_000_000, pointer=lambda row: f"row {row}"
+    )
+    fresh = [found.names[row] for row in np.unique(rows.series) if ends[row] is None]
+    numbers |= dict(zip(fresh, transaction.add_series(fresh, static), strict=True))
+    number = np.array([numbers.get(name, -1) for name in found.names], np.int64)
+    transaction.append(replace(plan.fresh, series=number[plan.fresh.series]))
+    transaction.append(replace(plan.revised, series=number[plan.revised.series]), revise=True)
+    counts = np.bincount(plan.status, minlength=len(STATUSES)).tolist()
+    return {
+        "rows": len(rows),
+        "series": len(found.names),
+        "created": len(fresh),
+        **dict(zip(STATUSES, counts, strict=True)),
+        "filled": plan.filled,
+    }
+
+
+def _with_values(rows: Rows, fill: str) -> Rows:
+    """Rows whose NaN are what the policy makes of them; a series begins with a value."""
+    gone = np.isnan(rows.y)
+    if fill == "zero":
+        return replace(rows, y=np.where(gone, 0.0, rows.y), filled=gone)
+    begun = np.flatnonzero(~gone)
+    begin = np.full(int(rows.series.max(initial=-1)) + 1, len(rows))
+    np.minimum.at(begin, rows.series[begun], begun)
+    late = np.arange(len(rows)) >= begin[rows.series]
+    return rows.take(late & ~gone if fill == "forward" else late)
+
+
+def _static(frame: pd.DataFrame, data: DataConfig) -> dict[str, dict[str, Any]]:
+    """Static covariates by series, as the first row of each has them."""
+    if not data.static:
+        return {}
+    need_columns(frame, data, ("static",))
+    first = frame.drop_duplicates(data.id_col).set_index(data.id_col)[list(data.static)]
+    rows = first.to_dict("index").items()
+    return {str(name): {str(k): v for k, v in row.items()} for name, row in rows}

@@ -23,7 +23,7 @@ from forecast.errors import (
     WrongFrequency,
 )
 from service.errors import Refused
-from service.log import Rows
+from service.rows import Rows
 
 NEW, DUPLICATE, REVISED = 0, 1, 2
 STATUSES = ("new", "duplicate", "revised")
@@ -76,10 +76,10 @@ class _Batch:
 
     def refuse(
         self, kind: type[ForecastError], rows: Int[np.ndarray, " bad"], message: str, *,
-        detail: Callable[[int], str], help: str,  # noqa: A002
+        detail: Callable[[int], str], help: str,
     ) -> Refused:  # fmt: skip
         """The error, naming how many items and the first few of them."""
-        places = sorted(((int(self.item[row]), int(row)) for row in rows))[:_SHOWN]
+        places = sorted((int(self.item[row]), int(row)) for row in rows)[:_SHOWN]
         first = places[0][1]
         return Refused(
             kind(message, where=f"{self.name(first)} at {self.at(first)}", help=help),
@@ -180,7 +180,8 @@ def _repeats(batch: _Batch) -> Bool[np.ndarray, " row"]:
 
 def _same(a: Rows, b: Rows) -> Bool[np.ndarray, " row"]:
     equal = (a.y == b.y) | (np.isnan(a.y) & np.isnan(b.y))
-    return equal & (a.covariates == b.covariates).all(axis=1)
+    same: Bool[np.ndarray, " row"] = equal & (a.covariates == b.covariates).all(axis=1)
+    return same
 
 
 def _compare(

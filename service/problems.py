@@ -119,7 +119,7 @@ def answer(
     detail: str,
     *,
     where: str = "",
-    help: str = "",  # noqa: A002 - the name in the answer
+    help: str = "",
     errors: Sequence[tuple[str, str]] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:

@@ -11,7 +11,7 @@ from forecast.calendars import Calendar
 from forecast.errors import BadStamps
 from service.errors import Refused
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC, as everywhere inside
+_EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400_000_000_000
 _YEARS = (1800, 2200)
@@ -67,8 +67,8 @@ def render(stamps: Int[np.ndarray, " row"], calendar: Calendar) -> list[str | in
     moments = stamps.astype("datetime64[ns]")
     if not np.any(stamps % _DAY) and calendar.grid.days * calendar.grid.units >= 1:
         return [str(text) for text in np.datetime_as_string(moments, unit="D")]
-    unit = "ns" if np.any(stamps % 1_000_000_000) else "s"
-    return [str(text) for text in np.datetime_as_string(moments, unit=unit)]
+    fine = bool(np.any(stamps % 1_000_000_000))
+    return [str(text) for text in np.datetime_as_string(moments, unit="ns" if fine else "s")]
 
 
 def _integer(stamp: str | int) -> int | None:

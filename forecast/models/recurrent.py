@@ -10,7 +10,6 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,11 +29,11 @@ class State:
     hidden: Float[Tensor, "layer lane hidden"]
     cell: Float[Tensor, "layer lane cell"]
 
-    def detach(self) -> Self:
+    def detach(self) -> "State":
         """Same numbers, no history: the cut between two truncated-BPTT chunks."""
         return type(self)(self.hidden.detach(), self.cell.detach())
 
-    def drop(self, fresh: Bool[Tensor, " lane"]) -> Self:
+    def drop(self, fresh: Bool[Tensor, " lane"]) -> "State":
         """Zero the lanes in which a new series begins; leave the others untouched."""
         gone = fresh[None, :, None]
         return type(self)(self.hidden.masked_fill(gone, 0.0), self.cell.masked_fill(gone, 0.0))

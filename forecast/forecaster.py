@@ -1,0 +1,279 @@
+"""The analyst's object: fit, predict, observe, cross-validate, save and load."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast import streaming
+from forecast.backtest import MODEL, backtest, forecast_frame, level_quantiles
+from forecast.bundle import Bundle, load_bundle, save_bundle
+from forecast.calendars import Calendar
+from forecast.checkpoints import TrainEvent
+from forecast.config import Config, DataConfig, Fill
+from forecast.errors import NotFitted
+from forecast.frames import check
+from forecast.futures import check_future
+from forecast.panel import Panel
+from forecast.splits import cutoff_lengths
+from forecast.streaming import States
+from forecast.tables import read_table, to_native
+from forecast.training import train
+
+STATES_NAME, SERIES_NAME = "states.safetensors", "series.json"
+
+
+class Forecaster:
+    """
+    Trains one stateful network on many series and forecasts each from its live state.
+
+    Frames are long: `unique_id`, `ds`, `y` and covariates; pandas, polars or Arrow, and what
+    comes out is of the kind that went in. Columns are named as in the Nixtla libraries, so that
+    `utilsforecast` evaluates and plots them as they are.
+
+    Args:
+        h: Steps ahead; None takes the usual horizon of the frequency.
+        freq: pandas offset, integer step or exchange (`"XNYS"`); None infers it.
+        config: All other settings; `h` and `freq` go before what it says.
+
+    Attributes:
+        bundle_: The trained model, after `fit`.
+        states_: What it remembers of each series, one row for each of `ids_`.
+        ids_: The series, in the order of `states_`.
+
+    >>> months = pd.date_range("2015-01-01", periods=60, freq="MS")
+    >>> sales = pd.DataFrame({"unique_id": "shop", "ds": months, "y": 10.0 + months.month})
+    >>> config = Config.from_dict({"train": {"max_steps": 20}, "model": {"hidden_size": 8}})
+    >>> forecaster = Forecaster(h=3, config=config).fit(sales)
+    >>> forecaster.predict(level=[80]).columns.tolist()
+    ['unique_id', 'ds', 'statecast', 'statecast-lo-80', 'statecast-hi-80']
+    """
+
+    def __init__(
+        self, h: int | None = None, freq: str | int | None = None, *, config: Config | None = None
+    ) -> None:
+        self.h = h
+        self.freq = freq
+        self.config = config or Config()
+
+    def fit(
+        self,
+        df: Any,
+        static_df: Any = None,
+        *,
+        val_size: int | None = None,
+        fill: Fill | None = None,
+        id_col: str | None = None,
+        time_col: str | None = None,
+        target_col: str | None = None,
+        on_event: Callable[[TrainEvent], None] | None = None,
+    ) -> "Forecaster":
+        """
+        Learn from all of `df` and remember where each series stands.
+
+        Args:
+            df: Long frame of the history.
+            static_df: One row a series: the id column and the static covariates.
+            val_size: Last steps of each series kept from learning; see `TrainConfig`.
+            fill: What a missing step means; see `DataConfig`.
+            id_col: Name of the column with the series' names.
+            time_col: Name of the column with the stamps.
+            target_col: Name of the column with the values.
+            on_event: Called about a hundred times with the progress.
+
+        Raises:
+            DataError: The data cannot be used as they are.
+            ConfigError: The settings contradict themselves.
+        """
+        config = self._config(id_col=id_col, time_col=time_col, target_col=target_col, fill=fill)
+        if val_size is not None:
+            config = replace(config, train=replace(config.train, val_size=val_size))
+        panel, config = _read(df, static_df, config)
+        self._keep_kind(df, config.data)
+        trained = train(panel, config, on_event=on_event)
+        self.bundle_, self.history_ = trained.bundle, trained.history
+        self.ids_ = panel.ids
+        self.states_ = streaming.warm_up(trained.bundle, panel)
+        return self
+
+    def predict(
+        self,
+        h: int | None = None,
+        level: Sequence[float] | None = None,
+        quantiles: Sequence[float] | None = None,
+        futr_df: Any = None,
+    ) -> Any:
+        """
+        Forecast every series from where its state stands. Pure: nothing is remembered of it.
+
+        Args:
+            h: Steps ahead, at most the trained horizon, which is the default.
+            level: Central intervals in percent: 80 gives `statecast-lo-80`, `statecast-hi-80`.
+            quantiles: Fractions: 0.9 gives `statecast_ql0.9`.
+            futr_df: Known-future covariates of each series and step, if the model has any.
+
+        Raises:
+            NotFitted: Before `fit` or `load`.
+            MissingFuture: `futr_df` does not cover every series and step.
+        """
+        bundle, states = self._fitted()
+        horizon = bundle.horizon if h is None else h
+        levels, asked = tuple(level or ()), tuple(quantiles or ())
+        outputs = streaming.forecast(
+            bundle, states, horizon=horizon, quantiles=(*level_quantiles(levels), *asked),
+            known_future=check_future(
+                futr_df, ids=self.ids_, last_ds=states.last_ds, horizon=horizon,
+                calendar=bundle.calendar, columns=bundle.config.data.known_future,
+                data=bundle.config.data,
+            ),
+        )  # fmt: skip
+        ds = bundle.calendar.after(states.last_ds, horizon)
+        frame = forecast_frame(self.ids_, ds, outputs, levels, bundle.calendar)
+        for i, quantile in enumerate(asked):
+            frame[f"{MODEL}_ql{quantile:g}"] = outputs[..., 1 + 2 * len(levels) + i].ravel()
+        return self._native(frame, bundle.config.data)
+
+    def observe(self, df: Any, static_df: Any = None) -> "Forecaster":
+        """
+        Commit new observations: one recurrent step each; weights stay as they are.
+
+        Series not seen before begin cold. Nothing is committed when anything is refused.
+
+        Raises:
+            LateValues: A series begins at or before the last step it has.
+            MissingSteps: A series does not go on where it stopped.
+        """
+        bundle, states = self._fitted()
+        config = bundle.config
+        if static_df is None:
+            config = replace(config, data=replace(config.data, static=()))
+        panel, _ = _read(df, static_df, config, min_length=1)
+        new = tuple(name for name in panel.ids if name not in set(self.ids_))
+        if new:
+            static = bundle.spec.static.encode(panel.static, new)
+            states = States.concat([states, streaming.initial_states(bundle, len(new), static)])
+        ids = (*self.ids_, *new)
+        rows = pd.Index(ids).get_indexer(pd.Index(panel.ids))
+        moved = streaming.observe(bundle, states.take(rows), panel)
+        self.ids_, self.states_ = ids, states.put(rows, moved)
+        return self
+
+    def cross_validation(
+        self,
+        df: Any,
+        static_df: Any = None,
+        *,
+        n_windows: int = 1,
+        step_size: int = 1,
+        h: int | None = None,
+        refit: bool = False,
+        level: Sequence[float] | None = None,
+        id_col: str | None = None,
+        time_col: str | None = None,
+        target_col: str | None = None,
+        on_event: Callable[[TrainEvent], None] | None = None,
+    ) -> Any:
+        """
+        Train on what precedes the first cutoff and forecast from each cutoff in one pass.
+
+        Every scaler, weight and calibration sees only what precedes its cutoff. The forecaster
+        itself is left as it was. With `refit`, a network is trained anew for each cutoff.
+
+        Returns:
+            Columns unique_id, ds, cutoff, y, statecast, and two for each level.
+        """
+        config = self._config(id_col=id_col, time_col=time_col, target_col=target_col)
+        panel, config = _read(df, static_df, config)
+        self._keep_kind(df, config.data)
+        if h is not None:
+            config = replace(config, model=replace(config.model, horizon=h))
+        assert config.data.freq is not None
+        horizon = config.model.horizon or Calendar(config.data.freq).default_horizon
+        config = replace(config, model=replace(config.model, horizon=horizon))
+        known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
+        groups = known if refit else known[:1]
+        frames = []
+        for i, lengths in enumerate(groups):
+            bundle = train(panel.head(lengths), config, on_event=on_event).bundle
+            seen = panel.head(known[i if refit else -1] + horizon)
+            frames.append(
+                backtest(
+                    bundle, seen, horizon=horizon, n_windows=1 if refit else n_windows,
+                    step_size=step_size, levels=tuple(level or ()),
+                )
+            )  # fmt: skip
+        return self._native(pd.concat(frames, ignore_index=True), config.data)
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Write model and states as one directory; a bundle in itself, no history needed."""
+        bundle, states = self._fitted()
+        path = Path(path)
+        save_bundle(bundle, path, overwrite=overwrite)
+        (path / STATES_NAME).write_bytes(states.to_bytes())
+        text = {"ids": list(self.ids_), "integer_ids": self._integer_ids}
+        (path / SERIES_NAME).write_text(json.dumps(text), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Forecaster":
+        """Read what `save` wrote; raises `BundleError` and its kin."""
+        path = Path(path)
+        bundle = load_bundle(path)
+        if not (path / SERIES_NAME).is_file():
+            raise NotFitted(
+                "this bundle holds a model without the states of its series", where=str(path),
+                help="load it with forecast.bundle.load_bundle and warm_up on observations",
+            )  # fmt: skip
+        made = cls(h=bundle.horizon, freq=bundle.calendar.freq, config=bundle.config)
+        text = json.loads((path / SERIES_NAME).read_text(encoding="utf-8"))
+        made.bundle_, made.ids_ = bundle, tuple(text["ids"])
+        made.states_ = States.from_bytes((path / STATES_NAME).read_bytes())
+        made._integer_ids, made._like = text["integer_ids"], pd.DataFrame()
+        return made
+
+    def __repr__(self) -> str:
+        """Settings, and what it has learned from."""
+        if not hasattr(self, "bundle_"):
+            return f"Forecaster(h={self.h}, freq={self.freq!r}), not fitted"
+        model = self.bundle_.config.model
+        return (
+            f"Forecaster(h={self.bundle_.horizon}, freq={self.bundle_.calendar.freq!r}): "
+            f"{model.cell}-{model.hidden_size}, {len(self.ids_)} series, "
+            f"model {self.bundle_.digest[:12]}"
+        )
+
+    def _config(self, **columns: Any) -> Config:
+        given = {name: value for name, value in columns.items() if value is not None}
+        if self.freq is not None:
+            given["freq"] = self.freq
+        model = self.config.model
+        if self.h is not None:
+            model = replace(model, horizon=self.h)
+        return replace(self.config, data=replace(self.config.data, **given), model=model)
+
+    def _fitted(self) -> tuple[Bundle, States]:
+        if not hasattr(self, "bundle_"):
+            raise NotFitted("this forecaster has not learned anything yet", help="call fit first")
+        return self.bundle_, self.states_
+
+    def _keep_kind(self, df: Any, data: DataConfig) -> None:
+        """Remember of which kind the frame was, to answer in kind."""
+        self._like = df
+        self._integer_ids = pd.api.types.is_integer_dtype(read_table(df)[data.id_col])
+
+    def _native(self, frame: pd.DataFrame, data: DataConfig) -> Any:
+        if self._integer_ids:
+            frame["unique_id"] = frame["unique_id"].astype(np.int64)
+        names = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
+        return to_native(frame.rename(columns=names), self._like)
+
+
+def _read(
+    df: Any, static_df: Any, config: Config, *, min_length: int = 2
+) -> tuple[Panel, Config]:
+    """Check a frame; also return the settings with frequency, kind and static columns known."""
+    series = check(df, config.data, static_df=static_df, min_length=min_length)
+    return Panel.from_frame(series), replace(config, data=series.data)

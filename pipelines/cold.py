@@ -1,0 +1,93 @@
+"""
+Forecasts out of a whole history: warm every series up from nothing, then forecast it.
+
+It stands on `forecast` alone: a logged model carries it along (see `scoring.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast import frames
+from forecast.backtest import forecast_frame, level_quantiles
+from forecast.bundle import Bundle
+from forecast.config import DataConfig
+from forecast.errors import TooShort
+from forecast.panel import Panel
+from forecast.streaming import forecast, warm_up
+
+
+def forecast_table(
+    bundle: Bundle,
+    table: Any,
+    *,
+    horizon: int | None = None,
+    level: Sequence[float] = (),
+    futr_df: Any = None,
+    data: DataConfig | None = None,
+) -> pd.DataFrame:
+    """
+    Forecast every series of a long table.
+
+    Rows after the last known `y` of a series hold its future covariates: they may stand in the
+    table itself, with `y` empty, or in `futr_df`.
+
+    Args:
+        bundle: The model.
+        table: The whole history of each series, as for training.
+        horizon: Steps ahead; None takes all that the model learned.
+        level: Central intervals in percent, each giving two columns.
+        futr_df: Known-future covariates of the horizon, if the model has any.
+        data: Names of the columns; None takes those of training.
+
+    Returns:
+        `unique_id`, `ds`, `statecast`, then `statecast-lo-80` and `statecast-hi-80` a level.
+
+    Raises:
+        DataError: The table cannot be used, or future covariates are missing.
+        UnseenHorizon, UnknownQuantile: The model did not learn what was asked.
+    """
+    horizon = bundle.horizon if horizon is None else horizon
+    data = replace(bundle.config.data, **_names(data or bundle.config.data))
+    past, ahead = split_future(frames.read_table(table), data)
+    checked = frames.check(past, data)
+    panel = Panel.from_frame(checked)
+    known = None
+    if data.known_future:
+        given = ahead if futr_df is None and len(ahead) else futr_df
+        known = frames.check_future(
+            given, ids=panel.ids, last_ds=panel.last_ds, horizon=horizon,
+            calendar=bundle.calendar, columns=data.known_future, data=data,
+        ).astype(np.float32)  # fmt: skip
+    values = forecast(
+        bundle, warm_up(bundle, panel), horizon=horizon, known_future=known,
+        quantiles=level_quantiles(level),
+    )  # fmt: skip
+    stamps = bundle.calendar.after(panel.last_ds, horizon)
+    return forecast_frame(panel.ids, stamps, values, level, bundle.calendar)
+
+
+def split_future(table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows up to each series' last known `y`, and the rows after it."""
+    columns = (data.id_col, data.time_col, data.target_col)
+    if not set(columns) <= set(table.columns) or not table[data.target_col].isna().any():
+        return table, table.iloc[:0]
+    if not table[data.target_col].notna().any():
+        raise TooShort(
+            f"no row has a value in {data.target_col!r}",
+            help="give the history of each series, not only its future",
+        )
+    ids, stamps = table[data.id_col], table[data.time_col]
+    known = table[data.target_col].notna()
+    last = stamps[known].groupby(ids[known]).max()
+    future = (stamps > ids.map(last)).to_numpy(dtype=bool)
+    past = table[~future]
+    past.attrs = dict(table.attrs)
+    return past, table[future]
+
+
+def _names(data: DataConfig) -> dict[str, str]:
+    return {"id_col": data.id_col, "time_col": data.time_col, "target_col": data.target_col}

@@ -1,0 +1,263 @@
+"""How good a model is: the same cutoffs and series for it, the champion and the baselines."""
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from forecast import baselines, frames, metrics
+from forecast.backtest import MODEL, backtest
+from forecast.bundle import Bundle
+from forecast.calendars import Calendar
+from forecast.errors import ForecastError, TooShort
+from forecast.panel import Panel
+from forecast.splits import cutoff_lengths
+from pipelines.report import LEVELS
+
+CHAMPION = "champion"
+QUICK = ("SeasonalNaive", "Drift")
+SLOW = ("AutoETS", "AutoTheta")
+MAX_SLOW = 300
+"""Series times windows beyond which the baselines that fit each series are left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which cutoffs of which series are forecast, decided once for all models."""
+
+    horizon: int
+    windows: int
+    step_size: int
+    rows: tuple[int, ...]
+    """Series of the panel that are long enough."""
+    baselines: tuple[str, ...]
+    season_length: int
+
+    def part(self, panel: Panel) -> Panel:
+        """The series that take part."""
+        return panel if len(self.rows) == panel.num_series else panel.take(self.rows)
+
+    def split(self, panel: Panel) -> Panel:
+        """What may be learned from before the first cutoff, of the series that take part."""
+        part = self.part(panel)
+        return part.head(self._known(part)[0])
+
+    def first_cutoff(self, panel: Panel) -> int:
+        """The earliest stamp at which a series is cut."""
+        part = self.part(panel)
+        known = self._known(part)[0]
+        return int(part.ds[part.indptr[:-1] + known - 1].min())
+
+    def _known(self, part: Panel) -> np.ndarray:
+        return cutoff_lengths(
+            part, horizon=self.horizon, n_windows=self.windows, step_size=self.step_size
+        )
+
+
+def plan(
+    panel: Panel,
+    calendar: Calendar,
+    *,
+    horizon: int,
+    windows: int,
+    step_size: int | None = None,
+    seasons: Sequence[int] | None = None,
+    chosen: Sequence[str] | None = None,
+) -> Plan:
+    """
+    Choose series and baselines.
+
+    A series takes part when a season (or 2 steps) is left before its first cutoff. Baselines
+    that fit every series at every cutoff are left out when there are many.
+
+    Raises:
+        TooShort: No series is long enough.
+    """
+    step = step_size or horizon
+    back = horizon + step * (windows - 1)
+    natural = calendar.season_lengths if seasons is None else tuple(seasons)
+    typical = float(np.quantile(panel.lengths, 0.75)) - back
+    season = next((s for s in natural if typical >= 2 * s), 1)
+    rows = np.flatnonzero(panel.lengths >= back + max(season + 1, 2))
+    if not len(rows):
+        longest = int(panel.lengths.argmax())
+        raise TooShort(
+            f"no series is long enough to be scored: {windows} windows of {horizon} steps, "
+            f"{step} apart, and a season of {season} before them need "
+            f"{back + max(season + 1, 2)} steps",
+            where=f"longest: series {panel.ids[longest]!r} with {int(panel.lengths[longest])} steps",
+            help="ask for fewer --windows, a shorter --h, or give longer histories",
+        )
+    slow = SLOW if len(rows) * windows <= MAX_SLOW else ()
+    return Plan(
+        horizon=horizon, windows=windows, step_size=step, rows=tuple(int(row) for row in rows),
+        baselines=tuple(chosen) if chosen is not None else (*QUICK, *slow), season_length=season,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Forecasts and scores of every model on the plan's cutoffs and series."""
+
+    cv: pd.DataFrame
+    """unique_id, ds, cutoff, y, then a column (and its intervals) a model."""
+    scores: pd.DataFrame
+    """metric, model, value."""
+    by_horizon: pd.DataFrame
+    by_series: pd.DataFrame
+    incomparable: str = ""
+    """Why the champion could not be scored; empty when it was, or there is none."""
+
+    def value(self, metric: str, model: str = MODEL) -> float:
+        """One score; NaN when there is none."""
+        rows = self.scores[(self.scores["metric"] == metric) & (self.scores["model"] == model)]
+        return float(rows["value"].iloc[0]) if len(rows) else float("nan")
+
+    def flat(self) -> dict[str, float]:
+        """Finite scores by name: `mase`, `mase_SeasonalNaive`, `coverage_80`, ..."""
+        return {
+            str(metric) if model == MODEL else f"{metric}_{model}": float(value)
+            for metric, model, value in zip(
+                self.scores["metric"], self.scores["model"], self.scores["value"], strict=True
+            )
+            if np.isfinite(value)
+        }
+
+
+def evaluate(
+    bundle: Bundle,
+    series: frames.SeriesFrame,
+    panel: Panel,
+    plan: Plan,
+    *,
+    rivals: pd.DataFrame | None = None,
+    champion: Bundle | None = None,
+) -> Evaluation:
+    """
+    Forecast from every cutoff with every model, and score them by the same code.
+
+    Args:
+        bundle: The challenger, trained on nothing after the first cutoff.
+        series: The checked data.
+        panel: The same, laid out.
+        plan: Cutoffs and series.
+        rivals: Forecasts of the baselines at the same cutoffs, as `Rivals` makes them.
+        champion: The model in service, if any; it is scored again, not believed.
+    """
+    part = plan.part(panel)
+    cv = _backtest(bundle, part, plan)
+    frame = _only(series.frame, part)
+    if rivals is not None:
+        cv = _beside(cv, rivals)
+    incomparable = ""
+    if champion is not None:
+        try:
+            cv = _beside(cv, _champion_forecasts(champion, series, plan))
+        except ForecastError as error:
+            incomparable = error.message
+    asked = {"season_length": plan.season_length, "levels": LEVELS}
+    return Evaluation(
+        cv=cv,
+        scores=metrics.evaluate(cv, frame, **asked),
+        by_horizon=metrics.by_horizon(cv, frame, **asked),
+        by_series=metrics.by_series(cv, frame, **asked),
+        incomparable=incomparable,
+    )
+
+
+class Rivals:
+    """
+    The baselines, forecasting in a process of their own while the model is trained.
+
+    Leaving the block stops it. What it has made stays in `folder`, for a resumed run.
+    """
+
+    def __init__(
+        self, series: frames.SeriesFrame, panel: Panel, plan: Plan, folder: Path
+    ) -> None:
+        self._made = folder / "backtest.parquet"
+        self._process: SpawnProcess | None = None
+        if not plan.baselines or self._made.is_file():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        _only(series.frame, plan.part(panel)).to_parquet(folder / "series.parquet")
+        self._process = get_context("spawn").Process(
+            target=_forecast_rivals, args=(folder, self._made, series.calendar.freq, plan)
+        )
+
+    def __enter__(self) -> Self:
+        if self._process is not None:
+            self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
+
+    def wait(self) -> pd.DataFrame | None:
+        """What they forecast, once they have; None without baselines."""
+        if self._process is not None:
+            self._process.join()
+            assert self._process.exitcode == 0, "the baselines failed: see the lines above"
+        return pd.read_parquet(self._made) if self._made.is_file() else None
+
+
+def _forecast_rivals(folder: Path, made: Path, freq: str | int, plan: Plan) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
+    table = baselines.cross_validate(
+        pd.read_parquet(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
+        n_windows=plan.windows, step_size=plan.step_size, season_length=plan.season_length,
+        models=plan.baselines, levels=LEVELS,
+    )  # fmt: skip
+    table.to_parquet(folder / "backtest.parquet.new", index=False)
+    (folder / "backtest.parquet.new").replace(made)
+
+
+def _backtest(bundle: Bundle, part: Panel, plan: Plan) -> pd.DataFrame:
+    return backtest(
+        bundle, part, horizon=plan.horizon, n_windows=plan.windows, step_size=plan.step_size,
+        levels=LEVELS,
+    )  # fmt: skip
+
+
+def _champion_forecasts(
+    champion: Bundle, series: frames.SeriesFrame, plan: Plan
+) -> pd.DataFrame:
+    """The champion's own columns and covariates, on our series and cutoffs."""
+    theirs, ours = champion.config.data, series.data
+    if theirs.freq != ours.freq:
+        raise ForecastError(f"it forecasts freq={theirs.freq!r}, the data have {ours.freq!r}")
+    if champion.horizon < plan.horizon:
+        raise ForecastError(
+            f"it forecasts {champion.horizon} steps, and {plan.horizon} are asked"
+        )
+    lacking = {*theirs.known_future, *theirs.past_only} - set(series.frame.columns)
+    if lacking or set(theirs.static) - set(ours.static):
+        raise ForecastError(f"it needs columns {sorted(lacking | set(theirs.static))}")
+    if theirs.kind == "positive" and series.kind == "real":
+        raise ForecastError("it forecasts values that are never negative")
+    data = replace(ours, known_future=theirs.known_future, past_only=theirs.past_only)
+    panel = Panel.from_frame(replace(series, data=data))
+    made = _backtest(champion, plan.part(panel), plan)
+    return made.rename(columns=lambda name: name.replace(MODEL, CHAMPION, 1))
+
+
+def _only(frame: pd.DataFrame, part: Panel) -> pd.DataFrame:
+    """`unique_id`, `ds`, `y` of the series that take part."""
+    kept = frame["unique_id"].isin(part.ids)
+    return frame.loc[kept, ["unique_id", "ds", "y"]].reset_index(drop=True)
+
+
+def _beside(cv: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Two backtest tables of the same windows, side by side."""
+    merged = cv.merge(other.drop(columns="y"), on=["unique_id", "ds", "cutoff"], how="left")
+    assert len(merged) == len(cv)
+    return merged
+

@@ -1,0 +1,75 @@
+"""Which version serves: register, make it challenger, promote it, go back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipelines.errors import NothingBefore
+from pipelines.gate import Verdict
+from pipelines.tracking import Tracking
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a promotion or a rollback did."""
+
+    name: str
+    champion: int
+    previous: int | None
+
+
+def register(tracking: Tracking, model_uri: str, name: str, run_id: str, **tags: str) -> int:
+    """Make a logged model the next version and the challenger; returns its number."""
+    told = {"validation_status": "pending", **{k.replace("__", "."): v for k, v in tags.items()}}
+    version = tracking.register(model_uri, name, run_id, told)
+    tracking.set_alias(name, CHALLENGER, version)
+    return version
+
+
+def decide(tracking: Tracking, name: str, version: int, verdict: Verdict) -> Change | None:
+    """Note the verdict on the version, and promote it if the verdict says so."""
+    status = "approved" if verdict.promote else "rejected"
+    notes: Mapping[str, str] = {"validation_status": status, "gate.reason": verdict.reason}
+    tracking.tag_version(name, version, notes)
+    return promote(tracking, name, version) if verdict.promote else None
+
+
+def promote(tracking: Tracking, name: str, version: int) -> Change:
+    """
+    Put a version into service; the one before stays known as `previous`.
+
+    `previous` is set first: a stop in between leaves the champion as it was.
+
+    Raises:
+        UnknownModel: There is no such version.
+    """
+    chosen = tracking.version(name, str(version))
+    before = tracking.find(name, CHAMPION)
+    if before is not None and before.version == chosen.version:
+        kept = tracking.find(name, PREVIOUS)
+        return Change(name, chosen.version, kept.version if kept else None)
+    if before is not None:
+        tracking.set_alias(name, PREVIOUS, before.version)
+    tracking.set_alias(name, CHAMPION, chosen.version)
+    return Change(name, chosen.version, before.version if before else None)
+
+
+def rollback(tracking: Tracking, name: str) -> Change:
+    """
+    Put the previous champion back; the one that leaves becomes `previous`.
+
+    Raises:
+        UnknownModel: There is no champion.
+        NothingBefore: Only one version was ever champion.
+    """
+    now = tracking.version(name, CHAMPION)
+    before = tracking.find(name, PREVIOUS)
+    if before is None or before.version == now.version:
+        raise NothingBefore(
+            f"model {name!r} has no earlier champion: version {now.version} was the first",
+            help=f"choose a version: statecast models promote {name} VERSION",
+        )
+    tracking.set_alias(name, PREVIOUS, now.version)
+    tracking.set_alias(name, CHAMPION, before.version)
+    return Change(name, before.version, now.version)

@@ -1,0 +1,179 @@
+"""Figures and tables of a run, as plain values: what MLflow shows beside the numbers."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast.backtest import MODEL
+from forecast.checkpoints import TrainEvent
+
+Figure = dict[str, Any]
+"""A Plotly figure as JSON knows it: `data` and `layout`."""
+
+LEVELS = (80, 95)
+FANS = 6
+COLORS = ("#1f6f8b", "#c0504d", "#7f8c8d", "#8e6c3a", "#5b7f3b", "#7d5ba6")
+_MAX_HISTORY = 200
+
+
+def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizon: int) -> Figure:
+    """What one series did, and the forecasts from the last cutoff with their intervals."""
+    known = history[history["unique_id"] == unique_id].tail(min(5 * horizon + 60, _MAX_HISTORY))
+    rows = cv[cv["unique_id"] == unique_id]
+    rows = rows[rows["cutoff"] == rows["cutoff"].max()].sort_values("ds")
+    ds = _stamps(rows["ds"])
+    traces: list[dict[str, Any]] = []
+    for level, alpha in ((95, 0.15), (80, 0.3)):
+        if f"{MODEL}-lo-{level}" not in rows:
+            continue
+        low, high = (_numbers(rows[f"{MODEL}-{side}-{level}"]) for side in ("lo", "hi"))
+        traces.append(
+            {
+                "type": "scatter", "x": [*ds, *reversed(ds)], "y": [*high, *reversed(low)],
+                "fill": "toself", "fillcolor": f"rgba(31,111,139,{alpha})", "mode": "none",
+                "name": f"{level} %", "hoverinfo": "skip",
+            }  # fmt: skip
+        )
+    traces.append(_line(_stamps(known["ds"]), _numbers(known["y"]), "observed", "#222222"))
+    traces.append(_line(ds, _numbers(rows[MODEL]), MODEL, COLORS[0]))
+    if "SeasonalNaive" in rows:
+        naive = _line(ds, _numbers(rows["SeasonalNaive"]), "SeasonalNaive", COLORS[1])
+        traces.append({**naive, "line": {"color": COLORS[1], "dash": "dot", "width": 1}})
+    return _figure(traces, title=unique_id, x="", y="")
+
+
+def error_by_horizon(scores: pd.DataFrame) -> Figure:
+    """MASE at each step ahead, one line a model."""
+    mase = scores[scores["metric"] == "mase"]
+    traces = [
+        _line(rows["horizon"].tolist(), _numbers(rows["value"]), str(model), COLORS[i % 6])
+        for i, (model, rows) in enumerate(mase.groupby("model", sort=False))
+    ]
+    return _figure(traces, title="Error by step ahead", x="steps ahead", y="MASE")
+
+
+def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figure:
+    """Share of values inside each interval, beside the share there should be."""
+    names = [f"{level} %" for level in levels]
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "bar", "name": str(model), "x": names, "marker": {"color": COLORS[i % 6]},
+            "y": [_value(scores, f"coverage_{level}", str(model)) for level in levels],
+        }  # fmt: skip
+        for i, model in enumerate(scores["model"].unique())
+        if _value(scores, f"coverage_{levels[0]}", str(model)) is not None
+    ]
+    nominal = {
+        "type": "scatter", "mode": "markers", "name": "nominal", "x": names,
+        "y": [level / 100 for level in levels],
+        "marker": {"symbol": "line-ew", "size": 60, "line": {"width": 2, "color": "#222222"}},
+    }  # fmt: skip
+    figure = _figure([*traces, nominal], title="Coverage of the intervals", x="level", y="share")
+    figure["layout"]["yaxis"]["range"] = [0, 1]
+    return figure
+
+
+def training_curve(history: Sequence[TrainEvent]) -> Figure:
+    """Loss and gradient norm by step."""
+    steps = [event.step for event in history]
+    traces = [_line(steps, [event.loss for event in history], "loss", COLORS[0])]
+    checked = [event for event in history if event.val_loss is not None]
+    if checked:
+        at, values = [e.step for e in checked], [e.val_loss for e in checked]
+        traces.append(_line(at, values, "validation loss", COLORS[1]))
+    norm = _line(steps, [event.grad_norm for event in history], "gradient norm", COLORS[2])
+    traces.append({**norm, "yaxis": "y2"})
+    figure = _figure(traces, title="Training", x="step", y="loss (1 = seasonal naive)")
+    figure["layout"]["yaxis2"] = {
+        "title": {"text": "gradient norm"}, "overlaying": "y", "side": "right", "type": "log",
+        "showgrid": False,
+    }  # fmt: skip
+    return figure
+
+
+def figures(
+    cv: pd.DataFrame,
+    history: pd.DataFrame,
+    scores: pd.DataFrame,
+    by_horizon: pd.DataFrame,
+    events: Sequence[TrainEvent],
+    *,
+    horizon: int,
+) -> dict[str, Figure]:
+    """Every figure of a run by its name."""
+    made = {
+        "training": training_curve(events),
+        "error_by_horizon": error_by_horizon(by_horizon),
+        "coverage": coverage_chart(scores),
+    }
+    for i, unique_id in enumerate(some_series(cv)):
+        made[f"fan_{i + 1}"] = fan_chart(cv, history, unique_id, horizon=horizon)
+    return made
+
+
+def some_series(cv: pd.DataFrame, limit: int = FANS) -> list[str]:
+    """A few series from large to small, evenly spaced by their mean."""
+    size = cv.groupby("unique_id", sort=False, observed=True)["y"].mean().sort_values()
+    picks = np.unique(np.linspace(0, len(size) - 1, min(limit, len(size))).round().astype(int))
+    return [str(size.index[i]) for i in reversed(picks)]
+
+
+def to_html(figures: dict[str, Figure], *, title: str) -> str:
+    """One page that holds its figures and Plotly itself: it asks no other host for anything."""
+    from plotly.offline import get_plotlyjs
+
+    charts = "\n".join(
+        f'<div id="{name}" class="chart"></div>\n'
+        f"<script>Plotly.newPlot({json.dumps(name)}, {_json(figure['data'])}, "
+        f"{_json(figure['layout'])}, {{responsive: true, displaylogo: false}});</script>"
+        for name, figure in figures.items()
+    )
+    title = escape(title)
+    style = "body{font-family:sans-serif;margin:1rem}.chart{height:22rem;max-width:70rem}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{style}</style><script>{get_plotlyjs()}</script></head>\n"
+        f"<body><h1>{title}</h1>\n{charts}\n</body></html>\n"
+    )
+
+
+def _figure(traces: list[dict[str, Any]], *, title: str, x: str, y: str) -> Figure:
+    layout = {
+        "title": {"text": title}, "hovermode": "x unified",
+        "xaxis": {"title": {"text": x}, "gridcolor": "#eeeeee"},
+        "yaxis": {"title": {"text": y}, "gridcolor": "#eeeeee"},
+        "plot_bgcolor": "#ffffff", "margin": {"t": 50, "r": 60, "b": 45, "l": 60},
+        "legend": {"orientation": "h", "y": -0.15},
+    }  # fmt: skip
+    return {"data": traces, "layout": layout}
+
+
+def _line(x: Sequence[Any], y: Sequence[float | None], name: str, color: str) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": name,
+        "line": {"color": color, "width": 2},
+    }  # fmt: skip
+
+
+def _stamps(column: pd.Series) -> list[Any]:
+    if pd.api.types.is_integer_dtype(column):
+        return [int(stamp) for stamp in column]
+    return [stamp.isoformat() for stamp in column]
+
+
+def _numbers(column: pd.Series) -> list[float | None]:
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in column.to_numpy(float)]
+
+
+def _value(scores: pd.DataFrame, metric: str, model: str) -> float | None:
+    found = scores[(scores["metric"] == metric) & (scores["model"] == model)]["value"]
+    return None if found.empty or not np.isfinite(found.iloc[0]) else float(found.iloc[0])
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

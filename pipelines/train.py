@@ -1,0 +1,263 @@
+"""
+One training job, as a story: check the data, learn from what precedes the backtest, score beside
+the baselines and the champion, decide, learn from everything, log, register, point the aliases.
+
+A run that is interrupted keeps its checkpoints, and the same job with `resume` goes on in the
+same MLflow run: exactly where it was, with what was already done not done again.
+"""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from forecast import frames, training
+from forecast.bundle import Bundle, load_bundle, save_bundle
+from forecast.checkpoints import TrainEvent
+from forecast.config import Config
+from forecast.errors import ForecastError
+from forecast.panel import Panel
+from pipelines import flavor, gate, publish, record
+from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, plan
+from pipelines.jobs import Job, Stopped, Work, shown
+from pipelines.tracking import Run, Tracking, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the job is done: said with its length."""
+
+    name: str
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a training is."""
+
+    stage: str
+    event: TrainEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A part that takes a while begins."""
+
+    name: str
+    text: str
+
+
+Event = Stage | Step | Started
+Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run left behind."""
+
+    run_id: str
+    model_uri: str
+    name: str
+    version: int
+    verdict: gate.Verdict
+    change: publish.Change | None
+    scores: dict[str, float]
+    table: list[dict[str, Any]]
+    facts: dict[str, Any]
+    seconds: float
+
+
+def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
+    """
+    Do the whole job.
+
+    Raises:
+        DataError: The data cannot be used; nothing was logged.
+        Stopped: Interrupted; the checkpoints are kept.
+        StoreUnavailable: MLflow cannot be reached.
+    """
+    begun = time.perf_counter()
+    series, panel = _read(job, tell)
+    config = replace(job.config, data=series.data)
+    horizon = config.model.horizon or series.calendar.default_horizon
+    config = replace(config, model=replace(config.model, horizon=horizon))
+    cutoffs = plan(
+        panel, series.calendar, horizon=horizon, windows=job.windows, step_size=job.step_size,
+        seasons=config.data.season_lengths, chosen=job.baselines,
+    )  # fmt: skip
+    work = Work.open(job, series.digest, config)
+    tracking = Tracking(job.tracking_uri, job.data_dir / "artifacts")
+    run_id = work.notes.get("run_id")
+    if run_id is not None and not tracking.has_run(run_id):
+        run_id = None
+    tags = {"seed": str(config.train.seed), "data.digest": series.digest[:16], **record.commit()}
+    try:
+        with tracking.run(_run_name(job, config), run_id=run_id, tags=tags) as log:
+            work.note(run_id=log.id)
+            outcome = _learn_and_publish(job, config, series, panel, cutoffs, work, log, tell)
+    except KeyboardInterrupt as stop:
+        raise Stopped(work) from stop
+    shutil.rmtree(work.folder, ignore_errors=True)
+    return replace(outcome, seconds=time.perf_counter() - begun)
+
+
+def _learn_and_publish(
+    job: Job,
+    config: Config,
+    series: frames.SeriesFrame,
+    panel: Panel,
+    cutoffs: Plan,
+    work: Work,
+    log: Run,
+    tell: Tell,
+) -> Outcome:
+    tracking = log.tracking
+    record.log_setting(job, config, series, panel, log)
+    facts = {"data_digest": series.digest, "filled": series.filled, "source": shown(job.source)}
+    champion = tracking.find(job.name, publish.CHAMPION)
+    with Rivals(series, panel, cutoffs, work.folder / "rivals") as rivals:
+        held_out, events = _train(
+            "learn", cutoffs.split(panel), config, work, log, tell, {**facts, "refit": False}
+        )
+        begun = time.perf_counter()
+        tell(Started("backtest", f"{len(cutoffs.rows)} series at {cutoffs.windows} cutoffs"))
+        before = None
+        if champion is not None:
+            before = _weights_before(tracking, champion, cutoffs, panel)
+        found = evaluate(held_out, series, panel, cutoffs, rivals=rivals.wait(), champion=before)
+    tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
+    verdict = _verdict(found, champion, job.min_gain)
+    log.metrics(found.flat())
+    log.tags({"gate.promote": str(verdict.promote).lower(), "gate.reason": verdict.reason})
+    record.log_report(log, held_out, found, series, events, horizon=cutoffs.horizon)
+
+    bundle = held_out
+    if job.refit:
+        bundle, _ = _train("refit", panel, config, work, log, tell, {**facts, "refit": True})
+    bundle = replace(bundle, scores=found.flat())
+    begun = time.perf_counter()
+    model_uri = flavor.log_model(log, bundle)
+    version = publish.register(
+        tracking, model_uri, job.name, log.id,
+        data__digest=series.digest[:16], data__cutoff=str(bundle.facts["cutoff"]),
+        bundle__digest=bundle.digest[:16],
+    )  # fmt: skip
+    change = None
+    if job.promote:
+        change = publish.decide(tracking, job.name, version, verdict)
+    else:
+        tracking.tag_version(job.name, version, {"gate.reason": verdict.reason})
+    aliases = "challenger" if change is None else "challenger, champion"
+    tell(Stage("register", f"{job.name} v{version} -> {aliases}", time.perf_counter() - begun))
+    return Outcome(
+        run_id=log.id, model_uri=model_uri, name=job.name, version=version, verdict=verdict,
+        change=change, scores=found.flat(), table=found.scores.to_dict("records"),
+        facts=bundle.facts, seconds=0.0,
+    )  # fmt: skip
+
+
+def _read(job: Job, tell: Tell) -> tuple[frames.SeriesFrame, Panel]:
+    begun = time.perf_counter()
+    table = frames.read_table(job.source, query=job.query)
+    series = frames.check(table, job.config.data)
+    panel = Panel.from_frame(series)
+    text = series.calendar.text
+    span = f"{text(panel.ds.min())} to {text(panel.ds.max())}"
+    filled = f", {series.filled:,} steps filled" if series.filled else ""
+    told = f"{panel.num_series:,} series, {series.rows:,} rows, {span}, freq {series.calendar.freq}"
+    tell(Stage("data", f"{told}, {series.kind}{filled}", time.perf_counter() - begun))
+    return series, panel
+
+
+def _train(
+    stage: str,
+    panel: Panel,
+    config: Config,
+    work: Work,
+    log: Run,
+    tell: Tell,
+    facts: Mapping[str, Any],
+) -> tuple[Bundle, list[TrainEvent]]:
+    """Train, or read back what an interrupted run has already trained."""
+    folder = work.folder / stage
+    done = folder / flavor.BUNDLE
+    if done.is_dir():
+        events = [TrainEvent(**event) for event in work.notes.get(f"{stage}_events", [])]
+        tell(Stage(stage, "trained before the interrupt", 0.0))
+        return load_bundle(done), events
+    begun = time.perf_counter()
+
+    def on_event(event: TrainEvent) -> None:
+        tell(Step(stage, event))
+        values = {
+            "loss": event.loss, "quantile_loss": event.quantile_loss,
+            "grad_norm": event.grad_norm, "observations_per_s": event.observations_per_s,
+            "epoch": event.epoch,
+        }  # fmt: skip
+        if event.val_loss is not None:
+            values["val_loss"] = event.val_loss
+        log.metrics({f"{stage}/{name}": v for name, v in values.items()}, step=event.step)
+
+    trained = training.train(
+        panel, config, checkpoint_dir=folder, resume=True, on_event=on_event, facts=dict(facts)
+    )
+    save_bundle(trained.bundle, done, overwrite=True)
+    work.note(**{f"{stage}_events": [dataclasses.asdict(event) for event in trained.history]})
+    last = trained.history[-1] if trained.history else None
+    told = f"{last.step} steps, loss {last.loss:.3f}" if last else "nothing to learn from"
+    cell = config.model.cell.replace("_", "-")
+    text = f"{cell}-{config.model.hidden_size}, {told}"
+    tell(Stage(stage, text, time.perf_counter() - begun))
+    return trained.bundle, trained.history
+
+
+def _weights_before(
+    tracking: Tracking, champion: Version, cutoffs: Plan, panel: Panel
+) -> Bundle:
+    """
+    The champion with weights that have not seen the targets, if any such are kept.
+
+    The weights in service were refitted on everything there was; unless the data have grown past
+    them, the comparison takes those that its own backtest scored.
+    """
+    served = flavor.load_model(f"models:/{champion.name}/{champion.version}", tracking)
+    first = served.calendar.text(cutoffs.first_cutoff(panel))
+    if _not_after(served.facts.get("cutoff"), first) or not served.facts.get("refit"):
+        return served
+    try:
+        return flavor.load_model(f"runs:/{champion.run_id}/{record.HELD_OUT}", tracking)
+    except ForecastError:
+        return served
+
+
+def _not_after(cutoff: object, first: str) -> bool:
+    if cutoff is None:
+        return False
+    if str(cutoff).lstrip("-").isdigit() and first.lstrip("-").isdigit():
+        return int(str(cutoff)) <= int(first)
+    return str(cutoff) <= first
+
+
+def _verdict(found: Evaluation, champion: Version | None, min_gain: float) -> gate.Verdict:
+    if champion is not None and found.incomparable:
+        return gate.incomparable(found.incomparable)
+    return gate.judge(
+        found.value("mase"),
+        seasonal_naive=found.value("mase", "SeasonalNaive"),
+        champion=None if champion is None else found.value("mase", "champion"),
+        min_gain=min_gain,
+    )
+
+
+def _summary(found: Evaluation) -> str:
+    models = [str(model) for model in found.scores["model"].unique()]
+    return "MASE " + ", ".join(f"{model} {found.value('mase', model):.3f}" for model in models)
+
+
+def _run_name(job: Job, config: Config) -> str:
+    stem = Path(shown(job.source)).stem or "data"
+    return f"{stem}-{config.model.cell}-{config.model.hidden_size}-seed{config.train.seed}"

@@ -1,0 +1,76 @@
+"""The application: a factory, and a lifespan that begins to load and stops cleanly."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TypedDict
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from service import pages, problems
+from service.auth import Gate
+from service.examples import install_openapi
+from service.limits import BodyLimit, Crowd, Frame
+from service.metrics import Metrics
+from service.routes import forecasts, models, observations, operations, series
+from service.settings import Settings
+from service.slot import Slot
+
+DESCRIPTION = """
+Forecasts of many time series, from states that a recurrent model carries: each observation costs
+one step, and a forecast starts from what the model already remembers.
+
+Every failure is `application/problem+json` with a stable `code`.
+"""
+
+
+class AppState(TypedDict):
+    """What the lifespan hands to every request."""
+
+    slot: Slot
+
+
+def create_app(settings: Settings, slot: Slot | None = None) -> FastAPI:
+    """
+    Build the app; nothing is loaded until it starts, and nothing at import.
+
+    Args:
+        settings: All of them.
+        slot: What answers; by default one of its own.
+
+    Raises:
+        OpenBind: Other machines could call, and no API key is set.
+    """
+    settings.check_bind()
+    metrics = Metrics()
+    held = slot or Slot(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = settings.limits.max_concurrency + 8  # room for the probes
+        held.start()
+        try:
+            yield {"slot": held}
+        finally:
+            await anyio.to_thread.run_sync(held.close)
+
+    app = FastAPI(
+        title="Statecast", version=version("statecast"), description=DESCRIPTION,
+        lifespan=lifespan, docs_url=None, redoc_url=None,
+    )  # fmt: skip
+    app.state.settings, app.state.metrics = settings, metrics
+    for resource in (forecasts, observations, series, models, operations):
+        app.include_router(resource.router)
+    problems.install(app, retry_after=settings.limits.retry_after)
+    pages.install(app)
+    install_openapi(app, held, open_names=not settings.key_digests)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, most=settings.limits.max_body_bytes)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(
+        Crowd, most=settings.limits.max_concurrency, retry_after=settings.limits.retry_after
+    )
+    app.add_middleware(Frame, metrics=metrics)
+    return app

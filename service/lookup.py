@@ -1,0 +1,97 @@
+"""What is known of series, states and models, as answers."""
+
+import numpy as np
+
+from service import schemas, stamps
+from service.intake import model_of, moment, position_body
+from service.recording import no_such_series
+from service.slot import Serving
+
+
+def page(
+    serving: Serving, *, cursor: str | None, limit: int, q: str | None
+) -> schemas.SeriesPage:
+    """Series after `cursor` in the order of their names, those that contain `q`."""
+    engine, calendar = serving.engine, serving.bundle.calendar
+    names = sorted(name for name in list(engine.rows) if not q or q.lower() in name.lower())
+    total = len(names)
+    if cursor is not None:
+        names = [name for name in names if name > cursor]
+    shown = names[:limit]
+    rows = np.array([engine.rows[name] for name in shown], np.int64)
+    states, _ = engine.compute.run(lambda: engine.snapshot(rows))
+    items = [
+        schemas.SeriesItem(unique_id=name, last_ds=last, observations=int(count))
+        for name, last, count in zip(
+            shown, stamps.render(states.last_ds, calendar), states.count, strict=True
+        )
+    ]
+    more = shown[-1] if len(names) > limit else None
+    return schemas.SeriesPage(series=items, total=total, next=more)
+
+
+def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:
+    """
+    What the log has of a series.
+
+    Raises:
+        UnknownSeries: Nothing.
+    """
+    row, calendar = _row(serving, unique_id), serving.bundle.calendar
+    number = serving.engine.numbers[row]
+    with serving.log.read() as transaction:
+        first, last, steps, filled, revisions = transaction.summary(number)
+        created = transaction.created_at(number)
+        static = transaction.find([unique_id])[0].static
+    begin, end = stamps.render(np.array([first, last]), calendar)
+    return schemas.SeriesDetail(
+        unique_id=unique_id, created_at=moment(created / 1000), static=dict(static),
+        first_ds=begin, last_ds=end, observations=steps, filled=filled, revisions=revisions,
+    )  # fmt: skip
+
+
+def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
+    """
+    Where the live state of a series stands.
+
+    Raises:
+        UnknownSeries: It has none.
+    """
+    row, engine = _row(serving, unique_id), serving.engine
+    position = engine.compute.run(lambda: engine.position(row))
+    return schemas.StateDetail(
+        unique_id=unique_id,
+        position=position_body(position, serving.bundle.calendar),
+        state="rebuilt" if position.rebuilt else "live",
+        model=model_of(serving.source),
+    )
+
+
+def model(serving: Serving) -> schemas.ModelDetail:
+    """The model in service."""
+    source, config = serving.source, serving.bundle.config
+    return schemas.ModelDetail(
+        name=source.name,
+        version=source.version,
+        digest=source.digest,
+        alias=source.alias,
+        in_service=True,
+        since=moment(serving.since),
+        freq=serving.bundle.calendar.freq,
+        kind=config.data.kind,
+        horizon=serving.bundle.horizon,
+        quantiles=list(config.model.quantiles),
+        known_future=list(config.data.known_future),
+        past_only=list(config.data.past_only),
+        static=[column.name for column in serving.bundle.spec.static.columns],
+        fill=config.data.fill,
+        facts=serving.bundle.facts,
+        scores=serving.bundle.scores,
+    )
+
+
+def _row(serving: Serving, unique_id: str) -> int:
+    row = serving.engine.rows.get(unique_id)
+    if row is None:
+        raise no_such_series(unique_id, serving.engine)
+    return row

@@ -1,0 +1,28 @@
+"""`/v1/forecasts`."""
+
+from fastapi import APIRouter
+
+from service import forecasting
+from service.problems import responses
+from service.routes.dependencies import DOCUMENTED_KEYS, AppMetrics, AppSettings, Current
+from service.schemas import ForecastRequest, ForecastResponse
+
+router = APIRouter(prefix="/v1", tags=["forecasts"], dependencies=DOCUMENTED_KEYS)
+
+
+@router.post(
+    "/forecasts",
+    operation_id="create_forecasts",
+    summary="Forecast series",
+    responses=responses(404, 409, 413, 422, 504),
+)
+def create_forecasts(
+    body: ForecastRequest, serving: Current, settings: AppSettings, metrics: AppMetrics
+) -> ForecastResponse:
+    """
+    Forecast from the live states of `unique_ids`, or cold from the histories in `series`.
+
+    Nothing is stored or changed: a forecast only reads the states. Models with known-future
+    covariates need them in `futr`, for every series and each of the `h` coming stamps.
+    """
+    return forecasting.forecast(serving, body, settings.limits, metrics)

@@ -1,0 +1,60 @@
+"""For operators: is it alive, is it ready, what runs, and its metrics."""
+
+import platform
+from importlib.metadata import version as version_of
+
+import torch
+from fastapi import APIRouter, Response
+
+from service.intake import model_of
+from service.problems import responses
+from service.routes.dependencies import DOCUMENTED_KEYS, AppMetrics, CurrentSlot
+from service.schemas import Liveness, Readiness, Version
+
+router = APIRouter(tags=["operations"])
+
+_NOT_READY = {503: {"model": Readiness, "description": "Still loading, or failed"}}
+
+
+@router.get("/livez", operation_id="get_liveness", summary="Is the process alive?")
+@router.get("/healthz", operation_id="get_health", summary="The same, under another name")
+def livez() -> Liveness:
+    """Answers whenever the process can; says nothing of the model."""
+    return Liveness()
+
+
+@router.get(
+    "/readyz", operation_id="get_readiness", summary="Can it answer forecasts?",
+    responses={**responses(), **_NOT_READY},
+)  # fmt: skip
+def readyz(slot: CurrentSlot, response: Response) -> Readiness:
+    """Tells phase and progress; 503 until the model and all states are there."""
+    ready = slot.progress.phase == "ready"
+    response.status_code = 200 if ready else 503
+    serving = slot.serving if ready else None
+    return Readiness(
+        ready=ready, phase=slot.progress.phase, series=slot.progress.series,
+        replayed=slot.progress.replayed, model=model_of(serving.source) if serving else None,
+        reason=slot.failure.message if slot.failure else "",
+    )  # fmt: skip
+
+
+@router.get(
+    "/metrics", operation_id="get_metrics", summary="For Prometheus", response_class=Response,
+    responses={**responses(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    dependencies=DOCUMENTED_KEYS,
+)  # fmt: skip
+def get_metrics(metrics: AppMetrics) -> Response:
+    """Counters and histograms in Prometheus' text format."""
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get(
+    "/version", operation_id="get_version", summary="What runs", responses=responses(),
+    dependencies=DOCUMENTED_KEYS,
+)  # fmt: skip
+def get_version() -> Version:
+    """Versions of Statecast, Python and torch."""
+    return Version(
+        version=version_of("statecast"), python=platform.python_version(), torch=torch.__version__
+    )

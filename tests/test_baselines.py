@@ -1,0 +1,210 @@
+"""The baselines: right stamps and values on every calendar, and never a missing forecast."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecast.baselines import MODELS, cross_validate, forecast, naive2
+from forecast.calendars import Calendar
+from forecast.errors import ConfigError, TooShort
+
+CHEAP = ("SeasonalNaive", "Drift")
+
+
+def example(name: str, num_series: int, length: int) -> pd.DataFrame:
+    """The last `length` steps of the first series of a bundled file."""
+    frame = pd.read_parquet(f"examples/data/{name}.parquet")[["unique_id", "ds", "y"]]
+    frame = frame[frame["unique_id"].isin(sorted(frame["unique_id"].unique())[:num_series])]
+    frame["ds"] = frame["ds"].astype("datetime64[ns]")
+    frame = frame.sort_values(["unique_id", "ds"])
+    return frame.groupby("unique_id").tail(length).reset_index(drop=True)
+
+
+def test_seasonal_naive_and_drift_equal_their_formulas():
+    """The value a season ago, and the line through the first and the last value."""
+    frame = example("monthly_retail", 2, 30)
+
+    made = forecast(frame, Calendar("MS"), horizon=14, season_length=12, models=CHEAP)
+
+    for name, series in frame.groupby("unique_id"):
+        y = series["y"].to_numpy()
+        own = made[made["unique_id"] == name]
+        step = np.arange(1, 15)
+        expected = y[len(y) - 12 + (step - 1) % 12]
+        np.testing.assert_allclose(own["SeasonalNaive"], expected)
+        np.testing.assert_allclose(own["Drift"], y[-1] + step * (y[-1] - y[0]) / (len(y) - 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "freq"),
+    [("monthly_retail", "MS"), ("weekly_sales", "W-THU"), ("daily_stocks", "XNYS")],
+)
+def test_stamps_of_a_backtest_are_those_of_the_data(name, freq):
+    """Months, weeks and sessions of an exchange: every forecast meets the value of its stamp."""
+    frame = example(name, 2, 60)
+
+    cv = cross_validate(
+        frame, Calendar(freq), horizon=5, n_windows=3, step_size=2, season_length=4, models=CHEAP
+    )
+
+    joined = cv.merge(frame, on=["unique_id", "ds"], suffixes=("", "_data"), validate="m:1")
+    assert len(joined) == len(cv) == 2 * 3 * 5
+    assert (joined["y"] == joined["y_data"]).all()
+    assert (cv["ds"] > cv["cutoff"]).all()
+    assert cv.equals(cv.sort_values(["unique_id", "cutoff", "ds"]))
+
+
+def test_integer_steps_stay_integers():
+    """A frame stamped 10, 11, ... is forecast for the integers that follow."""
+    frame = example("monthly_retail", 1, 24)
+    frame["ds"] = np.arange(10, 34)
+
+    made = forecast(frame, Calendar(1), horizon=3, season_length=12, models=CHEAP)
+
+    assert made["ds"].tolist() == [34, 35, 36]
+
+
+def test_each_cutoff_sees_only_what_precedes_it():
+    """Noise after a cutoff changes no forecast from it, for every baseline."""
+    frame = example("monthly_retail", 1, 60)
+    noisy = frame.copy()
+    noisy.loc[noisy.index[-6:], "y"] = [1e6, 0.0, 5.0, 1e7, 2.0, 9.0]
+    settings = {"horizon": 6, "season_length": 12, "levels": (80,)}
+
+    before = cross_validate(frame, Calendar("MS"), **settings)
+    after = cross_validate(noisy, Calendar("MS"), **settings)
+
+    pd.testing.assert_frame_equal(before.drop(columns="y"), after.drop(columns="y"))
+
+
+def test_windows_equal_forecasts_from_the_cut_series():
+    """The first of two windows is what `forecast` gives on the series that ends there."""
+    frame = example("monthly_retail", 2, 48)
+    settings = {"horizon": 4, "season_length": 12, "models": CHEAP, "levels": (80, 95)}
+
+    cv = cross_validate(frame, Calendar("MS"), n_windows=2, step_size=3, **settings)
+
+    cut = frame[frame.groupby("unique_id").cumcount(ascending=False) >= 7]
+    expected = forecast(cut, Calendar("MS"), **settings)
+    first = cv[cv["cutoff"] == cv["cutoff"].min()].drop(columns=["cutoff", "y"])
+    pd.testing.assert_frame_equal(first.reset_index(drop=True), expected)
+
+
+def test_intervals_surround_the_point_and_nest():
+    """For every model lo-95 <= lo-80 <= point <= hi-80 <= hi-95, in the columns named so."""
+    frame = example("monthly_retail", 2, 72)
+
+    made = forecast(frame, Calendar("MS"), horizon=6, season_length=12, levels=(95, 80))
+
+    for model in MODELS:
+        ends = ["-lo-95", "-lo-80", "", "-hi-80", "-hi-95"]
+        ordered = made[[model + end for end in ends]].to_numpy()
+        assert (np.diff(ordered, axis=1) > 0).all(), model
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 11, 13])
+def test_series_too_short_for_a_model_get_the_naive_forecast(length):
+    """However short a series is, every column of every model is a number, its neighbours' too."""
+    long, short = example("monthly_retail", 1, 48), example("monthly_retail", 2, length)
+    short = short[short["unique_id"] != long["unique_id"].iloc[0]]
+    frame = pd.concat([long, short], ignore_index=True)
+
+    made = forecast(frame, Calendar("MS"), horizon=3, season_length=12, levels=(80, 95))
+
+    alone = forecast(long, Calendar("MS"), horizon=3, season_length=12, levels=(80, 95))
+    pd.testing.assert_frame_equal(made[:3], alone)
+    assert np.isfinite(made.drop(columns=["unique_id", "ds"]).to_numpy()).all()
+    if length < 5:
+        last = short["y"].iloc[-1]
+        assert (made["AutoETS"][3:] == last).all()
+        assert (made["AutoETS-lo-95"][3:] <= made["AutoETS-lo-80"][3:]).all()
+        assert (made["AutoETS-hi-80"][3:] <= made["AutoETS-hi-95"][3:]).all()
+
+
+def test_a_constant_series_is_forecast_as_it_is():
+    """A series that repeats one value is forecast at that value by every model."""
+    frame = example("monthly_retail", 1, 48).assign(y=7.0)
+
+    made = forecast(frame, Calendar("MS"), horizon=3, season_length=12, levels=(80,))
+
+    np.testing.assert_allclose(made[list(MODELS)], 7.0, atol=1e-6)
+    assert np.isfinite(made.drop(columns=["unique_id", "ds"]).to_numpy()).all()
+
+
+def test_missing_steps_repeat_the_one_before():
+    """NaN in `y` is filled forward for the baselines, and stays NaN in the table to score."""
+    frame = example("monthly_retail", 1, 40)
+    frame.loc[[0, 9, 10, 38], "y"] = np.nan
+    settings = {"horizon": 3, "season_length": 12, "models": CHEAP}
+
+    cv = cross_validate(frame, Calendar("MS"), **settings)
+
+    filled = frame.assign(y=frame["y"].ffill().bfill())
+    expected = cross_validate(filled, Calendar("MS"), **settings)
+    pd.testing.assert_frame_equal(cv.drop(columns="y"), expected.drop(columns="y"))
+    assert cv["y"].isna().tolist() == [False, True, False]
+
+
+def test_warnings_do_not_decide_which_model_answers():
+    """The same forecasts come out whether the caller makes warnings errors or not."""
+    frame = example("monthly_retail", 1, 9)
+    settings = {"horizon": 3, "season_length": 12, "levels": (80,)}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        strict = forecast(frame, Calendar("MS"), **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lenient = forecast(frame, Calendar("MS"), **settings)
+
+    pd.testing.assert_frame_equal(strict, lenient)
+
+
+def test_a_series_shorter_than_the_backtest_is_refused():
+    """The error counts the series, names one and says how many steps it takes."""
+    frame = pd.concat([example("monthly_retail", 1, 30), example("weekly_sales", 1, 8)])
+    frame = frame.reset_index(drop=True)
+
+    with pytest.raises(TooShort, match=r"1 of 2 series have nothing before .* more than 8 steps"):
+        cross_validate(frame, Calendar("MS"), horizon=6, n_windows=2, step_size=2, season_length=12)
+
+
+def test_an_unknown_baseline_is_refused():
+    """The message lists the baselines there are."""
+    frame = example("monthly_retail", 1, 30)
+
+    with pytest.raises(ConfigError, match="'Prophet' is not a baseline") as caught:
+        forecast(frame, Calendar("MS"), horizon=2, season_length=12, models=["Prophet"])
+
+    assert "AutoETS" in caught.value.help
+
+
+def test_naive2_follows_a_clear_season():
+    """A multiplicative season on a level is found and carried on."""
+    season = np.array([0.5, 1.0, 1.5, 1.0])
+    history = 10.0 * np.tile(season, 8)
+
+    made = naive2(history, horizon=6, season_length=4)
+
+    np.testing.assert_allclose(made, 10.0 * np.tile(season, 2)[:6])
+
+
+def test_naive2_is_the_last_value_without_a_season():
+    """Too short a history, a constant one and one without season repeat the last value."""
+    rng = np.random.default_rng(0)
+    noise = 100.0 + rng.normal(size=60)
+
+    assert naive2(np.arange(1.0, 9.0), horizon=2, season_length=4).tolist() == [8.0, 8.0]
+    assert naive2(np.full(40, 3.0), horizon=2, season_length=4).tolist() == [3.0, 3.0]
+    assert naive2(noise, horizon=2, season_length=4).tolist() == [noise[-1]] * 2
+
+
+def test_importing_the_module_does_not_import_statsforecast():
+    """A server without the `trainer` extra can import everything that imports the baselines."""
+    code = "import sys, forecast.baselines; sys.exit('statsforecast' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,74 @@
+"""A bundle on disk is the model, whole, or it is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from forecast.bundle import JSON_NAME, WEIGHTS_NAME, load_bundle, save_bundle
+from forecast.errors import BundleError, DamagedBundle, NewerBundle
+from forecast.streaming import forecast, warm_up
+
+
+def test_a_loaded_bundle_forecasts_the_same(bundle, panel, tmp_path):
+    """Same digest, same states, same numbers."""
+    save_bundle(bundle, tmp_path / "m")
+
+    loaded = load_bundle(tmp_path / "m")
+
+    assert loaded.digest == bundle.digest
+    assert loaded.config == bundle.config
+    np.testing.assert_array_equal(
+        forecast(loaded, warm_up(bundle, panel), quantiles=(0.1, 0.9)),
+        forecast(bundle, warm_up(bundle, panel), quantiles=(0.1, 0.9)),
+    )
+
+
+def test_nothing_is_overwritten_unasked(bundle, tmp_path):
+    """A second save to the same place says so."""
+    save_bundle(bundle, tmp_path / "m")
+
+    with pytest.raises(BundleError, match="in the way"):
+        save_bundle(bundle, tmp_path / "m")
+    save_bundle(bundle, tmp_path / "m", overwrite=True)
+
+    assert load_bundle(tmp_path / "m").digest == bundle.digest
+
+
+def test_altered_or_missing_files_are_refused(bundle, tmp_path):
+    """One flipped byte, a cut, a changed setting, a missing file: each is named."""
+    save_bundle(bundle, tmp_path / "m")
+    weights, text = tmp_path / "m" / WEIGHTS_NAME, tmp_path / "m" / JSON_NAME
+    whole, settings = weights.read_bytes(), json.loads(text.read_text())
+
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedBundle, match="altered or cut short"):
+        load_bundle(tmp_path / "m")
+
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedBundle, match="altered or cut short"):
+        load_bundle(tmp_path / "m")
+
+    weights.write_bytes(whole)
+    settings["config"]["data"]["kind"] = "real"
+    text.write_text(json.dumps(settings))
+    with pytest.raises(DamagedBundle, match="was altered"):
+        load_bundle(tmp_path / "m")
+
+    text.write_text("{")
+    with pytest.raises(DamagedBundle, match="cannot be read"):
+        load_bundle(tmp_path / "m")
+
+    text.unlink()
+    with pytest.raises(BundleError, match="no bundle here"):
+        load_bundle(tmp_path / "m")
+
+
+def test_another_format_version_is_refused(bundle, tmp_path):
+    """A bundle of the future is not guessed at."""
+    save_bundle(bundle, tmp_path / "m")
+    text = tmp_path / "m" / JSON_NAME
+    text.write_text(json.dumps(json.loads(text.read_text()) | {"version": 99}))
+
+    with pytest.raises(NewerBundle, match="99"):
+        load_bundle(tmp_path / "m")

@@ -1,0 +1,114 @@
+"""The causal encoder: scan and step agree, and nothing depends on scale, order or company."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forecast.filters import (
+    FilterSpec,
+    FilterState,
+    advance,
+    latest_columns,
+    latest_seasons,
+    season_offsets,
+)
+from forecast.panel import Panel
+
+SPECS = [
+    FilterSpec(log=True, seasons=(4,), num_known=1, num_past=0),
+    FilterSpec(log=False, seasons=(3, 6), num_known=0, num_past=1),
+    FilterSpec(log=True, seasons=(), num_known=0, num_past=0),
+]
+
+
+def make_panel(spec: FilterSpec, lengths: list[int], seed: int) -> Panel:
+    """Random positive series with some steps not observed, never the first."""
+    rng = np.random.default_rng(seed)
+    indptr = np.r_[0, np.cumsum(lengths)].astype(np.int64)
+    total = int(indptr[-1])
+    observed = rng.random(total) > 0.1
+    observed[indptr[:-1][np.array(lengths) > 0]] = True
+    values = np.where(observed, np.exp(rng.normal(3, 1, total)), 0.0)
+    if not spec.log:
+        values -= 20.0 * observed
+    return Panel(
+        ids=tuple(f"s{i}" for i in range(len(lengths))), indptr=indptr,
+        ds=np.concatenate([np.arange(n) for n in lengths]).astype(np.int64) if total else
+        np.zeros(0, np.int64),
+        values=values, observed=observed,
+        known_future=rng.random((total, spec.num_known)).astype(np.float32),
+        past_only=rng.random((total, spec.num_past)).astype(np.float32),
+    )  # fmt: skip
+
+
+def assert_same(a: FilterState, b: FilterState) -> None:
+    """Bit for bit."""
+    np.testing.assert_array_equal(a.count, b.count)
+    np.testing.assert_array_equal(a.scalars, b.scalars)
+    np.testing.assert_array_equal(a.rings, b.rings)
+
+
+@given(
+    spec=st.sampled_from(SPECS), lengths=st.lists(st.integers(0, 15), min_size=1, max_size=5),
+    share=st.floats(0, 1), seed=st.integers(0, 999),
+)  # fmt: skip
+@settings(deadline=None)
+def test_observing_in_parts_equals_observing_at_once(spec, lengths, share, seed):
+    """Any cut gives the same state and the same features, to the bit."""
+    panel = make_panel(spec, lengths, seed)
+    cut = (np.array(lengths) * share).astype(np.int64)
+    start = FilterState.initial(spec, len(lengths))
+
+    whole, seen = advance(spec, start, panel)
+    half, first = advance(spec, start, panel.head(cut))
+    both, second = advance(spec, half, panel.tail(cut))
+
+    assert_same(both, whole)
+    head = np.concatenate([np.arange(n) < c for n, c in zip(lengths, cut, strict=True)])
+    np.testing.assert_array_equal(seen.features[head.astype(bool)], first.features)
+    np.testing.assert_array_equal(seen.features[~head.astype(bool)], second.features)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_series_do_not_touch_each_other(spec):
+    """A series gives the same features alone and in company, and NaN-free beside wild ones."""
+    panel = make_panel(spec, [12, 7, 9], seed=1)
+    panel.values[panel.indptr[1] : panel.indptr[2]] = 1e30
+    start = FilterState.initial(spec, 3)
+
+    together, seen = advance(spec, start, panel)
+    alone, only = advance(spec, start.take(np.array([2])), panel.take([2]))
+
+    assert_same(together.take(np.array([2])), alone)
+    np.testing.assert_array_equal(seen.features[panel.indptr[2] :], only.features)
+    assert np.isfinite(only.features).all()
+
+
+def test_features_do_not_depend_on_the_scale_of_positive_data():
+    """Sales in thousands teach the same as sales in pieces."""
+    spec = SPECS[0]
+    panel = make_panel(spec, [30], seed=2)
+    start = FilterState.initial(spec, 1)
+
+    _, small = advance(spec, start, panel)
+    panel.values[:] = 1000 * panel.values
+    _, large = advance(spec, start, panel)
+
+    np.testing.assert_allclose(small.features, large.features, atol=1e-4)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_state_tells_what_the_scan_told_of_its_last_step(spec):
+    """Level, trends and seasonal values read from the state are those of the scan."""
+    panel = make_panel(spec, [23], seed=3)
+
+    state, seen = advance(spec, FilterState.initial(spec, 1), panel)
+    columns, seasons = latest_columns(spec, state), latest_seasons(spec, state, 8)
+
+    np.testing.assert_array_equal(columns[0], seen.columns[-1])
+    first = spec.num_columns - len(spec.seasons)
+    for i, season in enumerate(spec.seasons):
+        at = 22 + season_offsets(season, 8)
+        np.testing.assert_array_equal(seasons[0, i, 0], seen.columns[at, 0])
+        np.testing.assert_array_equal(seasons[0, i, 1], seen.columns[at, first + i])

@@ -1,0 +1,196 @@
+"""Live states: chunk invariance, purity, causality, identity (the promises about state)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forecast.bundle import Bundle
+from forecast.config import Config, ModelConfig
+from forecast.errors import (
+    ForeignState,
+    LateValues,
+    MissingSteps,
+    StateError,
+    TooShort,
+    UnknownQuantile,
+    UnseenHorizon,
+)
+from forecast.models.recurrent import CELLS
+from forecast.panel import Panel
+from forecast.streaming import States, forecast, initial_states, observe, warm_up
+from forecast.training import train
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def any_bundle(request: pytest.FixtureRequest, panel: Panel, config: Config) -> Bundle:
+    """A model of each kind of cell, two layers deep."""
+    model = ModelConfig(cell=request.param, hidden_size=8, horizon=6, num_layers=2, dropout=0.1)
+    config = replace(config, model=model, train=replace(config.train, max_steps=5))
+    return train(panel, config).bundle
+
+
+def assert_states_close(a: States, b: States) -> None:
+    """Equal position, and every remembered number within 1e-5."""
+    np.testing.assert_array_equal(a.last_ds, b.last_ds)
+    np.testing.assert_array_equal(a.count, b.count)
+    for name in ("scalars", "rings", "hidden", "cell", "seen"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-5, rtol=1e-5)
+
+
+@given(data=st.data())
+@settings(max_examples=10)
+def test_observing_a_then_b_equals_a_cold_warm_up_over_ab(any_bundle, panel, data):
+    """For any cell, any cuts, any batch partition and any order of series."""
+    rows = np.array(data.draw(st.permutations(range(panel.num_series))))
+    cuts = np.array([data.draw(st.integers(0, int(n))) for n in panel.lengths])
+    split = data.draw(st.integers(1, panel.num_series - 1))
+
+    cold = warm_up(any_bundle, panel)
+    begun = initial_states(any_bundle, panel.num_series)
+    first = observe(any_bundle, begun.take(rows), panel.head(cuts).take(rows))
+    rest = panel.tail(cuts).take(rows)
+    parts = [
+        observe(any_bundle, first.take(part), rest.take(part))
+        for part in np.split(np.arange(len(rows)), [split])
+    ]
+
+    assert_states_close(States.concat(parts), cold.take(rows))
+
+
+def test_one_observation_at_a_time_equals_all_at_once(bundle, panel):
+    """Fifty single steps give the state that the scan over them gives."""
+    few = panel.take([0, 1, 2])
+    cut = few.lengths - 50
+    states = warm_up(bundle, few.head(cut))
+
+    for step in range(50):
+        states = observe(bundle, states, few.head(cut + step + 1).tail(cut + step))
+
+    assert_states_close(states, warm_up(bundle, few))
+
+
+@pytest.mark.parametrize("poison", [1e30, 0.0])
+def test_one_wild_series_moves_no_other_forecast(bundle, panel, poison):
+    """A batch-mate with absurd values changes nothing in the others."""
+    wild = replace(panel, values=panel.values.copy())
+    wild.values[wild.indptr[3] : wild.indptr[4]] = poison
+    others = [i for i in range(panel.num_series) if i != 3]
+
+    clean = forecast(bundle, warm_up(bundle, panel), quantiles=(0.1, 0.9))
+    beside = forecast(bundle, warm_up(bundle, wild), quantiles=(0.1, 0.9))
+
+    np.testing.assert_array_equal(beside[others], clean[others])
+    assert np.isfinite(beside[others]).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e9])
+def test_nothing_after_the_cutoff_changes_a_forecast(bundle, panel, noise):
+    """With the future replaced by noise, or masked out, the same bytes are forecast."""
+    cut = panel.lengths - 12
+    changed = replace(panel, values=panel.values.copy(), observed=panel.observed.copy())
+    for begin, end in zip(panel.indptr[:-1] + cut, panel.indptr[1:], strict=True):
+        changed.values[begin:end] = noise
+        changed.observed[begin:end] = noise != 0
+
+    before = forecast(bundle, warm_up(bundle, panel.head(cut)), quantiles=(0.1, 0.9))
+    after = forecast(bundle, warm_up(bundle, changed.head(cut)), quantiles=(0.1, 0.9))
+
+    assert before.tobytes() == after.tobytes()
+
+
+def test_a_forecast_leaves_the_state_as_it_was(bundle, panel):
+    """Only observing commits: two forecasts are equal and the state's bytes do not move."""
+    states = warm_up(bundle, panel)
+    before = states.to_bytes()
+
+    once = forecast(bundle, states, quantiles=(0.05, 0.95))
+    again = forecast(bundle, states, quantiles=(0.05, 0.95))
+
+    np.testing.assert_array_equal(once, again)
+    assert states.to_bytes() == before
+
+
+def test_observing_leaves_the_old_state_as_it_was(bundle, panel):
+    """A state is a value: the one before can still be used."""
+    cut = panel.lengths - 3
+    states = warm_up(bundle, panel.head(cut))
+    before = states.to_bytes()
+
+    observe(bundle, states, panel.tail(cut))
+
+    assert states.to_bytes() == before
+
+
+def test_a_state_goes_to_bytes_and_back_bit_for_bit(bundle, panel):
+    """Nothing is rounded, nothing is left out."""
+    states = warm_up(bundle, panel)
+
+    back = States.from_bytes(states.to_bytes())
+
+    assert back.to_bytes() == states.to_bytes()
+    np.testing.assert_array_equal(forecast(bundle, back), forecast(bundle, states))
+
+
+@pytest.mark.parametrize("junk", [b"", b"not a state", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_bytes_that_are_no_state_are_refused(junk):
+    """A named error, not a crash."""
+    with pytest.raises(StateError, match="not a state"):
+        States.from_bytes(junk)
+
+
+def test_a_state_is_refused_by_any_other_model(bundle, panel, config):
+    """The digest of settings and weights is part of a state's identity."""
+    other = train(panel, replace(config, train=replace(config.train, max_steps=2))).bundle
+    states = warm_up(bundle, panel)
+
+    with pytest.raises(ForeignState, match="was made by model"):
+        forecast(other, states)
+    with pytest.raises(ForeignState, match="was made by model"):
+        observe(other, states, panel)
+
+
+def test_steps_that_do_not_follow_are_refused(bundle, panel):
+    """A gap and a repeated step are told apart, with series and stamp."""
+    cut = panel.lengths - 5
+    states = warm_up(bundle, panel.head(cut))
+
+    with pytest.raises(MissingSteps, match="expected 20.* found 20"):
+        observe(bundle, states, panel.tail(cut + 1))
+    with pytest.raises(LateValues, match="do not go on"):
+        observe(bundle, states, panel.tail(cut - 1))
+
+
+def test_what_the_model_did_not_learn_is_refused(bundle, panel):
+    """Horizons and quantiles beyond the trained range, and series without a past."""
+    states = warm_up(bundle, panel)
+
+    with pytest.raises(UnseenHorizon, match="learned 1 to 6"):
+        forecast(bundle, states, horizon=7)
+    with pytest.raises(UnknownQuantile, match=r"0\.999 was asked"):
+        forecast(bundle, states, quantiles=(0.999,))
+    with pytest.raises(TooShort, match="no observation yet"):
+        forecast(bundle, initial_states(bundle, 2))
+
+
+def test_quantiles_rise_and_the_median_is_the_point_forecast(bundle, panel):
+    """Asked in any order, within or between the learned ones."""
+    asked = (0.9, 0.5, 0.1, 0.33, 0.77)
+
+    out = forecast(bundle, warm_up(bundle, panel), quantiles=asked)
+
+    ordered = out[..., 1 + np.argsort(asked)]
+    assert (np.diff(ordered, axis=-1) > 0).all()
+    np.testing.assert_array_equal(out[..., 0], out[..., 1 + asked.index(0.5)])
+    assert (out >= 0).all()
+
+
+def test_a_shorter_horizon_is_the_beginning_of_the_whole(bundle, panel):
+    """What is asked of h = 1 does not depend on how far else one looks."""
+    states = warm_up(bundle, panel)
+
+    np.testing.assert_array_equal(
+        forecast(bundle, states, horizon=2), forecast(bundle, states)[:, :2]
+    )
