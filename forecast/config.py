@@ -105,7 +105,7 @@ class ModelConfig:
                 help="leave bidirectional = false",
             )
         q = self.quantiles
-        rising = list(q) == sorted(set(q)) and len(q) > 0 and 0 < q[0] and q[-1] < 1
+        rising = list(q) == sorted(set(q)) and len(q) > 0 and q[0] > 0 and q[-1] < 1
         mirrored = all(abs(a + b - 1) < 1e-9 for a, b in zip(q, reversed(q), strict=True))
         if not rising or not mirrored or 0.5 not in q:
             raise ConfigError(
@@ -119,8 +119,8 @@ class ModelConfig:
 class TrainConfig:
     """How long, in which batches and from which seed."""
 
-    max_steps: int = 1200
-    """Optimiser steps; the learning rate falls to 1 % over exactly this many."""
+    max_steps: int | None = None
+    """Optimiser steps, over which the learning rate falls to 1 %; None takes 16 epochs' worth."""
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0

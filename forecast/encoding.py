@@ -25,7 +25,7 @@ class InputSpec:
     @property
     def num_calendar(self) -> int:
         """Calendar features of one stamp."""
-        return self.calendar_features(np.zeros(1, np.int64)).shape[1]
+        return int(self.calendar_features(np.zeros(1, np.int64)).shape[1])
 
     @property
     def num_features(self) -> int:

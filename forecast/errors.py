@@ -14,8 +14,8 @@ Everything Statecast raises on purpose. `code` is stable; the text is not.
     . TooShort                    data.too_short           empty, or not enough observations
     . NegativeValues              data.negative            negative where the kind forbids it
     . ConstantSeries              data.constant            every series repeats one value
-    . MissingFuture               data.missing_future      known-future values do not cover the horizon
-    . LateValues                  data.late                observations that end before the state does
+    . MissingFuture               data.missing_future      known-future values do not reach far enough
+    . LateValues                  data.late                observations the state has passed
   - ConfigError                   config.invalid           the settings contradict themselves
     . UnknownSetting              config.unknown_key       a key no setting has
     . ShuffledState               config.shuffled_state    shuffled time with carried state
@@ -29,7 +29,7 @@ Everything Statecast raises on purpose. `code` is stable; the text is not.
   - BundleError                   bundle.invalid           a saved model cannot be loaded
     . DamagedBundle               bundle.damaged           a file of it is missing or altered
     . NewerBundle                 bundle.version           written by another format version
-  - CheckpointError               checkpoint.invalid       a training run cannot be resumed from here
+  - CheckpointError               checkpoint.invalid       a run cannot be resumed from here
   - NotFitted                     forecaster.not_fitted    predict before fit
 """
 

@@ -87,9 +87,7 @@ def origin_point_loss(
     if examples.spec.filters.log:
         y_hat = y_hat.exp()
     scale = examples.scale[origins.series, None]
-    return point_loss(
-        origins.y, y_hat, scale, relative=yardstick.relative, scaled=yardstick.scaled
-    )
+    return point_loss(origins.y, y_hat, scale, relative=yardstick.relative, scaled=yardstick.scaled)
 
 
 def evaluate(

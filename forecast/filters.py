@@ -119,9 +119,7 @@ class Encoded:
     columns: Float[np.ndarray, "time column"]
 
 
-def advance(
-    spec: FilterSpec, state: FilterState, panel: Panel
-) -> tuple[FilterState, Encoded]:
+def advance(spec: FilterSpec, state: FilterState, panel: Panel) -> tuple[FilterState, Encoded]:
     """
     Move each series by all its steps in the panel: row `i` of the state takes series `i`.
 
@@ -216,10 +214,10 @@ def _step(
         if season < 60:
             ahead = past[rows, (t + 1 - season) % length]
             parts.append(np.nan_to_num((ahead - mean) / (2 * unit)))
-        old = profile[rows, t % season]
-        gain = np.maximum(PROFILE_GAIN, 1 / (t // season + 1))
+        usual = profile[rows, t % season]
+        weight = np.maximum(PROFILE_GAIN, 1 / (t // season + 1))
         profile[rows, t % season] = np.where(
-            np.isnan(old), x - mean, old + gain * (x - mean - old)
+            np.isnan(usual), x - mean, usual + weight * (x - mean - usual)
         )
         columns.append(profile[rows, t % season])
     features = [np.arcsinh(part) for part in parts]
@@ -249,7 +247,9 @@ def to_model_space(
         return y
     floor = scalars[:, FLOOR]
     scalars[:, FLOOR] = np.where((floor == 0) & (y > 0), 0.01 * y, floor)
-    return np.log(np.maximum(y, np.where(scalars[:, FLOOR] > 0, scalars[:, FLOOR], 1.0)))
+    least = np.where(scalars[:, FLOOR] > 0, scalars[:, FLOOR], 1.0)
+    logs: np.ndarray = np.log(np.maximum(y, least))
+    return logs
 
 
 def _profiles(

@@ -271,9 +271,7 @@ class Forecaster:
         return to_native(frame.rename(columns=names), self._like)
 
 
-def _read(
-    df: Any, static_df: Any, config: Config, *, min_length: int = 2
-) -> tuple[Panel, Config]:
+def _read(df: Any, static_df: Any, config: Config, *, min_length: int = 2) -> tuple[Panel, Config]:
     """Check a frame; also return the settings with frequency, kind and static columns known."""
     series = check(df, config.data, static_df=static_df, min_length=min_length)
     return Panel.from_frame(series), replace(config, data=series.data)

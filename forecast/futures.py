@@ -115,7 +115,7 @@ def _refuse_future(
         reason += f" (but {strange}, which is no step of freq={calendar.freq!r} after it)"
     raise MissingFuture(
         f"series {str(ids[i])!r} has no future {some(short)} at {stamp}, step {j + 1} of "
-        f"{horizon}: expected a number, {reason} ({lacking.sum():,} steps in "
+        f"{horizon}: expected a number, {reason} ({lacking.sum():,} step{'s' if lacking.sum() > 1 else ''} in "
         f"{lacking.any(axis=1).sum():,} of {len(ids):,} series: {named})",
         where="futr_df",
         help=f"give {', '.join(columns)} for the {horizon} steps after "

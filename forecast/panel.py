@@ -44,7 +44,8 @@ class Panel:
     @property
     def last_ds(self) -> Int[np.ndarray, " series"]:
         """Stamp of each series' last step; no series may be empty."""
-        return self.ds[self.indptr[1:] - 1]
+        last: np.ndarray = self.ds[self.indptr[1:] - 1]
+        return last
 
     @classmethod
     def from_frame(cls, series: SeriesFrame) -> "Panel":

@@ -10,8 +10,10 @@ from forecast.config import Config
 from forecast.errors import TooShort
 
 MAX_LANES = 256
-CHUNK_LENGTHS = (8, 48)
-"""Shortest and longest chunk: short chunks give more updates a second, and the state remembers."""
+EPOCHS, STEPS = 16, (200, 3000)
+"""Passes over the data, and the least and most optimiser steps they may come to."""
+CHUNK_LENGTH = 12
+"""Short chunks give more updates a second; the state remembers across them."""
 
 
 def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " series"]) -> Config:
@@ -37,20 +39,18 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
             + (f" once val_size={config.train.val_size} are kept" if config.train.val_size else ""),
             help="give longer series, or a smaller val_size",
         )
-    shortest, longest = CHUNK_LENGTHS
-    chunk = min(seasons[0], longest) if seasons else 24
-    if seasons and seasons[0] < 24:
-        chunk = min(2 * seasons[0], 24)
     rounds = -(-len(lengths) // MAX_LANES)
-    lanes = config.train.batch_size or -(-len(lengths) // rounds)
+    lanes = min(config.train.batch_size or -(-len(lengths) // rounds), len(lengths))
+    chunk = config.train.chunk_length or CHUNK_LENGTH
+    blocks = -(-np.maximum(lengths - config.train.val_size, 0) // chunk)
+    epoch = max(int(blocks.max()), -(-int(blocks.sum()) // lanes))
     return Config(
-        data=replace(
-            config.data, freq=calendar.freq, season_lengths=tuple(sorted(set(seasons)))
-        ),
+        data=replace(config.data, freq=calendar.freq, season_lengths=tuple(sorted(set(seasons)))),
         model=replace(config.model, horizon=horizon),
         train=replace(
             config.train,
-            batch_size=min(lanes, len(lengths)),
-            chunk_length=config.train.chunk_length or max(shortest, chunk),
+            batch_size=lanes,
+            chunk_length=chunk,
+            max_steps=config.train.max_steps or int(np.clip(EPOCHS * epoch, *STEPS)),
         ),
     )

@@ -43,8 +43,10 @@ class StaticSpec:
     @classmethod
     def learn(cls, table: pd.DataFrame | None) -> "StaticSpec":
         """Take categories, means and scales from one row a series."""
+        if table is None:
+            return cls()
         columns = []
-        for name in () if table is None else table.columns:
+        for name in table.columns:
             values = table[name]
             if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
                 spread = float(values.std(ddof=0))

@@ -268,9 +268,8 @@ def _forecast(
         outputs = np.concatenate([outputs, outputs + offsets], axis=-1)
     level, unit = (columns[:, i].double().numpy()[:, None, None] for i in (1, 2))
     y = level + unit * outputs
-    if spec.log:
-        return np.exp(y)
-    return np.maximum(y, 0.0) if bundle.config.data.kind == "positive" else y
+    out: np.ndarray = np.exp(y) if spec.log else y
+    return np.maximum(out, 0.0) if bundle.config.data.kind == "positive" else out
 
 
 def _interpolate(

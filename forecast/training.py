@@ -74,6 +74,7 @@ def fit_network(
         CheckpointError: `resume` finds a checkpoint of another configuration or data set.
     """
     train = config.train
+    assert train.max_steps is not None
     point = [p for name, p in network.named_parameters() if not name.startswith("quantiles.")]
     optimizer = torch.optim.AdamW(
         [{"params": point}, {"params": list(network.quantiles.parameters())}],
@@ -141,7 +142,9 @@ def _plan(
     What is drawn depends on seed, epoch and chunk alone, so that a resumed run draws the same.
     """
     lengths = examples.lengths.numpy()
-    assert train.batch_size is not None and train.chunk_length is not None
+    assert train.batch_size is not None
+    assert train.chunk_length is not None
+    assert train.max_steps is not None
     for epoch in itertools.count(progress.epoch):
         rng = np.random.default_rng([train.seed, epoch])
         if train.stateful:
@@ -165,8 +168,9 @@ def _plan(
                 return
             draw = np.random.default_rng([train.seed, epoch, index])
             steps = np.sort(draw.choice(length, share, replace=False))
-            yield chunk, examples.origins(
-                chunk, torch.from_numpy(steps), learn_until, yardstick.earliest
+            yield (
+                chunk,
+                examples.origins(chunk, torch.from_numpy(steps), learn_until, yardstick.earliest),
             )
         progress.epoch, progress.chunk, progress.state = epoch + 1, 0, None
 
@@ -199,6 +203,7 @@ def _losses(
 
 def _set_rate(optimizer: torch.optim.Optimizer, train: TrainConfig, step: int) -> None:
     """Warm up over 5 % of the steps, then fall along a cosine to 1 %."""
+    assert train.max_steps is not None
     share = step / train.max_steps
     rate = min(1.0, share / 0.05 + 0.02) * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
     for group in optimizer.param_groups:

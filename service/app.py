@@ -1,6 +1,6 @@
 """The application: a factory, and a lifespan that begins to load and stops cleanly."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TypedDict
@@ -8,7 +8,7 @@ from typing import TypedDict
 import anyio.to_thread
 from fastapi import FastAPI
 
-from service import pages, problems
+from service import docs, problems
 from service.auth import Gate
 from service.examples import install_openapi
 from service.limits import BodyLimit, Crowd, Frame
@@ -31,30 +31,33 @@ class AppState(TypedDict):
     slot: Slot
 
 
-def create_app(settings: Settings, slot: Slot | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, on_settled: Callable[[Slot], None] | None = None
+) -> FastAPI:
     """
     Build the app; nothing is loaded until it starts, and nothing at import.
 
     Args:
         settings: All of them.
-        slot: What answers; by default one of its own.
+        on_settled: Called from another thread once the start has succeeded or failed.
 
     Raises:
         OpenBind: Other machines could call, and no API key is set.
     """
     settings.check_bind()
     metrics = Metrics()
-    held = slot or Slot(settings, metrics)
-
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = settings.limits.max_concurrency + 8  # room for the probes
-        held.start()
+        slot = app.state.slot = Slot(settings, metrics)
+        if on_settled is not None:
+            slot.when_settled(on_settled)
+        slot.start()
         try:
-            yield {"slot": held}
+            yield {"slot": slot}
         finally:
-            await anyio.to_thread.run_sync(held.close)
+            await anyio.to_thread.run_sync(slot.close)
 
     app = FastAPI(
         title="Statecast", version=version("statecast"), description=DESCRIPTION,
@@ -64,8 +67,8 @@ def create_app(settings: Settings, slot: Slot | None = None) -> FastAPI:
     for resource in (forecasts, observations, series, models, operations):
         app.include_router(resource.router)
     problems.install(app, retry_after=settings.limits.retry_after)
-    pages.install(app)
-    install_openapi(app, held, open_names=not settings.key_digests)
+    docs.install(app)
+    install_openapi(app, open_names=not settings.key_digests)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, most=settings.limits.max_body_bytes)
     app.add_middleware(Gate, settings=settings)

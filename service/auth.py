@@ -1,6 +1,4 @@
-"""
-Who may call: API keys, and Host headers this server serves. Pure ASGI, before the body is read.
-"""
+"""Who may call: API keys and served Host names. Pure ASGI, before the body is read."""
 
 import hashlib
 import hmac

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 
 from forecast.errors import ForecastError
 from forecast.streaming import States
-from service import intake, schemas
+from service import answers, intake, schemas
 from service.errors import Refused, ServiceError
 from service.metrics import Metrics
 from service.settings import Limits
@@ -40,7 +40,7 @@ def forecast(
     metrics.inference_series.labels(*labels).inc(len(made))
     metrics.batches.labels(*labels).inc()
     metrics.batch_size.observe(len(made))
-    return schemas.ForecastResponse(model=intake.model_of(serving.source), forecasts=made)
+    return schemas.ForecastResponse(model=answers.model_of(serving.source), forecasts=made)
 
 
 def _live(
@@ -51,7 +51,7 @@ def _live(
     rows = intake.live_rows(ids, engine, limits)
     horizon = body.h or bundle.horizon
     data, calendar = bundle.config.data, bundle.calendar
-    quantiles, _, _ = intake.quantile_plan(body)
+    quantiles, _, _ = answers.quantile_plan(body)
     engine.check_horizon(horizon)
     known = intake.future(body.futr, data, calendar, limits, ids, horizon)
 
@@ -61,7 +61,7 @@ def _live(
         return states, rebuilt, values
 
     states, rebuilt, values = engine.compute.run(work)
-    return intake.forecasts(ids, states, intake.state_words(rebuilt), values, body, calendar)
+    return answers.forecasts(ids, states, answers.state_words(rebuilt), values, body, calendar)
 
 
 def _cold(
@@ -72,7 +72,7 @@ def _cold(
     ids = [one.unique_id for one in series]
     horizon = body.h or bundle.horizon
     data, calendar = bundle.config.data, bundle.calendar
-    quantiles, _, _ = intake.quantile_plan(body)
+    quantiles, _, _ = answers.quantile_plan(body)
     engine.check_horizon(horizon)
     intake.check_static(series, bundle.spec.static)
     rows = intake.cold_rows(series, data, calendar, limits)
@@ -83,7 +83,7 @@ def _cold(
         return states, engine.forecast(states, horizon, known(states.last_ds), quantiles)
 
     states, values = engine.compute.run(work)
-    return intake.forecasts(ids, states, ["cold"] * len(ids), values, body, calendar)
+    return answers.forecasts(ids, states, ["cold"] * len(ids), values, body, calendar)
 
 
 def _count_failure(metrics: Metrics, labels: tuple[str, str], reason: str) -> None:

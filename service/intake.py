@@ -1,27 +1,27 @@
-"""From the body of a request to arrays, and from arrays to the body of an answer."""
+"""From the body of a request to arrays, checked against what the model takes."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from forecast.calendars import Calendar
 from forecast.config import DataConfig
 from forecast.errors import DuplicateStamps, MissingFuture, WrongType
 from forecast.statics import StaticSpec
-from forecast.streaming import States
 from service import schemas, stamps
-from service.engine import Engine, Position
+from service.engine import Engine
 from service.errors import Refused, RequestError, RequestTooLarge
-from service.observing import STATUSES, Known, plan
-from service.recording import Outcome, Sent, no_such_series
+from service.observing import Known, plan
+from service.recording import Sent, no_such_series
 from service.rows import Rows
 from service.settings import Limits
-from service.sources import Source
+
+Future = Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"] | None]
+"""From the last stamps of series to the covariates of the steps that follow."""
 
 _SHOWN = 10
 
@@ -141,7 +141,7 @@ def check_static(series: Sequence[schemas.InlineSeries], spec: StaticSpec) -> No
 def future(
     futr: Sequence[schemas.FutureRow], data: DataConfig, calendar: Calendar, limits: Limits,
     ids: Sequence[str], horizon: int,
-) -> Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"] | None]:  # fmt: skip
+) -> Future:  # fmt: skip
     """
     Known-future covariates, once the last stamps of the states are known.
 
@@ -177,105 +177,19 @@ def future(
                 [(pointer(i), "the same series and stamp as a row above")],
             )  # fmt: skip
 
-    def choose(last: Int[np.ndarray, " series"]) -> np.ndarray | None:
+    def choose(
+        last: Int[np.ndarray, " series"],
+    ) -> Float[np.ndarray, "series horizon known"] | None:
         if not names:
             return None
         ahead = calendar.after(last, horizon)
         at = np.array([[table.get((name, int(ds)), -1) for ds in row]
                        for name, row in zip(ids, ahead, strict=True)])  # fmt: skip
         _check_future(at, ids, ahead, names, calendar)
-        return values[at].astype(np.float32)
+        chosen: Float[np.ndarray, "series horizon known"] = values[at].astype(np.float32)
+        return chosen
 
     return choose
-
-
-def quantile_plan(body: schemas.ForecastRequest) -> tuple[tuple[float, ...], list[str], list[str]]:
-    """
-    Quantiles to ask for, then the names of levels and of quantiles, in the same order.
-
-    >>> quantile_plan(schemas.ForecastRequest(unique_ids=["a"], level=[80], quantiles=[0.9]))
-    ((0.1, 0.9, 0.9), ['lo-80', 'hi-80'], ['0.9'])
-    """
-    levels = list(dict.fromkeys(body.level))
-    fractions = list(dict.fromkeys(body.quantiles))
-    bounds = [round(0.5 + sign * level / 200, 10) for level in levels for sign in (-1, 1)]
-    columns = [f"{side}-{level:g}" for level in levels for side in ("lo", "hi")]
-    return (*bounds, *fractions), columns, [f"{q:g}" for q in fractions]
-
-
-def forecasts(
-    ids: Sequence[str],
-    states: States,
-    state: Sequence[str],
-    values: Float[np.ndarray, "series horizon output"],
-    body: schemas.ForecastRequest,
-    calendar: Calendar,
-) -> list[schemas.SeriesForecast]:
-    """The answer's list, in the order of `ids`."""
-    _, columns, fractions = quantile_plan(body)
-    ahead = calendar.after(states.last_ds, values.shape[1])
-    numbers = np.moveaxis(values, 2, 1).tolist()
-    last = stamps.render(states.last_ds, calendar)
-    made = []
-    for i, name in enumerate(ids):
-        point, *others = numbers[i]
-        bounds = dict(zip(columns, others, strict=False))
-        rest = dict(zip(fractions, others[len(columns) :], strict=True))
-        position = schemas.SeriesPosition(last_ds=last[i], observations=int(states.count[i]))
-        made.append(
-            schemas.SeriesForecast(
-                unique_id=name, ds=stamps.render(ahead[i], calendar), statecast=point,
-                quantiles=rest, position=position, state=state[i], **bounds,
-            )  # fmt: skip
-        )
-    return made
-
-
-def outcome_body(
-    sent: Sent, outcome: Outcome, calendar: Calendar, policy: str
-) -> schemas.ObservationsResponse:
-    """What became of the observations."""
-    other = np.flatnonzero(outcome.status)
-    texts = stamps.render(sent.ds[other], calendar)
-    items = [
-        schemas.ItemStatus(
-            index=int(i), unique_id=sent.names[i], ds=text, status=STATUSES[outcome.status[i]]
-        )
-        for i, text in zip(other, texts, strict=True)
-    ]
-    filled = [
-        schemas.FilledGap(
-            unique_id=name, ds=stamps.render(np.array([ds]), calendar)[0], steps=steps,
-            policy=policy,
-        )  # fmt: skip
-        for name, ds, steps in outcome.fills
-    ]
-    new, duplicate, revised = (outcome.count(number) for number in range(len(STATUSES)))
-    return schemas.ObservationsResponse(
-        new=new, duplicate=duplicate, revised=revised, items=items,
-        created=list(outcome.created), filled=filled,
-    )  # fmt: skip
-
-
-def model_of(source: Source) -> schemas.Model:
-    """Name, version and digest."""
-    return schemas.Model(name=source.name, version=source.version, digest=source.digest)
-
-
-def state_words(rebuilt: Bool[np.ndarray, " series"]) -> list[str]:
-    """`live` or `rebuilt` of each series."""
-    return ["rebuilt" if again else "live" for again in rebuilt.tolist()]
-
-
-def position_body(position: Position, calendar: Calendar) -> schemas.SeriesPosition:
-    """Where a state stands, as it is answered."""
-    text = stamps.render(np.array([position.last_ds]), calendar)[0]
-    return schemas.SeriesPosition(last_ds=text, observations=position.observations)
-
-
-def moment(seconds: float) -> str:
-    """Unix seconds as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _bound(count: int, most: int, what: str, pointer: str) -> None:
@@ -299,7 +213,7 @@ def _check_once(unique_ids: Sequence[str], pointer: str) -> None:
 
 
 def _check_lengths(one: schemas.InlineSeries, pointer: str) -> None:
-    arrays = {"y": one.y, **(one.__pydantic_extra__ or {})}
+    arrays: dict[str, Sequence[Any]] = {"y": one.y, **(one.__pydantic_extra__ or {})}
     for name, values in arrays.items():
         if len(values) != len(one.ds):
             raise Refused(

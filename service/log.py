@@ -25,7 +25,7 @@ from forecast.rows import Rows as FoundRows
 from forecast.rows import problems, read_rows
 from forecast.tables import need_columns
 from service.errors import LogError, LogFrequency, Refused
-from service.observing import STATUSES, Known
+from service.observing import STATUSES, Known, with_values
 from service.observing import plan as plan_batch
 from service.rows import Rows, from_texts, nullable, to_json, to_texts
 from service.tables import meta, metadata, observation, only_writer, open_engine, series
@@ -363,7 +363,7 @@ def _import(
         np.stack(columns, axis=1) if columns else np.empty((len(found.y), 0)),
         np.zeros(len(found.y), bool),
     )  # fmt: skip
-    rows = _with_values(rows, data.fill)
+    rows = with_values(rows, data.fill)
 
     def stored(asked: Rows) -> Rows:
         return transaction.current(asked, [numbers.get(name, -1) for name in found.names])
@@ -384,18 +384,6 @@ def _import(
         **dict(zip(STATUSES, counts, strict=True)),
         "filled": plan.filled,
     }
-
-
-def _with_values(rows: Rows, fill: str) -> Rows:
-    """Rows whose NaN are what the policy makes of them; a series begins with a value."""
-    gone = np.isnan(rows.y)
-    if fill == "zero":
-        return replace(rows, y=np.where(gone, 0.0, rows.y), filled=gone)
-    begun = np.flatnonzero(~gone)
-    begin = np.full(int(rows.series.max(initial=-1)) + 1, len(rows))
-    np.minimum.at(begin, rows.series[begun], begun)
-    late = np.arange(len(rows)) >= begin[rows.series]
-    return rows.take(late & ~gone if fill == "forward" else late)
 
 
 def _static(frame: pd.DataFrame, data: DataConfig) -> dict[str, dict[str, Any]]:

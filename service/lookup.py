@@ -3,7 +3,7 @@
 import numpy as np
 
 from service import schemas, stamps
-from service.intake import model_of, moment, position_body
+from service.answers import model_of, moment, position_body
 from service.recording import no_such_series
 from service.slot import Serving
 

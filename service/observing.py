@@ -318,3 +318,15 @@ def _before(
         found = stored(ends)  # both are ordered by series, one stamp each
         y[asked], covariates[asked] = found.y, found.covariates
     return y, covariates
+
+
+def with_values(rows: Rows, fill: str) -> Rows:
+    """Rows whose NaN are what the policy makes of them; a series begins with a value."""
+    gone = np.isnan(rows.y)
+    if fill == "zero":
+        return replace(rows, y=np.where(gone, 0.0, rows.y), filled=gone)
+    begun = np.flatnonzero(~gone)
+    begin = np.full(int(rows.series.max(initial=-1)) + 1, len(rows))
+    np.minimum.at(begin, rows.series[begun], begun)
+    late = np.arange(len(rows)) >= begin[rows.series]
+    return rows.take(late & ~gone if fill == "forward" else late)

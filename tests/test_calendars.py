@@ -177,8 +177,9 @@ def test_features_are_bounded_finite_and_recur(freq, start, country):
 
     table, names = features(line, freq, country)
 
-    assert table.shape == (30, len(names)) and table.dtype == np.float32
-    assert np.isfinite(table).all() and np.abs(table).max(initial=0) <= 1
+    assert (table.shape, table.dtype) == ((30, len(names)), np.float32)
+    assert np.isfinite(table).all()
+    assert np.abs(table).max(initial=0) <= 1
     assert len(set(names)) == len(names)
 
 
@@ -192,7 +193,7 @@ def test_features_do_not_tell_the_year():
 
 
 def test_holidays_are_counted_within_the_step():
-    """A day is flagged with its neighbours, a month counts its own holidays, days at its end too."""
+    """A day is flagged with its neighbours, a month counts its own, also when dated at its end."""
     christmas = pd.date_range("2024-12-24", periods=3, freq="D").to_numpy().astype(np.int64)
     december = np.array([pd.Timestamp("2024-12-31").value])
 

@@ -48,9 +48,7 @@ def test_windows_without_overlap_cover_each_step_once(lengths, size, stride, see
     """The stateless mode sees all steps; with a stride of one chunk, each exactly once."""
     rng = np.random.default_rng(seed)
     stride = min(stride, size)
-    chunks = list(
-        iter_windows(lengths, num_lanes=3, chunk_length=size, stride=stride, rng=rng)
-    )
+    chunks = list(iter_windows(lengths, num_lanes=3, chunk_length=size, stride=stride, rng=rng))
 
     seen = [step for c in chunks for lane in range(len(c.series)) for step in steps_of(c, lane)]
 

@@ -157,7 +157,7 @@ def test_steps_that_do_not_follow_are_refused(bundle, panel):
     cut = panel.lengths - 5
     states = warm_up(bundle, panel.head(cut))
 
-    with pytest.raises(MissingSteps, match="expected 20.* found 20"):
+    with pytest.raises(MissingSteps, match=r"expected 20.* found 20"):
         observe(bundle, states, panel.tail(cut + 1))
     with pytest.raises(LateValues, match="do not go on"):
         observe(bundle, states, panel.tail(cut - 1))

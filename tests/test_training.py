@@ -1,6 +1,7 @@
 """Training: what is carried, dropped, repeated and never seen (the promises about training)."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_each_chunk_starts_from_the_state_the_one_before_left(panel, config, mon
     train(panel, replace(config, train=replace(config.train, max_steps=25, batch_size=5)))
 
     carried = 0
-    for (_, before), (start, _) in zip(seen, seen[1:], strict=False):
+    for (_, before), (start, _) in pairwise(seen):
         assert start.hidden.grad_fn is None
         if start.hidden.shape != before.hidden.shape:
             continue
@@ -165,9 +166,7 @@ def test_patience_stops_early_and_puts_the_best_weights_back(panel, config):
     """A rate far too high never improves: the run ends after its first checks."""
     config = replace(
         config,
-        train=TrainConfig(
-            max_steps=400, val_size=6, patience=2, check_every=5, learning_rate=3.0
-        ),
+        train=TrainConfig(max_steps=400, val_size=6, patience=2, check_every=5, learning_rate=3.0),
     )
 
     history = train(panel, config).history

@@ -5,8 +5,7 @@ All values are *relative*: distance from the running level at the origin, in uni
 
 References:
     Wen et al., A multi-horizon quantile recurrent forecaster, 2017 (direct, forking sequences).
-    Prak & Teunter and others combine simple forecasts; the softmax mix with a zero-initialised
-    correction is this project's.
+    Bates & Granger, The combination of forecasts, Operational Research Quarterly 20(4), 1969.
 """
 
 import math
@@ -97,7 +96,8 @@ class PointHead(nn.Module):
         if self.num_future:
             effect = self.effect(memory)[..., None, :] * self.future(future)
             correction = correction + effect.sum(-1) / math.sqrt(effect.shape[-1])
-        return (mixed + CORRECTION * correction).clamp(-100, 100)
+        relative: Tensor = mixed + CORRECTION * correction
+        return relative.clamp(-100, 100)
 
 
 class QuantileHead(nn.Module):
@@ -127,6 +127,6 @@ class QuantileHead(nn.Module):
         self, memory: Float[Tensor, "*origin memory"]
     ) -> Float[Tensor, "*origin two horizon upper"]:
         """Distances, all positive: [0] below and [1] above, growing away from the median."""
-        width = functional.softplus(self.outer(functional.silu(self.inner(memory))))
+        width: Tensor = functional.softplus(self.outer(functional.silu(self.inner(memory))))
         width = width.unflatten(-1, (2, -1)) * self.growth
         return width[..., None] * functional.softplus(self.shape).cumsum(-1)

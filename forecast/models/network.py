@@ -37,9 +37,7 @@ class Network(nn.Module):
         self.future_mean: Tensor
         self.future_scale: Tensor
         self.embed = nn.Linear(num_features, hidden)
-        self.stack = RecurrentStack(
-            config.cell, hidden, hidden, config.num_layers, config.dropout
-        )
+        self.stack = RecurrentStack(config.cell, hidden, hidden, config.num_layers, config.dropout)
         self.point = PointHead(memory, hidden, config.horizon, num_seasons, num_future)
         self.quantiles = QuantileHead(memory, hidden, config.horizon, upper)
 

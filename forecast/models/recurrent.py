@@ -9,6 +9,7 @@ References:
     (the forget bias).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +18,12 @@ from torch import Tensor, nn
 
 from forecast.config import Cell
 
-CELLS: dict[Cell, type[nn.RNNBase]] = {
-    "lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN,
-}  # fmt: skip
+CELLS: dict[Cell, Callable[[int, int, int, float], nn.RNNBase]] = {
+    "lstm": lambda i, h, n, p: nn.LSTM(i, h, n, batch_first=True, dropout=p),
+    "gru": lambda i, h, n, p: nn.GRU(i, h, n, batch_first=True, dropout=p),
+    "rnn_tanh": lambda i, h, n, p: nn.RNN(i, h, n, batch_first=True, dropout=p),
+    "rnn_relu": lambda i, h, n, p: nn.RNN(i, h, n, "relu", batch_first=True, dropout=p),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,7 @@ class RecurrentStack(nn.Module):
     ) -> None:
         super().__init__()
         self.is_lstm = cell == "lstm"
-        extra = {"nonlinearity": cell.removeprefix("rnn_")} if cell.startswith("rnn_") else {}
-        self.layers = CELLS[cell](
-            input_size, hidden_size, num_layers, batch_first=True, dropout=dropout, **extra
-        )
+        self.layers: nn.RNNBase = CELLS[cell](input_size, hidden_size, num_layers, dropout)
         for name, weight in self.layers.named_parameters():
             if "bias" in name:
                 nn.init.zeros_(weight)
@@ -68,8 +69,8 @@ class RecurrentStack(nn.Module):
 
     def initial_state(self, num_lanes: int) -> State:
         """The state of lanes that have seen nothing: zeros, on the weights' device."""
-        weight = self.layers.weight_hh_l0
-        zeros = weight.new_zeros((self.layers.num_layers, num_lanes, self.layers.hidden_size))
+        size = (self.layers.num_layers, num_lanes, self.layers.hidden_size)
+        zeros = next(self.parameters()).new_zeros(size)
         return State(zeros, zeros if self.is_lstm else zeros[..., :0])
 
     def forward(
@@ -111,7 +112,7 @@ def run_cells(
                 update = torch.sigmoid(az + bz)
                 hidden[layer] = (1 - update) * new + update * hidden[layer]
             else:
-                relu = stack.layers.nonlinearity == "relu"
+                relu = stack.layers.mode == "RNN_RELU"
                 hidden[layer] = torch.relu(a + b) if relu else torch.tanh(a + b)
             flow = hidden[layer]
         outputs.append(flow)

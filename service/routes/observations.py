@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service import intake
+from service import answers, intake
 from service.problems import responses
 from service.routes.dependencies import DOCUMENTED_KEYS, AppSettings, Current
 from service.schemas import ObservationsRequest, ObservationsResponse
@@ -28,4 +28,4 @@ def create_observations(
     """
     data, calendar = serving.bundle.config.data, serving.bundle.calendar
     sent = intake.observations(body, data, calendar, settings.limits)
-    return intake.outcome_body(sent, serving.recorder.record(sent), calendar, data.fill)
+    return answers.outcome_body(sent, serving.recorder.record(sent), calendar, data.fill)

@@ -2,18 +2,21 @@
 
 import platform
 from importlib.metadata import version as version_of
+from typing import Any
 
 import torch
 from fastapi import APIRouter, Response
 
-from service.intake import model_of
+from service.answers import model_of
 from service.problems import responses
 from service.routes.dependencies import DOCUMENTED_KEYS, AppMetrics, CurrentSlot
 from service.schemas import Liveness, Readiness, Version
 
 router = APIRouter(tags=["operations"])
 
-_NOT_READY = {503: {"model": Readiness, "description": "Still loading, or failed"}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Readiness, "description": "Still loading, or failed"}
+}
 
 
 @router.get("/livez", operation_id="get_liveness", summary="Is the process alive?")

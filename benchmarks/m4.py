@@ -1,0 +1,169 @@
+"""
+Accuracy on the M4 competition: its series, test, scores and Naive2, one frequency a run.
+
+    python -m benchmarks.m4 --freq hourly --data PATH
+
+PATH holds the folder `m4` with `hourly_train.parquet`, `hourly_test.parquet` and
+`hourly_naive2.parquet` (columns unique_id, ds, y; y_hat for Naive2). Prints sMAPE (0 to 200),
+MASE, OWA, MSIS and coverage of statecast with its default settings, of Naive2 and of the seasonal
+naive. The steps of M4 have no dates, so the seasons are declared.
+
+`--val` holds the last horizon of the train part out instead, with Naive2 computed: for choices. The
+test is for the final number. `--seeds` repeats with the seeds that follow.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.records import Progress, emit, find, note, with_settings
+from forecast.baselines import forecast as forecast_baselines
+from forecast.baselines import naive2
+from forecast.calendars import Calendar
+from forecast.forecaster import Forecaster
+from forecast.metrics import evaluate
+
+LEVELS = (80, 95)
+METRICS = ("owa", "smape", "mase", "coverage_80", "coverage_95", "msis")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One frequency of M4."""
+
+    files: str
+    horizon: int
+    season_length: int
+    """The official one, of MASE, MSIS and Naive2."""
+    seasons: tuple[int, ...]
+    """What the model is told."""
+    published: tuple[float, float] | None = None
+    """sMAPE and MASE of Naive2 in the competition, where the files hold every series."""
+
+
+CASES = {
+    "hourly": Case("hourly", 48, 24, (24, 168), (18.383, 2.395)),
+    "daily": Case("daily_tail", 14, 1, (7,)),
+    "weekly": Case("weekly", 13, 1, (52,), (9.161, 2.777)),
+    "monthly": Case("monthly_subset", 18, 12, (12,)),
+    "quarterly": Case("quarterly_subset", 8, 4, (4,)),
+    "yearly": Case("yearly", 6, 1, (), (16.342, 3.974)),
+}
+
+
+def main() -> None:
+    """Run one case and print its lines."""
+    args = arguments()
+    case = CASES[args.freq]
+    name = f"{args.freq}_val" if args.val else args.freq
+    train, test = load(find(args.data, "m4"), case, val=args.val)
+    note(f"M4 {name}: {train['unique_id'].nunique():,} series, {len(train):,} observations")
+
+    begin = time.perf_counter()
+    simple = forecast_baselines(
+        train,
+        Calendar(1),
+        horizon=case.horizon,
+        season_length=case.season_length,
+        models=("SeasonalNaive",),
+        levels=LEVELS,
+    )
+    seconds = {"SeasonalNaive": time.perf_counter() - begin, "Naive2": 0.0}
+    table = test.merge(simple, on=["unique_id", "ds"], validate="1:1")
+    scores = score(table, train, case, ("Naive2", "SeasonalNaive"))
+    check_published(scores, case, val=args.val)
+    for model in seconds:
+        for metric, value in scores[model].items():
+            emit("m4", name, model, metric, value, seconds[model])
+
+    values: list[dict[str, float]] = []
+    tables = {
+        "data": {"kind": "positive", "season_lengths": list(case.seasons)},
+        "train": {} if args.max_steps is None else {"max_steps": args.max_steps},
+    }
+    config = with_settings(tables, args.set)
+    for seed in range(args.seed, args.seed + args.seeds):
+        begin = time.perf_counter()
+        settings = replace(config, train=replace(config.train, seed=seed))
+        forecaster = Forecaster(h=case.horizon, freq=1, config=settings)
+        forecaster.fit(train, on_event=Progress())
+        made = forecaster.predict(level=LEVELS)
+        took = time.perf_counter() - begin
+        scored = test.merge(made, on=["unique_id", "ds"], validate="1:1")
+        values.append(score(scored, train, case, ("Naive2", "statecast"))["statecast"])
+        note(f"seed {seed}: " + "  ".join(f"{k} {v:.4f}" for k, v in values[-1].items()))
+        for metric, value in values[-1].items():
+            emit("m4", name if args.seeds == 1 else f"{name}/seed{seed}", "statecast", metric,
+                 value, took)  # fmt: skip
+    if args.seeds > 1:
+        for metric in values[0]:
+            emit("m4", name, "statecast", metric, np.mean([v[metric] for v in values]), took)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.m4", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--freq", choices=CASES, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")
+    parser.add_argument("--val", action="store_true", help="hold the end of train out instead")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
+    parser.add_argument("--max-steps", type=int, help="optimiser steps, instead of the default")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+                        help="any other setting, such as model.cell=gru")  # fmt: skip
+    return parser.parse_args()
+
+
+def load(folder: Path, case: Case, *, val: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training part, and the part to score with the column Naive2."""
+    train = read(folder / f"{case.files}_train.parquet")
+    if not val:
+        test = read(folder / f"{case.files}_test.parquet")
+        official = pd.read_parquet(folder / f"{case.files}_naive2.parquet")
+        official = official.rename(columns={"y_hat": "Naive2"})
+        return train, test.merge(official, on=["unique_id", "ds"], validate="1:1")
+    left = train.groupby("unique_id").cumcount(ascending=False)
+    known, test = train[left >= case.horizon], train[left < case.horizon]
+    known = known[known.groupby("unique_id")["y"].transform("size") >= case.horizon]
+    test = test[test["unique_id"].isin(known["unique_id"].unique())]
+    paths = [
+        naive2(y.to_numpy(), horizon=case.horizon, season_length=case.season_length)
+        for _, y in known.groupby("unique_id", sort=False)["y"]
+    ]
+    return known.reset_index(drop=True), test.assign(Naive2=np.concatenate(paths))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A file of M4, sorted, with doubles."""
+    frame = pd.read_parquet(path).sort_values(["unique_id", "ds"], ignore_index=True)
+    return frame.astype({"y": np.float64, "ds": np.int64})
+
+
+def score(
+    table: pd.DataFrame, train: pd.DataFrame, case: Case, models: tuple[str, ...]
+) -> dict[str, dict[str, float]]:
+    """The scores of each model."""
+    scores = evaluate(table, train, season_length=case.season_length, models=models, levels=LEVELS)
+    wanted = scores[scores["metric"].isin(METRICS)]
+    return {m: dict(g[["metric", "value"]].to_numpy()) for m, g in wanted.groupby("model")}
+
+
+def check_published(scores: dict[str, dict[str, float]], case: Case, *, val: bool) -> None:
+    """Stop unless Naive2 scores what the competition published, where that can be compared."""
+    if val or case.published is None:
+        return
+    found = (scores["Naive2"]["smape"], scores["Naive2"]["mase"])
+    if any(abs(a - b) > 0.0006 for a, b in zip(found, case.published, strict=True)):
+        raise SystemExit(f"Naive2 scores {found} here, {case.published} in the competition")
+    note(f"Naive2 scores sMAPE {found[0]:.3f} and MASE {found[1]:.3f}, as published")
+
+
+if __name__ == "__main__":
+    main()

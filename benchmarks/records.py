@@ -1,0 +1,74 @@
+"""JSON lines on stdout, progress on stderr: what every benchmark prints."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from forecast.checkpoints import TrainEvent
+from forecast.config import Config
+
+
+def emit(benchmark: str, case: str, model: str, metric: str, value: float, seconds: float) -> None:
+    """Print one result; `seconds` is what the model took to learn and to forecast."""
+    record = {
+        "benchmark": benchmark,
+        "case": case,
+        "model": model,
+        "metric": metric,
+        "value": round(float(value), 6),
+        "seconds": round(seconds, 3),
+    }
+    print(json.dumps(record), flush=True)
+
+
+def note(text: str) -> None:
+    """Say what is going on, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Prints a training event about every ten seconds."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self.every, self.last = every, time.perf_counter()
+
+    def __call__(self, event: TrainEvent) -> None:
+        """Print the event unless one was printed a moment ago."""
+        if event.step < event.steps and time.perf_counter() - self.last < self.every:
+            return
+        self.last = time.perf_counter()
+        val = "" if event.val_loss is None else f"  val {event.val_loss:.4f}"
+        note(
+            f"  step {event.step}/{event.steps}  loss {event.loss:.4f}{val}  "
+            f"{event.observations_per_s:,.0f} observations/s  {event.seconds:.0f} s"
+        )
+
+
+def with_settings(tables: Mapping[str, Any], assignments: list[str]) -> Config:
+    """
+    Settings of a benchmark, with `table.key=value` from the command line going first.
+
+    >>> with_settings({"model": {"horizon": 6}}, ["model.cell=gru", "train.seed=3"]).train.seed
+    3
+    """
+    merged = {name: dict(table) for name, table in tables.items()}
+    for assignment in assignments:
+        place, _, text = assignment.partition("=")
+        table, _, key = place.partition(".")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        merged.setdefault(table, {})[key] = value
+    return Config.from_dict(merged, where="--set")
+
+
+def find(data: Path, name: str) -> Path:
+    """The folder `name` in `data`, which may also be that folder itself."""
+    for folder in (data / name, data):
+        if folder.is_dir() and folder.name == name:
+            return folder
+    raise SystemExit(f"no folder {name!r} at {data}; give --data the folder that holds it")

@@ -1,0 +1,108 @@
+"""
+The OpenAPI document, with examples that work as they stand.
+
+Examples name a real series with its real next stamps, so that "try it out" answers at once. With
+API keys set they name none: the document is open to all.
+"""
+
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service import stamps
+from service.errors import NotReady
+from service.problems import Problem
+from service.rows import Rows
+from service.slot import Serving, Slot
+
+_STEPS = 3
+_HISTORY = 24
+_PATHS = {"forecasts": "/v1/forecasts", "observations": "/v1/observations"}
+
+
+def install_openapi(app: FastAPI, *, open_names: bool) -> None:
+    """Replace the framework's document by one with our failures and examples."""
+    base: dict[str, Any] = {}
+
+    def document() -> dict[str, Any]:
+        if not base:
+            base.update(get_openapi(
+                title=app.title, version=app.version, description=app.description,
+                routes=app.routes,
+            ))  # fmt: skip
+            told = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            base["components"]["schemas"] |= {**told.pop("$defs"), "Problem": told}
+            base["components"]["schemas"].pop("HTTPValidationError", None)
+            base["components"]["schemas"].pop("ValidationError", None)
+        slot: Slot | None = getattr(app.state, "slot", None)
+        _put(base, _real(slot) if slot and open_names else None)
+        return base
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
+    """Bodies that work right now, by resource and name; None while there are no series."""
+    engine, calendar = serving.engine, serving.bundle.calendar
+    if not engine.ids:
+        return None
+    name, data = engine.ids[0], serving.bundle.config.data
+    with serving.log.read() as transaction:
+        rows = transaction.history([engine.numbers[0]])
+    horizon = min(_STEPS, serving.bundle.horizon)
+    ahead = stamps.render(calendar.after(rows.ds[-1:], horizon)[0], calendar)
+    last = dict(zip((*data.known_future, *data.past_only), rows.covariates[-1], strict=True))
+    known = {column: float(last[column]) for column in data.known_future}
+    futr = [{"unique_id": name, "ds": ds, **known} for ds in ahead] if known else []
+    asked = {"h": horizon, "level": [80, 95], **({"futr": futr} if futr else {})}
+    y = float(rows.y[-1]) if np.isfinite(rows.y[-1]) else 1.0
+    row = {"unique_id": name, "ds": ahead[0], "y": y,
+           **{column: float(value) for column, value in last.items()}}  # fmt: skip
+    return {
+        "forecasts": {
+            "live": {"unique_ids": [name], **asked},
+            "cold": {"series": [_inline(name, rows, list(last), serving)], **asked},
+        },
+        "observations": {"one": {"observations": [row]}},
+        "names": {"unique_id": name},
+    }
+
+
+def _inline(name: str, rows: Rows, columns: list[str], serving: Serving) -> dict[str, Any]:
+    rows = rows.take(np.arange(len(rows))[-_HISTORY:])
+    covariates = {column: rows.covariates[:, i].tolist() for i, column in enumerate(columns)}
+    y = [value if np.isfinite(value) else None for value in rows.y.tolist()]
+    ds = stamps.render(rows.ds, serving.bundle.calendar)
+    return {"unique_id": name, "ds": ds, "y": y, **covariates}
+
+
+def _real(slot: Slot) -> dict[str, dict[str, Any]] | None:
+    try:
+        return examples(slot.serving)
+    except NotReady:
+        return None
+
+
+_PLAIN: dict[str, dict[str, Any]] = {
+    "forecasts": {"live": {"unique_ids": ["store_1"], "h": 3, "level": [80, 95]}},
+    "observations": {
+        "one": {"observations": [{"unique_id": "store_1", "ds": "2024-03-01", "y": 12.5}]}
+    },
+    "names": {"unique_id": "store_1"},
+}
+
+
+def _put(document: dict[str, Any], bodies: dict[str, dict[str, Any]] | None) -> None:
+    chosen = bodies or _PLAIN
+    for resource, path in _PATHS.items():
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        content["examples"] = {
+            name: {"summary": name, "value": body} for name, body in chosen[resource].items()
+        }
+    for path, item in document["paths"].items():
+        for operation in item.values() if "{unique_id}" in path else ():
+            for parameter in operation["parameters"]:
+                if parameter["name"] == "unique_id":
+                    parameter["example"] = chosen["names"]["unique_id"]

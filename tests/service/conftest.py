@@ -1,0 +1,106 @@
+"""Tiny models of real data, and servers around them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from starlette.testclient import TestClient
+
+from forecast.bundle import load_bundle, save_bundle
+from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
+from forecast.frames import check
+from forecast.panel import Panel
+from forecast.training import train
+from service.app import create_app
+from service.log import import_history
+from service.settings import Settings
+
+DATA = Path(__file__).parents[2] / "examples" / "data"
+HORIZON = 6
+
+
+def train_tiny(table: pd.DataFrame, data: DataConfig, directory: Path) -> Path:
+    """A model that has hardly learned anything, saved."""
+    config = Config(
+        data=data,
+        model=ModelConfig(hidden_size=8, horizon=HORIZON),
+        train=TrainConfig(max_steps=4, batch_size=4, chunk_length=12),
+    )
+    panel = Panel.from_frame(checked := check(table, data))
+    trained = train(panel, replace(config, data=checked.data))
+    save_bundle(trained.bundle, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def monthly() -> pd.DataFrame:
+    """Ten years of five series of Australian retail turnover."""
+    table = pd.read_parquet(DATA / "monthly_retail.parquet")
+    names = table["unique_id"].unique()[:5]
+    table = table[table["unique_id"].isin(names) & (table["ds"] >= "2009-01-01")]
+    return table[["unique_id", "ds", "y"]].reset_index(drop=True)
+
+
+@pytest.fixture(scope="session")
+def weekly() -> pd.DataFrame:
+    """Two years of four series of orange juice, with price and promotion."""
+    table = pd.read_parquet(DATA / "weekly_sales.parquet")
+    names = table["unique_id"].unique()[:4]
+    return table[table["unique_id"].isin(names)].reset_index(drop=True)
+
+
+@pytest.fixture(scope="session")
+def monthly_bundle(monthly: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A monthly model without covariates that refuses gaps."""
+    folder = tmp_path_factory.mktemp("monthly")
+    return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "retail")
+
+
+@pytest.fixture(scope="session")
+def weekly_bundle(weekly: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weekly model with covariates of all roles that masks gaps."""
+    data = DataConfig(
+        known_future=("price", "deal"), past_only=("feat",), static=("brand",), fill="mask",
+        kind="positive",
+    )  # fmt: skip
+    return train_tiny(weekly, data, tmp_path_factory.mktemp("weekly") / "juice")
+
+
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a server in this process: `serve(bundle, history, **settings)`."""
+    with ExitStack() as stack:
+
+        def start(bundle: Path, history: Any = None, **settings: Any) -> TestClient:
+            settings.setdefault("data_dir", tmp_path / bundle.name)
+            chosen = Settings(model=str(bundle), **settings)
+            if history is not None:
+                import_history(chosen.log_url, history, load_bundle(bundle).config.data)
+            app = create_app(chosen)
+            client = TestClient(
+                app, base_url="http://127.0.0.1", raise_server_exceptions=False
+            )  # fmt: skip
+            stack.enter_context(client)
+            app.state.slot.wait(60)
+            return client
+
+        yield start
+
+
+@pytest.fixture
+def retail(serve: Serve, monthly_bundle: Path, monthly: pd.DataFrame) -> TestClient:
+    """A server with the monthly model and its history."""
+    return serve(monthly_bundle, monthly)
+
+
+@pytest.fixture
+def juice(serve: Serve, weekly_bundle: Path, weekly: pd.DataFrame) -> TestClient:
+    """A server with the weekly model and its history."""
+    return serve(weekly_bundle, weekly)

@@ -1,0 +1,106 @@
+"""docs/errors.md and the errors agree: each code has its heading, each data example is real."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecast import errors
+from forecast.calendars import Calendar
+from forecast.config import DataConfig
+from forecast.errors import ForecastError
+from forecast.frames import check, check_future, read_table
+
+PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
+
+
+def tree(root: type[ForecastError]) -> Iterator[type[ForecastError]]:
+    """The class and all below it that `forecast.errors` defines."""
+    yield root
+    for child in root.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from tree(child)
+
+
+def sales() -> pd.DataFrame:
+    """Three short daily series from a file, as messages show it."""
+    ds = pd.date_range("2024-03-04", periods=6)
+    names = ("oil", "tea", "yeast")
+    parts = [
+        pd.DataFrame({"unique_id": name, "ds": ds, "y": np.arange(6) + 1.0 + k})
+        for k, name in enumerate(names)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def from_file(table: pd.DataFrame) -> pd.DataFrame:
+    table.attrs = {"source": "sales.csv", "first_line": 2}
+    return table
+
+
+def faulty(column: str, row: int, value: object) -> pd.DataFrame:
+    table = sales().astype({column: object})
+    table.loc[row, column] = value
+    return from_file(table)
+
+
+def future() -> None:
+    days = pd.date_range("2024-03-10", periods=4)
+    check_future(
+        pd.DataFrame({"unique_id": "tea", "ds": days, "price": 1.0}), ids=["tea"],
+        last_ds=np.array([pd.Timestamp("2024-03-09").value]), horizon=7, calendar=Calendar("D"),
+        columns=("price",), data=DataConfig(known_future=("price",)),
+    )  # fmt: skip
+
+
+DAILY, POSITIVE = DataConfig(freq="D"), DataConfig(kind="positive")
+FAULTS: dict[str, Callable[[], object]] = {
+    "data.unreadable": lambda: read_table("sale_2024.csv"),
+    "data.missing_columns": lambda: check(
+        from_file(sales().rename(columns={"ds": "date", "y": "sales"})), DAILY
+    ),
+    "data.wrong_type": lambda: check(faulty("y", 7, "12,5"), DAILY),
+    "data.bad_stamps": lambda: check(faulty("ds", 8, "soon"), DAILY),
+    "data.duplicate": lambda: check(
+        from_file(pd.concat([sales(), sales().iloc[[4]].assign(y=99.0)])), DAILY
+    ),
+    "data.gap": lambda: check(from_file(sales().drop([2, 9, 10])), DAILY),
+    "data.frequency": lambda: check(from_file(sales()), DataConfig(freq="MS")),
+    "data.missing_values": lambda: check(faulty("y", 3, np.nan), DAILY),
+    "data.too_short": lambda: check(from_file(sales()[:13]), DAILY),
+    "data.negative": lambda: check(faulty("y", 9, -2.0), POSITIVE),
+    "data.constant": lambda: check(from_file(sales().assign(y=3.0)), DAILY),
+    "data.missing_future": future,
+}
+
+
+def example(code: str) -> str:
+    """What `forecast` says to a table with that fault."""
+    with pytest.raises(ForecastError) as caught:
+        FAULTS[code]()
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+def sections() -> dict[str, str]:
+    """The page by heading."""
+    parts = re.split(r"^## (\S+)\n", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("error", [*tree(ForecastError)], ids=lambda error: error.__name__)
+def test_every_code_is_documented_with_an_example(error):
+    """Each class has a code of its own, and the page a section with an example for it."""
+    section = sections()[error.code]
+
+    assert "```text\n" in section
+    assert sum(other.code == error.code for other in tree(ForecastError)) == 1
+
+
+@pytest.mark.parametrize("code", list(FAULTS))
+def test_the_examples_are_what_is_really_said(code):
+    """The text under a data code is the very message that such a table gets."""
+    assert f"```text\n{example(code)}\n```" in sections()[code]

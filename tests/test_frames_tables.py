@@ -1,0 +1,148 @@
+"""Reading: the same table from any file, library or database; what is none is refused in words."""
+
+import gzip
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import sqlalchemy
+
+from forecast.config import DataConfig
+from forecast.errors import MissingSteps, UnreadableSource
+from forecast.frames import check, read_table, to_native
+
+
+def sales():
+    """Two series of four months with a price."""
+    ds = pd.date_range("2024-01-01", periods=4, freq="MS")
+    table = {"unique_id": ["a"] * 4 + ["b"] * 4, "ds": [*ds, *ds], "y": [1.0, 2.0, 4.0, 8.0] * 2}
+    return pd.DataFrame(table).assign(price=[0.5, 0.25] * 4)
+
+
+class Capsule:
+    """A table of some other library, known by the Arrow capsule alone."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+def database(folder):
+    url = f"sqlite:///{folder / 'sales.db'}"
+    engine = sqlalchemy.create_engine(url)
+    sales().to_sql("sales", engine, index=False)
+    engine.dispose()
+    return url
+
+
+@pytest.mark.parametrize("form", [
+    "pandas", "dict", "polars", "lazy", "arrow", "capsule", "csv", "csv.gz", "tsv", "parquet",
+    "text path", "sql",
+])  # fmt: skip
+def test_every_source_gives_the_same_series(form, tmp_path):
+    """CSV, Parquet, SQL and every table library give one digest."""
+    table = sales()
+    query = None
+    match form:
+        case "pandas":
+            source = table
+        case "dict":
+            source = table.to_dict("list")
+        case "polars":
+            source = pl.from_pandas(table)
+        case "lazy":
+            source = pl.from_pandas(table).lazy()
+        case "arrow":
+            source = pa.Table.from_pandas(table, preserve_index=False)
+        case "capsule":
+            source = Capsule(pa.Table.from_pandas(table, preserve_index=False))
+        case "sql":
+            source, query = database(tmp_path), "select * from sales"
+        case "parquet":
+            source = tmp_path / "sales.parquet"
+            table.to_parquet(source)
+        case "text path":
+            source = str(tmp_path / "sales.csv")
+            table.to_csv(source, index=False)
+        case _:
+            source = tmp_path / f"sales.{form}"
+            text = table.to_csv(index=False, sep="\t" if form == "tsv" else ",").encode()
+            source.write_bytes(gzip.compress(text) if form == "csv.gz" else text)
+
+    data = DataConfig(past_only=("price",))
+    checked = check(read_table(source, query=query), data)
+
+    assert checked.digest == check(table, data).digest
+
+
+@pytest.mark.parametrize(("make", "kind"), [
+    (lambda t: t, pd.DataFrame), (pl.from_pandas, pl.DataFrame), (pa.Table.from_pandas, pa.Table),
+    (lambda t: pl.from_pandas(t).lazy(), pl.LazyFrame),
+    (lambda t: Capsule(pa.Table.from_pandas(t)), pa.Table), (lambda _: "sales.csv", pd.DataFrame),
+])  # fmt: skip
+def test_frames_go_back_as_the_kind_that_came_in(make, kind):
+    """A forecast leaves in the library that the history came from."""
+    like = make(sales())
+
+    back = to_native(sales(), like)
+
+    assert isinstance(back, kind)
+    pd.testing.assert_frame_equal(read_table(back), sales())
+
+
+def test_a_fault_in_a_csv_file_is_told_with_its_line(tmp_path):
+    """The line is the one an editor shows, the header being line 1."""
+    path = tmp_path / "sales.csv"
+    sales().drop([2]).to_csv(path, index=False)
+
+    with pytest.raises(MissingSteps) as caught:
+        check(path, DataConfig(freq="MS"))
+
+    assert caught.value.where == f"{path}, line 4"
+    assert path.read_text().splitlines()[3].startswith("a,2024-04-01")
+
+
+@pytest.mark.parametrize(("name", "content", "told"), [
+    ("sale.csv", None, "did you mean"), ("sales.xlsx", b"", "'.xlsx' are not known"),
+    ("empty.csv", b"", "cannot read the file"), ("bad.parquet", b"PK", "cannot read the file"),
+    ("semi.csv", b"unique_id;ds;y\na;2024-01-01;1,5\n", "semicolons"),
+    ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n", "cannot read the file"),
+    ("latin.csv", b"unique_id,ds,y\n\xe9,1,2\n", "cannot read the file"),
+])  # fmt: skip
+def test_a_file_that_is_no_table_is_refused_by_name(name, content, told, tmp_path):
+    """The file is named and the way out is said."""
+    sales().to_csv(tmp_path / "sales.csv", index=False)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(UnreadableSource) as caught:
+        read_table(tmp_path / name)
+
+    assert caught.value.where == str(tmp_path / name)
+    assert told in str(caught.value)
+    assert caught.value.help
+
+
+@pytest.mark.parametrize(("url", "query", "told"), [
+    ("sqlite://", None, "needs a query"), ("sqlite://", "select * from sales", "no such table"),
+    ("nosql://u:secret@h/db", "select 1", "not a database address"),
+    ("postgresql+psycopg://u:secret@127.0.0.1:1/db", "select 1", "the query fails"),
+])  # fmt: skip
+def test_a_failing_query_is_told_without_the_password(url, query, told):
+    """The database's own words, its address, and no secret."""
+    with pytest.raises(UnreadableSource) as caught:
+        read_table(url, query=query)
+
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_table_is_refused():
+    """A number has no rows; a file has no query."""
+    with pytest.raises(UnreadableSource, match="int is not a table"):
+        read_table(3)
+    with pytest.raises(UnreadableSource, match="query needs a database"):
+        read_table("sales.csv", query="select 1")
