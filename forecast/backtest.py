@@ -23,7 +23,7 @@ def backtest(
     horizon: int,
     n_windows: int,
     step_size: int,
-    levels: Sequence[float] = (80, 95),
+    levels: Sequence[float | int] = (80, 95),
 ) -> pd.DataFrame:
     """
     Forecast the panel from `n_windows` cutoffs with the bundle's weights as they are.
@@ -65,7 +65,7 @@ def backtest(
     return pd.concat(frames, ignore_index=True)
 
 
-def level_quantiles(levels: Sequence[float]) -> tuple[float, ...]:
+def level_quantiles(levels: Sequence[float | int]) -> tuple[float, ...]:
     """
     Lower and upper quantile of each central interval.
 
@@ -79,7 +79,7 @@ def forecast_frame(
     ids: Sequence[str],
     ds: Int[np.ndarray, "series horizon"],
     outputs: Float[np.ndarray, "series horizon output"],
-    levels: Sequence[float],
+    levels: Sequence[float | int],
     calendar: Calendar,
 ) -> pd.DataFrame:
     """Forecasts as a long frame: unique_id, ds, statecast, and two columns a level."""

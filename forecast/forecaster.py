@@ -103,8 +103,8 @@ class Forecaster:
     def predict(
         self,
         h: int | None = None,
-        level: Sequence[float] | None = None,
-        quantiles: Sequence[float] | None = None,
+        level: Sequence[float | int] | None = None,
+        quantiles: Sequence[float | int] | None = None,
         futr_df: Any = None,
     ) -> Any:
         """
@@ -171,7 +171,7 @@ class Forecaster:
         step_size: int = 1,
         h: int | None = None,
         refit: bool = False,
-        level: Sequence[float] | None = None,
+        level: Sequence[float | int] | None = None,
         id_col: str | None = None,
         time_col: str | None = None,
         target_col: str | None = None,

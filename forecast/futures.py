@@ -113,9 +113,10 @@ def _refuse_future(
     reason = "found NaN" if present[i, j] else "found no row"
     if strange and not present[i, j]:
         reason += f" (but {strange}, which is no step of freq={calendar.freq!r} after it)"
+    count = int(lacking.sum())
     raise MissingFuture(
         f"series {str(ids[i])!r} has no future {some(short)} at {stamp}, step {j + 1} of "
-        f"{horizon}: expected a number, {reason} ({lacking.sum():,} step{'s' if lacking.sum() > 1 else ''} in "
+        f"{horizon}: expected a number, {reason} ({count:,} step{'s' if count > 1 else ''} in "
         f"{lacking.any(axis=1).sum():,} of {len(ids):,} series: {named})",
         where="futr_df",
         help=f"give {', '.join(columns)} for the {horizon} steps after "

@@ -4,6 +4,7 @@ Forecasts out of a whole history: warm every series up from nothing, then foreca
 It stands on `forecast` alone: a logged model carries it along (see `scoring.py`).
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from forecast import frames
 from forecast.backtest import forecast_frame, level_quantiles
 from forecast.bundle import Bundle
 from forecast.config import DataConfig
-from forecast.errors import TooShort
+from forecast.errors import TooShort, UnknownSeries
 from forecast.panel import Panel
 from forecast.streaming import forecast, warm_up
 
@@ -91,3 +92,26 @@ def split_future(table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, p
 
 def _names(data: DataConfig) -> dict[str, str]:
     return {"id_col": data.id_col, "time_col": data.time_col, "target_col": data.target_col}
+
+
+def only(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:
+    """
+    The rows of some series.
+
+    Raises:
+        UnknownSeries: One of them is not in the table.
+    """
+    names = table[data.id_col].astype(str) if data.id_col in table.columns else None
+    if names is None:
+        return table
+    lost = sorted(set(ids) - set(names))
+    if lost:
+        near = difflib.get_close_matches(lost[0], names.unique().tolist(), n=1, cutoff=0.4)
+        raise UnknownSeries(
+            f"no series {lost[0]!r} in the table",
+            where=str(table.attrs.get("source", "")),
+            help=f"did you mean {near[0]!r}?" if near else "",
+        )
+    kept = table[names.isin(ids)]
+    kept.attrs = dict(table.attrs)
+    return kept

@@ -3,9 +3,9 @@ What the pipelines and the command line raise on purpose, beside the tree of `fo
 
 * ForecastError
   - UsageError              cli.usage              options that contradict each other or name nothing
-    . PortBusy              config.port_in_use     another program listens on the port
+    . PortBusy              cli.port_busy          another program listens on the port
     . NotInstalled          cli.not_installed      a part of Statecast is not installed here
-  - UnknownModel            model.not_found        no such model, version or alias is registered
+  - UnknownModel            model.unknown          no such model, version or alias is registered
     . NothingBefore         model.no_previous      no earlier champion to go back to
   - StoreUnavailable        registry.unavailable   MLflow's store cannot be opened or reached
   - Unreachable             service.unreachable    no server answers at this address
@@ -24,7 +24,7 @@ class UsageError(ForecastError):
 class PortBusy(UsageError):
     """Another program listens on the wanted port."""
 
-    code = "config.port_in_use"
+    code = "cli.port_busy"
 
 
 class NotInstalled(UsageError):
@@ -36,7 +36,7 @@ class NotInstalled(UsageError):
 class UnknownModel(ForecastError):
     """No such model, version or alias is registered."""
 
-    code = "model.not_found"
+    code = "model.unknown"
 
 
 class NothingBefore(UnknownModel):

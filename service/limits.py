@@ -66,7 +66,7 @@ class Frame:
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        handler = getattr(scope.get("route"), "path", "none")
+        handler = getattr(scope.get("route"), "path_format", "none")
         self._metrics.requests.labels(method, handler, str(status)).inc()
         self._metrics.request_seconds.labels(method, handler).observe(seconds)
         path = scope.get("raw_path", b"").decode("latin-1")[:300]

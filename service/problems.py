@@ -189,6 +189,12 @@ def install(app: FastAPI, *, retry_after: int) -> None:
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         found = error.errors()
+        if found[0]["loc"] == ("body",) and not _says_json(request):
+            code, title = FRAMEWORK[415]
+            return answer(
+                request.scope, 415, code, title, "the body is not sent as JSON",
+                help="send the header Content-Type: application/json",
+            )  # fmt: skip
         status = 400 if any(e["type"] == "json_invalid" for e in found) else 422
         code, title = FRAMEWORK[status]
         items = [(pointer_of(e["loc"]), _plain(e)) for e in found]
@@ -217,6 +223,11 @@ def pointer_of(loc: Sequence[str | int]) -> str:
     if head != "body":
         return ":".join(str(part) for part in loc)
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1")[:100] for p in rest)
+
+
+def _says_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _plain(error: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1", tags=["forecasts"], dependencies=DOCUMENTED_KEY
     "/forecasts",
     operation_id="create_forecasts",
     summary="Forecast series",
-    responses=responses(404, 409, 413, 422, 504),
+    responses=responses(404, 409, 413, 415, 422, 504),
 )
 def create_forecasts(
     body: ForecastRequest, serving: Current, settings: AppSettings, metrics: AppMetrics

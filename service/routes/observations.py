@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1", tags=["observations"], dependencies=DOCUMENTED_
     "/observations",
     operation_id="create_observations",
     summary="Report what happened",
-    responses=responses(404, 409, 413, 422, 504),
+    responses=responses(404, 409, 413, 415, 422, 504),
 )
 def create_observations(
     body: ObservationsRequest, serving: Current, settings: AppSettings

@@ -1,0 +1,73 @@
+"""`statecast data check`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pipelines import project
+from pipelines.commands.train import Fill, Freq, as_freq
+from pipelines.common import Session, command
+from pipelines.console import table
+
+
+def install(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Look at data before training on them.", no_args_is_help=True)
+    app.add_typer(group, name="data", rich_help_panel="Data")
+
+    @command(group, "data check")
+    def check(
+        session: Session,
+        file: Annotated[
+            str | None, typer.Argument(metavar="[FILE]", help="CSV, Parquet or SQLAlchemy URL.")
+        ] = None,
+        freq: Freq = None,
+        fill: Fill = None,
+        query: Annotated[str | None, typer.Option(help="SQL, when FILE is a database.")] = None,
+    ) -> None:
+        """
+        Report what FILE holds and everything that is wrong with it.
+
+        Exit code 2, with each problem on stderr, when it cannot be trained on as it is.
+        """
+        found = project.find(
+            session.config,
+            {
+                "project.source": file, "project.query": query, "data.freq": as_freq(freq),
+                "data.fill": fill,
+            },
+        )  # fmt: skip
+        _check(session, found)
+
+
+def _check(session: Session, found: project.Found) -> None:
+    from forecast import frames
+    from pipelines.commands.train import need_source
+
+    source = need_source(found)
+    told = frames.report(
+        frames.read_table(source, query=found.project.query), found.config.data
+    )
+    session.console.result({"source": source, "usable": not told["problems"], **told}, _text(told))
+    for problem in told["problems"]:
+        session.console.problem(**problem)
+    if told["problems"]:
+        raise typer.Exit(2)
+    session.console.say("ready to train on")
+    session.console.then(f"statecast train {source}")
+
+
+def _text(told: dict[str, Any]) -> object:
+    rows: list[tuple[object, ...]] = [
+        ("series", f"{told['series']:,}"),
+        ("rows", f"{told['rows']:,}"),
+        ("span", f"{told['first']} to {told['last']}"),
+        ("freq", told["freq"]),
+        ("kind", told["kind"]),
+        ("zeros", f"{told['zero_share']:.1%}"),
+        ("shortest", f"{told['shortest']['unique_id']} ({told['shortest']['rows']:,} rows)"),
+        ("longest", f"{told['longest']['unique_id']} ({told['longest']['rows']:,} rows)"),
+        ("ended early", f"{told['ended_before_last']:,} series"),
+        ("unused columns", ", ".join(told["unused_columns"]) or "none"),
+    ]
+    return table("", "", rows=rows)

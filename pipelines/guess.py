@@ -1,0 +1,207 @@
+"""What a table seems to be: columns, frequency, kind and roles, each with the reason why."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast import frames
+from forecast.config import DataConfig
+from forecast.errors import DataError
+
+_IDS = ("unique_id", "id", "item_id", "series_id", "series", "store", "item", "sku", "ticker",
+        "symbol", "product", "name", "key")  # fmt: skip
+_TIMES = ("ds", "date", "datetime", "timestamp", "time", "day", "week", "month", "period",
+          "date_time", "ts")  # fmt: skip
+_TARGETS = ("y", "sales", "value", "target", "close", "quantity", "demand", "units", "turnover",
+            "amount", "qty", "volume")  # fmt: skip
+_PLANNED = re.compile(
+    r"price|promo|deal|feat|discount|holiday|event|campaign|weekend|open_|is_|planned|markdown",
+    re.IGNORECASE,
+)
+_SAMPLE = 200_000
+
+
+@dataclass(slots=True)
+class Guess:
+    """Settings for `statecast.toml`, and the reason of each."""
+
+    values: dict[str, dict[str, Any]] = field(default_factory=lambda: {"project": {}, "data": {}})
+    reasons: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+    def note(self, table: str, key: str, value: Any, reason: str) -> None:
+        """Set a key, and say why."""
+        self.values[table][key] = value
+        self.reasons[key] = f"{value!r}: {reason}" if not isinstance(value, list) else (
+            f"{', '.join(value) or 'none'}: {reason}"
+        )
+
+
+def blank() -> Guess:
+    """Nothing known: the defaults, all of them commented."""
+    return Guess()
+
+
+def guess(source: str) -> Guess:
+    """
+    Look at a table and guess.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    found = Guess()
+    frame = frames.read_table(source)
+    columns = [str(name) for name in frame.columns]
+    found.note("project", "source", source, "the file given")
+    stem = re.sub(r"[^a-z0-9_-]+", "_", Path(source).stem.lower()).strip("_") or "statecast"
+    found.note("project", "name", stem, "after the file")
+    folder = "data" if not Path("data/mlflow.db").exists() else f"data/{stem}"
+    if folder != "data":
+        found.note("project", "data_dir", folder, "data/ holds other models already")
+    time_col = _find_time(frame, columns, found)
+    id_col = _find(columns, _IDS, exclude={time_col}) or _first_text(frame, columns, {time_col})
+    target = _find(columns, _TARGETS, exclude={time_col, id_col}) or _first_number(
+        frame, columns, {time_col, id_col}
+    )
+    for key, name, why in (
+        ("id_col", id_col, "names the series"),
+        ("time_col", time_col, "holds the stamps"),
+        ("target_col", target, "what to forecast"),
+    ):
+        if name is not None:
+            found.note("data", key, name, why)
+    if None not in (id_col, time_col, target):
+        _roles(frame, columns, found, id_col=str(id_col), keys={id_col, time_col, target})
+        _frequency(frame, found)
+    return found
+
+
+def _find(columns: list[str], wanted: tuple[str, ...], exclude: set[str | None]) -> str | None:
+    lower = {c.lower(): c for c in reversed(columns) if c not in exclude}
+    return next((lower[name] for name in wanted if name in lower), None)
+
+
+def _find_time(frame: pd.DataFrame, columns: list[str], found: Guess) -> str | None:
+    named = _find(columns, _TIMES, exclude=set())
+    if named is not None:
+        return named
+    dated = [c for c in columns if pd.api.types.is_datetime64_any_dtype(frame[c])]
+    if dated:
+        return dated[0]
+    found.reasons["time_col"] = "no column looks like a date: set it by hand"
+    return None
+
+
+def _first_text(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) -> str | None:
+    texts = [
+        c for c in columns if c not in exclude and not pd.api.types.is_numeric_dtype(frame[c])
+        and not pd.api.types.is_datetime64_any_dtype(frame[c])
+    ]  # fmt: skip
+    return texts[0] if texts else None
+
+
+def _first_number(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) -> str | None:
+    numbers = [c for c in columns if c not in exclude and pd.api.types.is_numeric_dtype(frame[c])]
+    return numbers[0] if numbers else None
+
+
+def _roles(
+    frame: pd.DataFrame, columns: list[str], found: Guess, *, id_col: str, keys: set[str | None]
+) -> None:
+    """Columns that are one value a series are static; of the others, names tell."""
+    sample = frame.head(_SAMPLE)
+    static, planned, past = [], [], []
+    for name in columns:
+        if name in keys:
+            continue
+        if bool((sample.groupby(id_col, observed=True)[name].nunique(dropna=False) == 1).all()):
+            static.append(name)
+        elif pd.api.types.is_numeric_dtype(frame[name]) and frame[name].notna().all():
+            (planned if _PLANNED.search(name) else past).append(name)
+    one = frame[id_col].nunique() < 2
+    if static and not one:
+        found.note("data", "static", static, "one value in each series")
+    if planned:
+        found.note("data", "known_future", planned, "by its name decided ahead of time: check this")
+    if past:
+        found.note("data", "past_only", past, "numbers not known ahead of time")
+
+
+def _frequency(frame: pd.DataFrame, found: Guess) -> None:
+    names = ("id_col", "time_col", "target_col", "static", "known_future", "past_only")
+    data = {k: v for k, v in found.values["data"].items() if k in names}
+    told = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    try:
+        report = frames.report(frame, DataConfig(**told))
+    except DataError as error:
+        found.problem = error.message
+        found.reasons["freq"] = f"unknown: {error.message}"
+        return
+    if report["freq"] is not None:
+        steps = f"{report['rows']:,} rows in {report['series']:,} series"
+        found.note("data", "freq", report["freq"], f"the step between stamps of {steps}")
+    zeros, kind = report["zero_share"], report["kind"]
+    why = "some values are negative" if kind == "real" else f"none negative, {zeros:.1%} are 0"
+    found.note("data", "kind", kind, why)
+    if any(problem["code"] == "data.gap" for problem in report["problems"]):
+        found.reasons["fill"] = 'steps are missing: set fill to "zero", "forward" or "mask"'
+
+
+def to_toml(found: Guess) -> str:
+    """The file, with every other setting there as a comment."""
+    values = {**found.values["project"], **found.values["data"]}
+    lines = [
+        "# Settings of Statecast for this folder. Options of a command win over them, and so do",
+        "# variables such as STATECAST_TRAIN__SEED. `statecast train` reads this file.",
+        "",
+        "[project]",
+        *_entry("source", values, '"sales.csv"', "file, or SQLAlchemy URL with query"),
+        *_entry("name", values, '"statecast"', "of the registered model"),
+        *_entry("data_dir", values, '"data"', "folder of models, databases, checkpoints"),
+        *_entry("windows", values, "2", "cutoffs of the backtest"),
+        *_entry("min_gain", values, "0.0", "gain over the champion a promotion needs: 0.02 is 2 %"),
+        "",
+        "[data]",
+        *_entry("id_col", values, '"unique_id"', "names the series"),
+        *_entry("time_col", values, '"ds"', "stamps"),
+        *_entry("target_col", values, '"y"', "what to forecast"),
+        *_entry("freq", values, '"D"', "pandas offset, integer step, or exchange such as XNYS"),
+        *_entry("kind", values, '"auto"', '"positive": never below 0; "real": may be'),
+        *_entry("static", values, "[]", "one value a series"),
+        *_entry("known_future", values, "[]", "known ahead for the whole horizon: price, promotion"),
+        *_entry("past_only", values, "[]", "known up to the cutoff only"),
+        *_entry("fill", values, '"refuse"', 'missing steps: "zero", "forward", "mask"'),
+        *_entry("holidays", values, '"US"', "country whose public holidays matter"),
+        "",
+        "[model]",
+        *_entry("horizon", values, "12", "steps ahead; by default that of the frequency"),
+        *_entry("cell", values, '"lstm"', '"gru", "rnn_tanh", "rnn_relu"'),
+        *_entry("hidden_size", values, "64", "width of the state"),
+        "",
+        "[train]",
+        *_entry("max_steps", values, "1200", "optimiser steps"),
+        *_entry("seed", values, "0", "of everything random"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _entry(key: str, values: dict[str, Any], default: str, comment: str) -> list[str]:
+    if key in values:
+        return [f"{key} = {_toml(values[key])}  # {comment}"]
+    return [f"# {key} = {default}  # {comment}"]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | np.number):
+        return str(value)
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

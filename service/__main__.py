@@ -1,0 +1,36 @@
+"""`python -m service`: serve with the settings of the environment alone."""
+
+import sys
+
+from pydantic import ValidationError
+
+from forecast.errors import ForecastError
+from service.server import run
+from service.settings import Settings
+
+
+def main() -> int:
+    """Serve; returns the exit code."""
+    try:
+        run(Settings())
+    except ForecastError as error:
+        sys.stderr.write(f"error[{error.code}]: {error}\n")
+        return 2
+    except ValidationError as error:
+        sys.stderr.write(f"error[config.invalid]: {_told(error)}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _told(error: ValidationError) -> str:
+    """Which settings are wrong, without their values."""
+    return "; ".join(
+        f"STATECAST_{'__'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
+        for e in error.errors(include_url=False, include_input=False)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""`POST /v1/observations`: new, duplicate, revised, gaps, unknown series; all or nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from service.log import Log
+
+ID = "A3349335T"
+
+
+def row(ds: str, y: float | None, unique_id: str = ID, **covariates: float) -> dict:
+    """One observation as a client sends it."""
+    return {"unique_id": unique_id, "ds": ds, "y": y, **covariates}
+
+
+def send(client, *rows: dict):
+    """Post observations."""
+    return client.post("/v1/observations", json={"observations": list(rows)})
+
+
+def point(client, unique_id: str = ID) -> list[float]:
+    """The point forecast of a series."""
+    body = {"unique_ids": [unique_id]}
+    return client.post("/v1/forecasts", json=body).json()["forecasts"][0]["statecast"]
+
+
+def state_of(client, unique_id: str = ID) -> dict:
+    """The state resource of a series."""
+    return client.get(f"/v1/series/{unique_id}/state").json()
+
+
+def assert_equals_a_replay(client, unique_id: str = ID) -> None:
+    """The live forecast is what a replay of the log gives."""
+    live = point(client, unique_id)
+    client.post(f"/v1/series/{unique_id}/state:rebuild")
+    np.testing.assert_allclose(point(client, unique_id), live, rtol=1e-5)
+
+
+def test_a_new_observation_moves_the_state_by_one_step(retail):
+    """The position goes on, the forecast changes, and the state is live."""
+    before = point(retail)
+
+    answer = send(retail, row("2019-01-01", 500.0))
+
+    assert answer.json() == {
+        "new": 1, "duplicate": 0, "revised": 0, "items": [], "created": [], "filled": [],
+    }  # fmt: skip
+    state = state_of(retail)
+    assert state["position"] == {"last_ds": "2019-01-01", "observations": 121}
+    assert state["state"] == "live"
+    assert point(retail) != before
+    assert_equals_a_replay(retail)
+
+
+def test_many_steps_of_many_series_come_in_any_order(retail, monthly):
+    """One request moves several series by several steps each."""
+    ids = list(monthly["unique_id"].unique())
+    stamps = ["2019-01-01", "2019-02-01", "2019-03-01"]
+    rows = [row(ds, 400.0 + i, name) for i, ds in enumerate(stamps) for name in ids]
+
+    answer = send(retail, *reversed(rows)).json()
+
+    assert answer["new"] == len(rows)
+    for name in ids:
+        assert state_of(retail, name)["position"]["observations"] == 123
+        assert_equals_a_replay(retail, name)
+
+
+def test_sending_again_is_harmless(retail):
+    """The same value is a duplicate: told as such, counted once."""
+    send(retail, row("2019-01-01", 500.0))
+    before = point(retail)
+
+    answer = send(retail, row("2019-01-01", 500.0), row("2018-12-01", 1.0)).json()
+    again = send(retail, row("2018-12-01", 1.0)).json()
+
+    assert (answer["new"], answer["duplicate"], answer["revised"]) == (0, 1, 1)
+    assert [item["status"] for item in answer["items"]] == ["duplicate", "revised"]
+    assert again["duplicate"] == 1
+    assert point(retail) != before
+
+
+def test_the_same_observation_twice_in_one_request_counts_once(retail):
+    """The second is a duplicate of the first."""
+    answer = send(retail, row("2019-01-01", 500.0), row("2019-01-01", 500.0)).json()
+
+    assert (answer["new"], answer["duplicate"]) == (1, 1)
+    assert answer["items"] == [
+        {"index": 1, "unique_id": ID, "ds": "2019-01-01", "status": "duplicate"}
+    ]
+    assert state_of(retail)["position"]["observations"] == 121
+
+
+def test_a_revision_is_kept_and_the_series_replayed(retail):
+    """The new value holds, the old one stays in the log, and the state is rebuilt."""
+    send(retail, row("2019-01-01", 500.0))
+
+    answer = send(retail, row("2019-01-01", 700.0), row("2019-02-01", 600.0)).json()
+
+    assert (answer["new"], answer["revised"]) == (1, 1)
+    detail = retail.get(f"/v1/series/{ID}").json()
+    assert (detail["observations"], detail["revisions"]) == (122, 1)
+    assert state_of(retail)["state"] == "rebuilt"
+    assert_equals_a_replay(retail)
+
+
+def test_a_revised_series_forecasts_as_if_the_value_had_always_been_so(retail, monthly):
+    """What matters is the value that holds, not the way it came."""
+    other = monthly["unique_id"].unique()[1]
+    last = monthly[monthly["unique_id"] == other]["y"].iloc[-1]
+    send(retail, row("2018-12-01", last * 2, other))
+    send(retail, row("2018-12-01", last, other))
+    before = point(retail, other)
+
+    send(retail, row("2018-12-01", last * 3, other))
+    send(retail, row("2018-12-01", last, other))
+
+    np.testing.assert_allclose(point(retail, other), before, rtol=1e-6)
+    assert retail.get(f"/v1/series/{other}").json()["revisions"] == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "status", "code"),
+    [
+        ([row("2019-03-01", 1.0)], 409, "data.gap"),
+        ([row("2019-01-15", 1.0)], 422, "data.frequency"),
+        ([row("2008-12-01", 1.0)], 409, "data.late"),
+        ([row("2019-01-01", 1.0), row("2019-01-01", 2.0)], 422, "data.duplicate"),
+        ([row("2019-01-01", -1.0)], 422, "data.negative"),
+        ([row("2019-01-01", None)], 422, "data.missing_values"),
+        ([row("2019-01-01", 1.0, "A3349335X")], 404, "series.unknown"),
+        ([row("2019-01-01", 1.0, price=3.0)], 400, "request.invalid"),
+        ([row("yesterday", 1.0)], 422, "data.bad_stamps"),
+        ([row("2019-01-01", 1e300)], 422, "request.validation"),
+    ],
+)
+def test_a_refused_request_stores_nothing_of_it(retail, monthly, rows, status, code):
+    """One bad item refuses all, also those that stand before it."""
+    other = monthly["unique_id"].unique()[1]
+    before = point(retail, other)
+
+    answer = send(retail, row("2019-01-01", 9.0, other), *rows)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert state_of(retail, other)["position"]["observations"] == 120
+    assert point(retail, other) == before
+
+
+def test_a_gap_names_what_is_missing(retail):
+    """Series, first missing stamp, stamp found, and the way out."""
+    told = send(retail, row("2019-04-01", 1.0)).json()
+
+    assert ID in told["where"]
+    assert "expected 2019-01-01 first, found 2019-04-01" in told["detail"]
+    assert told["errors"][0]["pointer"] == "/observations/0"
+    assert "fill" in told["help"]
+
+
+def test_an_unknown_series_is_told_with_the_nearest_name(retail):
+    """A typing mistake ends the search at once."""
+    told = send(retail, row("2019-01-01", 1.0, "A3349335X")).json()
+
+    assert f"did you mean '{ID}'" in told["help"]
+
+
+def test_a_new_series_begins_cold_when_that_is_allowed(serve, monthly_bundle, monthly):
+    """With `unknown_series = "create"`, ids of any script and with slashes are made."""
+    client = serve(monthly_bundle, monthly, unknown_series="create")
+    name = "Läden/東京/cheese & more"
+
+    answer = send(client, row("2019-01-01", 10.0, name), row("2019-02-01", 11.0, name)).json()
+
+    assert answer["created"] == [name]
+    assert client.get(f"/v1/series/{name}").json()["observations"] == 2
+    assert len(point(client, name)) == 6
+    assert_equals_a_replay(client, name)
+
+
+def test_a_gap_is_masked_where_the_policy_says_so(juice, weekly):
+    """Filled steps are counted, marked, and become revisions once the value is known."""
+    name = weekly["unique_id"].iloc[0]
+    facts = {"price": 0.04, "deal": 0, "feat": 0.0}
+
+    answer = send(juice, row("1992-08-27", 900.0, name, **facts)).json()
+
+    assert answer["filled"] == [
+        {"unique_id": name, "ds": "1992-08-13", "steps": 2, "policy": "mask"}
+    ]
+    detail = juice.get(f"/v1/series/{name}").json()
+    assert (detail["observations"], detail["filled"]) == (104, 2)
+    told = send(juice, row("1992-08-13", 800.0, name, **facts)).json()
+    assert told["revised"] == 1
+    assert juice.get(f"/v1/series/{name}").json()["filled"] == 1
+
+
+def test_a_gap_longer_than_allowed_is_refused_whatever_the_policy(serve, weekly_bundle, weekly):
+    """A stamp in another century is a mistake, not a gap to fill."""
+    client = serve(weekly_bundle, weekly, limits={"max_fill": 3})
+    facts = {"price": 0.04, "deal": 0, "feat": 0.0}
+
+    answer = send(client, row("2092-08-14", 1.0, weekly["unique_id"].iloc[0], **facts))
+
+    assert answer.json()["code"] in {"data.gap", "data.frequency"}
+    answer = send(client, row("1992-09-10", 1.0, weekly["unique_id"].iloc[0], **facts))
+    assert answer.json()["code"] == "data.gap"
+
+
+def test_covariates_are_needed_and_the_nearest_name_is_told(juice, weekly):
+    """A covariate that is misspelt is found in one look."""
+    name = weekly["unique_id"].iloc[0]
+
+    told = send(juice, row("1992-08-13", 1.0, name, prize=0.04, deal=1, feat=0)).json()
+
+    assert told["code"] == "request.invalid"
+    assert {e["pointer"] for e in told["errors"]} == {
+        "/observations/0/prize", "/observations/0/price",
+    }  # fmt: skip
+    assert "did you mean 'price'" in told["errors"][0]["detail"]
+
+
+def test_after_a_restart_everything_is_as_before(serve, monthly_bundle, monthly, tmp_path):
+    """The log alone makes the states again; nothing is said of how they were."""
+    first = serve(monthly_bundle, monthly)
+    send(first, row("2019-01-01", 500.0), row("2018-11-01", 400.0))
+    before = point(first)
+    first.__exit__(None, None, None)
+
+    second = serve(monthly_bundle)
+
+    np.testing.assert_allclose(point(second), before, rtol=1e-5)
+    assert state_of(second)["state"] == "rebuilt"
+    assert send(second, row("2019-01-01", 500.0)).json()["duplicate"] == 1
+
+
+def test_a_log_is_written_by_one_process_only(retail, tmp_path):
+    """Reading history in while the server runs is refused, not raced."""
+    from service.errors import LogLocked
+
+    url = retail.app.state.settings.log_url
+    with pytest.raises(LogLocked, match="another process writes"):
+        Log(url)
+
+
+def test_history_ends_at_the_frequency_of_the_log(serve, monthly_bundle, weekly_bundle, monthly):
+    """A model of another frequency is refused: it would read the stamps wrongly."""
+    first = serve(monthly_bundle, monthly)
+    folder = first.app.state.settings.data_dir
+    first.__exit__(None, None, None)
+
+    second = serve(weekly_bundle, data_dir=folder)
+
+    assert second.get("/readyz").status_code == 503
+    assert "freq='MS'" in second.get("/readyz").json()["reason"]
+    told = second.post("/v1/forecasts", json={"unique_ids": ["a"]})
+    assert (told.status_code, told.json()["code"]) == (503, "service.not_ready")
+    assert pd.notna(told.headers["retry-after"])

@@ -1,0 +1,49 @@
+"""Conformal factors: what was too narrow is widened to cover its share."""
+
+import numpy as np
+
+from forecast.calibration import apply_factors, fit_factors
+
+UPPER = (0.75, 0.9, 0.975)
+
+
+def test_factors_make_each_quantile_cover_its_share():
+    """On fresh draws from the same skewed distribution, within sampling error."""
+    rng = np.random.default_rng(0)
+    distances = np.tile(np.array([0.3, 0.5, 0.6]), (4000, 2, 2, 1))
+    known = np.ones((4000, 2), np.bool_)
+    past, future = rng.gumbel(size=(2, 4000, 2)) - 0.3665
+
+    corrected = apply_factors(distances, fit_factors(past, distances, known, UPPER))
+
+    for u, quantile in enumerate(UPPER):
+        above = (future <= corrected[:, 1, :, u]).mean()
+        below = (future >= -corrected[:, 0, :, u]).mean()
+        assert abs(above - quantile) < 0.02
+        assert abs(below - quantile) < 0.02
+
+
+def test_targets_that_were_not_observed_have_no_say():
+    """A masked outlier changes nothing; a horizon without targets is left as it is."""
+    rng = np.random.default_rng(1)
+    residual, distances = rng.normal(size=(200, 2)), np.ones((200, 2, 2, 3))
+    known = np.ones((200, 2), np.bool_)
+    known[:, 1] = False
+    known[0, 0] = False
+    wild = residual.copy()
+    wild[0, 0] = 1e9
+
+    factors = fit_factors(residual, distances, known, UPPER)
+
+    np.testing.assert_array_equal(factors, fit_factors(wild, distances, known, UPPER))
+    np.testing.assert_array_equal(factors[:, 1], 1.0)
+
+
+def test_corrected_quantiles_do_not_cross():
+    """A factor that would pull an outer quantile inside is held back."""
+    distances = np.array([[[[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]]]])
+    factors = np.array([[[2.0, 0.5, 1.0]], [[1.0, 1.0, 1.0]]])
+
+    corrected = apply_factors(distances, factors)
+
+    assert corrected[0, 0, 0].tolist() == [2.0, 2.0, 3.0]

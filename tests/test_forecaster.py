@@ -1,0 +1,196 @@
+"""The analyst's object: the ecosystem's frames in and out, covariates, and nothing lost."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from utilsforecast.evaluation import evaluate
+from utilsforecast.losses import mae
+
+from forecast.config import Config
+from forecast.errors import (
+    LateValues,
+    MissingColumns,
+    MissingFuture,
+    MissingSteps,
+    NotFitted,
+)
+from forecast.forecaster import Forecaster
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "data"
+QUICK = {"train": {"max_steps": 30}, "model": {"hidden_size": 16}}
+
+
+@pytest.fixture(scope="module")
+def quick() -> Config:
+    """Settings of a run of about a second."""
+    return Config.from_dict(QUICK)
+
+
+@pytest.fixture(scope="module")
+def weekly() -> pd.DataFrame:
+    """Weekly sales of some products with price and promotion."""
+    frame = pd.read_parquet(EXAMPLES / "weekly_sales.parquet")
+    return frame[frame["unique_id"].isin(sorted(frame["unique_id"].unique())[:10])]
+
+
+@pytest.fixture(scope="module")
+def weekly_config() -> Config:
+    """Price and promotion are known ahead."""
+    return Config.from_dict({**QUICK, "data": {"known_future": ["price", "deal", "feat"]}})
+
+
+def test_frames_are_those_of_the_ecosystem(retail, quick):
+    """Columns and rows are what utilsforecast evaluates, for pandas and polars alike."""
+    forecaster = Forecaster(h=6, config=quick)
+
+    cv = forecaster.cross_validation(retail, n_windows=2, step_size=6, level=[80, 95])
+    same = forecaster.cross_validation(
+        pl.from_pandas(retail), n_windows=2, step_size=6, level=[80, 95]
+    )
+    scores = evaluate(cv, [mae], models=["statecast"])
+
+    assert cv.columns.tolist() == [
+        "unique_id", "ds", "cutoff", "y",
+        "statecast", "statecast-lo-80", "statecast-hi-80", "statecast-lo-95", "statecast-hi-95",
+    ]  # fmt: skip
+    assert isinstance(same, pl.DataFrame)
+    np.testing.assert_allclose(same["statecast"].to_numpy(), cv["statecast"].to_numpy())
+    assert len(scores) == 2 * retail["unique_id"].nunique()
+    assert scores["statecast"].notna().all()
+
+
+def test_observing_equals_fitting_on_more_without_training(retail, quick, tmp_path):
+    """State moves on, weights stay, and a saved forecaster goes on where it was."""
+    last = retail.groupby("unique_id").tail(3).index
+    forecaster = Forecaster(h=6, config=quick).fit(retail.drop(last))
+    before = forecaster.predict()
+
+    forecaster.save(tmp_path / "f")
+    loaded = Forecaster.load(tmp_path / "f")
+    pd.testing.assert_frame_equal(loaded.predict(level=[80]), forecaster.predict(level=[80]))
+    forecaster.observe(retail.loc[last])
+    loaded.observe(retail.loc[last])
+
+    after = forecaster.predict()
+    assert (after.groupby("unique_id")["ds"].min() > retail["ds"].max()).all()
+    assert not np.allclose(after["statecast"], before["statecast"])
+    pd.testing.assert_frame_equal(loaded.predict(), after)
+    with pytest.raises(LateValues):
+        forecaster.observe(retail.loc[last])
+    with pytest.raises(MissingSteps):
+        forecaster.observe(retail.loc[last].assign(ds=lambda f: f["ds"] + pd.DateOffset(years=1)))
+    pd.testing.assert_frame_equal(forecaster.predict(), after)
+
+
+def test_a_new_series_begins_cold(retail, quick):
+    """Observed without training on it, it is forecast beside the others."""
+    ids = sorted(retail["unique_id"].unique())
+    forecaster = Forecaster(h=6, config=quick).fit(retail[retail["unique_id"] != ids[0]])
+
+    forecaster.observe(retail[retail["unique_id"] == ids[0]])
+    frame = forecaster.predict()
+
+    assert sorted(frame["unique_id"].unique()) == ids
+    y = retail.loc[retail["unique_id"] == ids[0], "y"].iloc[-12:].mean()
+    assert frame.loc[frame["unique_id"] == ids[0], "statecast"].mean() == pytest.approx(y, rel=0.3)
+
+
+def test_known_future_covariates_move_the_forecast(weekly, weekly_config):
+    """Another price in the future, another forecast; none at all is refused with the columns."""
+    forecaster = Forecaster(h=4, config=weekly_config).fit(weekly)
+    future = pd.read_parquet(EXAMPLES / "weekly_sales_future.parquet")
+    dear = future.assign(price=2 * future["price"])
+
+    usual = forecaster.predict(futr_df=future, level=[80])
+    changed = forecaster.predict(futr_df=dear)
+
+    assert not np.allclose(usual["statecast"], changed["statecast"])
+    assert (usual["statecast-lo-80"] <= usual["statecast"]).all()
+    assert (usual["statecast-lo-80"] >= 0).all()
+    with pytest.raises(MissingFuture, match="price, deal"):
+        forecaster.predict()
+    with pytest.raises(MissingFuture):
+        forecaster.predict(futr_df=future.groupby("unique_id").head(3))
+    with pytest.raises(MissingColumns, match="feat"):
+        forecaster.predict(futr_df=future.drop(columns="feat"))
+
+
+def test_only_the_future_that_is_asked_for_is_read(weekly, weekly_config):
+    """What a covariate does after the horizon changes nothing (no leak from further ahead)."""
+    forecaster = Forecaster(h=4, config=weekly_config).fit(weekly)
+    future = pd.read_parquet(EXAMPLES / "weekly_sales_future.parquet")
+    later = future.groupby("unique_id").cumcount() >= 2
+    changed = future.assign(price=future["price"].where(~later, 99.0))
+
+    pd.testing.assert_frame_equal(
+        forecaster.predict(h=2, futr_df=future), forecaster.predict(h=2, futr_df=changed)
+    )
+
+
+def test_other_names_integer_ids_and_integer_stamps(quick):
+    """Columns are called what the user calls them, going in and coming out."""
+    t = np.arange(80)
+    frame = pd.DataFrame(
+        {
+            "shop": np.repeat([7, 3], 80),
+            "week": np.tile(t, 2),
+            "sales": np.r_[50 + 10 * np.sin(t / 3), 20 + 5 * np.cos(t / 3)],
+        }
+    )
+    forecaster = Forecaster(h=5, freq=1, config=quick)
+
+    forecaster.fit(frame, id_col="shop", time_col="week", target_col="sales")
+    out = forecaster.predict(quantiles=[0.9])
+
+    assert out.columns.tolist() == ["shop", "week", "statecast", "statecast_ql0.9"]
+    assert sorted(out["shop"].unique()) == [3, 7]
+    assert out["week"].unique().tolist() == [80, 81, 82, 83, 84]
+
+
+def test_missing_steps_may_be_masked(retail, quick):
+    """With fill="mask" a hole is remembered as not observed, not as a value."""
+    holes = retail.drop(retail.groupby("unique_id").nth([-20, -7]).index)
+
+    masked = Forecaster(h=6, config=quick).fit(holes, fill="mask").predict()
+    whole = Forecaster(h=6, config=quick).fit(retail).predict()
+
+    assert masked["ds"].tolist() == whole["ds"].tolist()
+    ratio = masked["statecast"] / whole["statecast"]
+    assert ratio.between(0.8, 1.25).all()
+
+
+def test_negative_data_are_forecast_as_real(quick):
+    """Temperatures, balances: the level may cross zero and so may the forecast."""
+    rng = np.random.default_rng(0)
+    y = 5 * np.sin(np.arange(200) * 2 * np.pi / 7) + rng.normal(0, 0.5, 200)
+    frame = pd.DataFrame({"unique_id": "t", "ds": pd.date_range("2024-01-01", periods=200), "y": y})
+
+    out = Forecaster(h=7, config=quick).fit(frame).predict(level=[80])
+
+    assert (out["statecast"] < 0).any()
+    assert np.abs(out["statecast"].to_numpy() - y[-7:]).mean() < 1.5
+
+
+def test_zeros_stay_possible_and_nothing_is_negative(quick):
+    """Sales with many zeros: every quantile at or above zero."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "unique_id": np.repeat(["a", "b"], 120),
+            "ds": np.tile(pd.date_range("2024-01-01", periods=120), 2),
+            "y": rng.poisson(0.8, 240).astype(float),
+        }
+    )
+
+    out = Forecaster(h=7, config=quick).fit(frame).predict(level=[80, 95])
+
+    assert (out.drop(columns=["unique_id", "ds"]) >= 0).all().all()
+
+
+def test_a_forecaster_that_learned_nothing_says_so():
+    """Before fit there is nothing to ask."""
+    with pytest.raises(NotFitted, match="not learned anything"):
+        Forecaster(h=3).predict()
