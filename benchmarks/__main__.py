@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-from benchmarks.records import note
-
 HELPERS = {"__init__", "__main__", "records"}
 
 
@@ -13,7 +11,7 @@ def main() -> None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem not in HELPERS:
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            note(f"python -m benchmarks.{path.stem:8} {text.splitlines()[0]}")
+            print(f"python -m benchmarks.{path.stem:8} {text.splitlines()[0]}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,13 @@ class Bundle:
     """What it was trained on: series, rows, cutoff, digest of the data, seed."""
     scores: dict[str, float] = field(default_factory=dict)
     """Backtest scores of the run, if there was one."""
+    digest: str = field(init=False)
+    """Hex SHA-256 of settings and weights: the identity that states carry."""
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(json.dumps(_settings(self), sort_keys=True).encode())
+        digest.update(_weights(self))
+        object.__setattr__(self, "digest", digest.hexdigest())
 
     @property
     def calendar(self) -> Calendar:
@@ -61,13 +68,6 @@ class Bundle:
         """Most steps ahead it forecasts."""
         assert self.config.model.horizon is not None
         return self.config.model.horizon
-
-    @property
-    def digest(self) -> str:
-        """Hex SHA-256 of settings and weights: the identity that states carry."""
-        digest = hashlib.sha256(json.dumps(_settings(self), sort_keys=True).encode())
-        digest.update(_weights(self))
-        return digest.hexdigest()
 
 
 def make_spec(config: Config, calendar: Calendar, static: StaticSpec, *, log: bool) -> InputSpec:

@@ -10,7 +10,7 @@ from forecast.config import Config
 from forecast.errors import TooShort
 
 MAX_LANES = 256
-EPOCHS, STEPS = 16, (200, 3000)
+EPOCHS, STEPS = 12, (200, 3000)
 """Passes over the data, and the least and most optimiser steps they may come to."""
 CHUNK_LENGTH = 12
 """Short chunks give more updates a second; the state remembers across them."""

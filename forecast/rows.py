@@ -127,7 +127,21 @@ def read_rows(frame: pd.DataFrame, data: DataConfig) -> Rows:
         place=place,
     )
     later = (series[1:] > series[:-1]) | ((series[1:] == series[:-1]) & (stamps[1:] >= stamps[:-1]))
-    return rows if later.all() else rows.take(np.lexsort((stamps, series)))
+    return rows if later.all() else rows.take(_order(series, stamps))
+
+
+def _order(
+    series: Int64[np.ndarray, " row"], stamps: Int64[np.ndarray, " row"]
+) -> Int64[np.ndarray, " row"]:
+    """Rows by series and stamp: one sort of a single key where both fit into 63 bits."""
+    if int(stamps.max()) - int(stamps.min()) >= 1 << 63:  # more than 292 years of nanoseconds
+        return np.lexsort((stamps, series))
+    since = stamps - stamps.min()
+    unit = max(int(np.gcd.reduce(since)), 1)
+    span = int(since.max()) // unit + 1
+    if span * (int(series.max()) + 1) >= 1 << 63:
+        return np.lexsort((stamps, series))
+    return np.argsort(series * span + since // unit, kind="stable")
 
 
 def problems(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:

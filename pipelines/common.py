@@ -15,14 +15,16 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from forecast.errors import ForecastError, UnknownSeries
+from forecast.errors import ForecastError
 from pipelines.console import Console
-from pipelines.errors import ServerRefused, StoreUnavailable, UnknownModel, Unreachable
+from pipelines.errors import ServerRefused
 
 P = ParamSpec("P")
 
 OK, NO, USAGE, UNREACHABLE, BUG, INTERRUPTED = 0, 1, 2, 3, 70, 130
 COMMON = "Common options"
+_UNREACHABLE = ("service.unreachable", "registry.unavailable", "service.not_ready")
+_NO = ("series.unknown", "model.unknown", "model.no_previous")
 
 ConfigOption = Annotated[
     Path | None,
@@ -147,16 +149,12 @@ def _run(console: Console, body: Callable[[], None]) -> int:
 
 
 def exit_code(error: ForecastError) -> int:
-    """The exit code that stands for an error."""
-    if isinstance(error, Unreachable | StoreUnavailable):
+    """The exit code that stands for an error; codes of the service count as ours do."""
+    if isinstance(error, ServerRefused) and error.status >= 500:
         return UNREACHABLE
-    if isinstance(error, UnknownSeries | UnknownModel):
-        return NO
-    if isinstance(error, ServerRefused):
-        if error.status >= 500:
-            return UNREACHABLE
-        return NO if error.status in (404, 409) else USAGE
-    return USAGE
+    if error.code in _UNREACHABLE:
+        return UNREACHABLE
+    return NO if error.code in _NO else USAGE
 
 
 def _tell_bug(console: Console, error: Exception) -> None:

@@ -104,25 +104,22 @@ class Console:
 
     def fail(self, error: ForecastError) -> None:
         """Print an error: to stderr for people, and with `--json` to stdout as well."""
-        page = f"{DOCS}#{error.code.replace('.', '')}"
-        lines = [f"[bold red]error[{escape(error.code)}][/bold red]: {escape(error.message)}"]
-        lines[0] = lines[0].replace(f"error[{error.code}]", f"error\\[{error.code}]")
-        if error.where:
-            lines.append(f"  --> {escape(error.where)}")
-        for i, part in enumerate(error.help.splitlines()):
+        told = {"code": error.code, "message": error.message, "where": error.where}
+        self.problem(**told, help=error.help)
+        if self.json:
+            problem = {**told, "help": error.help, "docs": docs_of(error.code)}
+            self._write_json({"command": self.command, "error": problem})
+
+    def problem(self, code: str, message: str, where: str = "", help: str = "") -> None:
+        """One thing that is wrong: what, where, what to do, and where to read on."""
+        lines = [f"[bold red]error\\[{escape(code)}][/bold red]: {escape(message)}"]
+        if where:
+            lines.append(f"  --> {escape(where)}")
+        for i, part in enumerate(help.splitlines()):
             lines.append(f"  {'help:' if i == 0 else '     '} {escape(part)}")
-        lines.append(f"  [dim]docs: {page}[/dim]")
+        lines.append(f"  [dim]docs: {docs_of(code)}[/dim]")
         for line in lines:
             self._err.print(line, highlight=False, soft_wrap=True)
-        if self.json:
-            problem = {
-                "code": error.code,
-                "message": error.message,
-                "where": error.where,
-                "help": error.help,
-                "docs": page,
-            }
-            self._write_json({"command": self.command, "error": problem})
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Steps]:
@@ -147,6 +144,16 @@ class Console:
 
     def _write_json(self, document: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n")
+
+
+def docs_of(code: str) -> str:
+    """
+    Where an error is explained.
+
+    >>> docs_of("data.gap")
+    'docs/errors.md#datagap'
+    """
+    return f"{DOCS}#{code.replace('.', '')}"
 
 
 def table(*columns: str, rows: list[tuple[object, ...]], right: tuple[str, ...] = ()) -> Table:

@@ -77,6 +77,16 @@ def test_the_order_of_rows_does_not_matter(order):
     pd.testing.assert_frame_equal(shuffled.frame, check(table, data).frame)
 
 
+def test_centuries_are_sorted_too():
+    """A span that nanoseconds barely hold is put in order like any other."""
+    ds = pd.date_range("1700-01-01", "2200-01-01", freq="YS")
+    table = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(len(ds)) + 1.0})
+
+    checked = check(table.sample(frac=1, random_state=0), DataConfig(freq="YS"))
+
+    pd.testing.assert_frame_equal(checked.frame, table)
+
+
 @given(row=st.integers(0, 17), column=st.sampled_from(["y", "price", "store"]))
 def test_the_digest_tells_any_change_of_content(row, column):
     """Another value anywhere, covariates and static columns included, is another digest."""

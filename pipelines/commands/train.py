@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -88,12 +87,12 @@ def run_training(
     resume: bool = False,
     promote: bool = True,
     refit: bool = True,
+    show: bool = True,
 ) -> "Outcome":
     """Train with the settings found; print the scores; raise `Refused` if the gate said no."""
     source = need_source(found)
-    with session.console.progress("import", 0):
-        from pipelines import jobs
-        from pipelines import train as training
+    from pipelines import jobs
+    from pipelines import train as training
 
     job = jobs.Job(
         source=source, query=found.project.query, config=found.config, name=found.project.name,
@@ -106,7 +105,8 @@ def run_training(
             outcome = training.run(job, listener.tell)
         except jobs.Stopped as stop:
             raise _interrupted(stop) from None
-    _show(session, found, outcome, promote=promote)
+    if show:
+        _show(session, found, outcome, promote=promote)
     if promote and not outcome.verdict.promote:
         raise Refused
     return outcome
@@ -231,7 +231,3 @@ def _split(key: str) -> tuple[str, str, str]:
     metric, mark, model = key.partition("_")
     return (key, "", "") if model.isdigit() else (metric, mark, model)
 
-
-def data_path(text: str) -> Path | None:
-    """The file a source is, if it is one."""
-    return None if "://" in text else Path(text)

@@ -1,10 +1,11 @@
 """Tiny models of real data, and servers around them."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from service.app import create_app
 from service.log import import_history
 from service.settings import Settings
 
+T = TypeVar("T")
 DATA = Path(__file__).parents[2] / "examples" / "data"
 HORIZON = 6
 
@@ -68,6 +70,15 @@ def weekly_bundle(weekly: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
         kind="positive",
     )  # fmt: skip
     return train_tiny(weekly, data, tmp_path_factory.mktemp("weekly") / "juice")
+
+
+def wait_until(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 30) -> T:
+    """Look again until it is as wanted; fails when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not done(seen := look()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain, last seen: {seen}"
+        time.sleep(0.01)
+    return seen
 
 
 Serve = Callable[..., TestClient]

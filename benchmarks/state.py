@@ -1,0 +1,160 @@
+"""
+Cost of one new observation after short and long histories, beside re-reading the history.
+
+    python -m benchmarks.state
+
+A state is warmed up on 100, 1,000 and 10,000 steps; then one more step is observed, for one series
+and for 1,000 at once. Metrics, all medians in microseconds of one call: `observe_us` (one step from
+the state), `forecast_us` (a whole horizon from the state), `reread_us` (a cold warm-up on the whole
+history, what a forecaster without state does at each request). `reread_over_observe` is their
+ratio, `observe_growth` the cost at the longest history over the cost at the shortest: 1 is flat.
+
+Hourly data with daily and weekly seasons, horizon 48, the default network. What the values are does
+not matter here, so they are made up. The rounds alternate between histories, so that a busy
+moment of the machine hits all of them.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.records import emit, note, with_settings
+from forecast import streaming
+from forecast.bundle import Bundle
+from forecast.forecaster import Forecaster
+from forecast.panel import Panel
+from forecast.streaming import States
+
+HISTORIES = (100, 1_000, 10_000)
+BATCHES = (1, 1_000)
+HOUR = 3_600_000_000_000
+BLOCK = 1_000_000
+"""Steps re-read in one call at most, for the sake of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One batch size after one history."""
+
+    batch: int
+    history: int
+    states: States
+    observe: list[float]
+    forecast: list[float]
+
+    @property
+    def case(self) -> str:
+        """How the records name it."""
+        return f"{self.batch} series, {self.history} steps"
+
+
+def main() -> None:
+    """Measure and print the lines."""
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    begin = time.perf_counter()
+    bundle = trained(args.set)
+    benches = [prepare(bundle, batch, history) for batch in BATCHES for history in HISTORIES]
+    note(f"trained and warmed up in {time.perf_counter() - begin:.0f} s")
+    for round_ in range(args.rounds):
+        for bench in benches:
+            calls = args.calls if bench.batch == 1 else max(1, args.calls // 10)
+            step = panel(bench.batch, 1, first=bench.history)
+            observe = partial(streaming.observe, bundle, bench.states, step)
+            bench.observe.extend(times(observe, calls))
+            bench.forecast.extend(times(partial(streaming.forecast, bundle, bench.states), calls))
+        note(f"round {round_ + 1} of {args.rounds}")
+    for bench in benches:
+        reread = reread_times(bundle, bench, args.rounds)
+        values = {
+            "observe_us": median(bench.observe),
+            "forecast_us": median(bench.forecast),
+            "reread_us": median(reread),
+            "reread_over_observe": median(reread) / median(bench.observe),
+        }
+        spent = (sum(bench.observe) + sum(bench.forecast) + sum(reread)) / 1e6
+        for metric, value in values.items():
+            emit("state", bench.case, "statecast", metric, value, spent)
+    for batch in BATCHES:
+        own = [median(bench.observe) for bench in benches if bench.batch == batch]
+        emit("state", f"{batch} series", "statecast", "observe_growth", own[-1] / own[0], 0.0)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.state", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--calls", type=int, default=100, help="timed calls a round and case")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+                        help="any setting, such as model.cell=gru")  # fmt: skip
+    return parser.parse_args()
+
+
+def trained(assignments: list[str]) -> Bundle:
+    """A model of the usual shape; how well it forecasts does not matter here."""
+    length, batch = 600, 8
+    made = panel(batch, length)
+    table = pd.DataFrame({
+        "unique_id": np.repeat(made.ids, length),
+        "ds": made.ds.astype("datetime64[ns]"),
+        "y": made.values,
+    })  # fmt: skip
+    config = with_settings({"train": {"max_steps": 5}}, assignments)
+    return Forecaster(h=48, freq="h", config=config).fit(table).bundle_
+
+
+def panel(batch: int, steps: int, *, first: int = 0) -> Panel:
+    """`steps` hours of `batch` series from step `first` on, with a daily season."""
+    step = np.arange(first, first + steps)
+    value = 50.0 + 10.0 * np.sin(2 * np.pi * step / 24) + np.sqrt(1.0 + step % 168)
+    return Panel(
+        ids=tuple(f"series {i}" for i in range(batch)),
+        indptr=np.arange(batch + 1, dtype=np.int64) * steps,
+        ds=np.tile(step * HOUR, batch),
+        values=np.tile(value, batch),
+        observed=np.ones(batch * steps, dtype=bool),
+        known_future=np.zeros((batch * steps, 0), dtype=np.float32),
+        past_only=np.zeros((batch * steps, 0), dtype=np.float32),
+    )
+
+
+def prepare(bundle: Bundle, batch: int, history: int) -> Bench:
+    """States that have seen the history; one is warmed up and taken for all of the batch."""
+    state = streaming.warm_up(bundle, panel(1, history))
+    return Bench(batch, history, state.take(np.zeros(batch, dtype=np.int64)), [], [])
+
+
+def reread_times(bundle: Bundle, bench: Bench, rounds: int) -> list[float]:
+    """Microseconds of cold warm-ups; a large batch is read in blocks, whose times add up."""
+    block = max(1, min(bench.batch, BLOCK // bench.history))
+    cold = panel(block, bench.history)
+    blocks = -(-bench.batch // block)
+    spans = []
+    for _ in range(rounds if blocks == 1 else 1):
+        spans.append(sum(times(partial(streaming.warm_up, bundle, cold), blocks)))
+    return spans
+
+
+def times(call: Callable[[], object], number: int) -> list[float]:
+    """Microseconds of each of `number` calls."""
+    spans = []
+    for _ in range(number):
+        begin = time.perf_counter_ns()
+        call()
+        spans.append((time.perf_counter_ns() - begin) / 1e3)
+    return spans
+
+
+if __name__ == "__main__":
+    main()

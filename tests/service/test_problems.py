@@ -1,0 +1,246 @@
+"""Every failure is a problem document; nothing leaks; the bounds hold."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from forecast import errors as library_errors
+from forecast.errors import ConfigError, ForecastError
+from service import errors as service_errors
+from service.errors import OpenBind, Overloaded
+from service.problems import status_of
+from service.settings import Settings, key_digest
+from tests.service.conftest import wait_until
+
+FIELDS = {
+    "type", "title", "status", "detail", "instance", "code", "request_id", "where", "help",
+    "errors",
+}  # fmt: skip
+
+
+def assert_problem(answer, status: int, code: str) -> dict:
+    """A problem document with every field, and the same number in body and header."""
+    told = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, told["status"], told["code"]) == (status, status, code)
+    assert told.keys() == FIELDS
+    assert told["request_id"] == answer.headers["x-request-id"]
+    assert told["type"] == f"urn:statecast:problem:{code}"
+    return told
+
+
+def test_what_the_framework_refuses_is_a_problem_document_too(retail):
+    """404, 405, 422, malformed JSON and a missing content type."""
+    post = retail.post
+    assert_problem(retail.get("/nowhere"), 404, "request.not_found")
+    assert_problem(retail.put("/v1/series"), 405, "request.method")
+    assert_problem(retail.get("/v1/series?limit=0"), 422, "request.validation")
+    json_type = {"content-type": "application/json"}
+    broken = post("/v1/forecasts", content=b'{"unique_ids": [', headers=json_type)
+    assert_problem(broken, 400, "request.malformed")
+    assert_problem(post("/v1/forecasts", content=b"\xff\xfe", headers=json_type), 400,
+                   "request.malformed")  # fmt: skip
+    assert_problem(post("/v1/forecasts", data={"a": "b"}), 415, "request.media_type")
+    assert_problem(post("/v1/forecasts", json=[1]), 422, "request.validation")
+
+
+def test_a_problem_repeats_no_values_that_were_sent(retail):
+    """Validation tells the place and the rule, not the input."""
+    body = {"observations": [{"unique_id": "a", "ds": "2019-01-01", "y": "s3cr3t-value"}]}
+
+    answer = retail.post("/v1/observations", json=body)
+
+    assert_problem(answer, 422, "request.validation")
+    assert "s3cr3t-value" not in answer.text
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none_are_refused(retail, number):
+    """NaN and infinity never reach the model."""
+    text = '{"observations": [{"unique_id": "A3349335T", "ds": "2019-01-01", "y": %s}]}'
+
+    answer = retail.post("/v1/observations", content=(text % number).encode(),
+                         headers={"content-type": "application/json"})  # fmt: skip
+
+    assert_problem(answer, 422, "request.validation")
+
+
+def test_an_error_nobody_foresaw_tells_a_number_and_nothing_else(retail, monkeypatch, caplog):
+    """The traceback is logged under the request id and stays out of the answer."""
+    engine = retail.app.state.slot.serving.engine
+    monkeypatch.setattr(engine, "bundle", None)
+
+    answer = retail.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
+
+    told = assert_problem(answer, 500, "internal")
+    assert told["detail"] == "internal error"
+    assert "NoneType" not in answer.text
+    assert told["request_id"] in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_a_request_id_is_taken_over_when_it_is_sane(retail):
+    """A caller's number is kept; anything odd is replaced."""
+    kept = retail.get("/livez", headers={"x-request-id": "job-17.a"})
+    replaced = retail.get("/livez", headers={"x-request-id": "a b\tc"})
+
+    assert kept.headers["x-request-id"] == "job-17.a"
+    assert len(replaced.headers["x-request-id"]) == 32
+
+
+def test_a_body_that_is_too_long_is_refused_before_it_is_read(serve, monthly_bundle):
+    """By its declared length at once; in pieces of unknown length as soon as it is too long."""
+    client = serve(monthly_bundle, limits={"max_body_bytes": 1000})
+
+    def pieces():
+        for _ in range(100):
+            yield b" " * 100
+
+    declared = client.post("/v1/forecasts", content=b" " * 1001,
+                           headers={"content-type": "application/json"})  # fmt: skip
+    streamed = client.post("/v1/forecasts", content=pieces(),
+                           headers={"content-type": "application/json"})  # fmt: skip
+
+    assert_problem(declared, 413, "request.too_large")
+    assert_problem(streamed, 413, "request.too_large")
+
+
+def test_too_many_series_or_rows_are_refused(serve, monthly_bundle, monthly):
+    """The bound is named, and how many were sent."""
+    client = serve(monthly_bundle, monthly, limits={"max_series": 2, "max_rows": 3})
+    many = [{"unique_id": "a", "ds": "2019-01-01", "y": 1}] * 4
+
+    told = assert_problem(client.post("/v1/forecasts", json={"unique_ids": ["a", "b", "c"]}), 413,
+                          "request.too_large")  # fmt: skip
+    assert "3 series in one request: at most 2" in told["detail"]
+    assert_problem(client.post("/v1/observations", json={"observations": many}), 413,
+                   "request.too_large")  # fmt: skip
+
+
+def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
+    """While one request runs, the next is told to come back; the probes still answer."""
+    client = serve(monthly_bundle, monthly, limits={"max_concurrency": 1, "retry_after": 7})
+    release = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(client.app.state.slot.serving.engine.compute.run, lambda: release.wait(60))
+        body = {"unique_ids": ["A3349335T"]}
+        busy = pool.submit(client.post, "/v1/forecasts", json=body)
+
+        shed = wait_until(lambda: client.get("/v1/models"), lambda r: r.status_code == 503)
+        alive, ready = client.get("/livez"), client.get("/readyz")
+        release.set()
+        answered = busy.result()
+
+    assert_problem(shed, 503, Overloaded.code)
+    assert shed.headers["retry-after"] == "7"
+    assert (alive.status_code, ready.status_code, answered.status_code) == (200, 200, 200)
+
+
+def test_a_request_that_waits_too_long_is_given_up(serve, monthly_bundle, monthly):
+    """The deadline is told as 504; the server goes on."""
+    client = serve(monthly_bundle, monthly, limits={"deadline": 0.05})
+    compute = client.app.state.slot.serving.engine.compute
+    release = threading.Event()
+    blocker = threading.Thread(target=lambda: compute.run(lambda: release.wait(30), patient=True))
+    blocker.start()
+
+    late = client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
+    release.set()
+    blocker.join()
+
+    assert_problem(late, 504, "service.deadline")
+    assert client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]}).status_code == 200
+
+
+def test_with_keys_only_their_holders_may_call(serve, monthly_bundle, monthly):
+    """By X-API-Key or as bearer; a key may be given as its digest; probes stay open."""
+    client = serve(monthly_bundle, monthly, api_keys=["first", f"sha256:{key_digest('second')}"])
+
+    refused = client.get("/v1/models")
+    told = assert_problem(refused, 401, "request.unauthorized")
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert "first" not in json.dumps(told)
+    assert_problem(client.get("/v1/models", headers={"x-api-key": "third"}), 401,
+                   "request.unauthorized")  # fmt: skip
+    for headers in ({"x-api-key": "first"}, {"authorization": "Bearer second"}):
+        assert client.get("/v1/models", headers=headers).status_code == 200
+    for path in ("/livez", "/readyz", "/healthz", "/openapi.json"):
+        assert client.get(path).status_code == 200
+    for path in ("/metrics", "/version", "/nowhere"):
+        assert client.get(path).status_code == 401
+
+
+def test_an_unknown_caller_is_refused_before_the_body_is_read(serve, monthly_bundle):
+    """Nobody without a key can make the server read a body."""
+    client = serve(monthly_bundle, api_keys=["k"])
+    messages = []
+
+    async def receive():
+        pytest.fail("the body was read")
+
+    async def send(message):
+        messages.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/forecasts", "raw_path": b"/v1/forecasts",
+        "headers": [(b"host", b"127.0.0.1")], "query_string": b"", "state": {},
+    }  # fmt: skip
+    client.portal.call(client.app, scope, receive, send)
+
+    assert messages[0]["status"] == 401
+
+
+def test_keys_are_kept_as_digests_only(tmp_path):
+    """No setting, printed or dumped, gives a key away."""
+    (tmp_path / "keys").write_text("from-file\n")
+    settings = Settings(api_keys="a-key,b-key", api_keys_file=tmp_path / "keys")
+
+    assert settings.key_digests == tuple(map(key_digest, ("a-key", "b-key", "from-file")))
+    assert "a-key" not in repr(settings)
+    assert "a-key" not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
+def test_without_keys_only_this_machine_may_reach_the_server(host):
+    """Start-up refuses and says what to set."""
+    with pytest.raises(OpenBind, match="no API key") as refused:
+        Settings(host=host).check_bind()
+    assert "STATECAST_API_KEYS" in refused.value.help
+    assert isinstance(refused.value, ConfigError)
+    Settings(host=host, api_keys="k").check_bind()
+
+
+def test_without_keys_a_foreign_host_header_is_refused(retail):
+    """A page elsewhere cannot call under a name of its own that it points here."""
+    answer = retail.get("/v1/models", headers={"host": "evil.example:8000"})
+
+    assert_problem(answer, 400, "request.host")
+    assert retail.get("/v1/models", headers={"host": "localhost:8000"}).status_code == 200
+    assert retail.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    """With the prefix, nested limits with two underscores, lists by commas."""
+    monkeypatch.setenv("STATECAST_PORT", "9001")
+    monkeypatch.setenv("STATECAST_LIMITS__MAX_SERIES", "7")
+    monkeypatch.setenv("STATECAST_API_KEYS", "a, b")
+
+    settings = Settings()
+
+    assert (settings.port, settings.limits.max_series, len(settings.key_digests)) == (9001, 7, 2)
+
+
+def all_errors() -> list[type[ForecastError]]:
+    """Every class of the catalogue that library and service raise."""
+    found = {**vars(library_errors), **vars(service_errors)}.values()
+    return [c for c in found if isinstance(c, type) and issubclass(c, ForecastError)]
+
+
+@pytest.mark.parametrize("error", all_errors())
+def test_every_error_has_a_status(error):
+    """Only what cannot reach a request is an internal error."""
+    unreachable = {"internal", "checkpoint.invalid", "forecaster.not_fitted", "cli.port_busy"}
+
+    assert (status_of(error.code) == 500) == (error.code in unreachable)
