@@ -101,7 +101,7 @@ def main() -> None:
                  value, took)  # fmt: skip
     if args.seeds > 1:
         for metric in values[0]:
-            emit("m4", name, "statecast", metric, np.mean([v[metric] for v in values]), took)
+            emit("m4", name, "statecast", metric, float(np.mean([v[metric] for v in values])), took)
 
 
 def arguments() -> argparse.Namespace:
@@ -151,8 +151,11 @@ def score(
 ) -> dict[str, dict[str, float]]:
     """The scores of each model."""
     scores = evaluate(table, train, season_length=case.season_length, models=models, levels=LEVELS)
-    wanted = scores[scores["metric"].isin(METRICS)]
-    return {m: dict(g[["metric", "value"]].to_numpy()) for m, g in wanted.groupby("model")}
+    values = scores.set_index(["model", "metric"])["value"].to_dict()
+    return {
+        model: {m: float(values[model, m]) for m in METRICS if (model, m) in values}
+        for model in models
+    }
 
 
 def check_published(scores: dict[str, dict[str, float]], case: Case, *, val: bool) -> None:

@@ -136,14 +136,17 @@ def prepare(bundle: Bundle, batch: int, history: int) -> Bench:
 
 
 def reread_times(bundle: Bundle, bench: Bench, rounds: int) -> list[float]:
-    """Microseconds of cold warm-ups; a large batch is read in blocks, whose times add up."""
-    block = max(1, min(bench.batch, BLOCK // bench.history))
-    cold = panel(block, bench.history)
-    blocks = -(-bench.batch // block)
-    spans = []
-    for _ in range(rounds if blocks == 1 else 1):
-        spans.append(sum(times(partial(streaming.warm_up, bundle, cold), blocks)))
-    return spans
+    """Microseconds of cold warm-ups on the whole history, in as few calls as memory allows."""
+    steps = max(1, min(bench.history, BLOCK // bench.batch))
+    firsts = range(0, bench.history, steps)
+    parts = [panel(bench.batch, min(steps, bench.history - first), first=first) for first in firsts]
+
+    def reread() -> None:
+        states = streaming.initial_states(bundle, bench.batch)
+        for part in parts:
+            states = streaming.observe(bundle, states, part)
+
+    return times(reread, rounds if len(parts) == 1 else 1)
 
 
 def times(call: Callable[[], object], number: int) -> list[float]:

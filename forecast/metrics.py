@@ -49,7 +49,7 @@ def wape(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """
     Weighted absolute percentage error, `sum |y - f| / sum |y|`: a share, 0.07 is 7 %.
 
-    Unlike an average of percentages it stands zeros; NaN where every `y` of a window is 0.
+    Unlike a mean of percentages it stands zeros; NaN where all `y` of a window are 0.
 
     References:
         Kolassa & Schuetz, Advantages of the MAD/Mean ratio over the MAPE, Foresight 6, 2007.
@@ -64,8 +64,6 @@ def wape(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
 def rmse(cv: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """
     Root mean squared error of each window, in the unit of `y`, from 0 (exact) upwards.
-
-    Large series outweigh small ones in its mean; use `mase` to compare across series.
 
     >>> cv = pd.DataFrame({"unique_id": "a", "ds": [4, 5], "y": [3.0, 5.0], "flat": [4.0, 4.0]})
     >>> float(rmse(cv, ["flat"])["flat"].iloc[0])

@@ -61,8 +61,12 @@ def split_name(text: str, name: str) -> tuple[str, str]:
 
 def data_settings(found: Found, bundle: Bundle) -> DataConfig:
     """The columns and roles that the model learned, under the names that the settings give."""
-    given = {
-        key.removeprefix("data.") for key in found.origin if key.startswith("data.")
-    } & {"id_col", "time_col", "target_col", "fill", "freq"}
+    given = {key.removeprefix("data.") for key in found.origin if key.startswith("data.")} & {
+        "id_col",
+        "time_col",
+        "target_col",
+        "fill",
+        "freq",
+    }
     asked = {key: getattr(found.config.data, key) for key in given}
     return replace(bundle.config.data, **asked)

@@ -57,12 +57,10 @@ def root(
         Path | None, typer.Option("--config", help="Settings file instead of statecast.toml.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Plain text.")] = False,
-    version: Annotated[  # noqa: ARG001 - its callback answers
+    version: Annotated[
         bool,
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,

@@ -52,7 +52,11 @@ def forecast_table(
         UnseenHorizon, UnknownQuantile: The model did not learn what was asked.
     """
     horizon = bundle.horizon if horizon is None else horizon
-    data = replace(bundle.config.data, **_names(data or bundle.config.data))
+    named = data or bundle.config.data
+    data = replace(
+        bundle.config.data, id_col=named.id_col, time_col=named.time_col,
+        target_col=named.target_col, fill=named.fill, freq=named.freq,
+    )  # fmt: skip
     past, ahead = split_future(frames.read_table(table), data)
     checked = frames.check(past, data)
     panel = Panel.from_frame(checked)
@@ -88,10 +92,6 @@ def split_future(table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, p
     past = table[~future]
     past.attrs = dict(table.attrs)
     return past, table[future]
-
-
-def _names(data: DataConfig) -> dict[str, str]:
-    return {"id_col": data.id_col, "time_col": data.time_col, "target_col": data.target_col}
 
 
 def only(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:

@@ -28,7 +28,9 @@ _NO = ("series.unknown", "model.unknown", "model.no_previous")
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="Settings file instead of statecast.toml.", rich_help_panel=COMMON),
+    typer.Option(
+        "--config", help="Settings file instead of statecast.toml.", rich_help_panel=COMMON
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=COMMON)
@@ -44,7 +46,7 @@ NoColorOption = Annotated[
 ]
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not an error
+class Refused(Exception):
     """The command did its work and its answer is no: exit code 1, after the result is printed."""
 
 
@@ -135,7 +137,8 @@ def _run(console: Console, body: Callable[[], None]) -> int:
         console.fail(error)
         return exit_code(error)
     except KeyboardInterrupt as stop:
-        console.say("interrupted" + ("" if isinstance(stop, Interrupted) else ": nothing was saved"))
+        saved = isinstance(stop, Interrupted)
+        console.say("interrupted" if saved else "interrupted: nothing was saved")
         for line in getattr(stop, "saved", ()):
             console.say(f"  {line}")
         return INTERRUPTED

@@ -2,7 +2,7 @@
 What the pipelines and the command line raise on purpose, beside the tree of `forecast.errors`.
 
 * ForecastError
-  - UsageError              cli.usage              options that contradict each other or name nothing
+  - UsageError              cli.usage              options that contradict or name nothing
     . PortBusy              cli.port_busy          another program listens on the port
     . NotInstalled          cli.not_installed      a part of Statecast is not installed here
   - UnknownModel            model.unknown          no such model, version or alias is registered

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -86,12 +86,12 @@ def plan(
     season = next((s for s in natural if typical >= 2 * s), 1)
     rows = np.flatnonzero(panel.lengths >= back + max(season + 1, 2))
     if not len(rows):
-        longest = int(panel.lengths.argmax())
+        best = int(panel.lengths.argmax())
         raise TooShort(
             f"no series is long enough to be scored: {windows} windows of {horizon} steps, "
             f"{step} apart, and a season of {season} before them need "
             f"{back + max(season + 1, 2)} steps",
-            where=f"longest: series {panel.ids[longest]!r} with {int(panel.lengths[longest])} steps",
+            where=f"the longest, series {panel.ids[best]!r}: {int(panel.lengths[best])} steps",
             help="ask for fewer --windows, a shorter --h, or give longer histories",
         )
     slow = SLOW if len(rows) * windows <= MAX_SLOW else ()
@@ -161,12 +161,12 @@ def evaluate(
             cv = _beside(cv, _champion_forecasts(champion, series, plan))
         except ForecastError as error:
             incomparable = error.message
-    asked = {"season_length": plan.season_length, "levels": LEVELS}
+    score: dict[str, Any] = {"season_length": plan.season_length, "levels": LEVELS}
     return Evaluation(
         cv=cv,
-        scores=metrics.evaluate(cv, frame, **asked),
-        by_horizon=metrics.by_horizon(cv, frame, **asked),
-        by_series=metrics.by_series(cv, frame, **asked),
+        scores=metrics.evaluate(cv, frame, **score),
+        by_horizon=metrics.by_horizon(cv, frame, **score),
+        by_series=metrics.by_series(cv, frame, **score),
         incomparable=incomparable,
     )
 
@@ -178,9 +178,7 @@ class Rivals:
     Leaving the block stops it. What it has made stays in `folder`, for a resumed run.
     """
 
-    def __init__(
-        self, series: frames.SeriesFrame, panel: Panel, plan: Plan, folder: Path
-    ) -> None:
+    def __init__(self, series: frames.SeriesFrame, panel: Panel, plan: Plan, folder: Path) -> None:
         self._made = folder / "backtest.parquet"
         self._process: SpawnProcess | None = None
         if not plan.baselines or self._made.is_file():
@@ -227,17 +225,13 @@ def _backtest(bundle: Bundle, part: Panel, plan: Plan) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _champion_forecasts(
-    champion: Bundle, series: frames.SeriesFrame, plan: Plan
-) -> pd.DataFrame:
+def _champion_forecasts(champion: Bundle, series: frames.SeriesFrame, plan: Plan) -> pd.DataFrame:
     """The champion's own columns and covariates, on our series and cutoffs."""
     theirs, ours = champion.config.data, series.data
     if theirs.freq != ours.freq:
         raise ForecastError(f"it forecasts freq={theirs.freq!r}, the data have {ours.freq!r}")
     if champion.horizon < plan.horizon:
-        raise ForecastError(
-            f"it forecasts {champion.horizon} steps, and {plan.horizon} are asked"
-        )
+        raise ForecastError(f"it forecasts {champion.horizon} steps, and {plan.horizon} are asked")
     lacking = {*theirs.known_future, *theirs.past_only} - set(series.frame.columns)
     if lacking or set(theirs.static) - set(ours.static):
         raise ForecastError(f"it needs columns {sorted(lacking | set(theirs.static))}")
@@ -260,4 +254,3 @@ def _beside(cv: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     merged = cv.merge(other.drop(columns="y"), on=["unique_id", "ds", "cutoff"], how="left")
     assert len(merged) == len(cv)
     return merged
-

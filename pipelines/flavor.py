@@ -121,5 +121,4 @@ def _version(name: str) -> str:
 
 
 def _unwarned() -> warnings.catch_warnings:
-    catching = warnings.catch_warnings(action="ignore")
-    return catching
+    return warnings.catch_warnings(action="ignore")

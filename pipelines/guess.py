@@ -36,8 +36,10 @@ class Guess:
     def note(self, table: str, key: str, value: Any, reason: str) -> None:
         """Set a key, and say why."""
         self.values[table][key] = value
-        self.reasons[key] = f"{value!r}: {reason}" if not isinstance(value, list) else (
-            f"{', '.join(value) or 'none'}: {reason}"
+        self.reasons[key] = (
+            f"{value!r}: {reason}"
+            if not isinstance(value, list)
+            else (f"{', '.join(value) or 'none'}: {reason}")
         )
 
 
@@ -114,7 +116,9 @@ def _roles(
 ) -> None:
     """Columns that are one value a series are static; of the others, names tell."""
     sample = frame.head(_SAMPLE)
-    static, planned, past = [], [], []
+    static: list[str] = []
+    planned: list[str] = []
+    past: list[str] = []
     for name in columns:
         if name in keys:
             continue
@@ -134,7 +138,7 @@ def _roles(
 def _frequency(frame: pd.DataFrame, found: Guess) -> None:
     names = ("id_col", "time_col", "target_col", "static", "known_future", "past_only")
     data = {k: v for k, v in found.values["data"].items() if k in names}
-    told = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     try:
         report = frames.report(frame, DataConfig(**told))
     except DataError as error:
@@ -172,7 +176,7 @@ def to_toml(found: Guess) -> str:
         *_entry("freq", values, '"D"', "pandas offset, integer step, or exchange such as XNYS"),
         *_entry("kind", values, '"auto"', '"positive": never below 0; "real": may be'),
         *_entry("static", values, "[]", "one value a series"),
-        *_entry("known_future", values, "[]", "known ahead for the whole horizon: price, promotion"),
+        *_entry("known_future", values, "[]", "known ahead for all the horizon: price, promotion"),
         *_entry("past_only", values, "[]", "known up to the cutoff only"),
         *_entry("fill", values, '"refuse"', 'missing steps: "zero", "forward", "mask"'),
         *_entry("holidays", values, '"US"', "country whose public holidays matter"),
@@ -183,7 +187,7 @@ def to_toml(found: Guess) -> str:
         *_entry("hidden_size", values, "64", "width of the state"),
         "",
         "[train]",
-        *_entry("max_steps", values, "1200", "optimiser steps"),
+        *_entry("max_steps", values, "1000", "optimiser steps; by default 12 passes over the data"),
         *_entry("seed", values, "0", "of everything random"),
         "",
     ]

@@ -67,7 +67,9 @@ class Work:
                 "nothing to resume: no interrupted run has these data and settings",
                 where=str(root),
                 help=f"interrupted runs: {', '.join(others)}; repeat the command one was started "
-                "with, and add --resume" if others else "run without --resume",
+                "with, and add --resume"
+                if others
+                else "run without --resume",
             )
         else:
             work.notes = json.loads((work.folder / "run.json").read_text(encoding="utf-8"))

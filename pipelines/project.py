@@ -107,7 +107,9 @@ def find(
     named = config or (Path(environ[f"{PREFIX}CONFIG"]) if environ.get(f"{PREFIX}CONFIG") else None)
     file = named or discover(start or Path.cwd())
     if named is not None and not named.is_file():
-        raise UsageError("no such settings file", where=str(named), help="statecast init writes one")
+        raise UsageError(
+            "no such settings file", where=str(named), help="statecast init writes one"
+        )
     if file is not None and named is None:
         take(_read(file), str(file))
     take(_from_environment(environ), "environment")

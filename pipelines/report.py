@@ -36,8 +36,8 @@ def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizo
                 "type": "scatter", "x": [*ds, *reversed(ds)], "y": [*high, *reversed(low)],
                 "fill": "toself", "fillcolor": f"rgba(31,111,139,{alpha})", "mode": "none",
                 "name": f"{level} %", "hoverinfo": "skip",
-            }  # fmt: skip
-        )
+            }
+        )  # fmt: skip
     traces.append(_line(_stamps(known["ds"]), _numbers(known["y"]), "observed", "#222222"))
     traces.append(_line(ds, _numbers(rows[MODEL]), MODEL, COLORS[0]))
     if "SeasonalNaive" in rows:
@@ -63,10 +63,10 @@ def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figu
         {
             "type": "bar", "name": str(model), "x": names, "marker": {"color": COLORS[i % 6]},
             "y": [_value(scores, f"coverage_{level}", str(model)) for level in levels],
-        }  # fmt: skip
+        }
         for i, model in enumerate(scores["model"].unique())
         if _value(scores, f"coverage_{levels[0]}", str(model)) is not None
-    ]
+    ]  # fmt: skip
     nominal = {
         "type": "scatter", "mode": "markers", "name": "nominal", "x": names,
         "y": [level / 100 for level in levels],

@@ -22,9 +22,10 @@ def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _plain(column: pd.Series) -> list[Any]:
     if pd.api.types.is_datetime64_any_dtype(column):
         whole = bool((column == column.dt.normalize()).all())
-        return column.dt.strftime("%Y-%m-%d" if whole else "%Y-%m-%dT%H:%M:%S").tolist()
+        return list(column.dt.strftime("%Y-%m-%d" if whole else "%Y-%m-%dT%H:%M:%S"))
     if pd.api.types.is_float_dtype(column):
-        return [value if np.isfinite(value) else None for value in column.tolist()]
+        return [float(value) if np.isfinite(value) else None for value in column]
     if pd.api.types.is_numeric_dtype(column):
-        return list(column.tolist())
+        numbers: list[Any] = column.tolist()
+        return numbers
     return [str(value) for value in column]

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from forecast.bundle import Bundle, load_bundle
 from pipelines.cold import forecast_table
@@ -25,16 +25,14 @@ class StatecastModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         self.bundle = load_bundle(Path(context.artifacts["bundle"]))
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
-        context: PythonModelContext,  # noqa: ARG002
+        context: PythonModelContext,
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         asked = params or {}
-        data = replace(
-            self.bundle.config.data, id_col="unique_id", time_col="ds", target_col="y"
-        )
+        data = replace(self.bundle.config.data, id_col="unique_id", time_col="ds", target_col="y")
         return forecast_table(
             self.bundle, model_input,
             horizon=int(asked.get("h") or 0) or None,

@@ -29,13 +29,13 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mlflow
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
 
 from pipelines.errors import StoreUnavailable, UnknownModel
+
+__all__ = ["Run", "RunRow", "Tracking", "Version", "mlflow", "names"]
 
 EXPERIMENT = "statecast"
 _BATCH = 100
@@ -221,7 +221,7 @@ class Tracking:
             name=found.name,
             version=int(found.version),
             run_id=found.run_id or "",
-            source=found.source,
+            source=found.source or "",
             created=found.creation_timestamp / 1000,
             aliases=tuple(sorted(a for a, v in aliases.items() if int(v) == int(found.version))),
             tags=dict(found.tags),
@@ -255,14 +255,12 @@ class Run:
 
     def dataset(self, name: str, digest: str, *, source: str, tags: Mapping[str, str]) -> None:
         """The data set by name and digest; its rows stay where they are."""
-        described = MetaDataset(
-            CodeDatasetSource(tags={"source": source}), name=name, digest=digest[:36]
+        described = Dataset(
+            name=name, digest=digest[:36], source_type="local", source=source, schema=None
         )
         inputs = [InputTag("mlflow.data.context", "training")]
         inputs += [InputTag(key, value) for key, value in tags.items()]
-        self._client.log_inputs(
-            self.id, [DatasetInput(dataset=described._to_mlflow_entity(), tags=inputs)]
-        )
+        self._client.log_inputs(self.id, [DatasetInput(dataset=described, tags=inputs)])
 
     def table(self, frame: "pd.DataFrame", path: str) -> None:
         """A small table, as the pages show it (`.json`)."""

@@ -1,6 +1,8 @@
 """
-One training job, as a story: check the data, learn from what precedes the backtest, score beside
-the baselines and the champion, decide, learn from everything, log, register, point the aliases.
+One training job, as a story.
+
+Check the data, learn from what precedes the backtest, score beside the baselines and the champion,
+decide, learn from everything, log, register, point the aliases.
 
 A run that is interrupted keeps its checkpoints, and the same job with `resume` goes on in the
 same MLflow run: exactly where it was, with what was already done not done again.
@@ -66,7 +68,6 @@ class Outcome:
     verdict: gate.Verdict
     change: publish.Change | None
     scores: dict[str, float]
-    table: list[dict[str, Any]]
     facts: dict[str, Any]
     seconds: float
 
@@ -155,8 +156,7 @@ def _learn_and_publish(
     tell(Stage("register", f"{job.name} v{version} -> {aliases}", time.perf_counter() - begun))
     return Outcome(
         run_id=log.id, model_uri=model_uri, name=job.name, version=version, verdict=verdict,
-        change=change, scores=found.flat(), table=found.scores.to_dict("records"),
-        facts=bundle.facts, seconds=0.0,
+        change=change, scores=found.flat(), facts=bundle.facts, seconds=0.0,
     )  # fmt: skip
 
 
@@ -215,9 +215,7 @@ def _train(
     return trained.bundle, trained.history
 
 
-def _weights_before(
-    tracking: Tracking, champion: Version, cutoffs: Plan, panel: Panel
-) -> Bundle:
+def _weights_before(tracking: Tracking, champion: Version, cutoffs: Plan, panel: Panel) -> Bundle:
     """
     The champion with weights that have not seen the targets, if any such are kept.
 

@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import torch
 import uvicorn
@@ -89,22 +90,25 @@ def base_url(listener: socket.socket) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket | None:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return None
-        raise PortInUse(
-            f"cannot listen: {error.strerror}", where=f"{host}:{port}",
-            help="check --host and --port",
-        ) from error  # fmt: skip
-    listener.listen(2048)
-    return listener
+    """A listening socket, or None when the port is taken."""
+    with ExitStack() as on_failure:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = on_failure.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return None
+            raise PortInUse(
+                f"cannot listen: {error.strerror}", where=f"{host}:{port}",
+                help="check --host and --port",
+            ) from error  # fmt: skip
+        on_failure.pop_all()
+        return listener
 
 
 def _set_up_logging(level: str) -> None:

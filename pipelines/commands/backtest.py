@@ -95,18 +95,19 @@ def _backtest(
             f"the model was trained up to {bundle.facts['cutoff']}, after the first cutoff "
             f"{first}: these scores flatter it (the run of `statecast train` has honest ones)"
         )
-    with tempfile.TemporaryDirectory() as folder, Rivals(
-        series, panel, cutoffs, Path(folder)
-    ) as rivals:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Rivals(series, panel, cutoffs, Path(folder)) as rivals,
+    ):
         result = evaluate(bundle, series, panel, cutoffs, rivals=rivals.wait())
     scores = result.flat()
     session.console.result(
         {
             "scores": scores, "windows": cutoffs.windows, "h": cutoffs.horizon,
             "series": len(cutoffs.rows), "first_cutoff": first, "trained_on_targets": seen,
-        },  # fmt: skip
+        },
         scores_table(scores),
-    )
+    )  # fmt: skip
     session.console.say(
         f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs in "
         f"{elapsed(time.perf_counter() - begun)}."

@@ -1,6 +1,6 @@
 """`statecast data check`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,6 +8,9 @@ from pipelines import project
 from pipelines.commands.train import Fill, Freq, as_freq
 from pipelines.common import Session, command
 from pipelines.console import table
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def install(app: typer.Typer) -> None:
@@ -19,7 +22,7 @@ def install(app: typer.Typer) -> None:
     def check(
         session: Session,
         file: Annotated[
-            str | None, typer.Argument(metavar="[FILE]", help="CSV, Parquet or SQLAlchemy URL.")
+            str | None, typer.Argument(metavar="FILE", help="CSV, Parquet or SQLAlchemy URL.")
         ] = None,
         freq: Freq = None,
         fill: Fill = None,
@@ -45,9 +48,7 @@ def _check(session: Session, found: project.Found) -> None:
     from pipelines.commands.train import need_source
 
     source = need_source(found)
-    told = frames.report(
-        frames.read_table(source, query=found.project.query), found.config.data
-    )
+    told = frames.report(frames.read_table(source, query=found.project.query), found.config.data)
     session.console.result({"source": source, "usable": not told["problems"], **told}, _text(told))
     for problem in told["problems"]:
         session.console.problem(**problem)
@@ -57,7 +58,7 @@ def _check(session: Session, found: project.Found) -> None:
     session.console.then(f"statecast train {source}")
 
 
-def _text(told: dict[str, Any]) -> object:
+def _text(told: dict[str, Any]) -> "Table":
     rows: list[tuple[object, ...]] = [
         ("series", f"{told['series']:,}"),
         ("rows", f"{told['rows']:,}"),

@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ def install(app: typer.Typer) -> None:
         session: Session,
         port: Annotated[int, typer.Option(help="Port to look at.")] = 8000,
     ) -> None:
-        """Check Python, packages, settings, data, databases, MLflow and ports; exit 1 on a fault."""
+        """Check packages, settings, data, databases, MLflow and ports; exit 1 on a fault."""
         checks = list(_checks(session, port))
         rows: list[tuple[object, ...]] = [
             (check.status, check.what, check.found, check.fix and f"-> {check.fix}")
@@ -55,8 +54,7 @@ def install(app: typer.Typer) -> None:
         document = {
             "healthy": not failed,
             "checks": [
-                {"status": c.status, "what": c.what, "found": c.found, "fix": c.fix}
-                for c in checks
+                {"status": c.status, "what": c.what, "found": c.found, "fix": c.fix} for c in checks
             ],
         }
         session.console.result(document, table("", "", "", "", rows=rows))
@@ -86,10 +84,7 @@ def _checks(session: Session, port: int) -> Iterator[Check]:
 
 
 def _python() -> Check:
-    told = f"{platform.python_version()}, {os.cpu_count()} CPUs"
-    if sys.version_info < (3, 11):
-        return Check(FAIL, "Python", told, "install Python 3.11 or later")
-    return Check(OK, "Python", told)
+    return Check(OK, "Python", f"{platform.python_version()}, {os.cpu_count()} CPUs")
 
 
 def _packages() -> Iterator[Check]:
@@ -122,9 +117,7 @@ def _source(found: project.Found) -> Check:
     from forecast import frames
 
     source = str(found.project.source)
-    report = frames.report(
-        frames.read_table(source, query=found.project.query), found.config.data
-    )
+    report = frames.report(frames.read_table(source, query=found.project.query), found.config.data)
     told = f"{source}: {report['series']:,} series, {report['rows']:,} rows"
     if report["problems"]:
         return Check(FAIL, "data", f"{told}, {len(report['problems'])} problems",

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from pipelines.publish import Change
     from pipelines.tracking import Tracking, Version
 
-Name = Annotated[
-    str | None, typer.Argument(help="Registered model; default: [project] name.")
-]
+Name = Annotated[str | None, typer.Argument(help="Registered model; default: [project] name.")]
 
 
 def install(app: typer.Typer) -> None:
@@ -52,7 +50,7 @@ def install(app: typer.Typer) -> None:
     def promote(
         session: Session,
         version: Annotated[str, typer.Argument(help="VERSION, or NAME VERSION.")],
-        number: Annotated[str | None, typer.Argument(metavar="[VERSION]", hidden=True)] = None,
+        number: Annotated[str | None, typer.Argument(metavar="VERSION", hidden=True)] = None,
     ) -> None:
         """Put a version into service; the one before becomes `previous`."""
         from pipelines import publish

@@ -33,9 +33,7 @@ def install(app: typer.Typer) -> None:
         """Report what happened: new, duplicate and revised observations are counted."""
         found = project.find(session.config, {"project.server": server})
         counts = (
-            _import(session, found, file, query)
-            if offline
-            else _send(session, found, file, query)
+            _import(session, found, file, query) if offline else _send(session, found, file, query)
         )
         told = ", ".join(f"{counts[key]:,} {key}" for key in ("new", "duplicate", "revised"))
         session.console.result(counts, told)
@@ -45,9 +43,7 @@ def install(app: typer.Typer) -> None:
             session.console.say(f"{counts['filled']:,} missing steps filled by the model's policy")
 
 
-def _send(
-    session: Session, found: project.Found, file: str, query: str | None
-) -> dict[str, Any]:
+def _send(session: Session, found: project.Found, file: str, query: str | None) -> dict[str, Any]:
     from forecast import frames
     from pipelines.client import call
     from pipelines.rows import to_rows
@@ -72,9 +68,7 @@ def _send(
     return {"server": server, **counts}
 
 
-def _columns(
-    table: "pd.DataFrame", found: project.Found, served: dict[str, Any]
-) -> "pd.DataFrame":
+def _columns(table: "pd.DataFrame", found: project.Found, served: dict[str, Any]) -> "pd.DataFrame":
     """The columns that the model takes, under the names of the service, in order of time."""
     from forecast.tables import need_columns
 
@@ -89,8 +83,10 @@ def _columns(
 
 def _with_progress(error: ServerRefused, stored: int, total: int) -> ServerRefused:
     """The same problem, with what was stored before it."""
-    said = f"rows 1 to {stored:,} of {total:,} were stored, nothing after" if stored else (
-        "nothing was stored"
+    said = (
+        f"rows 1 to {stored:,} of {total:,} were stored, nothing after"
+        if stored
+        else ("nothing was stored")
     )
     return ServerRefused(
         error.message, code=error.code, status=error.status, where=error.where,
@@ -98,9 +94,7 @@ def _with_progress(error: ServerRefused, stored: int, total: int) -> ServerRefus
     )  # fmt: skip
 
 
-def _import(
-    session: Session, found: project.Found, file: str, query: str | None
-) -> dict[str, Any]:
+def _import(session: Session, found: project.Found, file: str, query: str | None) -> dict[str, Any]:
     import os
 
     from pipelines.choose import choose_bundle, data_settings

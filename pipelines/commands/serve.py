@@ -1,5 +1,6 @@
 """`statecast serve`."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -91,10 +92,8 @@ def run(session: Session, settings: "Settings", on_ready: Callable[[str], None])
     from service import server
 
     signal.signal(signal.SIGTERM, stop)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.run(settings, on_ready=on_ready)
-    except KeyboardInterrupt:
-        pass
     session.console.say("stopped")
 
 

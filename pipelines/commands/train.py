@@ -12,6 +12,8 @@ from pipelines.console import Steps, elapsed, table
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from pipelines.jobs import Stopped
     from pipelines.train import Event, Outcome
 
@@ -19,13 +21,11 @@ SHOWN = ("mase", "smape", "coverage_80", "coverage_95")
 
 DataArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[DATA]", help="CSV, Parquet or SQLAlchemy URL; else [project] source."),
+    typer.Argument(metavar="DATA", help="CSV, Parquet or SQLAlchemy URL; else [project] source."),
 ]
 Horizon = Annotated[int | None, typer.Option("--h", min=1, help="Steps ahead to learn.")]
 Freq = Annotated[str | None, typer.Option(help="pandas offset, integer, or exchange (XNYS).")]
-Fill = Annotated[
-    str | None, typer.Option(help="Missing steps: refuse, zero, forward or mask.")
-]
+Fill = Annotated[str | None, typer.Option(help="Missing steps: refuse, zero, forward or mask.")]
 Name = Annotated[str | None, typer.Option(help="Name of the registered model.")]
 Windows = Annotated[int | None, typer.Option(min=1, help="Cutoffs of the backtest.")]
 
@@ -39,9 +39,7 @@ def install(app: typer.Typer) -> None:
         data: DataArgument = None,
         h: Horizon = None,
         freq: Freq = None,
-        cell: Annotated[
-            str | None, typer.Option(help="lstm, gru, rnn_tanh or rnn_relu.")
-        ] = None,
+        cell: Annotated[str | None, typer.Option(help="lstm, gru, rnn_tanh or rnn_relu.")] = None,
         hidden_size: Annotated[int | None, typer.Option(min=1, help="Width of the state.")] = None,
         max_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
         seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
@@ -54,9 +52,7 @@ def install(app: typer.Typer) -> None:
             typer.Option(help="Commas between: SeasonalNaive, Drift, AutoETS, AutoTheta."),
         ] = None,
         resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
-        promote: Annotated[
-            bool, typer.Option(help="Make it champion when it is better.")
-        ] = True,
+        promote: Annotated[bool, typer.Option(help="Make it champion when it is better.")] = True,
         refit: Annotated[bool, typer.Option(help="Train on everything after the backtest.")] = True,
     ) -> None:
         """
@@ -74,9 +70,7 @@ def install(app: typer.Typer) -> None:
             },
         )  # fmt: skip
         chosen = None if baselines is None else tuple(filter(None, baselines.split(",")))
-        run_training(
-            session, found, baselines=chosen, resume=resume, promote=promote, refit=refit
-        )
+        run_training(session, found, baselines=chosen, resume=resume, promote=promote, refit=refit)
 
 
 def run_training(
@@ -182,9 +176,7 @@ def _interrupted(stop: "Stopped") -> Interrupted:
     )
 
 
-def _show(
-    session: Session, found: project.Found, outcome: "Outcome", *, promote: bool
-) -> None:
+def _show(session: Session, found: project.Found, outcome: "Outcome", *, promote: bool) -> None:
     document = {
         "run_id": outcome.run_id, "model": outcome.name, "version": outcome.version,
         "model_uri": outcome.model_uri, "promoted": outcome.change is not None,
@@ -211,7 +203,7 @@ def _show(
         )
 
 
-def scores_table(scores: dict[str, float]) -> object:
+def scores_table(scores: dict[str, float]) -> "Table":
     """Scores side by side: a row a model, the best metrics first."""
     models = ["statecast"]
     for key in scores:
@@ -230,4 +222,3 @@ def _split(key: str) -> tuple[str, str, str]:
     """`mase_AutoETS` -> `mase`, `_`, `AutoETS`; `coverage_80` has no model."""
     metric, mark, model = key.partition("_")
     return (key, "", "") if model.isdigit() else (metric, mark, model)
-

@@ -1,0 +1,122 @@
+"""The plan for a batch, against a slow loop that does one observation at a time."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecast.calendars import Calendar
+from forecast.config import DataConfig
+from service.errors import Refused
+from service.observing import DUPLICATE, NEW, REVISED, Known, plan
+from service.rows import Rows
+
+CALENDAR = Calendar(1)
+
+logs = st.dictionaries(
+    st.integers(0, 2),
+    st.tuples(st.integers(0, 5), st.lists(st.integers(0, 3), min_size=1, max_size=5)),
+    max_size=3,
+)
+"""Series to (first stamp, values of the steps from there)."""
+batches = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 14), st.integers(0, 3)), min_size=1, max_size=10
+)
+"""(series, stamp, value)."""
+
+
+def rows_of(triples: list[tuple[int, int, float]]) -> Rows:
+    """Rows without covariates."""
+    series, ds, y = (np.array(column) for column in zip(*triples, strict=True))
+    return Rows(series.astype(np.int64), ds.astype(np.int64), y.astype(float),
+                np.empty((len(y), 0)), np.zeros(len(y), bool))  # fmt: skip
+
+
+def one_by_one(log: dict, batch: list, fill: str, max_fill: int) -> tuple[dict, list[int]] | None:
+    """The log after the batch and the status of each item; None when it is refused."""
+    after = {s: dict(enumerate(map(float, values), first)) for s, (first, values) in log.items()}
+    begin = {s: min(values) for s, values in after.items()}
+    end = {s: max(values) for s, values in after.items()}
+    status, sent = [NEW] * len(batch), {}
+    order = sorted(range(len(batch)), key=lambda i: (batch[i][0], batch[i][1], i))
+    for i in order:
+        s, ds, y = batch[i]
+        if (s, ds) in sent:
+            if sent[s, ds] != y:
+                return None
+            status[i] = DUPLICATE
+            continue
+        sent[s, ds] = y
+        mine = after.setdefault(s, {})
+        if s in end and ds <= end[s]:
+            if ds < begin[s]:
+                return None
+            status[i] = DUPLICATE if mine[ds] == y else REVISED
+            mine[ds] = float(y)
+            continue
+        if mine:
+            last = max(mine)
+            gap = ds - last - 1
+            if gap and (fill == "refuse" or gap > max_fill):
+                return None
+            held = log[s][1][-1] if s in log and last == end[s] else mine[last]
+            for k in range(1, gap + 1):
+                mine[last + k] = {"zero": 0.0, "forward": held, "mask": np.nan}[fill]
+        mine[ds] = float(y)
+    return after, status
+
+
+def applied(log: dict, made, names: list[int]) -> dict:
+    """The log after a plan."""
+    after = {s: dict(enumerate(map(float, values), first)) for s, (first, values) in log.items()}
+    for rows in (made.revised, made.fresh):
+        for s, ds, y in zip(rows.series.tolist(), rows.ds.tolist(), rows.y.tolist(), strict=True):
+            after.setdefault(names[s], {})[ds] = y
+    return after
+
+
+def same(a: dict, b: dict) -> bool:
+    """Equal stamps and values, NaN equal to NaN."""
+    return a.keys() == b.keys() and all(
+        x.keys() == b[s].keys()
+        and all(x[t] == b[s][t] or (np.isnan(x[t]) and np.isnan(b[s][t])) for t in x)
+        for s, x in a.items()
+    )
+
+
+@given(log=logs, batch=batches, fill=st.sampled_from(["refuse", "zero", "forward", "mask"]),
+       max_fill=st.integers(0, 6))  # fmt: skip
+def test_a_batch_is_planned_as_if_its_items_came_one_by_one(log, batch, fill, max_fill):
+    """For any log, any batch in any order and any policy; refused exactly when one item is."""
+    rows = rows_of(batch)
+    names = [0, 1, 2]
+    spans = [(log[s][0], log[s][0] + len(log[s][1]) - 1) if s in log else (0, 0) for s in names]
+    known = Known(
+        [str(s) for s in names], np.array([a for a, _ in spans]), np.array([b for _, b in spans]),
+        np.array([s not in log for s in names]),
+    )  # fmt: skip
+
+    def stored(asked: Rows) -> Rows:
+        there = [
+            (s, ds, log[s][1][ds - log[s][0]])
+            for s, ds in zip(asked.series.tolist(), asked.ds.tolist(), strict=True)
+            if s in log and 0 <= ds - log[s][0] < len(log[s][1])
+        ]
+        return rows_of(there) if there else asked.take(np.zeros(0, np.int64))
+
+    expected = one_by_one(log, batch, fill, max_fill)
+    try:
+        made = plan(
+            rows, known, stored, DataConfig(freq=1, fill=fill), CALENDAR,
+            max_fill=max_fill, pointer=str,
+        )  # fmt: skip
+    except Refused:
+        assert expected is None
+        return
+
+    assert expected is not None
+    after, status = expected
+    assert made.status.tolist() == status
+    assert same(applied(log, made, names), after)
+    sent = {(s, t) for s, t, _ in batch}
+    steps = zip(made.fresh.series.tolist(), made.fresh.ds.tolist(), strict=True)
+    assert [step not in sent for step in steps] == made.fresh.filled.tolist()

@@ -1,0 +1,111 @@
+"""The OpenAPI document: its examples work, and the server keeps to it whatever is sent."""
+
+import time
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode, checks
+from schemathesis.specs.openapi import checks as conformance
+
+from service.examples import examples
+
+
+def operations(document: dict) -> list[dict]:
+    """Every operation of the document."""
+    return [op for item in document["paths"].values() for op in item.values()]
+
+
+def test_every_documented_example_works(retail, juice):
+    """Each request body, posted as it stands, is answered with 200."""
+    for client in (retail, juice):
+        for path, item in client.get("/openapi.json").json()["paths"].items():
+            for body in _bodies(item):
+                answer = client.post(path, json=body)
+                assert answer.status_code == 200, answer.text
+
+
+def _bodies(item: dict) -> list[dict]:
+    content = item.get("post", {}).get("requestBody", {}).get("content", {})
+    return [e["value"] for e in content.get("application/json", {}).get("examples", {}).values()]
+
+
+def test_operations_are_named_once_and_documented(retail):
+    """Unique ids that read well in generated clients; a summary, and the failures."""
+    named = operations(retail.get("/openapi.json").json())
+    ids = [op["operationId"] for op in named]
+
+    assert len(set(ids)) == len(ids)
+    assert {"list_series", "create_forecasts", "create_observations", "get_state"} <= set(ids)
+    assert all(op["summary"] for op in named)
+    for op in named:
+        for status, answer in op["responses"].items():
+            if int(status) >= 400 and op["operationId"] != "get_readiness":
+                assert list(answer["content"]) == ["application/problem+json"]
+
+
+def test_with_keys_the_open_document_names_no_series(serve, monthly_bundle, monthly):
+    """It can be read by anybody, so it tells nothing of the data."""
+    client = serve(monthly_bundle, monthly, api_keys=["k"])
+
+    assert "A33493" not in client.get("/openapi.json").text
+
+
+def test_examples_wait_for_the_first_series(serve, monthly_bundle):
+    """An empty log has none, and the document is still there."""
+    client = serve(monthly_bundle)
+
+    assert examples(client.app.state.slot.serving) is None
+    assert client.get("/openapi.json").status_code == 200
+
+
+def test_the_documentation_page_fetches_nothing_from_elsewhere(retail):
+    """All of its assets are served by this server."""
+    pytest.importorskip("fastapi_offline")
+    page = retail.get("/docs").text
+
+    assert "://" not in page
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"):
+        assert f"docs/assets/{asset}" in page
+        assert retail.get(f"/docs/assets/{asset}").status_code == 200
+
+
+CHECKS = [
+    checks.not_a_server_error,
+    conformance.status_code_conformance,
+    conformance.content_type_conformance,
+    conformance.response_schema_conformance,
+]
+SECONDS = 40
+"""For all operations together, so that a slow machine tries less instead of waiting."""
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_whatever_is_sent_the_server_keeps_to_its_document(serve, weekly_bundle, weekly, mode):
+    """Fuzzed within the schema and beyond it: no 5xx, and only what is documented."""
+    client = serve(weekly_bundle, weekly, unknown_series="create")
+    schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    found = [result.ok() for result in schema.get_all_operations()]
+    found = [operation for operation in found if _can_generate(operation, mode)]
+    deadline = time.monotonic() + SECONDS / 2
+
+    for operation in found:
+
+        @settings(max_examples=40, deadline=None, database=None, phases=[Phase.generate],
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def fuzz(case):
+            if time.monotonic() < deadline:
+                kwargs = case.as_transport_kwargs(base_url="http://127.0.0.1")
+                kwargs.pop("cookies", None)
+                case.validate_response(client.request(**kwargs), checks=CHECKS)
+
+        fuzz()
+
+    assert len(found) >= 5
+
+
+def _can_generate(operation, mode: GenerationMode) -> bool:
+    """There is nothing to send wrongly to a route that takes nothing."""
+    takes = list(operation.iter_parameters()) or operation.body
+    return mode is GenerationMode.POSITIVE or bool(takes)
