@@ -24,44 +24,50 @@ RUN python3 -m venv --without-pip /app
 COPY constraints.txt ./
 
 FROM builder AS server-builder
-# The dependencies alone first: this layer lasts until they change.
-COPY pyproject.toml README.md LICENSE ./
-RUN mkdir forecast service pipelines && touch forecast/__init__.py service/__init__.py pipelines/__init__.py \
-    && python3 -m pip --python /app/bin/python install -q -c constraints.txt '.[server,postgres]'
+# The dependencies alone first, for an empty project: this layer lasts until they change.
+COPY pyproject.toml ./
+RUN mkdir forecast service pipelines \
+    && touch README.md LICENSE forecast/__init__.py service/__init__.py pipelines/__init__.py \
+    && python3 -m pip --python /app/bin/python install -qq -c constraints.txt '.[server,postgres]'
+COPY README.md LICENSE ./
 COPY forecast forecast
 COPY service service
 COPY pipelines pipelines
-RUN python3 -m pip --python /app/bin/python install -q --no-deps --force-reinstall .
+RUN python3 -m pip --python /app/bin/python install -qq --no-deps --force-reinstall .
 
 FROM builder AS mlflow-builder
-RUN python3 -m pip --python /app/bin/python install -q -c constraints.txt mlflow 'psycopg[binary]'
+RUN python3 -m pip --python /app/bin/python install -qq -c constraints.txt mlflow 'psycopg[binary]'
 
 # --- The MLflow tracking server and model registry --------------------------------------------
 FROM ${BASE_IMAGE} AS mlflow
 ENV PATH=/app/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    MLFLOW_HOST=0.0.0.0 MLFLOW_PORT=5000 MLFLOW_WORKERS=1 MLFLOW_DISABLE_TELEMETRY=true \
     MLFLOW_BACKEND_STORE_URI=sqlite:////data/mlflow.db \
     MLFLOW_ARTIFACTS_DESTINATION=/data/artifacts
 RUN mkdir /data && chown 10001:10001 /data
 COPY --from=mlflow-builder /app /app
+WORKDIR /data
 USER 10001:10001
 VOLUME /data
 EXPOSE 5000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 5000, timeout=4); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
-CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--serve-artifacts"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['MLFLOW_PORT']), timeout=4); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
+CMD ["mlflow", "server"]
 
 # --- The forecast server ----------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS server
-ENV PATH=/app/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# STATECAST_MODEL says which model (a bundle directory or models:/name@alias), STATECAST_API_KEYS
+# who may ask: without keys the server refuses to listen beyond loopback.
+ENV PATH=/app/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    STATECAST_HOST=0.0.0.0 STATECAST_PORT=8000 STATECAST_DATA_DIR=/data
 RUN mkdir /data && chown 10001:10001 /data
 COPY --from=server-builder /app /app
-WORKDIR /app
+WORKDIR /data
 USER 10001:10001
-# The observation log and the state snapshots. All else may be read-only, with a tmpfs on /tmp.
+# The observation log, and copies of registered models. All else may be read-only, with a tmpfs on
+# /tmp.
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
-# STATECAST_MODEL says which model (a bundle directory or models:/name@alias), STATECAST_API_KEYS
-# who may ask: without keys the server refuses to listen beyond loopback.
-CMD ["statecast", "serve", "--host", "0.0.0.0", "--port", "8000", "--data-dir", "/data"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['STATECAST_PORT']), timeout=4); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+CMD ["statecast", "serve"]

@@ -61,7 +61,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     begin = time.perf_counter()
     bundle = trained(args.set)
-    benches = [prepare(bundle, batch, history) for batch in BATCHES for history in HISTORIES]
+    benches = [prepare(bundle, batch, h) for batch in args.batches for h in args.histories]
     note(f"trained and warmed up in {time.perf_counter() - begin:.0f} s")
     for round_ in range(args.rounds):
         for bench in benches:
@@ -82,7 +82,7 @@ def main() -> None:
         spent = (sum(bench.observe) + sum(bench.forecast) + sum(reread)) / 1e6
         for metric, value in values.items():
             emit("state", bench.case, "statecast", metric, value, spent)
-    for batch in BATCHES:
+    for batch in args.batches:
         own = [median(bench.observe) for bench in benches if bench.batch == batch]
         emit("state", f"{batch} series", "statecast", "observe_growth", own[-1] / own[0], 0.0)
 
@@ -93,6 +93,8 @@ def arguments() -> argparse.Namespace:
         prog="python -m benchmarks.state", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--histories", type=int, nargs="+", default=HISTORIES, metavar="STEPS")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="SERIES")
     parser.add_argument("--calls", type=int, default=100, help="timed calls a round and case")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of torch")

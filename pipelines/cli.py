@@ -24,6 +24,9 @@ from pipelines.commands import (
     serve,
     train,
 )
+from pipelines.common import INTERRUPTED, USAGE
+from pipelines.console import Console
+from pipelines.errors import UsageError
 
 HELP = """
 Train stateful LSTM and GRU forecasters on many series, and serve them from live states.
@@ -82,14 +85,23 @@ for module in (demo, init, data, train, backtest, forecast, observe, serve, mode
 
 def main() -> None:
     """Entry point of the `statecast` script."""
-    if sys.argv[1:] == ["--version"]:
-        _say_version()
-        return
-    app()
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
+    except typer.TyperException as error:
+        sys.exit(_misused(error))
 
 
-def _say_version() -> None:
-    typer.echo(f"statecast {importlib.metadata.version('statecast')}")
+def _misused(error: typer.TyperException) -> int:
+    """A command line that cannot be read, told like every other error."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "statecast"
+    speak = getattr(error, "format_message", None)
+    told: str = speak() if callable(speak) else str(error)
+    console = Console(command=path.removeprefix("statecast").strip(), json="--json" in sys.argv)
+    console.fail(UsageError(told.rstrip("."), help=f"{path} --help"))
+    return USAGE
 
 
 if __name__ == "__main__":

@@ -47,7 +47,11 @@ NoColorOption = Annotated[
 
 
 class Refused(Exception):
-    """The command did its work and its answer is no: exit code 1, after the result is printed."""
+    """The command did its work, its answer is printed, and the answer is no."""
+
+    def __init__(self, code: int = NO) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Interrupted(KeyboardInterrupt):
@@ -131,8 +135,8 @@ def open_session(name: str, options: dict[str, Any]) -> Session:
 def _run(console: Console, body: Callable[[], None]) -> int:
     try:
         body()
-    except Refused:
-        return NO
+    except Refused as answer:
+        return answer.code
     except ForecastError as error:
         console.fail(error)
         return exit_code(error)

@@ -67,8 +67,12 @@ class Console:
             self._write_json({"command": self.command, **document})
         elif isinstance(text, str):
             self._out.print(text, markup=False, highlight=False, soft_wrap=True)
-        elif text is not None:
+        elif text is not None and self._out.is_terminal:
             self._out.print(text)
+        elif text is not None:
+            with self._out.capture() as lines:
+                self._out.print(text)
+            sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()))
 
     def raw(self, text: str) -> None:
         """Write file-like content (CSV) to stdout untouched."""
@@ -84,7 +88,7 @@ class Console:
         if self.quiet:
             return
         took = f"  [dim]{elapsed(seconds)}[/dim]" if seconds is not None else ""
-        line = f"  [bold cyan]{escape(f'{label:<10}')}[/bold cyan]{escape(text)}{took}"
+        line = f"  [bold cyan]{escape(f'{label:<12}')}[/bold cyan]{escape(text)}{took}"
         self._err.print(line, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
@@ -133,7 +137,7 @@ class Console:
 
     def _bar(self, label: str, total: int) -> Iterator[Steps]:
         columns = (
-            TextColumn("  [bold cyan]{task.description:<10}[/bold cyan]"),
+            TextColumn("  [bold cyan]{task.description:<12}[/bold cyan]"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total}  {task.fields[note]}"),
             TimeRemainingColumn(),

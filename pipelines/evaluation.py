@@ -15,7 +15,7 @@ from forecast import baselines, frames, metrics
 from forecast.backtest import MODEL, backtest
 from forecast.bundle import Bundle
 from forecast.calendars import Calendar
-from forecast.errors import ForecastError, TooShort
+from forecast.errors import TooShort
 from forecast.panel import Panel
 from forecast.splits import cutoff_lengths
 from pipelines.report import LEVELS
@@ -157,10 +157,9 @@ def evaluate(
         cv = _beside(cv, rivals)
     incomparable = ""
     if champion is not None:
-        try:
+        incomparable = unlike(champion, series, plan.horizon)
+        if not incomparable:
             cv = _beside(cv, _champion_forecasts(champion, series, plan))
-        except ForecastError as error:
-            incomparable = error.message
     score: dict[str, Any] = {"season_length": plan.season_length, "levels": LEVELS}
     return Evaluation(
         cv=cv,
@@ -225,19 +224,26 @@ def _backtest(bundle: Bundle, part: Panel, plan: Plan) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _champion_forecasts(champion: Bundle, series: frames.SeriesFrame, plan: Plan) -> pd.DataFrame:
-    """The champion's own columns and covariates, on our series and cutoffs."""
+def unlike(champion: Bundle, series: frames.SeriesFrame, horizon: int) -> str:
+    """Why a champion cannot forecast these data; empty when it can."""
     theirs, ours = champion.config.data, series.data
     if theirs.freq != ours.freq:
-        raise ForecastError(f"it forecasts freq={theirs.freq!r}, the data have {ours.freq!r}")
-    if champion.horizon < plan.horizon:
-        raise ForecastError(f"it forecasts {champion.horizon} steps, and {plan.horizon} are asked")
+        return f"it forecasts freq={theirs.freq!r}, and the data have {ours.freq!r}"
+    if champion.horizon < horizon:
+        return f"it forecasts {champion.horizon} steps, and {horizon} are asked"
     lacking = {*theirs.known_future, *theirs.past_only} - set(series.frame.columns)
-    if lacking or set(theirs.static) - set(ours.static):
-        raise ForecastError(f"it needs columns {sorted(lacking | set(theirs.static))}")
+    lacking |= set(theirs.static) - set(ours.static)
+    if lacking:
+        return f"it needs {', '.join(sorted(lacking))}, which the data do not have"
     if theirs.kind == "positive" and series.kind == "real":
-        raise ForecastError("it forecasts values that are never negative")
-    data = replace(ours, known_future=theirs.known_future, past_only=theirs.past_only)
+        return "it forecasts values that are never negative, and the data have some"
+    return ""
+
+
+def _champion_forecasts(champion: Bundle, series: frames.SeriesFrame, plan: Plan) -> pd.DataFrame:
+    """The champion's own columns and covariates, on our series and cutoffs."""
+    theirs = champion.config.data
+    data = replace(series.data, known_future=theirs.known_future, past_only=theirs.past_only)
     panel = Panel.from_frame(replace(series, data=data))
     made = _backtest(champion, plan.part(panel), plan)
     return made.rename(columns=lambda name: name.replace(MODEL, CHAMPION, 1))

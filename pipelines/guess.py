@@ -65,7 +65,7 @@ def guess(source: str) -> Guess:
     if folder != "data":
         found.note("project", "data_dir", folder, "data/ holds other models already")
     time_col = _find_time(frame, columns, found)
-    id_col = _find(columns, _IDS, exclude={time_col}) or _first_text(frame, columns, {time_col})
+    id_col = _find_id(frame, columns, time_col, found)
     target = _find(columns, _TARGETS, exclude={time_col, id_col}) or _first_number(
         frame, columns, {time_col, id_col}
     )
@@ -75,7 +75,8 @@ def guess(source: str) -> Guess:
         ("target_col", target, "what to forecast"),
     ):
         if name is not None:
-            found.note("data", key, name, why)
+            warned = found.reasons.get(key)
+            found.note("data", key, name, why if warned is None else warned)
     if None not in (id_col, time_col, target):
         _roles(frame, columns, found, id_col=str(id_col), keys={id_col, time_col, target})
         _frequency(frame, found)
@@ -98,12 +99,32 @@ def _find_time(frame: pd.DataFrame, columns: list[str], found: Guess) -> str | N
     return None
 
 
-def _first_text(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) -> str | None:
-    texts = [
-        c for c in columns if c not in exclude and not pd.api.types.is_numeric_dtype(frame[c])
+def _find_id(
+    frame: pd.DataFrame, columns: list[str], time_col: str | None, found: Guess
+) -> str | None:
+    """The column that, with the stamps, tells every row from every other."""
+    lower = {c.lower(): c for c in reversed(columns) if c != time_col}
+    likely = [lower[name] for name in _IDS if name in lower]
+    likely += [c for c in _texts(frame, columns, {time_col}) if c not in likely]
+    for name in likely:
+        if time_col is not None and not frame.duplicated([name, time_col]).any():
+            return name
+    if likely and time_col is not None:
+        found.reasons["id_col"] = (
+            f"no single column names the series: {', '.join(likely)} repeat stamps; "
+            "join columns into one first"
+        )
+    return likely[0] if likely else None
+
+
+def _texts(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) -> list[str]:
+    return [
+        c
+        for c in columns
+        if c not in exclude
+        and not pd.api.types.is_numeric_dtype(frame[c])
         and not pd.api.types.is_datetime64_any_dtype(frame[c])
-    ]  # fmt: skip
-    return texts[0] if texts else None
+    ]
 
 
 def _first_number(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) -> str | None:

@@ -43,6 +43,8 @@ class Work:
 
     folder: Path
     notes: dict[str, Any] = field(default_factory=dict)
+    discarded: bool = False
+    """Whether an interrupted run of the same job was here, and was not resumed."""
 
     @classmethod
     def open(cls, job: Job, digest: str, config: Config) -> "Work":
@@ -60,6 +62,7 @@ class Work:
         root = job.data_dir / "checkpoints"
         work = cls(root / key)
         if not job.resume:
+            work.discarded = (work.folder / "run.json").is_file()
             shutil.rmtree(work.folder, ignore_errors=True)
         elif not (work.folder / "run.json").is_file():
             others = sorted(path.parent.name for path in root.glob("*/run.json"))

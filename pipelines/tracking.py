@@ -38,8 +38,10 @@ from pipelines.errors import StoreUnavailable, UnknownModel
 __all__ = ["Run", "RunRow", "Tracking", "Version", "mlflow", "names"]
 
 EXPERIMENT = "statecast"
-_BATCH = 100
-"""Params in one call; MLflow takes no more."""
+_BATCH, _MOST_METRICS = 100, 1000
+"""Params and metrics in one call; MLflow takes no more."""
+_FLUSH_EVERY = 5.0
+"""Seconds that metrics may wait: each write is a commit of SQLite."""
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 for _noisy in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc"):
@@ -125,15 +127,18 @@ class Tracking:
             else:
                 self.client.update_run(run_id, status="RUNNING")
         run = Run(self, run_id)
+        status = "FINISHED"
         try:
             yield run
         except KeyboardInterrupt:
-            self.client.set_terminated(run_id, status="KILLED")
+            status = "KILLED"
             raise
         except BaseException:
-            self.client.set_terminated(run_id, status="FAILED")
+            status = "FAILED"
             raise
-        self.client.set_terminated(run_id, status="FINISHED")
+        finally:
+            run.flush()
+            self.client.set_terminated(run_id, status=status)
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run is (still) in the store."""
@@ -235,6 +240,8 @@ class Run:
         self.tracking = tracking
         self.id = run_id
         self._client = tracking.client
+        self._waiting: list[Metric] = []
+        self._written = time.monotonic()
 
     def params(self, values: Mapping[str, object]) -> None:
         """Settings, one parameter each; a resumed run may give the same again."""
@@ -243,10 +250,18 @@ class Run:
             self._client.log_batch(self.id, params=params[start : start + _BATCH])
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Numbers at a step, in one call."""
+        """Numbers at a step. They are written together, every few seconds and at the end."""
         now = int(time.time() * 1000)
-        batch = [Metric(_metric_name(k), float(v), now, step) for k, v in values.items()]
-        self._client.log_batch(self.id, metrics=batch)
+        self._waiting += [Metric(_metric_name(k), float(v), now, step) for k, v in values.items()]
+        if time.monotonic() - self._written > _FLUSH_EVERY or len(self._waiting) > _MOST_METRICS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the numbers that wait."""
+        waiting, self._waiting = self._waiting, []
+        self._written = time.monotonic()
+        for start in range(0, len(waiting), _MOST_METRICS):
+            self._client.log_batch(self.id, metrics=waiting[start : start + _MOST_METRICS])
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Facts in words."""

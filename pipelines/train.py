@@ -23,7 +23,7 @@ from forecast.config import Config
 from forecast.errors import ForecastError
 from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record
-from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, plan
+from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, plan, unlike
 from pipelines.jobs import Job, Stopped, Work, shown
 from pipelines.tracking import Run, Tracking, Version
 
@@ -53,7 +53,14 @@ class Started:
     text: str
 
 
-Event = Stage | Step | Started
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user should know before the work goes on."""
+
+    text: str
+
+
+Event = Stage | Step | Started | Warned
 Tell = Callable[[Event], None]
 
 
@@ -91,6 +98,8 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
         seasons=config.data.season_lengths, chosen=job.baselines,
     )  # fmt: skip
     work = Work.open(job, series.digest, config)
+    if work.discarded:
+        tell(Warned("an interrupted run of this very job was discarded; --resume goes on with it"))
     tracking = Tracking(job.tracking_uri, job.data_dir / "artifacts")
     run_id = work.notes.get("run_id")
     if run_id is not None and not tracking.has_run(run_id):
@@ -120,15 +129,20 @@ def _learn_and_publish(
     record.log_setting(job, config, series, panel, log)
     facts = {"data_digest": series.digest, "filled": series.filled, "source": shown(job.source)}
     champion = tracking.find(job.name, publish.CHAMPION)
+    before = None
+    if champion is not None:
+        before = _weights_before(tracking, champion, cutoffs, panel)
+        if why := unlike(before, series, cutoffs.horizon):
+            tell(Warned(
+                f"this model will not be promoted by itself: the champion of {job.name!r} cannot "
+                f"be scored on these data ({why}); give the model a name of its own with --name"
+            ))  # fmt: skip
     with Rivals(series, panel, cutoffs, work.folder / "rivals") as rivals:
         held_out, events = _train(
             "learn", cutoffs.split(panel), config, work, log, tell, {**facts, "refit": False}
         )
         begun = time.perf_counter()
         tell(Started("backtest", f"{len(cutoffs.rows)} series at {cutoffs.windows} cutoffs"))
-        before = None
-        if champion is not None:
-            before = _weights_before(tracking, champion, cutoffs, panel)
         found = evaluate(held_out, series, panel, cutoffs, rivals=rivals.wait(), champion=before)
     tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
     verdict = _verdict(found, champion, job.min_gain)

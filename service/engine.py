@@ -23,9 +23,8 @@ from forecast.errors import UnseenHorizon
 from forecast.panel import Panel
 from forecast.streaming import States
 from service.errors import DeadlinePassed
-from service.log import Entry
 from service.metrics import Metrics
-from service.rows import Rows
+from service.rows import Entry, Rows
 
 T = TypeVar("T")
 _ROOM = 1024

@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,21 +27,12 @@ from forecast.tables import need_columns
 from service.errors import LogError, LogFrequency, Refused
 from service.observing import STATUSES, Known, with_values
 from service.observing import plan as plan_batch
-from service.rows import Rows, from_texts, nullable, to_json, to_texts
+from service.rows import Entry, Rows, from_texts, nullable, to_json, to_texts
 from service.tables import meta, metadata, observation, only_writer, open_engine, series
 
 SCHEMA_VERSION = 1
 _IN = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One series of the log."""
-
-    number: int
-    unique_id: str
-    static: Mapping[str, Any]
-
 
 class Log:
     """
@@ -215,7 +206,7 @@ class Transaction:
         for part, whole in _parts(numbers):
             some = c.series.between(part[0], part[-1]) if whole else c.series.in_(part)
             query = sa.select(*columns).where(some).order_by(c.series, c.ds, c.revision)
-            found += self._connection.execute(query).all()
+            found += self._tuples(query)
         return self._rows(found)
 
     def current(self, asked: Rows, numbers: Sequence[int]) -> Rows:
@@ -235,7 +226,7 @@ class Transaction:
             for start in range(0, len(stamps), _IN):
                 some = c.ds.in_(stamps[start : start + _IN])
                 query = sa.select(*columns).where(c.series == numbers[row], some)
-                found += self._connection.execute(query.order_by(c.ds, c.revision)).all()
+                found += self._tuples(query.order_by(c.ds, c.revision))
             part = self._rows(found)
             parts.append(replace(part, series=np.full(len(part), row)))
         return Rows.concat(parts) if parts else asked
@@ -250,15 +241,26 @@ class Transaction:
         """
         if not len(rows):
             return
-        now = _now()
         revisions = self._next_revisions(rows) if revise else [1] * len(rows)
-        table = zip(
+        columns = (
             rows.series.tolist(), rows.ds.tolist(), revisions, nullable(rows.y),
-            to_texts(rows.covariates, self.covariates), rows.filled.tolist(), strict=True,
+            to_texts(rows.covariates, self.covariates), rows.filled.tolist(), [_now()] * len(rows),
         )  # fmt: skip
-        names = ("series", "ds", "revision", "y", "covariates", "filled", "recorded_at")
-        values = [dict(zip(names, (*row, now), strict=True)) for row in table]
-        self._connection.execute(sa.insert(observation), values)
+        self._connection.exec_driver_sql(self._insert, list(zip(*columns, strict=True)))
+
+    @property
+    def _insert(self) -> str:
+        """Plain SQL: the driver takes tuples as they are, three times as fast as by name."""
+        mark = "?" if self._connection.dialect.paramstyle == "qmark" else "%s"
+        names = [column.name for column in observation.columns]
+        marks = ", ".join([mark] * len(names))
+        return f"insert into observation ({', '.join(names)}) values ({marks})"
+
+    def _tuples(self, query: sa.Select[Any]) -> Sequence[Any]:
+        """All rows as the driver gives them: wrapping each would take longer than reading it."""
+        with self._connection.execute(query) as result:
+            assert result.cursor is not None
+            return result.cursor.fetchall()
 
     def _next_revisions(self, rows: Rows) -> list[int]:
         c = observation.c

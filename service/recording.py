@@ -19,10 +19,10 @@ from forecast.errors import UnknownSeries
 from forecast.streaming import States
 from service.engine import Engine
 from service.errors import LogError, Refused
-from service.log import Entry, Log, Transaction
+from service.log import Log, Transaction
 from service.metrics import Metrics
 from service.observing import STATUSES, Known, Plan, plan
-from service.rows import Rows
+from service.rows import Entry, Rows
 
 _SHOWN = 10
 _LOOKED_THROUGH = 20_000

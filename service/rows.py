@@ -37,6 +37,15 @@ class Rows:
         return cls(*(np.concatenate(column) for column in columns))
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One series of the log."""
+
+    number: int
+    unique_id: str
+    static: Mapping[str, Any]
+
+
 def nullable(y: Float[np.ndarray, " row"]) -> list[float | None]:
     """Numbers with None for NaN, as SQL wants them."""
     gone = np.isnan(y)

@@ -17,9 +17,10 @@ from forecast.bundle import Bundle
 from forecast.errors import ForecastError
 from service.engine import Compute, Engine
 from service.errors import NotReady
-from service.log import Entry, Log, import_history
+from service.log import Log, import_history
 from service.metrics import Metrics
 from service.recording import Recorder
+from service.rows import Entry
 from service.settings import Settings
 from service.sources import Source, fetch
 

@@ -126,9 +126,10 @@ def _copy(
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
         try:
-            mlflow.set_tracking_uri(settings.mlflow_uri)
-            mlflow.set_registry_uri(settings.mlflow_uri)
-            mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=folder)
+            mlflow.artifacts.download_artifacts(
+                f"models:/{name}/{version}", dst_path=folder,
+                tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri,
+            )  # fmt: skip
         except Exception as error:  # as above, and whatever the artifact store raises
             raise _away(settings, error) from error
         found = sorted(Path(folder).rglob(JSON_NAME))
@@ -153,6 +154,7 @@ def _check_store(settings: Settings) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     kind, _, path = settings.mlflow_uri.partition(":///")
     if kind == "sqlite" and not Path(path).exists():
         raise ModelSourceError(

@@ -6,7 +6,7 @@ import typer
 
 from pipelines import project
 from pipelines.commands.train import Fill, Freq, as_freq
-from pipelines.common import Session, command
+from pipelines.common import USAGE, Refused, Session, command
 from pipelines.console import table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _check(session: Session, found: project.Found) -> None:
     for problem in told["problems"]:
         session.console.problem(**problem)
     if told["problems"]:
-        raise typer.Exit(2)
+        raise Refused(USAGE)
     session.console.say("ready to train on")
     session.console.then(f"statecast train {source}")
 

@@ -11,6 +11,7 @@ import typer
 import pipelines
 from pipelines import project
 from pipelines.commands import serve
+from pipelines.commands.train import stop
 from pipelines.common import Refused, Session, command
 from pipelines.errors import Unreachable, UsageError
 
@@ -33,7 +34,7 @@ def install(app: typer.Typer) -> None:
         max_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
     ) -> None:
         """Train on bundled sales data and serve it: API, its docs and MLflow's pages."""
-        signal.signal(signal.SIGTERM, serve.stop)
+        signal.signal(signal.SIGTERM, stop)
         if not DATA.is_file():
             raise UsageError(
                 "the bundled data are not here", where=str(DATA),
@@ -112,18 +113,17 @@ class _Told:
     def _tell(self, url: str) -> None:
         console = self.session.console
         lines = curl_lines(url)
-        up = self.pages is not None and self.pages.wait()
-        mlflow = self.pages.url if up else None
+        mlflow = None if self.pages is None else self.pages.url
         text = [
             "", f"API         {url}", f"API docs    {url}/docs",
-            *([f"MLflow      {mlflow}"] if mlflow else []),
+            *([f"MLflow      {mlflow}  (up in a few seconds)"] if mlflow else []),
             "", "Ask for a forecast, report what happened, ask again:", "", *lines, "",
         ]  # fmt: skip
         document = {"api": url, "docs": f"{url}/docs", "mlflow": mlflow, "try": lines}
         console.result(document, "\n".join(text))
-        if self.pages is not None and not up:
-            console.warn(f"MLflow's pages do not answer: see {self.pages.log}")
         console.say("Ctrl-C stops everything.")
+        if self.pages is not None and not self.pages.wait():
+            console.warn(f"MLflow's pages do not answer: see {self.pages.log}")
 
 
 def curl_lines(url: str) -> list[str]:

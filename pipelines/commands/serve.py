@@ -11,6 +11,7 @@ import typer
 
 from forecast.errors import ConfigError
 from pipelines import project
+from pipelines.commands.train import stop
 from pipelines.common import Session, command
 from pipelines.errors import NotInstalled
 
@@ -95,8 +96,3 @@ def run(session: Session, settings: "Settings", on_ready: Callable[[str], None])
     with contextlib.suppress(KeyboardInterrupt):
         server.run(settings, on_ready=on_ready)
     session.console.say("stopped")
-
-
-def stop(*_: object) -> None:
-    """Handle SIGTERM as Ctrl-C."""
-    raise KeyboardInterrupt

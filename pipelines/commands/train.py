@@ -1,6 +1,7 @@
 """`statecast train`."""
 
 import shlex
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,16 +95,22 @@ def run_training(
         step_size=found.project.step_size, baselines=baselines, min_gain=found.project.min_gain,
         promote=promote, refit=refit, resume=resume,
     )  # fmt: skip
+    signal.signal(signal.SIGTERM, stop)
     with Listener(session) as listener:
         try:
             outcome = training.run(job, listener.tell)
-        except jobs.Stopped as stop:
-            raise _interrupted(stop) from None
+        except jobs.Stopped as stopped:
+            raise _interrupted(stopped) from None
     if show:
         _show(session, found, outcome, promote=promote)
     if promote and not outcome.verdict.promote:
         raise Refused
     return outcome
+
+
+def stop(*_: object) -> None:
+    """Handle SIGTERM as Ctrl-C: an operator's stop saves what there is, too."""
+    raise KeyboardInterrupt
 
 
 class Listener:
@@ -123,7 +130,7 @@ class Listener:
 
     def tell(self, event: "Event") -> None:
         """Show one event."""
-        from pipelines.train import Stage, Step
+        from pipelines.train import Stage, Step, Warned
 
         if isinstance(event, Step):
             if self._stage != event.stage:
@@ -133,6 +140,8 @@ class Listener:
         elif isinstance(event, Stage):
             self._close()
             self.console.step(event.name, event.text, event.seconds)
+        elif isinstance(event, Warned):
+            self.console.warn(event.text)
         else:
             self._close()
             self.console.step(event.name, f"{event.text} ...")

@@ -1,0 +1,125 @@
+"""Where the model comes from: a registered version, its local copy, and what happens without."""
+
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+
+from forecast.bundle import load_bundle
+from service.errors import ModelSourceError, UnknownModel
+from service.settings import Settings
+from service.sources import fetch
+
+NAME = "models:/juice@champion"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, weekly_bundle: Path, monthly_bundle: Path):
+    """A registry in SQLite with two versions; `champion` is the first."""
+    folder = tmp_path_factory.mktemp("registry")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        client = mlflow.MlflowClient(uri, uri)
+        experiment = client.create_experiment("tests", artifact_location=str(folder / "artifacts"))
+        client.create_registered_model("juice")
+        for bundle in (weekly_bundle, monthly_bundle):
+            run = client.create_run(experiment)
+            client.log_artifacts(run.info.run_id, str(bundle), "model/artifacts/bundle")
+            source = f"{run.info.artifact_uri}/model"
+            client.create_model_version("juice", source, run.info.run_id)
+        client.set_registered_model_alias("juice", "champion", "1")
+    return folder, client
+
+
+@pytest.fixture
+def home(registry, tmp_path: Path) -> Settings:
+    """Settings with that registry and a data folder of their own."""
+    _, client = registry
+    client.set_registered_model_alias("juice", "champion", "1")
+    return Settings(
+        model=NAME, data_dir=tmp_path, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
+    )
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+
+def test_a_registered_model_is_copied_under_its_digest(home, weekly_bundle):
+    """Name, version and alias are told; only bundle files are kept."""
+    source, bundle = fetch(home)
+
+    assert (source.name, source.version, source.alias) == ("juice", "1", "champion")
+    assert bundle.digest == load_bundle(weekly_bundle).digest == source.digest
+    copy = home.data_dir / "bundles" / source.digest
+    assert sorted(file.name for file in copy.iterdir()) == ["bundle.json", "weights.safetensors"]
+
+
+def test_an_alias_that_moved_is_followed_at_the_next_start(home, registry, monthly_bundle):
+    """And the older copy stays for the way back."""
+    first, _ = fetch(home)
+    registry[1].set_registered_model_alias("juice", "champion", "2")
+
+    second, bundle = fetch(home)
+
+    assert second.version == "2"
+    assert bundle.digest == load_bundle(monthly_bundle).digest
+    assert Path(first.directory).is_dir()
+
+
+def test_without_the_tracking_server_the_local_copy_is_served(home, tmp_path):
+    """No registry, no network: the version of the last start."""
+    fetch(home)
+    for away in (f"sqlite:///{tmp_path / 'gone.db'}", "http://127.0.0.1:9"):
+        source, _ = fetch(home.model_copy(update={"tracking_uri": away}))
+        assert source.version == "1"
+    assert not (tmp_path / "gone.db").exists()
+
+
+def test_a_damaged_copy_is_fetched_again(home):
+    """Digests are checked at every start."""
+    source, _ = fetch(home)
+    (Path(source.directory) / "weights.safetensors").write_bytes(b"noise")
+
+    again, bundle = fetch(home)
+
+    assert again.digest == bundle.digest == source.digest
+
+
+@pytest.mark.parametrize(
+    "model", ["models:/nobody@champion", "models:/juice@nothing", "models:/juice/9", "models:/x"]
+)
+def test_a_model_that_is_not_there_is_told_as_such(home, model):
+    """An unknown name, alias or version, or an address that is none."""
+    with pytest.raises(UnknownModel):
+        fetch(home.model_copy(update={"model": model}))
+
+
+def test_without_registry_and_copy_there_is_nothing_to_serve(home, tmp_path):
+    """Told with the place, and what to do; no empty database is left behind."""
+    nowhere = home.model_copy(update={"tracking_uri": f"sqlite:///{tmp_path / 'none.db'}"})
+
+    with pytest.raises(ModelSourceError, match="no MLflow database") as refused:
+        fetch(nowhere)
+
+    assert "none.db" in refused.value.where
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_version_without_a_bundle_is_refused(home, registry, tmp_path):
+    """Nothing else is loaded in its place."""
+    _, client = registry
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.pkl").write_bytes(b"\x80\x04.")
+    run = client.create_run(client.get_experiment_by_name("tests").experiment_id)
+    client.log_artifacts(run.info.run_id, str(other), "model")
+    version = client.create_model_version("juice", f"{run.info.artifact_uri}/model",
+                                          run.info.run_id).version  # fmt: skip
+
+    with pytest.raises(UnknownModel, match="holds 0 bundles"):
+        fetch(home.model_copy(update={"model": f"models:/juice/{version}"}))
+    shutil.rmtree(other)

@@ -1,0 +1,104 @@
+"""The benchmarks run from end to end and print nothing but their records on stdout."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import benchmarks.__main__
+from benchmarks import m4, retail, state
+from forecast.baselines import naive2
+
+KEYS = ["benchmark", "case", "model", "metric", "value", "seconds"]
+QUICK = ["--set", "train.max_steps=3", "--set", "model.hidden_size=8"]
+
+
+@pytest.fixture
+def sales():
+    """Eighty months of four series of the bundled retail data."""
+    frame = pd.read_parquet("examples/data/monthly_retail.parquet")
+    frame = frame[frame["unique_id"].isin(sorted(frame["unique_id"].unique())[:4])]
+    return frame.groupby("unique_id").tail(80).reset_index(drop=True)
+
+
+@pytest.fixture
+def records(monkeypatch, capsys):
+    """Run a benchmark with arguments and return its records, model and metric to value."""
+
+    def run(main, *arguments):
+        monkeypatch.setattr("sys.argv", ["benchmark", *map(str, arguments)])
+        main()
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert all(list(line) == KEYS for line in lines)
+        assert all(np.isfinite(line["value"]) for line in lines)
+        return {(line["case"], line["model"], line["metric"]): line["value"] for line in lines}
+
+    return run
+
+
+@pytest.mark.parametrize("cut", [[], ["--val"]])
+def test_retail_scores_statecast_beside_the_baselines(sales, records, tmp_path, cut):
+    """Every model has the four numbers, and the seasonal naive's ratio to itself is 1."""
+    (tmp_path / "aus_retail").mkdir()
+    sales.to_parquet(tmp_path / "aus_retail" / "aus_retail.parquet")
+
+    found = records(retail.main, "--data", tmp_path, *cut, *QUICK)
+
+    case = "aus_retail_val" if cut else "aus_retail"
+    for model in ("statecast", "SeasonalNaive", "Drift", "AutoETS", "AutoTheta"):
+        for metric in ("mase", "mase_ratio_snaive", "coverage_80", "coverage_95"):
+            assert (case, model, metric) in found
+    assert found[case, "SeasonalNaive", "mase_ratio_snaive"] == 1.0
+
+
+@pytest.mark.parametrize("cut", [[], ["--val"]])
+def test_m4_scores_statecast_beside_naive2(sales, records, tmp_path, cut):
+    """OWA is relative to Naive2, read from its file for the test and computed for `--val`."""
+    sales["ds"] = sales.groupby("unique_id").cumcount() + 1
+    train = sales[sales["ds"] <= 72]
+    paths = [
+        naive2(y.to_numpy(), horizon=8, season_length=4) for _, y in train.groupby("unique_id")["y"]
+    ]
+    test = sales[sales["ds"] > 72]
+    files = {"train": train, "test": test, "naive2": test.assign(y_hat=np.concatenate(paths))}
+    (tmp_path / "m4").mkdir()
+    for part, frame in files.items():
+        columns = ["unique_id", "ds", "y_hat" if part == "naive2" else "y"]
+        frame[columns].to_parquet(tmp_path / "m4" / f"quarterly_subset_{part}.parquet")
+
+    found = records(m4.main, "--freq", "quarterly", "--data", tmp_path / "m4", *cut, *QUICK)
+
+    case = "quarterly_val" if cut else "quarterly"
+    assert found[case, "Naive2", "owa"] == pytest.approx(1.0)
+    for metric in ("owa", "smape", "mase", "coverage_80", "coverage_95", "msis"):
+        assert (case, "statecast", metric) in found
+
+
+def test_m4_stops_when_naive2_does_not_score_as_published(sales):
+    """A wrong file or metric cannot pass for the competition."""
+    scores = {"Naive2": {"smape": 18.383, "mase": 2.5}}
+
+    with pytest.raises(SystemExit, match="in the competition"):
+        m4.check_published(scores, m4.CASES["hourly"], val=False)
+
+
+def test_state_compares_one_step_with_reading_all(records):
+    """Cost of a step, of a forecast and of the whole history, for each history and batch."""
+    found = records(
+        state.main, "--histories", 30, 300, "--batches", 1, 3, "--calls", 10, "--rounds", 1, *QUICK
+    )
+
+    for batch in (1, 3):
+        assert found[f"{batch} series", "statecast", "observe_growth"] > 0
+        for history in (30, 300):
+            case = f"{batch} series, {history} steps"
+            assert found[case, "statecast", "reread_us"] > found[case, "statecast", "observe_us"]
+
+
+def test_the_list_names_every_benchmark(capsys):
+    """`python -m benchmarks` says what there is to run."""
+    benchmarks.__main__.main()
+
+    listed = capsys.readouterr().out
+    assert all(f"benchmarks.{name}" in listed for name in ("m4", "retail", "state"))
