@@ -39,7 +39,7 @@ serve: $(VENV)/.run ## serve what `make run` left behind (ARGS='--port 9000' for
 	$(BIN)/statecast serve $(ARGS)
 
 mlflow: $(VENV)/.run ## the MLflow UI over the runs of `make run`, on 127.0.0.1:5000
-	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///.statecast/mlflow.db
+	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///data/mlflow.db
 
 bench: $(VENV)/.dev ## the accuracy and speed benchmarks on the data in DATA=path
 	@test -n "$(DATA)" || { echo 'make bench: say where the data are, e.g. make bench DATA=data/m4' >&2; exit 2; }
@@ -56,7 +56,7 @@ clean: ## remove caches and build products; .venv and models stay
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 distclean: clean ## remove .venv too, and every local run, model and database
-	rm -rf $(VENV) .statecast
+	rm -rf $(VENV) data
 
 # One environment, filled in two steps: `.run` has what serving and training need, `.dev` all the
 # rest. A stamp is older than its inputs when the environment has to be brought up to date.

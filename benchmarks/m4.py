@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.records import Progress, emit, find, note, with_settings
 from forecast.baselines import forecast as forecast_baselines
@@ -58,6 +59,7 @@ CASES = {
 def main() -> None:
     """Run one case and print its lines."""
     args = arguments()
+    torch.set_num_threads(args.threads)
     case = CASES[args.freq]
     name = f"{args.freq}_val" if args.val else args.freq
     train, test = load(find(args.data, "m4"), case, val=args.val)
@@ -116,6 +118,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
     parser.add_argument("--max-steps", type=int, help="optimiser steps, instead of the default")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
                         help="any other setting, such as model.cell=gru")  # fmt: skip
     return parser.parse_args()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.records import Progress, emit, find, note, with_settings
 from forecast.baselines import MODELS, cross_validate
@@ -33,6 +34,7 @@ METRICS = ("mase", "coverage_80", "coverage_95", "smape", "msis")
 def main() -> None:
     """Forecast with every model and print the lines."""
     args = arguments()
+    torch.set_num_threads(args.threads)
     case = "aus_retail_val" if args.val else "aus_retail"
     frame = load(find(args.data, "aus_retail") / "aus_retail.parquet", val=args.val)
     note(f"{case}: {frame['unique_id'].nunique()} series, {len(frame):,} observations")
@@ -72,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
     parser.add_argument("--baselines", nargs="*", choices=MODELS, default=MODELS,
                         help="which to run beside statecast")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
                         help="any setting, such as train.max_steps=600")  # fmt: skip
     return parser.parse_args()

@@ -172,7 +172,7 @@ def evaluate(
 
 class Rivals:
     """
-    The baselines, forecasting in a process of their own while the model is trained.
+    The baselines; the slow ones forecast in a process of their own while the model is trained.
 
     Leaving the block stops it. What it has made stays in `folder`, for a resumed run.
     """
@@ -180,13 +180,13 @@ class Rivals:
     def __init__(self, series: frames.SeriesFrame, panel: Panel, plan: Plan, folder: Path) -> None:
         self._made = folder / "backtest.parquet"
         self._process: SpawnProcess | None = None
+        self._job = (folder, self._made, series.calendar.freq, plan)
         if not plan.baselines or self._made.is_file():
             return
         folder.mkdir(parents=True, exist_ok=True)
         _only(series.frame, plan.part(panel)).to_parquet(folder / "series.parquet")
-        self._process = get_context("spawn").Process(
-            target=_forecast_rivals, args=(folder, self._made, series.calendar.freq, plan)
-        )
+        if set(plan.baselines) - set(QUICK):
+            self._process = get_context("spawn").Process(target=_alone, args=self._job)
 
     def __enter__(self) -> Self:
         if self._process is not None:
@@ -203,11 +203,17 @@ class Rivals:
         if self._process is not None:
             self._process.join()
             assert self._process.exitcode == 0, "the baselines failed: see the lines above"
+        elif self._job[-1].baselines and not self._made.is_file():
+            _forecast_rivals(*self._job)
         return pd.read_parquet(self._made) if self._made.is_file() else None
 
 
-def _forecast_rivals(folder: Path, made: Path, freq: str | int, plan: Plan) -> None:
+def _alone(folder: Path, made: Path, freq: str | int, plan: Plan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
+    _forecast_rivals(folder, made, freq, plan)
+
+
+def _forecast_rivals(folder: Path, made: Path, freq: str | int, plan: Plan) -> None:
     table = baselines.cross_validate(
         pd.read_parquet(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
         n_windows=plan.windows, step_size=plan.step_size, season_length=plan.season_length,

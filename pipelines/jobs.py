@@ -34,7 +34,8 @@ class Job:
     """False registers the challenger and leaves the champion alone."""
     refit: bool = True
     """False puts the model into the registry that the backtest scored."""
-    resume: bool = False
+    resume: bool | None = False
+    """Go on with an interrupted run of the same job; None does so if there is one."""
 
 
 @dataclass(slots=True)
@@ -61,10 +62,11 @@ class Work:
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
         root = job.data_dir / "checkpoints"
         work = cls(root / key)
-        if not job.resume:
-            work.discarded = (work.folder / "run.json").is_file()
+        kept = (work.folder / "run.json").is_file()
+        if not job.resume and not (job.resume is None and kept):
+            work.discarded = kept
             shutil.rmtree(work.folder, ignore_errors=True)
-        elif not (work.folder / "run.json").is_file():
+        elif not kept:
             others = sorted(path.parent.name for path in root.glob("*/run.json"))
             raise CheckpointError(
                 "nothing to resume: no interrupted run has these data and settings",

@@ -66,6 +66,11 @@ class MlflowPages:
                 continue
         process.wait()
 
+    @property
+    def group(self) -> int:
+        """Its process group; 0 before it is started."""
+        return 0 if self._process is None else self._process.pid
+
     def wait(self) -> bool:
         """Until they answer; False when they do not, or the process has ended."""
         until = time.monotonic() + _PATIENCE

@@ -116,14 +116,13 @@ def find(
     if named is not None:
         take(_read(named), str(named))
     take(_nest(options or {}), "option")
-    tables = {name: values[name] for name in TABLES}
-    where = ", ".join(sorted({origin[f"{t}.{k}"] for t in tables for k in tables[t]}))
-    return Found(
-        Project(**_checked(values["project"], where)),
-        Config.from_dict(tables, where=where),
-        file,
-        origin,
-    )
+    try:
+        project = Project(**_checked(values["project"]))
+        settings = Config.from_dict({name: values[name] for name in TABLES})
+    except ConfigError as error:
+        error.where = ", ".join(sorted(set(origin.values())))
+        raise
+    return Found(project, settings, file, origin)
 
 
 def discover(start: Path) -> Path | None:
@@ -200,13 +199,13 @@ def _nest(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
     fields = {f.name: f.type for f in dataclasses.fields(Project)}
     for key, value in values.items():
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
-            raise UnknownSetting(f"unknown setting {key!r} in [project]", where=where, help=hint)
+            raise UnknownSetting(f"unknown setting {key!r} in [project]", help=hint)
         wanted = (int, float) if key == "min_gain" else (int,) if key in _NUMBERS else (str,)
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise ConfigError(
@@ -214,5 +213,5 @@ def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
             )
     for key in ("windows", "step_size"):
         if values.get(key) is not None and values[key] < 1:
-            raise ConfigError(f"{key}={values[key]} must be at least 1", where=where)
+            raise ConfigError(f"{key}={values[key]} must be at least 1")
     return values

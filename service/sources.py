@@ -126,10 +126,11 @@ def _copy(
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
         try:
+            client = mlflow.MlflowClient(settings.mlflow_uri, settings.mlflow_uri)
+            place = client.get_model_version_download_uri(name, version)
             mlflow.artifacts.download_artifacts(
-                f"models:/{name}/{version}", dst_path=folder,
-                tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri,
-            )  # fmt: skip
+                place, dst_path=folder, tracking_uri=settings.mlflow_uri
+            )
         except Exception as error:  # as above, and whatever the artifact store raises
             raise _away(settings, error) from error
         found = sorted(Path(folder).rglob(JSON_NAME))

@@ -86,7 +86,7 @@ def test_nothing_at_all_says_what_to_pass():
     text = refusal(MissingFuture, None)
 
     assert "'price', 'deal' for 7 steps" in text
-    assert "pass futr_df with unique_id, ds, price, deal" in text
+    assert "give unique_id, ds, price, deal" in text
 
 
 def test_an_empty_table_covers_nothing():

@@ -6,12 +6,14 @@ import typer
 
 from pipelines import project
 from pipelines.commands.train import (
+    Baselines,
     DataArgument,
     Fill,
     Freq,
     Horizon,
     Windows,
     as_freq,
+    named,
     need_source,
     scores_table,
 )
@@ -35,10 +37,7 @@ def install(app: typer.Typer) -> None:
         step_size: Annotated[int | None, typer.Option(min=1, help="Between two cutoffs.")] = None,
         freq: Freq = None,
         fill: Fill = None,
-        baselines: Annotated[
-            str | None,
-            typer.Option(help="Commas between: SeasonalNaive, Drift, AutoETS, AutoTheta."),
-        ] = None,
+        baselines: Baselines = None,
     ) -> None:
         """
         Score a trained model beside the baselines, at rolling cutoffs of DATA.
@@ -53,8 +52,7 @@ def install(app: typer.Typer) -> None:
                 "project.step_size": step_size, "data.freq": as_freq(freq), "data.fill": fill,
             },
         )  # fmt: skip
-        chosen = None if baselines is None else tuple(filter(None, baselines.split(",")))
-        _backtest(session, found, model=model, h=h, baselines=chosen)
+        _backtest(session, found, model=model, h=h, baselines=named(baselines))
 
 
 def _backtest(

@@ -1,19 +1,21 @@
 """`statecast demo`: the whole on bundled data, in one command. `make run` calls it."""
 
 import json
-import signal
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import pipelines
 from pipelines import project
 from pipelines.commands import serve
-from pipelines.commands.train import stop
+from pipelines.commands.train import Baselines, named, terminable
 from pipelines.common import Refused, Session, command
 from pipelines.errors import Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from pipelines.pages import MlflowPages
 
 DATA = Path(pipelines.__file__).parents[1] / "examples" / "data" / "monthly_retail.parquet"
 HORIZON = 12
@@ -32,17 +34,18 @@ def install(app: typer.Typer) -> None:
             int, typer.Option(min=0, max=65535, help="Of MLflow's pages; 0 leaves them out.")
         ] = 5000,
         max_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+        baselines: Baselines = None,
     ) -> None:
         """Train on bundled sales data and serve it: API, its docs and MLflow's pages."""
-        signal.signal(signal.SIGTERM, stop)
         if not DATA.is_file():
             raise UsageError(
                 "the bundled data are not here", where=str(DATA),
                 help="run it in a checkout, or train on your own: statecast init --from FILE",
             )  # fmt: skip
         found = _settings(max_steps)
-        _train_once(session, found)
-        _serve(session, found, host=host, port=port, mlflow_port=mlflow_port)
+        with terminable():
+            _train_once(session, found, named(baselines))
+            _serve(session, found, host=host, port=port, mlflow_port=mlflow_port)
 
 
 def _settings(max_steps: int | None) -> project.Found:
@@ -55,7 +58,7 @@ def _settings(max_steps: int | None) -> project.Found:
     return project.find(None, options, start=Path("/"))
 
 
-def _train_once(session: Session, found: project.Found) -> None:
+def _train_once(session: Session, found: project.Found, baselines: tuple[str, ...] | None) -> None:
     """Train, unless a champion is in the registry."""
     from pipelines.commands.models import open_store
     from pipelines.commands.train import run_training
@@ -67,7 +70,9 @@ def _train_once(session: Session, found: project.Found) -> None:
         session.console.step("model", told)
         return
     try:
-        run_training(session, found, show=False)
+        run_training(
+            session, found, baselines=baselines, resume=None, show=False, again="statecast demo"
+        )
     except Refused:
         raise UsageError(
             "the model is not better than the seasonal naive, so there is nothing to serve",
@@ -80,16 +85,14 @@ def _serve(
 ) -> None:
     from contextlib import nullcontext
 
+    from pipelines import serving
     from pipelines.pages import MlflowPages
-    from service.server import bind
 
-    settings = serve.settings_of(found, host=host, port=port, next_port=True)
-    probe = bind(settings)
-    taken = probe.getsockname()[1]
-    probe.close()
-    if settings.port not in (0, taken):
-        session.console.warn(f"port {settings.port} is busy: the API listens on {taken} instead")
-    settings = settings.model_copy(update={"port": taken})
+    wanted = serving.settings_of(found, host=host, port=port, next_port=True)
+    settings = serving.with_free_port(wanted)
+    if wanted.port not in (0, settings.port):
+        told = f"port {wanted.port} is busy: the API listens on {settings.port} instead"
+        session.console.warn(told)
     pages = None
     if mlflow_port and found.tracking_uri.startswith("sqlite:"):
         pages = MlflowPages(found.tracking_uri, found.data_dir, port=mlflow_port)
@@ -97,15 +100,14 @@ def _serve(
             said = f"port {mlflow_port} is busy: MLflow's pages are on {pages.port} instead"
             session.console.warn(said)
     with pages or nullcontext():
-        told = _Told(session, found, pages)
-        serve.run(session, settings, told.start)
+        serve.run(session, settings, _Told(session, pages).start)
 
 
 class _Told:
     """Says where everything is, once it answers; in a thread of its own."""
 
-    def __init__(self, session: Session, found: project.Found, pages: Any) -> None:
-        self.session, self.found, self.pages = session, found, pages
+    def __init__(self, session: Session, pages: "MlflowPages | None") -> None:
+        self.session, self.pages = session, pages
 
     def start(self, url: str) -> None:
         threading.Thread(target=self._tell, args=(url,), daemon=True).start()

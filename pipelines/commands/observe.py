@@ -95,13 +95,9 @@ def _with_progress(error: ServerRefused, stored: int, total: int) -> ServerRefus
 
 
 def _import(session: Session, found: project.Found, file: str, query: str | None) -> dict[str, Any]:
-    import os
-
     from pipelines.choose import choose_bundle, data_settings
-    from service.log import import_history
+    from pipelines.serving import read_into_log
 
     bundle, told = choose_bundle(found, None)
     session.console.step("model", told)
-    url = os.environ.get("STATECAST_DATABASE_URL")
-    url = url or f"sqlite:///{found.data_dir / 'observations.db'}"
-    return import_history(url, file, data_settings(found, bundle), query=query)
+    return read_into_log(found, file, data_settings(found, bundle), query=query)

@@ -1,22 +1,17 @@
 """`statecast serve`."""
 
 import contextlib
-import os
-import signal
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forecast.errors import ConfigError
 from pipelines import project
-from pipelines.commands.train import stop
+from pipelines.commands.train import terminable
 from pipelines.common import Session, command
-from pipelines.errors import NotInstalled
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from pipelines.serving import Settings
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes any free port.")]
@@ -44,7 +39,9 @@ def install(app: typer.Typer) -> None:
         warm. STATECAST_* variables set the rest.
         """
         found = project.find(session.config)
-        settings = settings_of(
+        from pipelines import serving
+
+        settings = serving.settings_of(
             found, host=host, port=port, model=model, next_port=next_port or None
         )
 
@@ -55,44 +52,10 @@ def install(app: typer.Typer) -> None:
         run(session, settings, on_ready)
 
 
-def settings_of(found: project.Found, **options: Any) -> "Settings":
-    """
-    The server's settings: options, then the environment, then the project's.
-
-    Raises:
-        ConfigError: A value does not fit.
-    """
-    try:
-        from pydantic import ValidationError
-
-        from service.settings import Settings
-    except ImportError as error:
-        raise NotInstalled(
-            f"the server is not installed: {error}", help="pip install 'statecast[server]'"
-        ) from error
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    given["data_dir"] = found.data_dir
-    given.setdefault("tracking_uri", found.tracking_uri)
-    if "STATECAST_MODEL" not in os.environ:
-        given.setdefault("model", f"models:/{found.project.name}@champion")
-    source = found.project.source
-    if source and "STATECAST_SEED_DATA" not in os.environ and Path(source).is_file():
-        given.setdefault("seed_data", Path(source))
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
-            for e in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigError(f"the server's settings do not fit: {told}") from None
-
-
 def run(session: Session, settings: "Settings", on_ready: Callable[[str], None]) -> None:
     """Serve; Ctrl-C and SIGTERM are the usual way to end it, so they end it well."""
-    from service import server
+    from pipelines import serving
 
-    signal.signal(signal.SIGTERM, stop)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(settings, on_ready=on_ready)
+    with contextlib.suppress(KeyboardInterrupt), terminable():
+        serving.run(settings, on_ready)
     session.console.say("stopped")

@@ -1,8 +1,10 @@
 """`statecast train`."""
 
+import contextlib
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +30,9 @@ Horizon = Annotated[int | None, typer.Option("--h", min=1, help="Steps ahead to 
 Freq = Annotated[str | None, typer.Option(help="pandas offset, integer, or exchange (XNYS).")]
 Fill = Annotated[str | None, typer.Option(help="Missing steps: refuse, zero, forward or mask.")]
 Name = Annotated[str | None, typer.Option(help="Name of the registered model.")]
+Baselines = Annotated[
+    str | None, typer.Option(help="Commas between: SeasonalNaive, Drift, AutoETS, AutoTheta.")
+]
 Windows = Annotated[int | None, typer.Option(min=1, help="Cutoffs of the backtest.")]
 
 
@@ -48,10 +53,7 @@ def install(app: typer.Typer) -> None:
         query: Annotated[str | None, typer.Option(help="SQL, when DATA is a database.")] = None,
         name: Name = None,
         windows: Windows = None,
-        baselines: Annotated[
-            str | None,
-            typer.Option(help="Commas between: SeasonalNaive, Drift, AutoETS, AutoTheta."),
-        ] = None,
+        baselines: Baselines = None,
         resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
         promote: Annotated[bool, typer.Option(help="Make it champion when it is better.")] = True,
         refit: Annotated[bool, typer.Option(help="Train on everything after the backtest.")] = True,
@@ -70,8 +72,9 @@ def install(app: typer.Typer) -> None:
                 "train.max_steps": max_steps, "train.seed": seed,
             },
         )  # fmt: skip
-        chosen = None if baselines is None else tuple(filter(None, baselines.split(",")))
-        run_training(session, found, baselines=chosen, resume=resume, promote=promote, refit=refit)
+        run_training(
+            session, found, baselines=named(baselines), resume=resume, promote=promote, refit=refit
+        )
 
 
 def run_training(
@@ -79,10 +82,11 @@ def run_training(
     found: project.Found,
     *,
     baselines: tuple[str, ...] | None = None,
-    resume: bool = False,
+    resume: bool | None = False,
     promote: bool = True,
     refit: bool = True,
     show: bool = True,
+    again: str | None = None,
 ) -> "Outcome":
     """Train with the settings found; print the scores; raise `Refused` if the gate said no."""
     source = need_source(found)
@@ -95,12 +99,11 @@ def run_training(
         step_size=found.project.step_size, baselines=baselines, min_gain=found.project.min_gain,
         promote=promote, refit=refit, resume=resume,
     )  # fmt: skip
-    signal.signal(signal.SIGTERM, stop)
-    with Listener(session) as listener:
+    with Listener(session) as listener, terminable():
         try:
             outcome = training.run(job, listener.tell)
         except jobs.Stopped as stopped:
-            raise _interrupted(stopped) from None
+            raise _interrupted(stopped, again) from None
     if show:
         _show(session, found, outcome, promote=promote)
     if promote and not outcome.verdict.promote:
@@ -108,8 +111,17 @@ def run_training(
     return outcome
 
 
-def stop(*_: object) -> None:
-    """Handle SIGTERM as Ctrl-C: an operator's stop saves what there is, too."""
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM is as good as Ctrl-C: an operator's stop ends well, too."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -169,14 +181,29 @@ def need_source(found: project.Found) -> str:
     )
 
 
+def named(baselines: str | None) -> tuple[str, ...] | None:
+    """
+    Baselines by name; the gate always needs the seasonal naive.
+
+    >>> named("Drift"), named(None)
+    (('SeasonalNaive', 'Drift'), None)
+    """
+    if baselines is None:
+        return None
+    asked = [name.strip() for name in baselines.split(",") if name.strip()]
+    return tuple(dict.fromkeys(("SeasonalNaive", *asked)))
+
+
 def as_freq(text: str | None) -> str | int | None:
     """An option's text as `data.freq`: integers are integer steps."""
     return int(text) if text is not None and text.lstrip("-").isdigit() else text
 
 
-def _interrupted(stop: "Stopped") -> Interrupted:
+def _interrupted(stop: "Stopped", again: str | None) -> Interrupted:
     saved = stop.work.saved_step()
-    again = shlex.join(["statecast", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
+    again = again or shlex.join(
+        ["statecast", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"]
+    )
     if saved is None:
         return Interrupted(f"no checkpoint yet in {stop.work.folder}", f"start again: {again}")
     stage, step = saved

@@ -28,7 +28,7 @@ from service.log import import_history
 from service.settings import Settings
 from tests.service.conftest import wait_until
 
-KILLS = 4
+KILLS = 3
 
 
 def free_port() -> int:
@@ -68,38 +68,49 @@ def server(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes
             process.stderr.close()
 
 
+Batch = dict[tuple[str, str], float]
+"""Series and day to value."""
+
+
 @dataclass
 class Reporter:
-    """Posts one batch after the other, and remembers which were acknowledged."""
+    """Posts one batch after the other; what was not acknowledged is sent again first."""
 
     names: list[str]
     months: pd.DatetimeIndex
-    acknowledged: dict[tuple[str, str], float] = field(default_factory=dict)
-    uncertain: dict[tuple[str, str], float] = field(default_factory=dict)
+    acknowledged: Batch = field(default_factory=dict)
+    pending: Batch = field(default_factory=dict)
     at: int = 0
     rng: random.Random = field(default_factory=lambda: random.Random(7))
 
-    def run(self, url: str, stop: threading.Event) -> None:
-        """Until told to stop, or the server is gone."""
-        with httpx.Client(base_url=url) as client:
-            while not stop.is_set() and self.at < len(self.months):
-                ds = str(self.months[self.at].date())
-                batch = {(name, ds): round(self.rng.uniform(100, 900), 3) for name in self.names}
-                if self.at and self.rng.random() < 0.3:
-                    earlier = str(self.months[self.rng.randrange(self.at)].date())
-                    batch[(self.names[0], earlier)] = round(self.rng.uniform(100, 900), 3)
-                body = {"observations": [
-                    {"unique_id": name, "ds": day, "y": y} for (name, day), y in batch.items()
-                ]}  # fmt: skip
-                self.uncertain = batch
+    def run(self, url: str, until: int) -> None:
+        """Until so many months are acknowledged, or the server is gone."""
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while self.at < until:
+                self.pending = self.pending or self._draw()
                 try:
-                    answer = client.post("/v1/observations", json=body)
+                    answer = client.post("/v1/observations", json=body_of(self.pending))
                 except httpx.TransportError:
                     return
                 assert answer.status_code == 200, answer.text
-                self.acknowledged |= batch
-                self.uncertain = {}
+                self.acknowledged |= self.pending
+                self.pending = {}
                 self.at += 1
+
+    def _draw(self) -> Batch:
+        """The next month of every series, and now and then a correction of an earlier one."""
+        days = [str(self.months[self.at].date())]
+        batch = {(name, days[0]): round(self.rng.uniform(100, 900), 3) for name in self.names}
+        if self.at and self.rng.random() < 0.3:
+            earlier = str(self.months[self.rng.randrange(self.at)].date())
+            batch[self.names[0], earlier] = round(self.rng.uniform(100, 900), 3)
+        return batch
+
+
+def body_of(batch: Batch) -> dict[str, Any]:
+    """The request that reports a batch."""
+    rows = [{"unique_id": name, "ds": day, "y": y} for (name, day), y in batch.items()]
+    return {"observations": rows}
 
 
 def stored(url: str) -> dict[tuple[str, str], float]:
@@ -122,78 +133,52 @@ def forecasts(url: str, names: list[str]) -> np.ndarray:
     return np.array([[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer])
 
 
+def check_log(url: str, reporter: Reporter) -> None:
+    """Everything acknowledged is stored; the last request is there whole, or not at all."""
+    found = stored(url)
+    for key, y in reporter.acknowledged.items():
+        assert found[key] in {y, reporter.pending.get(key)}, key
+    unexplained = found.keys() - reporter.acknowledged.keys() - reporter.pending.keys()
+    assert all(day < "2019-01-01" for _, day in unexplained)
+    there = [found.get(key) == y for key, y in reporter.pending.items()]
+    assert all(there) or not any(there)
+
+
 def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(
     monthly_bundle: Path, monthly: pd.DataFrame, tmp_path: Path
 ):
-    """Killed at random moments while it writes; every restart replays to the same states."""
+    """Killed at random moments while it writes; the states equal a replay of the log."""
     environment = {"STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path)}
     url = Settings(data_dir=tmp_path).log_url
     import_history(url, monthly, load_bundle(monthly_bundle).config.data)
     names = sorted(monthly["unique_id"].unique())
-    reporter = Reporter(names, pd.date_range("2019-01-01", periods=400, freq="MS"))
+    reporter = Reporter(names, pd.date_range("2019-01-01", periods=1000, freq="MS"))
     rng = random.Random(1)
 
     for _ in range(KILLS):
         with server(environment) as (process, address):
-            stop = threading.Event()
-            client = threading.Thread(target=reporter.run, args=(address, stop))
             before = reporter.at
+            client = threading.Thread(target=reporter.run, args=(address, 1000))
             client.start()
-            wait_until(lambda: reporter.at, lambda at, b=before: at > b, 30)  # type: ignore[misc]
-            stop.wait(rng.uniform(0.0, 0.25))
+            wait_until(lambda: reporter.at, lambda at, b=before: at > b, 60)
+            threading.Event().wait(rng.uniform(0.0, 0.25))  # any moment will do
             process.send_signal(signal.SIGKILL)
-            client.join(30)
+            client.join(60)
             process.wait()
-
-        found = stored(url)
-        for key, y in reporter.acknowledged.items():
-            assert found[key] in {y, reporter.uncertain.get(key)}, key
-        extra = found.keys() - reporter.acknowledged.keys() - reporter.uncertain.keys()
-        assert all(day < "2019-01-01" for _, day in extra)
-        whole = reporter.uncertain.keys() & found.keys() - reporter.acknowledged.keys()
-        assert len(whole) in {0, len(names)}  # a request is stored whole or not at all
+        check_log(url, reporter)
 
     with server(environment) as (process, address):
-        replayed = forecasts(address, names)
-        with httpx.Client(base_url=address) as client:
-            body = {"observations": [
-                {"unique_id": n, "ds": day, "y": y}
-                for (n, day), y in {**reporter.acknowledged, **reporter.uncertain}.items()
-            ]}  # fmt: skip
-            again: dict[str, Any] = client.post("/v1/observations", json=body).json()
-            state = client.get(f"/v1/series/{names[0]}/state").json()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in {0, -signal.SIGTERM}
-    assert reporter.at > KILLS
-    assert state["position"]["observations"] == len(
-        {day for name, day in stored(url) if name == names[0]}
-    )
-    if not reporter.uncertain:
-        assert again["new"] == 0
-        assert again["revised"] == 0
-
-    with server(environment) as (_, address):
-        if again["new"] == again["revised"] == 0:
-            np.testing.assert_allclose(forecasts(address, names), replayed, rtol=1e-5)
-
-
-def test_live_states_equal_a_fresh_replay_after_a_kill(
-    monthly_bundle: Path, monthly: pd.DataFrame, tmp_path: Path
-):
-    """States that went on step by step, before the kill, forecast as the replay after it does."""
-    environment = {"STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path)}
-    url = Settings(data_dir=tmp_path).log_url
-    import_history(url, monthly, load_bundle(monthly_bundle).config.data)
-    names = sorted(monthly["unique_id"].unique())
-    reporter = Reporter(names, pd.date_range("2019-01-01", periods=25, freq="MS"))
-
-    with server(environment) as (process, address):
-        reporter.run(address, threading.Event())
+        reporter.run(address, reporter.at + 3)
+        again = httpx.post(f"{address}/v1/observations", json=body_of(reporter.acknowledged)).json()
+        state = httpx.get(f"{address}/v1/series/{names[0]}/state").json()
         live = forecasts(address, names)
         process.send_signal(signal.SIGKILL)
         process.wait()
     with server(environment) as (_, address):
         replayed = forecasts(address, names)
 
-    assert reporter.at == 25
+    assert (again["new"], again["revised"]) == (0, 0)
+    assert again["duplicate"] == len(reporter.acknowledged)
+    assert state["position"]["observations"] == 120 + reporter.at
+    assert state["position"]["last_ds"] == str(reporter.months[reporter.at - 1].date())
     np.testing.assert_allclose(live, replayed, rtol=1e-5)

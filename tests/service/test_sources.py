@@ -38,7 +38,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory, weekly_bundle: Path, mont
 @pytest.fixture
 def home(registry, tmp_path: Path) -> Settings:
     """Settings with that registry and a data folder of their own."""
-    _, client = registry
+    folder, client = registry
     client.set_registered_model_alias("juice", "champion", "1")
     return Settings(
         model=NAME, data_dir=tmp_path, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"

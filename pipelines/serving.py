@@ -1,0 +1,73 @@
+"""
+The service, started from the command line: the only importer of `service` here.
+
+Pipelines and service know nothing of each other; the command line starts both.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from forecast.config import DataConfig
+from forecast.errors import ConfigError
+from pipelines.errors import NotInstalled
+from pipelines.project import Found
+
+try:
+    from pydantic import ValidationError
+
+    from service import server
+    from service.log import import_history
+    from service.settings import Settings
+except ImportError as error:
+    raise NotInstalled(
+        f"the server is not installed: {error}", help="pip install 'statecast[server]'"
+    ) from error
+
+__all__ = ["Settings", "read_into_log", "run", "settings_of", "with_free_port"]
+
+
+def settings_of(found: Found, **options: Any) -> Settings:
+    """
+    The server's settings: options, then the environment, then the project's.
+
+    Raises:
+        ConfigError: A value does not fit.
+    """
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    given["data_dir"] = found.data_dir
+    given.setdefault("tracking_uri", found.tracking_uri)
+    if "STATECAST_MODEL" not in os.environ:
+        given.setdefault("model", f"models:/{found.project.name}@champion")
+    source = found.project.source
+    if source and "STATECAST_SEED_DATA" not in os.environ and Path(source).is_file():
+        given.setdefault("seed_data", Path(source))
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
+            for e in error.errors(include_url=False, include_input=False)
+        )
+        raise ConfigError(f"the server's settings do not fit: {told}") from None
+
+
+def with_free_port(settings: Settings) -> Settings:
+    """The same with a port that is free now: the wanted one, or one of the next."""
+    probe = server.bind(settings)
+    with contextlib.closing(probe):
+        return settings.model_copy(update={"port": probe.getsockname()[1]})
+
+
+def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve until interrupted; `on_ready` is told the base URL."""
+    server.run(settings, on_ready=on_ready)
+
+
+def read_into_log(
+    found: Found, table: str, data: DataConfig, *, query: str | None = None
+) -> dict[str, int]:
+    """Read a table into the observation log while no server has it open."""
+    return import_history(settings_of(found).log_url, table, data, query=query)

@@ -1,0 +1,110 @@
+"""The plan of a backtest and its scores."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecast import frames
+from forecast.config import Config, DataConfig
+from forecast.errors import TooShort
+from forecast.panel import Panel
+from forecast.training import train
+from pipelines.evaluation import evaluate, plan, unlike
+
+
+@pytest.fixture(scope="module")
+def mixed(retail):
+    """Five long series and one that began two years ago."""
+    ids = retail["unique_id"].unique()[:6]
+    young = (retail["unique_id"] == ids[5]) & (retail["ds"] < "2017-01-01")
+    recent = retail["unique_id"].isin(ids) & (retail["ds"] >= "2008-01-01")
+    return frames.check(retail[recent & ~young], DataConfig())
+
+
+@pytest.fixture(scope="module")
+def small(mixed):
+    """A model that learned from all of it."""
+    settings = Config.from_dict(
+        {"model": {"horizon": 6, "hidden_size": 4}, "train": {"max_steps": 3}}
+    )
+    config = Config(data=mixed.data, model=settings.model, train=settings.train)
+    return train(Panel.from_frame(mixed), config).bundle
+
+
+def test_young_series_is_left_out_of_the_backtest(mixed):
+    """A series without a season before the first cutoff is not scored; the others are."""
+    panel = Panel.from_frame(mixed)
+
+    made = plan(panel, mixed.calendar, horizon=6, windows=3)
+
+    assert len(made.rows) == 5
+    assert made.season_length == 12
+    assert made.part(panel).num_series == 5
+
+
+def test_what_is_learned_ends_at_the_first_cutoff(mixed):
+    """Training sees nothing of any target of the backtest."""
+    panel = Panel.from_frame(mixed)
+    made = plan(panel, mixed.calendar, horizon=6, windows=3)
+
+    learned = made.split(panel)
+
+    assert (learned.last_ds == made.first_cutoff(panel)).all()
+    assert mixed.calendar.text(made.first_cutoff(panel)) == "2017-06-01"
+
+
+def test_plan_that_no_series_can_fill_is_refused(mixed):
+    """The message says how many steps are needed, and which series is the longest."""
+    with pytest.raises(TooShort, match="need 242 steps") as caught:
+        plan(Panel.from_frame(mixed), mixed.calendar, horizon=60, windows=4)
+
+    assert "132 steps" in caught.value.where
+
+
+def test_slow_baselines_are_left_out_of_large_backtests(mixed):
+    """Baselines that fit every series at every cutoff would take longer than the training."""
+    panel = Panel.from_frame(mixed)
+
+    few = plan(panel, mixed.calendar, horizon=1, windows=2)
+    many = plan(panel, mixed.calendar, horizon=1, windows=90)
+
+    assert "AutoETS" in few.baselines
+    assert many.baselines == ("SeasonalNaive", "Drift")
+
+
+def test_champion_is_scored_on_the_challengers_windows(mixed, small):
+    """The same model as challenger and champion gets the same scores, metric by metric."""
+    panel = Panel.from_frame(mixed)
+    made = plan(panel, mixed.calendar, horizon=6, windows=2, chosen=())
+
+    found = evaluate(small, mixed, panel, made, champion=small)
+
+    scores = found.flat()
+    assert scores["mase"] == scores["mase_champion"]
+    assert scores["coverage_80"] == scores["coverage_80_champion"]
+    assert found.incomparable == ""
+    assert len(found.cv) == 5 * 6 * 2
+
+
+def test_champion_of_other_data_is_told_apart(mixed, small, retail):
+    """Other frequency, longer horizon, negative values: each is named."""
+    quarterly = retail.groupby(
+        ["unique_id", pd.Grouper(key="ds", freq="QS")], as_index=False
+    ).agg(y=("y", "sum"))  # fmt: skip
+    negative = mixed.frame.assign(y=mixed.frame["y"] - 1e6)
+
+    assert "freq='MS'" in unlike(small, frames.check(quarterly, DataConfig()), 6)
+    assert "6 steps, and 7 are asked" in unlike(small, mixed, 7)
+    assert "never negative" in unlike(small, frames.check(negative, DataConfig()), 6)
+    assert unlike(small, mixed, 6) == ""
+
+
+def test_scores_that_are_no_number_are_left_out(mixed, small):
+    """What goes to MLflow is finite."""
+    panel = Panel.from_frame(mixed)
+    made = plan(panel, mixed.calendar, horizon=6, windows=1, chosen=())
+
+    flat = evaluate(small, mixed, panel, made).flat()
+
+    assert flat
+    assert all(np.isfinite(value) for value in flat.values())

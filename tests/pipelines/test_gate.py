@@ -1,0 +1,73 @@
+"""The gate: whether a model may go into service, and the sentence that says why."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.gate import incomparable, judge
+
+scores = st.floats(0.01, 10)
+
+
+def test_first_model_must_only_beat_the_seasonal_naive():
+    """Without a champion, being better than the seasonal naive is enough."""
+    verdict = judge(0.8, seasonal_naive=1.0, champion=None)
+
+    assert verdict.promote
+    assert verdict.reason == "no champion to beat; 20.0% below the seasonal naive (MASE 0.800)"
+
+
+def test_model_no_better_than_the_seasonal_naive_is_refused():
+    """However bad the champion is, a model that adds nothing to last year's value stays out."""
+    verdict = judge(1.0, seasonal_naive=1.0, champion=5.0)
+
+    assert not verdict.promote
+    assert "seasonal naive" in verdict.reason
+
+
+def test_equal_score_does_not_disturb_the_champion():
+    """The same model trained again is not promoted over itself."""
+    verdict = judge(0.8, seasonal_naive=1.0, champion=0.8)
+
+    assert not verdict.promote
+    assert verdict.reason == "not better than the champion (MASE 0.800 -> 0.800)"
+
+
+def test_gain_below_the_one_asked_for_is_refused_with_both_numbers():
+    """The reason names the gain found and the gain asked for."""
+    verdict = judge(0.80, seasonal_naive=1.0, champion=0.82, min_gain=0.05)
+
+    assert not verdict.promote
+    assert "2.4%" in verdict.reason
+    assert "5.0%" in verdict.reason
+
+
+def test_score_that_is_no_number_is_refused():
+    """A model that could not be scored never goes into service."""
+    assert not judge(math.nan, seasonal_naive=1.0, champion=None).promote
+    assert not judge(math.inf, seasonal_naive=1.0, champion=None).promote
+
+
+def test_baseline_or_champion_that_is_no_number_is_refused():
+    """Nothing is promoted over a score that says nothing."""
+    assert not judge(0.5, seasonal_naive=math.nan, champion=None).promote
+    assert not judge(0.5, seasonal_naive=1.0, champion=math.nan).promote
+
+
+def test_champion_that_cannot_be_scored_stays():
+    """What cannot be compared is not replaced."""
+    verdict = incomparable("it forecasts freq='MS', and the data have 'D'")
+
+    assert not verdict.promote
+    assert "freq='MS'" in verdict.reason
+
+
+@given(scores, scores, scores, st.floats(0, 0.5))
+def test_promotion_always_means_better_than_both(challenger, naive, champion, min_gain):
+    """Whatever the scores: promoted is below the naive and below the champion by the gain."""
+    verdict = judge(challenger, seasonal_naive=naive, champion=champion, min_gain=min_gain)
+
+    better = challenger < naive and challenger < champion
+    enough = 1 - challenger / champion >= min_gain
+    assert verdict.promote == (better and enough)

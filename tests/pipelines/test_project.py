@@ -1,0 +1,99 @@
+"""Settings of a command: where they are found, and which source wins."""
+
+from pathlib import Path
+
+import pytest
+
+from forecast.errors import ConfigError, UnknownSetting
+from pipelines.errors import UsageError
+from pipelines.project import find
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A project two folders up from where the command runs."""
+    (tmp_path / "statecast.toml").write_text(
+        '[project]\nname = "file"\nsource = "sales.csv"\n[train]\nseed = 1\n[model]\ncell = "gru"\n'
+    )
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    return below
+
+
+def test_file_is_found_up_the_tree_and_its_paths_are_its_own(folder):
+    """The nearest statecast.toml above counts, and `source` stands beside it."""
+    found = find(None, environ={}, start=folder)
+
+    assert found.file == folder.parents[1] / "statecast.toml"
+    assert Path(found.project.source or "") == folder.parents[1] / "sales.csv"
+    assert found.config.model.cell == "gru"
+
+
+def test_option_beats_config_beats_environment_beats_file(folder, tmp_path):
+    """Each source wins over the ones after it, key by key."""
+    (tmp_path / "other.toml").write_text('[project]\nname = "config"\n[train]\nseed = 3\n')
+    environ = {"STATECAST_NAME": "variable", "STATECAST_TRAIN__SEED": "2",
+               "STATECAST_WINDOWS": "4"}  # fmt: skip
+
+    by_file = find(None, environ={}, start=folder)
+    by_variable = find(None, environ=environ, start=folder)
+    by_config = find(tmp_path / "other.toml", environ=environ, start=folder)
+    by_option = find(
+        tmp_path / "other.toml", {"project.name": "option", "train.seed": 5}, environ=environ,
+        start=folder,
+    )  # fmt: skip
+
+    assert (by_file.project.name, by_file.config.train.seed) == ("file", 1)
+    assert (by_variable.project.name, by_variable.config.train.seed) == ("variable", 2)
+    assert (by_config.project.name, by_config.config.train.seed) == ("config", 3)
+    assert (by_option.project.name, by_option.config.train.seed) == ("option", 5)
+    assert by_config.project.windows == 4
+    assert by_option.origin["train.seed"] == "option"
+
+
+def test_lists_and_words_in_variables_are_read(tmp_path):
+    """A variable is read as TOML would read it; a bare word is text."""
+    environ = {
+        "STATECAST_DATA__KNOWN_FUTURE": '["price", "deal"]', "STATECAST_DATA__FREQ": "W-MON",
+        "STATECAST_MODEL__HORIZON": "8",
+    }  # fmt: skip
+
+    config = find(None, environ=environ, start=tmp_path).config
+
+    assert config.data.known_future == ("price", "deal")
+    assert (config.data.freq, config.model.horizon) == ("W-MON", 8)
+
+
+def test_server_variables_are_not_ours(tmp_path):
+    """What the server alone knows does not disturb a command."""
+    environ = {"STATECAST_PORT": "9000", "STATECAST_LIMITS__MAX_SERIES": "5"}
+
+    assert find(None, environ=environ, start=tmp_path).project.name == "statecast"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "help"),
+    [
+        ('[project]\nnmae = "x"\n', UnknownSetting, "did you mean 'name'?"),
+        ("[trian]\nseed = 1\n", UnknownSetting, "did you mean [train]?"),
+        ("[train]\nmax_step = 1\n", UnknownSetting, "did you mean 'max_steps'?"),
+        ("[project]\nwindows = 0\n", ConfigError, ""),
+        ('[project]\nwindows = "two"\n', ConfigError, ""),
+        ("[project\n", ConfigError, ""),
+    ],
+)
+def test_mistake_in_the_file_is_refused_with_a_way_out(tmp_path, text, error, help):
+    """A typo does not pass silently, and the message names the file."""
+    (tmp_path / "statecast.toml").write_text(text)
+
+    with pytest.raises(error) as caught:
+        find(None, environ={}, start=tmp_path)
+
+    assert caught.value.help == help
+    assert "statecast.toml" in caught.value.where
+
+
+def test_config_file_that_is_not_there_is_refused(tmp_path):
+    """A misspelt --config does not fall back to another file."""
+    with pytest.raises(UsageError, match="no such settings file"):
+        find(tmp_path / "nope.toml", environ={}, start=tmp_path)

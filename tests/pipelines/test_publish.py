@@ -1,0 +1,96 @@
+"""Aliases of the registry: promote, and back."""
+
+import pytest
+
+from pipelines import publish
+from pipelines.errors import NothingBefore, UnknownModel
+from pipelines.gate import Verdict
+
+
+@pytest.fixture
+def versions(trained, request):
+    """Three versions of a model of the test's own, none promoted."""
+    name = request.node.name[:60]
+    made = [
+        publish.register(trained.tracking, trained.outcome.model_uri, name, trained.outcome.run_id)
+        for _ in range(3)
+    ]
+    assert made == [1, 2, 3]
+    return name
+
+
+def aliases(tracking, name):
+    found = {}
+    for alias in ("champion", "challenger", "previous"):
+        version = tracking.find(name, alias)
+        found[alias] = version.version if version else None
+    return found
+
+
+def test_registered_model_is_challenger_only(trained, versions):
+    """The newest version is the challenger; nobody is champion."""
+    assert aliases(trained.tracking, versions) == {
+        "champion": None, "challenger": 3, "previous": None,
+    }  # fmt: skip
+
+
+def test_promotion_keeps_the_one_before(trained, versions):
+    """The champion that leaves stays known as `previous`."""
+    publish.promote(trained.tracking, versions, 1)
+    change = publish.promote(trained.tracking, versions, 3)
+
+    assert change == publish.Change(versions, 3, 1)
+    assert aliases(trained.tracking, versions) == {
+        "champion": 3, "challenger": 3, "previous": 1,
+    }  # fmt: skip
+
+
+def test_promoting_the_champion_again_changes_nothing(trained, versions):
+    """A promotion that is repeated after a crash does not lose `previous`."""
+    publish.promote(trained.tracking, versions, 1)
+    publish.promote(trained.tracking, versions, 2)
+
+    change = publish.promote(trained.tracking, versions, 2)
+
+    assert change == publish.Change(versions, 2, 1)
+    assert aliases(trained.tracking, versions)["previous"] == 1
+
+
+def test_rollback_swaps_and_can_be_taken_back(trained, versions):
+    """A rollback puts the previous champion back; a second one undoes it."""
+    publish.promote(trained.tracking, versions, 1)
+    publish.promote(trained.tracking, versions, 2)
+
+    first = publish.rollback(trained.tracking, versions)
+    second = publish.rollback(trained.tracking, versions)
+
+    assert (first.champion, first.previous) == (1, 2)
+    assert (second.champion, second.previous) == (2, 1)
+
+
+def test_rollback_of_the_first_champion_is_refused(trained, versions):
+    """There is nothing to go back to, and the message says so."""
+    publish.promote(trained.tracking, versions, 1)
+
+    with pytest.raises(NothingBefore, match="version 1 was the first"):
+        publish.rollback(trained.tracking, versions)
+
+
+def test_unknown_version_is_refused_and_nothing_moves(trained, versions):
+    """A promotion of what is not there leaves the aliases alone."""
+    publish.promote(trained.tracking, versions, 1)
+
+    with pytest.raises(UnknownModel, match="no version '9'"):
+        publish.promote(trained.tracking, versions, 9)
+
+    assert aliases(trained.tracking, versions)["champion"] == 1
+
+
+def test_refused_verdict_is_noted_on_the_version(trained, versions):
+    """The reason is on the version, and the champion stays."""
+    change = publish.decide(trained.tracking, versions, 2, Verdict(False, "not better"))
+
+    version = trained.tracking.version(versions, "2")
+    assert change is None
+    assert version.tags["validation_status"] == "rejected"
+    assert version.tags["gate.reason"] == "not better"

@@ -1,0 +1,185 @@
+"""A training job, end to end, into a real MLflow store."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecast.bundle import load_bundle
+from forecast.config import Config
+from forecast.errors import DataError, MissingSteps
+from pipelines import train
+from pipelines.jobs import Job, Stopped
+from pipelines.record import HELD_OUT
+
+
+def run_of(project):
+    return project.tracking.client.get_run(project.outcome.run_id)
+
+
+def test_run_tells_settings_scores_data_and_environment(trained):
+    """Parameters, scores beside the baselines', data set, seed and commit are on the run."""
+    run = run_of(trained)
+
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.hidden_size"] == "8"
+    assert run.data.params["train.max_steps"] == "60"
+    assert {"mase", "mase_SeasonalNaive", "mase_Drift", "coverage_80", "coverage_95"} <= set(
+        run.data.metrics
+    )
+    assert run.data.tags["seed"] == "0"
+    assert re.fullmatch(r"[0-9a-f]{40}", run.data.tags.get("mlflow.source.git.commit", "0" * 40))
+    (given,) = run.inputs.dataset_inputs
+    tags = {tag.key: tag.value for tag in given.tags}
+    assert given.dataset.name == "sales"
+    assert tags["data.cutoff"].startswith("2018-12-01")
+    assert tags["data.rows"] == "720"
+
+
+def test_run_holds_the_course_of_both_trainings(trained):
+    """Loss, gradient norm and speed are there for each reported step of each training."""
+    for stage in ("learn", "refit"):
+        for name in ("loss", "grad_norm", "observations_per_s"):
+            course = trained.tracking.client.get_metric_history(
+                trained.outcome.run_id, f"{stage}/{name}"
+            )
+            assert len(course) == 60
+            assert all(np.isfinite(point.value) for point in course)
+
+
+def test_run_holds_tables_figures_and_a_page_that_asks_no_other_host(trained):
+    """Everything a reviewer looks at is an artifact, and the page works offline."""
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/")
+
+    cv = pd.read_parquet(folder / "backtest.parquet")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    figures = {path.stem for path in (folder / "figures").glob("*.json")}
+    assert len(cv) == 6 * 6 * 2
+    assert {"statecast", "SeasonalNaive", "statecast-lo-80"} <= set(cv.columns)
+    assert {"training", "error_by_horizon", "coverage", "fan_1"} <= figures
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
+    assert environment["packages"]["torch"]
+    table = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert "mase" in str(table)
+
+
+def test_scores_are_of_weights_that_never_saw_the_targets(trained):
+    """The scored bundle was trained up to the first cutoff, the one in service to the end."""
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/{HELD_OUT}")
+    served = trained.tracking.download("models:/retail@champion") / "artifacts" / "bundle"
+
+    scored, refitted = load_bundle(folder / "bundle"), load_bundle(served)
+
+    assert scored.facts["cutoff"].startswith("2017-12-01")
+    assert refitted.facts["cutoff"].startswith("2018-12-01")
+    assert scored.scores == refitted.scores == trained.outcome.scores
+
+
+def test_first_model_becomes_challenger_and_champion(trained):
+    """Both aliases point at the version, and it carries the reason."""
+    version = trained.tracking.version("retail", "champion")
+
+    assert version.version == trained.outcome.version
+    assert {"challenger", "champion"} <= set(version.aliases)
+    assert version.tags["validation_status"] == "approved"
+    assert "no champion to beat" in version.tags["gate.reason"]
+
+
+def test_same_job_again_gives_the_same_scores_and_is_not_promoted(trained):
+    """The champion is scored again on the same cutoffs: a tie, so it stays in service."""
+    again = trained.again()
+
+    assert again.scores["mase_champion"] == again.scores["mase"] == trained.outcome.scores["mase"]
+    assert not again.verdict.promote
+    assert trained.tracking.version("retail", "champion").version == trained.outcome.version
+    assert trained.tracking.version("retail", "challenger").version == again.version
+
+
+def test_champion_that_cannot_forecast_these_data_is_not_replaced(trained):
+    """A longer horizon than the champion's cannot be compared; a warning says so before work."""
+    config = dataclasses.replace(
+        trained.job.config,
+        model=dataclasses.replace(trained.job.config.model, horizon=9),
+        train=dataclasses.replace(trained.job.config.train, max_steps=2),
+    )
+    events: list[train.Event] = []
+
+    outcome = train.run(dataclasses.replace(trained.job, config=config, refit=False), events.append)
+
+    warned = [event.text for event in events if isinstance(event, train.Warned)]
+    assert not outcome.verdict.promote
+    assert "it forecasts 6 steps, and 9 are asked" in outcome.verdict.reason
+    assert "--name" in warned[0]
+
+
+def test_job_that_may_not_promote_leaves_the_champion(trained):
+    """With `promote=False` the version is registered and stays pending."""
+    outcome = trained.again(name="careful", promote=False, refit=False)
+
+    assert outcome.change is None
+    assert trained.tracking.find("careful", "champion") is None
+    version = trained.tracking.version("careful", "challenger")
+    assert version.tags["validation_status"] == "pending"
+
+
+def test_bad_data_leave_no_run(trained, sales, tmp_path):
+    """A gap is refused before MLflow is even opened."""
+    table = pd.read_csv(sales)
+    table.drop(index=5).to_csv(tmp_path / "gap.csv", index=False)
+    job = Job(
+        source=str(tmp_path / "gap.csv"), config=Config(), data_dir=tmp_path,
+        tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+    )  # fmt: skip
+
+    with pytest.raises(MissingSteps):
+        train.run(job)
+
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_failure_after_the_start_is_on_the_run(trained):
+    """A run that breaks is `FAILED`, not running for ever."""
+
+    def break_(event: train.Event) -> None:
+        if isinstance(event, train.Step):
+            raise DataError("broken on purpose")
+
+    with pytest.raises(DataError):
+        train.run(dataclasses.replace(trained.job, name="broken"), break_)
+
+    assert trained.tracking.runs(1)[0].status == "FAILED"
+
+
+def test_interrupted_job_goes_on_where_it_was(trained):
+    """
+    Resumed, it trains nothing twice and gives the scores of an unbroken run, in the same run.
+
+    It is stopped in its second training, with checkpoints each 5 steps.
+    """
+    config = dataclasses.replace(
+        trained.job.config, train=dataclasses.replace(trained.job.config.train, checkpoint_every=5)
+    )
+    job = dataclasses.replace(trained.job, config=config, name="stopped")
+
+    def stop(event: train.Event) -> None:
+        if isinstance(event, train.Step) and (event.stage, event.event.step) == ("refit", 12):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped) as stopped:
+        train.run(job, stop)
+    killed = trained.tracking.runs(1)[0]
+    steps: list[tuple[str, int]] = []
+    outcome = train.run(
+        dataclasses.replace(job, resume=True),
+        lambda e: steps.append((e.stage, e.event.step)) if isinstance(e, train.Step) else None,
+    )
+
+    assert stopped.value.work.saved_step() is None  # the folder is gone once the job is done
+    assert killed.status == "KILLED"
+    assert outcome.run_id == killed.run_id
+    assert steps == [("refit", step) for step in range(11, 61)]
+    assert outcome.scores["mase"] == trained.outcome.scores["mase"]
