@@ -42,6 +42,7 @@ RUN python3 -m pip --python /app/bin/python install -qq -c constraints.txt mlflo
 FROM ${BASE_IMAGE} AS mlflow
 ENV PATH=/app/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     MLFLOW_HOST=0.0.0.0 MLFLOW_PORT=5000 MLFLOW_WORKERS=1 MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
     MLFLOW_BACKEND_STORE_URI=sqlite:////data/mlflow.db \
     MLFLOW_ARTIFACTS_DESTINATION=/data/artifacts
 RUN mkdir /data && chown 10001:10001 /data

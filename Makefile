@@ -38,12 +38,19 @@ format: $(VENV)/.dev ## let ruff lay the code out and fix what it safely can
 serve: $(VENV)/.run ## serve what `make run` left behind (ARGS='--port 9000' for more options)
 	$(BIN)/statecast serve $(ARGS)
 
-mlflow: $(VENV)/.run ## the MLflow UI over the runs of `make run`, on 127.0.0.1:5000
-	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///data/mlflow.db
+mlflow: $(VENV)/.run ## the MLflow pages over the runs of `make run`, on 127.0.0.1:5000
+	@test -f data/mlflow.db || { echo 'make mlflow: no runs in data/ yet: make run' >&2; exit 2; }
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server \
+	    --host 127.0.0.1 --port 5000 --workers 1 \
+	    --backend-store-uri sqlite:///data/mlflow.db --artifacts-destination data/artifacts
 
-bench: $(VENV)/.dev ## the accuracy and speed benchmarks on the data in DATA=path
-	@test -n "$(DATA)" || { echo 'make bench: say where the data are, e.g. make bench DATA=data/m4' >&2; exit 2; }
-	$(BIN)/python -m benchmarks $(DATA) $(ARGS)
+bench: $(VENV)/.dev ## every benchmark, on the data sets in the folder DATA=PATH
+	@test -d "$(DATA)" || { echo 'make bench: where are the data? make bench DATA=PATH' >&2; exit 2; }
+	for freq in hourly weekly yearly; do \
+	    $(BIN)/python -m benchmarks.m4 --freq $$freq --data "$(DATA)" || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.retail --data "$(DATA)"
+	$(BIN)/python -m benchmarks.state
 
 image-check: $(VENV)/.run ## build the images and ask the server in one of them for a forecast
 	docker/image-check.sh
@@ -51,7 +58,7 @@ image-check: $(VENV)/.run ## build the images and ask the server in one of them 
 constraints: ## resolve every extra anew and rewrite constraints.txt
 	docker/write-constraints.sh $(HELD)
 
-clean: ## remove caches and build products; .venv and models stay
+clean: ## remove caches and build products; .venv and data/ stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 

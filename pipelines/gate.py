@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+NOISE = 5e-4
+"""Relative gain that means nothing: other threads, another machine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -23,7 +26,7 @@ def judge(
     Compare MASE scores taken today, on the same cutoffs and series, by the same code.
 
     The challenger must be below the seasonal naive, and below the champion by `min_gain` or
-    more. An equal score never promotes: a model that works is not disturbed for nothing.
+    more. A gain that rounds to 0.0 % is none: a model that works is not disturbed for nothing.
 
     Args:
         challenger: MASE of the new model, trained on nothing after the first cutoff.
@@ -44,7 +47,7 @@ def judge(
         return Verdict(True, f"no champion to beat; {naive} (MASE {challenger:.3f})")
     gain = 1 - challenger / champion if champion > 0 else -math.inf
     scores = f"(MASE {champion:.3f} -> {challenger:.3f})"
-    if not gain > 0:
+    if not gain > NOISE:
         return Verdict(False, f"not better than the champion {scores}")
     if gain < min_gain:
         asked = f"is below the {min_gain:.1%} asked for"

@@ -30,6 +30,8 @@ class Job:
     step_size: int | None = None
     baselines: tuple[str, ...] | None = None
     min_gain: float = 0.0
+    threads: int = 1
+    """Of torch: with small networks more are slower, and change the last digits."""
     promote: bool = True
     """False registers the challenger and leaves the champion alone."""
     refit: bool = True

@@ -208,9 +208,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             raise UnknownSetting(f"unknown setting {key!r} in [project]", help=hint)
         wanted = (int, float) if key == "min_gain" else (int,) if key in _NUMBERS else (str,)
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise ConfigError(
-                f"{key}={value!r} is not {'a number' if key in _NUMBERS else 'text'}", where=where
-            )
+            kind = "a number" if key in _NUMBERS else "text"
+            raise ConfigError(f"{key}={value!r} is not {kind}")
     for key in ("windows", "step_size"):
         if values.get(key) is not None and values[key] < 1:
             raise ConfigError(f"{key}={values[key]} must be at least 1")

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from forecast import frames, training
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.checkpoints import TrainEvent
@@ -89,6 +91,7 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
         StoreUnavailable: MLflow cannot be reached.
     """
     begun = time.perf_counter()
+    torch.set_num_threads(job.threads)
     series, panel = _read(job, tell)
     config = replace(job.config, data=series.data)
     horizon = config.model.horizon or series.calendar.default_horizon

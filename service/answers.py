@@ -50,8 +50,13 @@ def forecasts(
         position = schemas.SeriesPosition(last_ds=last[i], observations=int(states.count[i]))
         made.append(
             schemas.SeriesForecast(
-                unique_id=name, ds=stamps.render(ahead[i], calendar), statecast=point,
-                quantiles=rest, position=position, state=state[i], **bounds,
+                unique_id=name,
+                ds=stamps.render(ahead[i], calendar),
+                statecast=point,
+                quantiles=rest,
+                position=position,
+                state=state[i],
+                **bounds,
             )
         )
     return made
@@ -71,7 +76,9 @@ def outcome_body(
     ]
     filled = [
         schemas.FilledGap(
-            unique_id=name, ds=stamps.render(np.array([ds]), calendar)[0], steps=steps,
+            unique_id=name,
+            ds=stamps.render(np.array([ds]), calendar)[0],
+            steps=steps,
             policy=policy,
         )
         for name, ds, steps in outcome.fills

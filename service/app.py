@@ -31,9 +31,7 @@ class AppState(TypedDict):
     slot: Slot
 
 
-def create_app(
-    settings: Settings, *, on_settled: Callable[[Slot], None] | None = None
-) -> FastAPI:
+def create_app(settings: Settings, *, on_settled: Callable[[Slot], None] | None = None) -> FastAPI:
     """
     Build the app; nothing is loaded until it starts, and nothing at import.
 
@@ -46,6 +44,7 @@ def create_app(
     """
     settings.check_bind()
     metrics = Metrics()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         limiter = anyio.to_thread.current_default_thread_limiter()

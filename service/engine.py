@@ -100,6 +100,7 @@ class Engine:
         self.ids: list[str] = []
         self.numbers: list[int] = []
         """Of each row in the log."""
+        self._sorted: tuple[str, ...] = ()
         self._states = streaming.initial_states(bundle, _ROOM)
         self._first_ds = np.zeros(_ROOM, np.int64)
         self._rebuilt = np.ones(_ROOM, bool)
@@ -107,12 +108,16 @@ class Engine:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def names(self) -> tuple[str, ...]:
+        """Every series in the order of the alphabet."""
+        if len(self._sorted) != len(self.ids):  # series are added, never taken away
+            self._sorted = tuple(sorted(self.ids.copy()))
+        return self._sorted
+
     def position(self, row: int) -> Position:
         """Where one series stands."""
         states = self._states
-        return Position(
-            int(states.last_ds[row]), int(states.count[row]), bool(self._rebuilt[row])
-        )
+        return Position(int(states.last_ds[row]), int(states.count[row]), bool(self._rebuilt[row]))
 
     def spans(
         self, rows: Int[np.ndarray, " row"]

@@ -9,6 +9,7 @@ return: SQLite in WAL mode with `synchronous=FULL`, or PostgreSQL.
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,8 +32,10 @@ from service.rows import Entry, Rows, from_texts, nullable, to_json, to_texts
 from service.tables import meta, metadata, observation, only_writer, open_engine, series
 
 SCHEMA_VERSION = 1
+logger = logging.getLogger("service.log")
 _IN = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
+
 
 class Log:
     """
@@ -49,25 +52,22 @@ class Log:
 
     def __init__(self, url: str, covariates: Sequence[str] = ()) -> None:
         self.covariates = tuple(covariates)
-        self._guard = contextlib.ExitStack()
         try:
-            address = sa.make_url(url)
-            self.place = address.render_as_string(hide_password=True)
-            self._engine = open_engine(address)
-            self._guard.callback(self._engine.dispose)
-            self._guard.enter_context(only_writer(self._engine, address, self.place))
-            metadata.create_all(self._engine)
-            self._check_version()
+            with contextlib.ExitStack() as guard:
+                address = sa.make_url(url)
+                self.place = address.render_as_string(hide_password=True)
+                self._engine = open_engine(address)
+                guard.callback(self._engine.dispose)
+                guard.enter_context(only_writer(self._engine, address, self.place))
+                metadata.create_all(self._engine)
+                self._check_version()
+                self._guard = guard.pop_all()
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-            self._guard.close()
             raise LogError(
-                f"the observation log cannot be opened: {_reason(error)}",
-                where=url.partition("@")[0] if "@" not in url else url.rpartition("@")[2],
+                f"the observation log cannot be opened ({type(error).__name__})",
+                where=f"{url.rpartition('@')[2]}: {_reason(error)}",
                 help="check STATECAST_DATABASE_URL, the folder's rights and free space",
             ) from error
-        except BaseException:
-            self._guard.close()
-            raise
 
     def close(self) -> None:
         """Give the lock back."""
@@ -98,11 +98,12 @@ class Log:
         try:
             with self._engine.begin() as connection:
                 yield Transaction(connection, self.covariates)
-        except sa.exc.OperationalError as error:
+        except sa.exc.DBAPIError as error:
+            logger.error("%s: %s", self.place, _reason(error))  # noqa: TRY400 - told in short
             raise LogError(
-                f"the observation log cannot be written: {_reason(error)}", where=self.place,
-                help="check free space and rights; nothing of this request was stored",
-            ) from error  # fmt: skip
+                f"the observation log cannot be written ({type(error).__name__})",
+                help="send it again: nothing is stored twice; the server's log tells the reason",
+            ) from error
 
     @contextlib.contextmanager
     def read(self) -> Iterator["Transaction"]:

@@ -1,5 +1,8 @@
 """What is known of series, states and models, as answers."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import numpy as np
 
 from service import schemas, stamps
@@ -8,16 +11,14 @@ from service.recording import no_such_series
 from service.slot import Serving
 
 
-def page(
-    serving: Serving, *, cursor: str | None, limit: int, q: str | None
-) -> schemas.SeriesPage:
+def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> schemas.SeriesPage:
     """Series after `cursor` in the order of their names, those that contain `q`."""
     engine, calendar = serving.engine, serving.bundle.calendar
-    names = sorted(name for name in list(engine.rows) if not q or q.lower() in name.lower())
-    total = len(names)
-    if cursor is not None:
-        names = [name for name in names if name > cursor]
-    shown = names[:limit]
+    names: Sequence[str] = engine.names()
+    if q:
+        names = [name for name in names if q.lower() in name.lower()]
+    start = 0 if cursor is None else bisect_right(names, cursor)
+    shown = names[start : start + limit]
     rows = np.array([engine.rows[name] for name in shown], np.int64)
     states, _ = engine.compute.run(lambda: engine.snapshot(rows))
     items = [
@@ -26,8 +27,8 @@ def page(
             shown, stamps.render(states.last_ds, calendar), states.count, strict=True
         )
     ]
-    more = shown[-1] if len(names) > limit else None
-    return schemas.SeriesPage(series=items, total=total, next=more)
+    more = shown[-1] if len(names) > start + limit else None
+    return schemas.SeriesPage(series=items, total=len(names), next=more)
 
 
 def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:

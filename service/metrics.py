@@ -56,9 +56,7 @@ class Metrics:
             "model_info", "1 for the model in service.", (*model, "alias", "digest"),
             namespace=app, registry=r,
         )  # fmt: skip
-        self.live_series = Gauge(
-            "series", "Series with a live state.", namespace=app, registry=r
-        )
+        self.live_series = Gauge("series", "Series with a live state.", namespace=app, registry=r)
         self.observations = Counter(
             "observations_total", "Observations by what they were.", ("status",),
             namespace=app, registry=r,

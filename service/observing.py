@@ -119,9 +119,7 @@ def plan(
     sorted_status = np.full(len(rows), NEW)
     again = _repeats(batch)
     sorted_status[again] = DUPLICATE
-    past = ~known.empty[batch.rows.series] & (
-        batch.rows.ds <= known.last_ds[batch.rows.series]
-    )
+    past = ~known.empty[batch.rows.series] & (batch.rows.ds <= known.last_ds[batch.rows.series])
     asked = np.flatnonzero(past & ~again)
     sorted_status[asked] = _compare(batch, asked, stored)
     ahead = np.flatnonzero(~past & ~again)

@@ -6,9 +6,10 @@ were; once the commit is on the disk, nothing can fail but the process itself, a
 at the next start gives the same states.
 """
 
+import contextlib
 import difflib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from jaxtyping import Float, Int
 from forecast.errors import UnknownSeries
 from forecast.streaming import States
 from service.engine import Engine
-from service.errors import LogError, Refused
+from service.errors import DeadlinePassed, LogError, Refused
 from service.log import Log, Transaction
 from service.metrics import Metrics
 from service.observing import STATUSES, Known, Plan, plan
@@ -71,14 +72,15 @@ class Recorder:
 
     def __init__(
         self, engine: Engine, log: Log, metrics: Metrics, *,
-        unknown_series: Literal["refuse", "create"], max_fill: int,
+        unknown_series: Literal["refuse", "create"], max_fill: int, deadline: float,
     ) -> None:  # fmt: skip
         self._engine = engine
         self._log = log
         self._metrics = metrics
         self._create = unknown_series == "create"
         self._max_fill = max_fill
-        self._writing = threading.Lock()
+        self._deadline = deadline
+        self._lock = threading.Lock()
         self._doubtful: set[str] = set()
 
     def record(self, sent: Sent) -> Outcome:
@@ -88,9 +90,9 @@ class Recorder:
         Raises:
             Refused: With the error of the catalogue and the items it concerns.
             LogError: The log cannot be written; whether it was is found out at the next batch.
+            DeadlinePassed: Batches before it took too long; nothing of it is stored.
         """
-        with self._writing:
-            self._settle()
+        with self._writing():
             names = list(dict.fromkeys(sent.names))
             place = {name: i for i, name in enumerate(names)}
             rows = Rows(
@@ -118,14 +120,27 @@ class Recorder:
         Raises:
             UnknownSeries: It is not in the log.
         """
-        with self._writing:
-            self._settle()
+        with self._writing():
             if name not in self._engine.rows:
                 raise no_such_series(name, self._engine)
             with self._log.read() as transaction:
                 change = self._replay(transaction, [name])
             self._put([change])
         self._metrics.rebuilds.labels("asked").inc()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The turn of one batch, once those before it are done."""
+        if not self._lock.acquire(timeout=self._deadline):
+            raise DeadlinePassed(
+                f"no turn to write within {self._deadline:g} s; nothing was stored",
+                help="send it again, later or in fewer and larger requests",
+            )
+        try:
+            self._settle()
+            yield
+        finally:
+            self._lock.release()
 
     def _store(
         self, transaction: Transaction, names: list[str], rows: Rows,

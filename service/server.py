@@ -50,8 +50,14 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
     app = create_app(settings, on_settled=tell)
     server = uvicorn.Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, ws="none",
-            proxy_headers=False, timeout_graceful_shutdown=_GRACE, lifespan="on",
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE,
+            lifespan="on",
         )
     )
     try:

@@ -114,9 +114,8 @@ class Slot:
         told = self.progress
         if self.failure is not None:
             raise NotReady(
-                f"nothing can be served: {self.failure.message}", where=self.failure.where,
-                help=self.failure.help,
-            )  # fmt: skip
+                f"nothing can be served: {self.failure.message}", help=self.failure.help
+            )  # the place is the operator's to know: it is in the log
         raise NotReady(
             f"{told.phase}: {told.replayed:,} of {told.series:,} series are ready",
             help="try again; GET /readyz tells how far it is",
@@ -150,7 +149,7 @@ class Slot:
             return None
         recorder = Recorder(
             engine, log, self._metrics, unknown_series=self._settings.unknown_series,
-            max_fill=self._settings.limits.max_fill,
+            max_fill=self._settings.limits.max_fill, deadline=self._settings.limits.deadline,
         )  # fmt: skip
         labels = (source.name, source.version or "", source.alias or "", source.digest[:12])
         self._metrics.model_info.labels(*labels).set(1)

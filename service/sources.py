@@ -117,9 +117,7 @@ def _resolve(settings: Settings, wanted: re.Match[str]) -> str:
         raise _away(settings, error) from error
 
 
-def _copy(
-    settings: Settings, name: str, version: str, alias: str | None, cache: Path
-) -> Source:
+def _copy(settings: Settings, name: str, version: str, alias: str | None, cache: Path) -> Source:
     """Bring a version into the cache, verified and under its digest."""
     import mlflow
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import pipelines
 from pipelines import project
 from pipelines.commands import serve
 from pipelines.commands.train import Baselines, named, terminable
-from pipelines.common import Refused, Session, command
+from pipelines.common import Session, command
 from pipelines.errors import Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _settings(max_steps: int | None) -> project.Found:
 def _train_once(session: Session, found: project.Found, baselines: tuple[str, ...] | None) -> None:
     """Train, unless a champion is in the registry."""
     from pipelines.commands.models import open_store
-    from pipelines.commands.train import run_training
+    from pipelines.commands.train import job_of, run_training
 
     store = open_store(session, found)
     champion = None if store is None else store.find(found.project.name, "champion")
@@ -69,15 +70,12 @@ def _train_once(session: Session, found: project.Found, baselines: tuple[str, ..
         told = f"{champion.name} v{champion.version} is champion: nothing to train"
         session.console.step("model", told)
         return
-    try:
-        run_training(
-            session, found, baselines=baselines, resume=None, show=False, again="statecast demo"
-        )
-    except Refused:
+    job = replace(job_of(found), baselines=baselines, resume=None)
+    outcome = run_training(session, job, again="statecast demo")
+    if outcome.change is None:
         raise UsageError(
-            "the model is not better than the seasonal naive, so there is nothing to serve",
-            help="give it more --max-steps",
-        ) from None
+            f"the model may not serve: {outcome.verdict.reason}", help="give it more --max-steps"
+        )
 
 
 def _serve(

@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,7 @@ from pipelines.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipelines.jobs import Stopped
+    from pipelines.jobs import Job, Stopped
     from pipelines.train import Event, Outcome
 
 SHOWN = ("mase", "smape", "coverage_80", "coverage_95")
@@ -54,6 +55,9 @@ def install(app: typer.Typer) -> None:
         name: Name = None,
         windows: Windows = None,
         baselines: Baselines = None,
+        threads: Annotated[
+            int, typer.Option(min=1, help="Of the network; more help large ones only.")
+        ] = 1,
         resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
         promote: Annotated[bool, typer.Option(help="Make it champion when it is better.")] = True,
         refit: Annotated[bool, typer.Option(help="Train on everything after the backtest.")] = True,
@@ -72,56 +76,59 @@ def install(app: typer.Typer) -> None:
                 "train.max_steps": max_steps, "train.seed": seed,
             },
         )  # fmt: skip
-        run_training(
-            session, found, baselines=named(baselines), resume=resume, promote=promote, refit=refit
-        )
+        job = replace(
+            job_of(found), baselines=named(baselines), threads=threads, resume=resume,
+            promote=promote, refit=refit,
+        )  # fmt: skip
+        _show(session, job, run_training(session, job))
 
 
-def run_training(
-    session: Session,
-    found: project.Found,
-    *,
-    baselines: tuple[str, ...] | None = None,
-    resume: bool | None = False,
-    promote: bool = True,
-    refit: bool = True,
-    show: bool = True,
-    again: str | None = None,
-) -> "Outcome":
-    """Train with the settings found; print the scores; raise `Refused` if the gate said no."""
+def job_of(found: project.Found) -> "Job":
+    """The job that the settings ask for."""
     source = need_source(found)
+    from pipelines.jobs import Job
+
+    return Job(
+        source=source, query=found.project.query, config=found.config, name=found.project.name,
+        data_dir=found.data_dir, tracking_uri=found.tracking_uri, windows=found.project.windows,
+        step_size=found.project.step_size, min_gain=found.project.min_gain,
+    )  # fmt: skip
+
+
+def run_training(session: Session, job: "Job", again: str | None = None) -> "Outcome":
+    """
+    Do a job and show how it goes.
+
+    Args:
+        session: Where to show it.
+        job: What to do.
+        again: The command that resumes it; None is this one with `--resume`.
+    """
     from pipelines import jobs
     from pipelines import train as training
 
-    job = jobs.Job(
-        source=source, query=found.project.query, config=found.config, name=found.project.name,
-        data_dir=found.data_dir, tracking_uri=found.tracking_uri, windows=found.project.windows,
-        step_size=found.project.step_size, baselines=baselines, min_gain=found.project.min_gain,
-        promote=promote, refit=refit, resume=resume,
-    )  # fmt: skip
     with Listener(session) as listener, terminable():
         try:
             outcome = training.run(job, listener.tell)
         except jobs.Stopped as stopped:
             raise _interrupted(stopped, again) from None
-    if show:
-        _show(session, found, outcome, promote=promote)
-    if promote and not outcome.verdict.promote:
-        raise Refused
     return outcome
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Inside, SIGTERM is as good as Ctrl-C: an operator's stop ends well, too."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    """Inside, SIGTERM is as good as Ctrl-C, and an impatient second one breaks nothing."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(*_: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -212,31 +219,25 @@ def _interrupted(stop: "Stopped", again: str | None) -> Interrupted:
     )
 
 
-def _show(session: Session, found: project.Found, outcome: "Outcome", *, promote: bool) -> None:
+def _show(session: Session, job: "Job", outcome: "Outcome") -> None:
+    """Scores on stdout; the verdict, and what follows from it, on stderr."""
+    console, promoted = session.console, outcome.change is not None
     document = {
         "run_id": outcome.run_id, "model": outcome.name, "version": outcome.version,
-        "model_uri": outcome.model_uri, "promoted": outcome.change is not None,
+        "model_uri": outcome.model_uri, "promoted": promoted,
         "verdict": {"promote": outcome.verdict.promote, "reason": outcome.verdict.reason},
         "scores": outcome.scores, "facts": outcome.facts, "seconds": round(outcome.seconds, 2),
     }  # fmt: skip
-    session.console.result(document, scores_table(outcome.scores))
-    if outcome.change is not None:
-        said = f"version {outcome.version} of {outcome.name!r} is champion"
-    elif promote:
-        said = f"version {outcome.version} of {outcome.name!r} stays challenger"
-    else:
-        said = f"version {outcome.version} of {outcome.name!r} registered, not promoted (asked)"
-    session.console.say(f"{said}: {outcome.verdict.reason}")
-    session.console.say(f"Trained in {elapsed(outcome.seconds)}.")
-    if outcome.change is not None:
-        source = found.project.source or "DATA"
-        session.console.then(
-            "statecast serve", f"statecast forecast {shlex.quote(source)} --level 80",
-        )  # fmt: skip
-    else:
-        session.console.then(
-            "statecast runs", f"statecast models promote {outcome.name} {outcome.version}"
-        )
+    console.result(document, scores_table(outcome.scores))
+    became = "is champion" if promoted else "stays challenger" if job.promote else "not promoted"
+    console.say(f"version {outcome.version} of {outcome.name!r} {became}: {outcome.verdict.reason}")
+    console.say(f"Trained in {elapsed(outcome.seconds)}.")
+    if promoted:
+        console.then("statecast serve", f"statecast forecast {shlex.quote(job.source)} --level 80")
+        return
+    console.then("statecast runs", f"statecast models promote {outcome.name} {outcome.version}")
+    if job.promote:
+        raise Refused
 
 
 def scores_table(scores: dict[str, float]) -> "Table":

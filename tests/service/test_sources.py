@@ -40,9 +40,7 @@ def home(registry, tmp_path: Path) -> Settings:
     """Settings with that registry and a data folder of their own."""
     folder, client = registry
     client.set_registered_model_alias("juice", "champion", "1")
-    return Settings(
-        model=NAME, data_dir=tmp_path, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
-    )
+    return Settings(model=NAME, data_dir=tmp_path, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
