@@ -5,11 +5,14 @@ Exit codes: 0 done, 1 the answer is no, 2 usage, configuration or data, 3 someth
 reached, 70 a bug, 130 interrupted.
 """
 
+import contextlib
 import functools
 import inspect
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
@@ -23,6 +26,7 @@ P = ParamSpec("P")
 
 OK, NO, USAGE, UNREACHABLE, BUG, INTERRUPTED = 0, 1, 2, 3, 70, 130
 COMMON = "Common options"
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNREACHABLE = ("service.unreachable", "registry.unavailable", "service.not_ready")
 _NO = ("series.unknown", "model.unknown", "model.no_previous")
 
@@ -83,7 +87,8 @@ def command(
         @functools.wraps(body)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
             session = open_session(name, kwargs)
-            code = _run(session.console, lambda: body(session, *args, **kwargs))
+            with _stoppable():
+                code = _run(session.console, lambda: body(session, *args, **kwargs))
             if code != OK:
                 raise typer.Exit(code)
 
@@ -130,6 +135,26 @@ def open_session(name: str, options: dict[str, Any]) -> Session:
         color=not flags["no_color"],
     )
     return Session(console, config)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Inside, SIGTERM and a closed terminal act as Ctrl-C; an impatient second one does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(*_: object) -> None:
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _run(console: Console, body: Callable[[], None]) -> int:

@@ -145,7 +145,9 @@ def _learn_and_publish(
             "learn", cutoffs.split(panel), config, work, log, tell, {**facts, "refit": False}
         )
         begun = time.perf_counter()
-        tell(Started("backtest", f"{len(cutoffs.rows)} series at {cutoffs.windows} cutoffs"))
+        beside = ", ".join(cutoffs.baselines) or "nothing"
+        told = f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs, beside {beside}"
+        tell(Started("backtest", told))
         found = evaluate(held_out, series, panel, cutoffs, rivals=rivals.wait(), champion=before)
     tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
     verdict = _verdict(found, champion, job.min_gain)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
-from forecast import training
 from forecast.bundle import Bundle
 from forecast.checkpoints import NAME, TrainEvent
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
@@ -20,6 +21,7 @@ from forecast.errors import (
     ShuffledState,
     TooShort,
 )
+from forecast.models.recurrent import RecurrentStack, State
 from forecast.panel import Panel
 from forecast.streaming import forecast, warm_up
 from forecast.training import train
@@ -128,19 +130,19 @@ def test_the_state_is_carried_within_an_epoch_and_dropped_at_each_series(panel, 
     assert carried.digest != stateless.digest
 
 
-def test_each_chunk_starts_from_the_state_the_one_before_left(panel, config, monkeypatch):
+def test_each_chunk_starts_from_the_state_the_one_before_left(panel, config):
     """Seen from the loop: zero where fresh, detached, and equal to the last result elsewhere."""
-    seen = []
-    remember = training.Network.remember
+    seen: list[tuple[State, State]] = []
 
-    def spy(network, features, state):
-        memory, after = remember(network, features, state)
-        if torch.is_grad_enabled():
-            seen.append((state, after))
-        return memory, after
+    def watch(module: nn.Module, inputs: tuple[Tensor, State], outputs: tuple[Tensor, State]):
+        if isinstance(module, RecurrentStack) and torch.is_grad_enabled():
+            seen.append((inputs[1], outputs[1]))
 
-    monkeypatch.setattr(training.Network, "remember", spy)
-    train(panel, replace(config, train=replace(config.train, max_steps=25, batch_size=5)))
+    hook = register_module_forward_hook(watch)
+    try:
+        train(panel, replace(config, train=replace(config.train, max_steps=25, batch_size=5)))
+    finally:
+        hook.remove()
 
     carried = 0
     for (_, before), (start, _) in pairwise(seen):

@@ -11,7 +11,7 @@ import typer
 import pipelines
 from pipelines import project
 from pipelines.commands import serve
-from pipelines.commands.train import Baselines, named, terminable
+from pipelines.commands.train import Baselines, named
 from pipelines.common import Session, command
 from pipelines.errors import Unreachable, UsageError
 
@@ -44,9 +44,8 @@ def install(app: typer.Typer) -> None:
                 help="run it in a checkout, or train on your own: statecast init --from FILE",
             )  # fmt: skip
         found = _settings(max_steps)
-        with terminable():
-            _train_once(session, found, named(baselines))
-            _serve(session, found, host=host, port=port, mlflow_port=mlflow_port)
+        _train_once(session, found, named(baselines))
+        _serve(session, found, host=host, port=port, mlflow_port=mlflow_port)
 
 
 def _settings(max_steps: int | None) -> project.Found:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines import project
-from pipelines.commands.train import terminable
 from pipelines.common import Session, command
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ def install(app: typer.Typer) -> None:
 
 
 def run(session: Session, settings: "Settings", on_ready: Callable[[str], None]) -> None:
-    """Serve; Ctrl-C and SIGTERM are the usual way to end it, so they end it well."""
+    """Serve; Ctrl-C and SIGTERM are the usual way to end it, so they are no failure."""
     from pipelines import serving
 
-    with contextlib.suppress(KeyboardInterrupt), terminable():
+    with contextlib.suppress(KeyboardInterrupt):
         serving.run(settings, on_ready)
     session.console.say("stopped")

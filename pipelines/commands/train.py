@@ -1,10 +1,7 @@
 """`statecast train`."""
 
-import contextlib
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,29 +104,12 @@ def run_training(session: Session, job: "Job", again: str | None = None) -> "Out
     from pipelines import jobs
     from pipelines import train as training
 
-    with Listener(session) as listener, terminable():
+    with Listener(session) as listener:
         try:
             outcome = training.run(job, listener.tell)
         except jobs.Stopped as stopped:
             raise _interrupted(stopped, again) from None
     return outcome
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Inside, SIGTERM is as good as Ctrl-C, and an impatient second one breaks nothing."""
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _stop(*_: object) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 class Listener:

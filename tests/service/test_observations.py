@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -292,3 +293,30 @@ def test_history_ends_at_the_frequency_of_the_log(serve, monthly_bundle, weekly_
     told = second.post("/v1/forecasts", json={"unique_ids": ["a"]})
     assert (told.status_code, told.json()["code"]) == (503, "service.not_ready")
     assert pd.notna(told.headers["retry-after"])
+
+
+def test_many_callers_at_once_leave_states_that_equal_a_replay(retail, monthly):
+    """Observations, corrections, resends and forecasts side by side; each counted once."""
+    ids = list(monthly["unique_id"].unique())
+    months = [str(ds.date()) for ds in pd.date_range("2019-01-01", periods=12, freq="MS")]
+
+    def report(name: str) -> set[int]:
+        seen = set()
+        for i, ds in enumerate(months):
+            seen.add(send(retail, row(ds, 100.0 + i, name)).status_code)
+            seen.add(send(retail, row(ds, 100.0 + i, name)).status_code)
+            seen.add(send(retail, row(months[i // 2], 50.0 + i, name)).status_code)
+        return seen
+
+    def ask(_: int) -> set[int]:
+        body = {"unique_ids": ids, "level": [80]}
+        return {retail.post("/v1/forecasts", json=body).status_code for _ in range(20)}
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = set().union(*pool.map(report, ids), *pool.map(ask, range(3)))
+
+    assert statuses == {200}
+    for name in ids:
+        detail = retail.get(f"/v1/series/{name}").json()
+        assert (detail["observations"], detail["revisions"]) == (132, 12)
+        assert_equals_a_replay(retail, name)
