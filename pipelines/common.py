@@ -20,7 +20,7 @@ import typer
 
 from forecast.errors import ForecastError
 from pipelines.console import Console
-from pipelines.errors import ServerRefused
+from pipelines.errors import NotInstalled, ServerRefused
 
 P = ParamSpec("P")
 
@@ -174,6 +174,10 @@ def _run(console: Console, body: Callable[[], None]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except ModuleNotFoundError as error:
+        missing = _not_installed(error)
+        console.fail(missing)
+        return exit_code(missing)
     except Exception as error:  # noqa: BLE001 - the outermost layer: a bug is said, not shown raw
         _tell_bug(console, error)
         return BUG
@@ -187,6 +191,15 @@ def exit_code(error: ForecastError) -> int:
     if error.code in _UNREACHABLE:
         return UNREACHABLE
     return NO if error.code in _NO else USAGE
+
+
+def _not_installed(error: ModuleNotFoundError) -> ForecastError:
+    """A package that only some extra brings; our own modules are always there."""
+    return NotInstalled(
+        f"{error.name} is not installed",
+        help="pip install 'statecast[trainer]' for training and MLflow, 'statecast[server]' to "
+        "serve",
+    )
 
 
 def _tell_bug(console: Console, error: Exception) -> None:

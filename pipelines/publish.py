@@ -68,7 +68,7 @@ def rollback(tracking: Tracking, name: str) -> Change:
     if before is None or before.version == now.version:
         raise NothingBefore(
             f"model {name!r} has no earlier champion: version {now.version} was the first",
-            help=f"choose a version: statecast models promote {name} VERSION",
+            help=f"choose a version: statecast models promote {name}/VERSION",
         )
     tracking.set_alias(name, PREVIOUS, now.version)
     tracking.set_alias(name, CHAMPION, before.version)

@@ -6,11 +6,11 @@ import typer
 
 from pipelines import project
 from pipelines.commands.train import (
+    Ahead,
     Baselines,
     DataArgument,
     Fill,
     Freq,
-    Horizon,
     Windows,
     as_freq,
     named,
@@ -32,7 +32,7 @@ def install(app: typer.Typer) -> None:
             str | None,
             typer.Option(help="Bundle directory, ALIAS or VERSION; default: the champion."),
         ] = None,
-        h: Horizon = None,
+        h: Ahead = None,
         windows: Windows = None,
         step_size: Annotated[int | None, typer.Option(min=1, help="Between two cutoffs.")] = None,
         freq: Freq = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines import project
-from pipelines.commands.train import DataArgument, Horizon, need_source
+from pipelines.commands.train import Ahead, DataArgument, need_source
 from pipelines.common import Session, command
 from pipelines.errors import UsageError
 
@@ -34,7 +34,7 @@ def install(app: typer.Typer) -> None:
         server: Annotated[
             str | None, typer.Option(help="Ask this server's live states instead of DATA.")
         ] = None,
-        h: Horizon = None,
+        h: Ahead = None,
         level: Annotated[
             list[float] | None, typer.Option(help="Interval in percent; repeat for more.")
         ] = None,

@@ -20,8 +20,12 @@ def install(app: typer.Typer) -> None:
             str | None,
             typer.Option("--from", metavar="FILE", help="Guess columns and frequency from it."),
         ] = None,
-        force: Annotated[bool, typer.Option(help="Replace the file that is there.")] = False,
-        dry_run: Annotated[bool, typer.Option(help="Print it, write nothing.")] = False,
+        force: Annotated[
+            bool, typer.Option("--force", help="Replace the file that is there.")
+        ] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Print it, write nothing.")
+        ] = False,
     ) -> None:
         """Write a commented statecast.toml here; with --from, filled in from your data."""
         path = Path(FILE)

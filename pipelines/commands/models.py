@@ -49,14 +49,14 @@ def install(app: typer.Typer) -> None:
     @command(group, "models promote")
     def promote(
         session: Session,
-        version: Annotated[str, typer.Argument(help="VERSION, or NAME VERSION.")],
-        number: Annotated[str | None, typer.Argument(metavar="VERSION", hidden=True)] = None,
+        version: Annotated[str, typer.Argument(help="VERSION, ALIAS, NAME/VERSION or NAME@ALIAS.")],
     ) -> None:
         """Put a version into service; the one before becomes `previous`."""
         from pipelines import publish
+        from pipelines.choose import split_name
 
         found = project.find(session.config)
-        name, which = (found.project.name, version) if number is None else (version, number)
+        name, which = split_name(version, found.project.name)
         tracking = need_store(session, found)
         chosen = tracking.version(name, which)
         _changed(session.console, publish.promote(tracking, name, chosen.version))

@@ -25,6 +25,9 @@ DataArgument = Annotated[
     typer.Argument(metavar="DATA", help="CSV, Parquet or SQLAlchemy URL; else [project] source."),
 ]
 Horizon = Annotated[int | None, typer.Option("--h", min=1, help="Steps ahead to learn.")]
+Ahead = Annotated[
+    int | None, typer.Option("--h", min=1, help="Steps ahead; default: all that were learned.")
+]
 Freq = Annotated[str | None, typer.Option(help="pandas offset, integer, or exchange (XNYS).")]
 Fill = Annotated[str | None, typer.Option(help="Missing steps: refuse, zero, forward or mask.")]
 Name = Annotated[str | None, typer.Option(help="Name of the registered model.")]
@@ -55,7 +58,9 @@ def install(app: typer.Typer) -> None:
         threads: Annotated[
             int, typer.Option(min=1, help="Of the network; more help large ones only.")
         ] = 1,
-        resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="Go on with an interrupted run.")
+        ] = False,
         promote: Annotated[bool, typer.Option(help="Make it champion when it is better.")] = True,
         refit: Annotated[bool, typer.Option(help="Train on everything after the backtest.")] = True,
     ) -> None:
@@ -215,7 +220,7 @@ def _show(session: Session, job: "Job", outcome: "Outcome") -> None:
     if promoted:
         console.then("statecast serve", f"statecast forecast {shlex.quote(job.source)} --level 80")
         return
-    console.then("statecast runs", f"statecast models promote {outcome.name} {outcome.version}")
+    console.then("statecast runs", f"statecast models promote {outcome.name}/{outcome.version}")
     if job.promote:
         raise Refused
 

@@ -122,13 +122,18 @@ def test_too_many_series_or_rows_are_refused(serve, monthly_bundle, monthly):
 def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
     """While one request runs, the next is told to come back; the probes still answer."""
     client = serve(monthly_bundle, monthly, limits={"max_concurrency": 1, "retry_after": 7})
-    release = threading.Event()
+    entered, release = threading.Event(), threading.Event()
     with ThreadPoolExecutor(2) as pool:
-        pool.submit(client.app.state.slot.serving.engine.compute.run, lambda: release.wait(60))
+        compute = client.app.state.slot.serving.engine.compute
+        pool.submit(compute.run, lambda: (entered.set(), release.wait(60)))
+        assert entered.wait(30)
         body = {"unique_ids": ["A3349335T"]}
         busy = pool.submit(client.post, "/v1/forecasts", json=body)
 
-        shed = wait_until(lambda: client.get("/v1/models"), lambda r: r.status_code == 503)
+        registry = client.app.state.metrics.registry
+        waiting = "statecast_pending_requests"
+        wait_until(lambda: registry.get_sample_value(waiting), lambda jobs: jobs == 2)
+        shed = client.get("/v1/models")
         alive, ready = client.get("/livez"), client.get("/readyz")
         release.set()
         answered = busy.result()
@@ -140,15 +145,16 @@ def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
 
 def test_a_request_that_waits_too_long_is_given_up(serve, monthly_bundle, monthly):
     """The deadline is told as 504; the server goes on."""
-    client = serve(monthly_bundle, monthly, limits={"deadline": 0.05})
+    client = serve(monthly_bundle, monthly, limits={"deadline": 1.0})
     compute = client.app.state.slot.serving.engine.compute
-    release = threading.Event()
-    blocker = threading.Thread(target=lambda: compute.run(lambda: release.wait(30), patient=True))
-    blocker.start()
+    entered, release = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        block = lambda: (entered.set(), release.wait(60))  # noqa: E731
+        pool.submit(compute.run, block, patient=True)
+        assert entered.wait(30)
 
-    late = client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
-    release.set()
-    blocker.join()
+        late = client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
+        release.set()
 
     assert_problem(late, 504, "service.deadline")
     assert client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]}).status_code == 200
