@@ -14,7 +14,7 @@ Everything Statecast raises on purpose. `code` is stable; the text is not.
     . TooShort                    data.too_short           empty, or not enough observations
     . NegativeValues              data.negative            negative where the kind forbids it
     . ConstantSeries              data.constant            every series repeats one value
-    . MissingFuture               data.missing_future      known-future values do not reach far enough
+    . MissingFuture               data.missing_future      known-future values end too early
     . LateValues                  data.late                observations the state has passed
   - ConfigError                   config.invalid           the settings contradict themselves
     . UnknownSetting              config.unknown_key       a key no setting has

@@ -46,8 +46,8 @@ def check_future(
         raise MissingFuture(
             f"no future covariates were given: expected {some(columns)} for {horizon} steps after "
             f"the last stamp of each of {len(ids):,} series",
-            help=f"give {data.id_col}, {data.time_col}, {', '.join(columns)} for those steps: futr_df "
-            "in Python, --future FILE on the command line, futr over HTTP",
+            help=f"give {data.id_col}, {data.time_col}, {', '.join(columns)} for those steps: "
+            "futr_df in Python, --future FILE on the command line, futr over HTTP",
         )
     frame = read_table(futr_df)
     need_columns(frame, replace(data, known_future=columns), ("id_col", "time_col", "known_future"),

@@ -17,7 +17,6 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
-from torch import Tensor
 
 from forecast import filters
 from forecast.bundle import Bundle

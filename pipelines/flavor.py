@@ -13,8 +13,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 import forecast
 from forecast.bundle import JSON_NAME, Bundle, load_bundle, save_bundle
 from forecast.errors import BundleError
@@ -102,14 +100,6 @@ def signature(bundle: Bundle) -> Any:
     h = ParamSpec("h", "long", 0)
     level = ParamSpec("level", "double", [80.0, 95.0], shape=(-1,))
     return ModelSignature(inputs, outputs, ParamSchema([h, level]))
-
-
-def example(bundle: Bundle, frame: pd.DataFrame) -> dict[str, Any]:
-    """A scoring request for `/invocations`: the whole history of the first series."""
-    first = frame[frame["unique_id"] == frame["unique_id"].iloc[0]].copy()
-    if not bundle.calendar.is_integer:
-        first["ds"] = first["ds"].dt.strftime("%Y-%m-%dT%H:%M:%S")
-    return {"dataframe_split": first.to_dict("split", index=False), "params": {"h": 1}}
 
 
 def _version(name: str) -> str:

@@ -44,15 +44,16 @@ def promote(tracking: Tracking, name: str, version: int) -> Change:
     Raises:
         UnknownModel: There is no such version.
     """
-    chosen = tracking.version(name, str(version))
-    before = tracking.find(name, CHAMPION)
-    if before is not None and before.version == chosen.version:
-        kept = tracking.find(name, PREVIOUS)
-        return Change(name, chosen.version, kept.version if kept else None)
-    if before is not None:
-        tracking.set_alias(name, PREVIOUS, before.version)
-    tracking.set_alias(name, CHAMPION, chosen.version)
-    return Change(name, chosen.version, before.version if before else None)
+    with tracking.alone():
+        chosen = tracking.version(name, str(version))
+        before = tracking.find(name, CHAMPION)
+        if before is not None and before.version == chosen.version:
+            kept = tracking.find(name, PREVIOUS)
+            return Change(name, chosen.version, kept.version if kept else None)
+        if before is not None:
+            tracking.set_alias(name, PREVIOUS, before.version)
+        tracking.set_alias(name, CHAMPION, chosen.version)
+        return Change(name, chosen.version, before.version if before else None)
 
 
 def rollback(tracking: Tracking, name: str) -> Change:
@@ -63,13 +64,14 @@ def rollback(tracking: Tracking, name: str) -> Change:
         UnknownModel: There is no champion.
         NothingBefore: Only one version was ever champion.
     """
-    now = tracking.version(name, CHAMPION)
-    before = tracking.find(name, PREVIOUS)
-    if before is None or before.version == now.version:
-        raise NothingBefore(
-            f"model {name!r} has no earlier champion: version {now.version} was the first",
-            help=f"choose a version: statecast models promote {name}/VERSION",
-        )
-    tracking.set_alias(name, PREVIOUS, now.version)
-    tracking.set_alias(name, CHAMPION, before.version)
-    return Change(name, before.version, now.version)
+    with tracking.alone():
+        now = tracking.version(name, CHAMPION)
+        before = tracking.find(name, PREVIOUS)
+        if before is None or before.version == now.version:
+            raise NothingBefore(
+                f"model {name!r} has no earlier champion: version {now.version} was the first",
+                help=f"choose a version: statecast models promote {name}/VERSION",
+            )
+        tracking.set_alias(name, PREVIOUS, now.version)
+        tracking.set_alias(name, CHAMPION, before.version)
+        return Change(name, before.version, now.version)

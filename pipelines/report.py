@@ -73,12 +73,14 @@ def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figu
         "marker": {"symbol": "line-ew", "size": 60, "line": {"width": 2, "color": "#222222"}},
     }  # fmt: skip
     figure = _figure([*traces, nominal], title="Coverage of the intervals", x="level", y="share")
+    figure["layout"]["xaxis"]["type"] = "category"
     figure["layout"]["yaxis"]["range"] = [0, 1]
     return figure
 
 
 def training_curve(history: Sequence[TrainEvent]) -> Figure:
-    """Loss and gradient norm by step."""
+    """Loss and gradient norm by step; steps that had nothing to learn from are left out."""
+    history = [event for event in history if event.grad_norm > 0]
     steps = [event.step for event in history]
     traces = [_line(steps, [event.loss for event in history], "loss", COLORS[0])]
     checked = [event for event in history if event.val_loss is not None]

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ with warnings.catch_warnings():
 
 from pipelines.errors import StoreUnavailable, UnknownModel
 
-__all__ = ["Run", "RunRow", "Tracking", "Version", "mlflow", "names"]
+__all__ = ["Run", "RunRow", "Tracking", "Version", "mlflow"]
 
 EXPERIMENT = "statecast"
 _BATCH, _MOST_METRICS = 100, 1000
@@ -154,6 +154,12 @@ class Tracking:
                 [self.experiment_id], max_results=limit, order_by=["attributes.start_time DESC"]
             )
         return [_row(run) for run in found]
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes on this machine from moving aliases: MLflow does not compare."""
+        with _only_one(self.uri):
+            yield
 
     def register(self, model_uri: str, name: str, run_id: str, tags: Mapping[str, str]) -> int:
         """Make a logged model the next version of `name`; returns its number."""
@@ -326,7 +332,7 @@ def _reach(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_one(uri: str) -> Iterator[None]:
-    """One process at a time opens an SQLite store: two that make its tables would collide."""
+    """One process at a time: two that make an SQLite store's tables would collide."""
     if not uri.startswith("sqlite:///"):
         yield
         return
@@ -387,8 +393,3 @@ def _row(run: Any) -> RunRow:
         params=dict(data.params),
         tags={k: v for k, v in data.tags.items() if not k.startswith("mlflow.")},
     )
-
-
-def names(versions: Sequence[Version]) -> tuple[str, ...]:
-    """The registered models that these versions belong to."""
-    return tuple(sorted({version.name for version in versions}))
