@@ -137,7 +137,7 @@ use_buildah() {
         wait "$pid" || status=$?
         return "$status"
     }
-    server_pid() { # buildah and its helpers would kill the server rather than hand a signal on
+    server_pid() { # a signal to buildah itself would kill the server
         local pid=$1
         while [[ $(<"/proc/$pid/comm") == *buildah* ]]; do pid=$(pgrep -o -P "$pid"); done
         echo "$pid"
@@ -232,7 +232,7 @@ assert os.getuid() == 10001, os.getuid()
 tools = [name for name in ("gcc", "cc", "make", "git") if shutil.which(name)]
 extra = [name for name in ("pip", "statsforecast", "ray", "pytest", "alembic", "dbos") if importlib.util.find_spec(name)]
 open_folders = [
-    top for root in ("/app", "/etc", "/usr", "/opt", "/srv", "/root", "/home")
+    top for root in ("/app", "/etc", "/usr", "/root", "/home")
     for top, _, _ in os.walk(root) if os.access(top, os.W_OK)
 ]
 assert not tools + extra + open_folders, (tools, extra, open_folders)

@@ -37,6 +37,8 @@ class TrainEvent:
     quantile_loss: float
     grad_norm: float
     """Mean gradient norm before clipping."""
+    epoch_loss: float | None
+    """Mean point loss of the last epoch that ended since then, if one did."""
     val_loss: float | None
     observations_per_s: float
     seconds: float

@@ -105,7 +105,7 @@ def fit_network(
         progress.step += 1
         progress.chunk += 1
         progress.state = state.detach()
-        meter.add(losses, norms[0], int(chunk.length.sum()))
+        meter.add(losses, norms[0], int(chunk.length.sum()), progress.epoch)
 
         val_loss = None
         if train.val_size and progress.step % train.check_every == 0:
@@ -224,8 +224,17 @@ class _Meter:
     def __init__(self) -> None:
         self.begin = self.since = time.perf_counter()
         self.sums, self.count, self.observations = np.zeros(3), 0, 0
+        self.epoch, self.of_epoch = -1, list[float]()
+        self.epoch_loss: float | None = None
 
-    def add(self, losses: tuple[Tensor, Tensor], norm: Tensor, observations: int) -> None:
+    def add(
+        self, losses: tuple[Tensor, Tensor], norm: Tensor, observations: int, epoch: int
+    ) -> None:
+        if epoch != self.epoch:
+            if self.of_epoch:
+                self.epoch_loss = sum(self.of_epoch) / len(self.of_epoch)
+            self.epoch, self.of_epoch = epoch, []
+        self.of_epoch.append(losses[0].item())
         self.sums += [losses[0].item(), losses[1].item(), norm.item()]
         self.count += 1
         self.observations += observations
@@ -233,12 +242,16 @@ class _Meter:
     def event(self, progress: Progress, steps: int, val_loss: float | None) -> TrainEvent:
         now = time.perf_counter()
         loss, quantile_loss, norm = (float(x) for x in self.sums / max(self.count, 1))
+        if progress.step == steps and self.of_epoch:
+            self.epoch_loss = sum(self.of_epoch) / len(self.of_epoch)
         event = TrainEvent(
             step=progress.step, steps=steps, epoch=progress.epoch, loss=loss,
-            quantile_loss=quantile_loss, grad_norm=norm, val_loss=val_loss,
+            quantile_loss=quantile_loss, grad_norm=norm,
+            epoch_loss=self.epoch_loss, val_loss=val_loss,
             observations_per_s=self.observations / (now - self.since), seconds=now - self.begin,
         )  # fmt: skip
         self.since, self.sums, self.count, self.observations = now, np.zeros(3), 0, 0
+        self.epoch_loss = None
         return event
 
 

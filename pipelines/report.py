@@ -53,7 +53,9 @@ def error_by_horizon(scores: pd.DataFrame) -> Figure:
         _line(rows["horizon"].tolist(), _numbers(rows["value"]), str(model), COLORS[i % 6])
         for i, (model, rows) in enumerate(mase.groupby("model", sort=False))
     ]
-    return _figure(traces, title="Error by step ahead", x="steps ahead", y="MASE")
+    figure = _figure(traces, title="Error by step ahead", x="steps ahead", y="MASE")
+    figure["layout"]["yaxis"]["type"] = "log"
+    return figure
 
 
 def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figure:
@@ -79,10 +81,13 @@ def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figu
 
 
 def training_curve(history: Sequence[TrainEvent]) -> Figure:
-    """Loss and gradient norm by step; steps that had nothing to learn from are left out."""
+    """Loss, mean loss of each epoch, and gradient norm; steps without a target are left out."""
     history = [event for event in history if event.grad_norm > 0]
     steps = [event.step for event in history]
-    traces = [_line(steps, [event.loss for event in history], "loss", COLORS[0])]
+    loss = _line(steps, [event.loss for event in history], "loss", COLORS[0])
+    ended = [event for event in history if event.epoch_loss is not None]
+    at, values = [event.step for event in ended], [event.epoch_loss for event in ended]
+    traces = [{**loss, "opacity": 0.35}, _line(at, values, "loss of the epoch", COLORS[0])]
     checked = [event for event in history if event.val_loss is not None]
     if checked:
         at, values = [e.step for e in checked], [e.val_loss for e in checked]
@@ -148,8 +153,8 @@ def _figure(traces: list[dict[str, Any]], *, title: str, x: str, y: str) -> Figu
         "title": {"text": title}, "hovermode": "x unified",
         "xaxis": {"title": {"text": x}, "gridcolor": "#eeeeee"},
         "yaxis": {"title": {"text": y}, "gridcolor": "#eeeeee"},
-        "plot_bgcolor": "#ffffff", "margin": {"t": 50, "r": 60, "b": 45, "l": 60},
-        "legend": {"orientation": "h", "y": -0.15},
+        "plot_bgcolor": "#ffffff", "margin": {"t": 50, "r": 60, "b": 70, "l": 60},
+        "legend": {"orientation": "h", "y": -0.25},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
 

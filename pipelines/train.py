@@ -217,8 +217,9 @@ def _train(
             "grad_norm": event.grad_norm, "observations_per_s": event.observations_per_s,
             "epoch": event.epoch,
         }  # fmt: skip
-        if event.val_loss is not None:
-            values["val_loss"] = event.val_loss
+        for name in ("epoch_loss", "val_loss"):
+            if getattr(event, name) is not None:
+                values[name] = getattr(event, name)
         log.metrics({f"{stage}/{name}": v for name, v in values.items()}, step=event.step)
 
     trained = training.train(

@@ -57,7 +57,7 @@ def test_training_curve_has_loss_and_gradient_norm_on_two_axes(made):
 
     axes = {trace["name"]: trace.get("yaxis", "y") for trace in figures["training"]["data"]}
 
-    assert axes == {"loss": "y", "gradient norm": "y2"}
+    assert axes == {"loss": "y", "loss of the epoch": "y", "gradient norm": "y2"}
 
 
 def test_names_of_series_cannot_break_the_page():
