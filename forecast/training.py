@@ -92,20 +92,22 @@ def fit_network(
         state = _start(network, chunk, progress, train.stateful)
         steps = int(chunk.length.max())
         memory, state = network.remember(examples.inputs(chunk, steps), state)
-        losses = _losses(network, memory[origins.lane, origins.step], origins, yardstick,
-                         upper, examples)  # fmt: skip
-        _set_rate(optimizer, train, progress.step)
-        optimizer.zero_grad()
-        (losses[0] + losses[1]).backward()
-        norms = [
-            clip_grad_norm_(group["params"], train.max_grad_norm)
-            for group in optimizer.param_groups
-        ]
-        optimizer.step()
+        if bool(origins.known.any()):
+            seen = memory[origins.lane, origins.step]
+            losses = _losses(network, seen, origins, yardstick, upper, examples)
+            _set_rate(optimizer, train, progress.step)
+            optimizer.zero_grad()
+            (losses[0] + losses[1]).backward()
+            norms = [
+                clip_grad_norm_(group["params"], train.max_grad_norm)
+                for group in optimizer.param_groups
+            ]
+            optimizer.step()
+            meter.add(losses, norms[0], progress.epoch)
+        meter.observations += int(chunk.length.sum())
         progress.step += 1
         progress.chunk += 1
         progress.state = state.detach()
-        meter.add(losses, norms[0], int(chunk.length.sum()), progress.epoch)
 
         val_loss = None
         if train.val_size and progress.step % train.check_every == 0:
@@ -219,17 +221,16 @@ def _keep_best(network: Network, progress: Progress, val_loss: float) -> None:
 
 
 class _Meter:
-    """Means since the last report."""
+    """Means since the last report; the last ones again where nothing had a target."""
 
     def __init__(self) -> None:
         self.begin = self.since = time.perf_counter()
+        self.means = (0.0, 0.0, 0.0)
         self.sums, self.count, self.observations = np.zeros(3), 0, 0
         self.epoch, self.of_epoch = -1, list[float]()
         self.epoch_loss: float | None = None
 
-    def add(
-        self, losses: tuple[Tensor, Tensor], norm: Tensor, observations: int, epoch: int
-    ) -> None:
+    def add(self, losses: tuple[Tensor, Tensor], norm: Tensor, epoch: int) -> None:
         if epoch != self.epoch:
             if self.of_epoch:
                 self.epoch_loss = sum(self.of_epoch) / len(self.of_epoch)
@@ -237,11 +238,12 @@ class _Meter:
         self.of_epoch.append(losses[0].item())
         self.sums += [losses[0].item(), losses[1].item(), norm.item()]
         self.count += 1
-        self.observations += observations
 
     def event(self, progress: Progress, steps: int, val_loss: float | None) -> TrainEvent:
         now = time.perf_counter()
-        loss, quantile_loss, norm = (float(x) for x in self.sums / max(self.count, 1))
+        if self.count:
+            self.means = tuple((self.sums / self.count).tolist())
+        loss, quantile_loss, norm = self.means
         if progress.step == steps and self.of_epoch:
             self.epoch_loss = sum(self.of_epoch) / len(self.of_epoch)
         event = TrainEvent(

@@ -81,8 +81,7 @@ def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figu
 
 
 def training_curve(history: Sequence[TrainEvent]) -> Figure:
-    """Loss, mean loss of each epoch, and gradient norm; steps without a target are left out."""
-    history = [event for event in history if event.grad_norm > 0]
+    """Loss, mean loss of each epoch, and gradient norm by step."""
     steps = [event.step for event in history]
     loss = _line(steps, [event.loss for event in history], "loss", COLORS[0])
     ended = [event for event in history if event.epoch_loss is not None]
