@@ -127,7 +127,7 @@ class TrainConfig:
     batch_size: int | None = None
     """Lanes that run side by side; None takes up to 256, fewer when series are few."""
     chunk_length: int | None = None
-    """Steps between two gradient cuts; None takes one season (8 to 48 steps)."""
+    """Steps between two gradient cuts; None takes 8 to 16, in step with the shortest season."""
     origins_share: float = 1 / 3
     """Share of a chunk's steps, drawn anew each time, from which the head forecasts and learns."""
     stateful: bool = True

@@ -12,7 +12,7 @@ from forecast.errors import TooShort
 MAX_LANES = 256
 EPOCHS, STEPS = 12, (200, 3000)
 """Passes over the data, and the least and most optimiser steps they may come to."""
-CHUNK_LENGTH = 12
+CHUNK_LENGTH, CHUNK_LENGTHS = 12, range(8, 17)
 """Short chunks give more updates a second; the state remembers across them."""
 
 
@@ -41,7 +41,7 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
         )
     rounds = -(-len(lengths) // MAX_LANES)
     lanes = min(config.train.batch_size or -(-len(lengths) // rounds), len(lengths))
-    chunk = config.train.chunk_length or CHUNK_LENGTH
+    chunk = config.train.chunk_length or usual_chunk_length(seasons)
     blocks = -(-np.maximum(lengths - config.train.val_size, 0) // chunk)
     epoch = max(int(blocks.max()), -(-int(blocks.sum()) // lanes))
     return Config(
@@ -54,3 +54,14 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
             max_steps=config.train.max_steps or int(np.clip(EPOCHS * epoch, *STEPS)),
         ),
     )
+
+
+def usual_chunk_length(seasons: tuple[int, ...]) -> int:
+    """
+    A whole multiple or fraction of the shortest season, near 12 steps.
+
+    >>> [usual_chunk_length((season,)) for season in (4, 5, 7, 12, 24, 52, 96)]
+    [12, 10, 14, 12, 12, 13, 12]
+    """
+    fits = [n for n in CHUNK_LENGTHS if seasons and (n % seasons[0] == 0 or seasons[0] % n == 0)]
+    return min(fits, key=lambda n: abs(n - CHUNK_LENGTH), default=CHUNK_LENGTH)
