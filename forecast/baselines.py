@@ -5,6 +5,7 @@ statsforecast comes with the `trainer` extra and is imported when a baseline is 
 one series of plain values at a time, so every calendar works; stamps come from ours.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from jaxtyping import Float
 
 from forecast.calendars import Calendar
 from forecast.errors import ConfigError, TooShort
+
+logger = logging.getLogger(__name__)
 
 MODELS = ("SeasonalNaive", "Drift", "AutoETS", "AutoTheta")
 _SIGNIFICANT = 1.645  # 90 %, two-sided: M4's test of seasonality
@@ -33,7 +36,8 @@ def forecast(
     Forecast the next `horizon` steps of every series.
 
     A step without a value repeats the one before it. Where a model cannot speak (a history
-    shorter than it needs, or one it fails on), the last value stands in, with its interval.
+    shorter than it needs, or one it fails on), the last value stands in, with its interval, and
+    a warning is logged: a baseline is never weakened in silence.
 
     Args:
         frame: `unique_id`, `ds`, `y`, sorted, one row a step.
@@ -199,9 +203,11 @@ def _forecast_series(
     for name, model in models.items():
         try:
             made = _columns(model.forecast(y=y, h=horizon, level=level), ends)
-        except Exception:  # noqa: BLE001 - a short or odd series raises anything; the naive speaks
+        except Exception as error:  # noqa: BLE001 - a short or odd series raises anything
+            logger.warning("%s failed on %d values, naive instead: %s", name, len(y), error)
             made = spare
         if not all(np.isfinite(values).all() for values in made.values()):
+            logger.warning("%s is not finite on %d values, naive instead", name, len(y))
             made = spare
         columns |= {name + end: values for end, values in made.items()}
     return columns

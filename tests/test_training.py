@@ -1,5 +1,9 @@
 """Training: what is carried, dropped, repeated and never seen (the promises about training)."""
 
+import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -7,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -25,6 +30,23 @@ from forecast.models.recurrent import RecurrentStack, State
 from forecast.panel import Panel
 from forecast.streaming import forecast, warm_up
 from forecast.training import train
+
+ROOT = Path(__file__).parent.parent
+RUN = """
+import json, sys
+from pathlib import Path
+import pandas, torch
+from forecast.config import Config
+from forecast.frames import check
+from forecast.panel import Panel
+from forecast.training import train
+
+torch.set_num_threads(1)
+config = Config.from_dict(json.loads(sys.argv[2]))
+frame = pandas.read_parquet("examples/data/monthly_retail.parquet", columns=["unique_id", "ds", "y"])
+panel = Panel.from_frame(check(frame, config.data)).take([0, 1, 2])
+train(panel, config, checkpoint_dir=Path(sys.argv[1]))
+"""
 
 
 def weights(bundle: Bundle) -> dict[str, bytes]:
@@ -95,6 +117,28 @@ def test_an_interrupted_run_resumes_to_the_same_weights(panel, config, tmp_path,
 
     assert weights(resumed.bundle) == weights(whole)
     assert [event.step for event in resumed.history] == list(range(1, 31))
+
+
+def test_a_run_killed_outright_resumes_to_the_same_weights(panel, config, tmp_path):
+    """A real process gets SIGKILL at whatever step it is in; its checkpoint is whole."""
+    config = replace(config, train=replace(config.train, max_steps=300, checkpoint_every=1))
+    short = panel.take([0, 1, 2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(tmp_path), json.dumps(config.to_dict())], cwd=ROOT
+    )
+    while not (tmp_path / NAME).exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    with safe_open(tmp_path / NAME, framework="pt") as file:
+        step = json.loads(file.metadata()["notes"])["step"]
+
+    resumed, whole = (
+        train(short, config, checkpoint_dir=folder, resume=True) for folder in (tmp_path, None)
+    )
+
+    assert 0 < step < 300
+    assert weights(resumed.bundle) == weights(whole.bundle)
 
 
 def test_a_checkpoint_of_other_data_or_settings_is_refused(panel, config, tmp_path):
