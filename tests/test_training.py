@@ -43,8 +43,8 @@ from forecast.training import train
 
 torch.set_num_threads(1)
 config = Config.from_dict(json.loads(sys.argv[2]))
-frame = pandas.read_parquet("examples/data/monthly_retail.parquet", columns=["unique_id", "ds", "y"])
-panel = Panel.from_frame(check(frame, config.data)).take([0, 1, 2])
+table = pandas.read_parquet("examples/data/monthly_retail.parquet")[["unique_id", "ds", "y"]]
+panel = Panel.from_frame(check(table, config.data)).take([0, 1, 2])
 train(panel, config, checkpoint_dir=Path(sys.argv[1]))
 """
 
