@@ -97,7 +97,10 @@ def main() -> None:
         took = time.perf_counter() - begin
         scored = test.merge(made, on=["unique_id", "ds"], validate="1:1")
         values.append(score(scored, train, case, ("Naive2", "statecast"))["statecast"])
-        note(f"seed {seed}: " + "  ".join(f"{k} {v:.4f}" for k, v in values[-1].items()))
+        note(
+            f"seed {seed}, trust {forecaster.bundle_.facts['trust']}: "
+            + "  ".join(f"{k} {v:.4f}" for k, v in values[-1].items())
+        )
         for metric, value in values[-1].items():
             emit("m4", name if args.seeds == 1 else f"{name}/seed{seed}", "statecast", metric,
                  value, took)  # fmt: skip

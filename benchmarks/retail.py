@@ -1,14 +1,18 @@
 """
-Accuracy on Australian retail turnover, beside the statistical baselines on the same cutoff.
+Accuracy on sets of sales and demand, beside the statistical baselines on the same cutoff.
 
-    python -m benchmarks.retail --data PATH
+    python -m benchmarks.retail --data PATH --sets aus_retail carparts
 
-PATH holds the folder `aus_retail` with `aus_retail.parquet` (columns unique_id, ds, y). The last 18
-months of every series are held out. Prints MASE (season 12), its ratio to the seasonal naive's and
-the coverage of the 80 % and 95 % intervals, for statecast with its default settings and for each
-baseline, scored by the same code.
+PATH holds a folder a set, of those that `benchmarks.cases` reads; without `--sets` all that are
+there are run. The last horizon of every series is held out. Statecast runs with its default
+settings and is told nothing but the roles of the columns. `benchmarks.scoring` says what is
+measured; `mase_ratio_snaive` is the MASE over the seasonal naive's.
 
-`--val` leaves the last 18 months out altogether and holds out the 18 before: for choices.
+Baselines run on the whole set or not at all. Without `--baselines` these are all there are,
+but only the seasonal naive where there are more than 3,000 series, and without the automatic ones
+where there are more than 500,000 observations, for they would take hours.
+
+`--val` leaves the last horizon out altogether and holds out the one before: for choices.
 """
 
 import argparse
@@ -20,46 +24,102 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.records import Progress, emit, find, note, with_settings
-from forecast.baselines import MODELS, cross_validate
+from benchmarks.cases import SETS, Case, load
+from benchmarks.records import Progress, emit, note, with_settings
+from benchmarks.scoring import LEVELS, QUANTILES, quantile_columns, score
+from forecast.baselines import MODELS
+from forecast.baselines import forecast as forecast_baselines
 from forecast.calendars import Calendar
+from forecast.config import Config
 from forecast.forecaster import Forecaster
-from forecast.metrics import evaluate
 
-HORIZON, SEASON = 18, 12
-LEVELS = (80, 95)
-METRICS = ("mase", "coverage_80", "coverage_95", "smape", "msis")
+MANY_SERIES, MANY_OBSERVATIONS = 3_000, 500_000
 
 
 def main() -> None:
-    """Forecast with every model and print the lines."""
+    """Forecast every set with every model and print the lines."""
     args = arguments()
     torch.set_num_threads(args.threads)
-    case = "aus_retail_val" if args.val else "aus_retail"
-    frame = load(find(args.data, "aus_retail") / "aus_retail.parquet", val=args.val)
-    note(f"{case}: {frame['unique_id'].nunique()} series, {len(frame):,} observations")
+    sets = args.sets or [name for name in SETS if (args.data / name).is_dir()]
+    if not sets:
+        raise SystemExit(f"no set at {args.data}; it should hold one of: {', '.join(SETS)}")
+    for name in sets:
+        run(load(name, args.data, val=args.val), f"{name}_val" if args.val else name, args)
 
+
+def run(case: Case, name: str, args: argparse.Namespace) -> None:
+    """Forecast one set with every model and print the lines."""
+    series = case.train["unique_id"].nunique()
+    note(f"{name}: {series:,} series, {len(case.train):,} observations, horizon {case.horizon}")
     naive = None
-    for model in args.baselines:
+    for model in affordable(series, len(case.train)) if args.baselines is None else args.baselines:
         begin = time.perf_counter()
-        table = cross_validate(
-            frame, Calendar("MS"), horizon=HORIZON, season_length=SEASON, models=(model,),
-            levels=LEVELS,
+        table = forecast_baselines(
+            case.train, Calendar(case.freq), horizon=case.horizon,
+            season_length=case.season_length, models=(model,), levels=LEVELS,
+            known_future=case.known_future, future=futr(case),
         )  # fmt: skip
-        scores = score(table, frame, model)
+        scores = score(table, case, [model])[model]
         naive = scores["mase"] if model == "SeasonalNaive" else naive
-        report(case, model, scores, naive, time.perf_counter() - begin)
+        report(name, model, scores, naive, time.perf_counter() - begin)
+    if args.no_statecast:
+        return
 
-    config = with_settings({"data": {"kind": "positive"}}, args.set)
+    config = settings(case, args.set)
+    values = []
+    took = 0.0
     for seed in range(args.seed, args.seed + args.seeds):
         begin = time.perf_counter()
-        settings = replace(config, train=replace(config.train, seed=seed))
-        table = Forecaster(h=HORIZON, freq="MS", config=settings).cross_validation(
-            frame, level=LEVELS, on_event=Progress()
-        )
+        table = statecast(case, replace(config, train=replace(config.train, seed=seed)))
         took = time.perf_counter() - begin
-        name = case if args.seeds == 1 else f"{case}/seed{seed}"
-        report(name, "statecast", score(table, frame, "statecast"), naive, took)
+        values.append(score(table, case, ["statecast"])["statecast"])
+        each = name if args.seeds == 1 else f"{name}/seed{seed}"
+        report(each, "statecast", values[-1], naive, took)
+        missing = set(QUANTILES) - set(quantile_columns(table, "statecast"))
+        if missing:
+            note(f"crps without the quantiles {sorted(missing)}")
+    if args.seeds > 1:
+        means = {m: float(np.mean([v[m] for v in values])) for m in values[0]}
+        report(name, "statecast", means, naive, took)
+
+
+def affordable(series: int, observations: int) -> tuple[str, ...]:
+    """
+    The baselines that take minutes, not hours.
+
+    >>> affordable(100, 40_000) == MODELS, affordable(30_000, 3_000_000)
+    (True, ('SeasonalNaive',))
+    """
+    if series > MANY_SERIES:
+        return ("SeasonalNaive",)
+    slow = observations > MANY_OBSERVATIONS
+    return tuple(model for model in MODELS if not (slow and model.startswith("Auto")))
+
+
+def settings(case: Case, assignments: list[str]) -> Config:
+    """The roles of the columns and what a gap means; all else is default, or from `--set`."""
+    static = () if case.static is None else tuple(case.static.columns.drop("unique_id"))
+    data = {
+        "known_future": case.known_future,
+        "past_only": case.past_only,
+        "static": static,
+        "fill": case.fill,
+        "season_lengths": case.seasons,
+    }
+    return with_settings({"data": data}, assignments)
+
+
+def statecast(case: Case, config: Config) -> pd.DataFrame:
+    """Learn from the training part and forecast the test: points, median and intervals."""
+    forecaster = Forecaster(h=case.horizon, freq=case.freq, config=config)
+    forecaster.fit(case.train, case.static, on_event=Progress())
+    made: pd.DataFrame = forecaster.predict(level=LEVELS, quantiles=(0.5,), futr_df=futr(case))
+    return made
+
+
+def futr(case: Case) -> pd.DataFrame | None:
+    """The known-future covariates of the steps to forecast, without what came of them."""
+    return case.test[["unique_id", "ds", *case.known_future]] if case.known_future else None
 
 
 def arguments() -> argparse.Namespace:
@@ -68,35 +128,18 @@ def arguments() -> argparse.Namespace:
         prog="python -m benchmarks.retail", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds aus_retail/")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
+    parser.add_argument("--sets", nargs="+", choices=SETS, help="which; all that are there")
     parser.add_argument("--val", action="store_true", help="an earlier cutoff, for choices")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
-    parser.add_argument("--baselines", nargs="*", choices=MODELS, default=MODELS,
+    parser.add_argument("--baselines", nargs="*", choices=MODELS,
                         help="which to run beside statecast")  # fmt: skip
+    parser.add_argument("--no-statecast", action="store_true", help="only the baselines")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
                         help="any setting, such as train.max_steps=600")  # fmt: skip
     return parser.parse_args()
-
-
-def load(path: Path, *, val: bool) -> pd.DataFrame:
-    """The series long enough to have a season before their cutoff."""
-    frame = pd.read_parquet(path).sort_values(["unique_id", "ds"], ignore_index=True)
-    frame = frame.astype({"y": np.float64, "ds": "datetime64[ns]"})
-    if val:
-        frame = frame[frame.groupby("unique_id").cumcount(ascending=False) >= HORIZON]
-    size = frame.groupby("unique_id")["y"].transform("size")
-    return frame[size > HORIZON + SEASON].reset_index(drop=True)
-
-
-def score(table: pd.DataFrame, frame: pd.DataFrame, model: str) -> dict[str, float]:
-    """The scores of one model, by metric."""
-    scores = evaluate(
-        table, frame[["unique_id", "ds", "y"]], season_length=SEASON, models=[model], levels=LEVELS
-    )
-    values = dict(zip(scores["metric"], scores["value"], strict=True))
-    return {metric: float(values[metric]) for metric in METRICS}
 
 
 def report(

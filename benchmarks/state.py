@@ -30,7 +30,7 @@ from forecast import streaming
 from forecast.bundle import Bundle
 from forecast.forecaster import Forecaster
 from forecast.panel import Panel
-from forecast.streaming import States
+from forecast.states import States, initial_states
 
 HISTORIES = (100, 1_000, 10_000)
 BATCHES = (1, 1_000)
@@ -144,7 +144,7 @@ def reread_times(bundle: Bundle, bench: Bench, rounds: int) -> list[float]:
     parts = [panel(bench.batch, min(steps, bench.history - first), first=first) for first in firsts]
 
     def reread() -> None:
-        states = streaming.initial_states(bundle, bench.batch)
+        states = initial_states(bundle, bench.batch)
         for part in parts:
             states = streaming.observe(bundle, states, part)
 

@@ -1,8 +1,9 @@
 """
-Forecasts to beat: seasonal naive, drift, AutoETS and AutoTheta by statsforecast, and Naive2 of M4.
+Forecasts to beat: statistical models by statsforecast, a boosted model of lags, Naive2 of M4.
 
-statsforecast comes with the `trainer` extra and is imported when a baseline is asked for. It sees
-one series of plain values at a time, so every calendar works; stamps come from ours.
+statsforecast comes with the `trainer` extra and is imported when one of its models is asked for.
+It sees one series of plain values at a time, so every calendar works; stamps come from ours. The
+boosted model (`forecast.boosting`) learns from all series at once, and alone reads covariates.
 """
 
 import logging
@@ -14,12 +15,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from forecast.calendars import Calendar
-from forecast.errors import ConfigError, TooShort
+from forecast.boosting import Steps, forecast_boosted
+from forecast.calendars import Calendar, features
+from forecast.errors import ConfigError, MissingFuture, TooShort
 
 logger = logging.getLogger(__name__)
 
-MODELS = ("SeasonalNaive", "Drift", "AutoETS", "AutoTheta")
+STATISTICAL = ("SeasonalNaive", "Drift", "AutoETS", "AutoTheta")
+INTERMITTENT = ("CrostonOptimized", "TSB")
+"""For demand with many zeros: a flat mean, without intervals."""
+BOOSTED = "HistGradientBoosting"
+"""One model of all series; what it forecasts for one depends on the others."""
+MODELS = (*STATISTICAL, *INTERMITTENT, BOOSTED)
+_SMOOTHING = 0.2  # of TSB's size and probability: the middle of the range its authors examine
 _SIGNIFICANT = 1.645  # 90 %, two-sided: M4's test of seasonality
 
 
@@ -29,8 +37,10 @@ def forecast(
     *,
     horizon: int,
     season_length: int,
-    models: Sequence[str] = MODELS,
+    models: Sequence[str] = STATISTICAL,
     levels: Sequence[int] = (),
+    known_future: Sequence[str] = (),
+    future: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """
     Forecast the next `horizon` steps of every series.
@@ -46,12 +56,21 @@ def forecast(
         season_length: Steps in one season, 1 for none.
         models: Any of `MODELS`.
         levels: Central intervals to give, such as 80 and 95.
+        known_future: Columns of `frame` that the boosted model reads; the others read `y` alone.
+        future: `unique_id`, `ds` and those columns, for each step to forecast.
 
     Returns:
-        `unique_id`, `ds`, one column a model, `MODEL-lo-80`, `MODEL-hi-80`, ...; no NaN.
+        `unique_id`, `ds`, one column a model, `MODEL-lo-80`, `MODEL-hi-80`, ...; no NaN. The
+        models of `INTERMITTENT` have no intervals and no columns for them.
 
     Raises:
         ConfigError: A model that is none of `MODELS`.
+        MissingFuture: `future` does not have every series and step.
+
+    References:
+        Croston, Forecasting and stock control for intermittent demands, ORQ 23(3), 1972.
+        Teunter, Syntetos & Babai, Intermittent demand: linking forecasting to inventory
+        obsolescence, EJOR 214(3), 2011 (TSB).
     """
     begins = np.flatnonzero(~frame["unique_id"].duplicated().to_numpy())
     lengths = np.diff(np.r_[begins, len(frame)])
@@ -66,7 +85,7 @@ def forecast(
     )
     values = frame.groupby("unique_id", sort=False, observed=True)["y"]
     y = values.ffill().fillna(values.bfill()).fillna(0.0).to_numpy(dtype=np.float64)
-    chosen = {name: _model(name, season_length) for name in models}
+    chosen = {name: _model(name, season_length) for name in models if name != BOOSTED}
     with warnings.catch_warnings():
         # Were warnings errors for the caller, they would decide which model answers.
         warnings.simplefilter("ignore")
@@ -75,7 +94,16 @@ def forecast(
             for part in np.split(y, np.cumsum(lengths)[:-1])
         ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return pd.concat([stamps, pd.DataFrame(columns)], axis=1)
+    if BOOSTED in models:
+        steps = Steps(
+            y=y,
+            indptr=np.r_[begins, len(frame)].astype(np.int64),
+            known=_known(frame, calendar, known_future),
+            ahead=np.stack(np.split(_ahead(stamps, calendar, known_future, future), len(ids))),
+        )
+        columns |= _boosted(steps, season_length, levels)
+    asked = [name for model in models for name in columns if name.split("-")[0] == model]
+    return pd.concat([stamps, pd.DataFrame(columns)[asked]], axis=1)
 
 
 def cross_validate(
@@ -86,14 +114,16 @@ def cross_validate(
     n_windows: int = 1,
     step_size: int = 1,
     season_length: int,
-    models: Sequence[str] = MODELS,
+    models: Sequence[str] = STATISTICAL,
     levels: Sequence[int] = (),
+    known_future: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
     Forecast from `n_windows` cutoffs of every series, each model fitted anew at each cutoff.
 
     The last cutoff of a series leaves exactly `horizon` steps, each earlier one is `step_size`
-    steps before; series need not end together.
+    steps before; series need not end together. The columns `known_future` of `frame` are read at
+    the steps to forecast too, `y` never.
 
     Returns:
         `unique_id`, `ds`, `cutoff`, `y` and the columns of `forecast`, sorted by the first three.
@@ -124,6 +154,8 @@ def cross_validate(
             season_length=season_length,
             models=models,
             levels=levels,
+            known_future=known_future,
+            future=frame[(left < back) & (left >= back - horizon)] if known_future else None,
         )
         cutoffs = known["ds"][left[known.index] == back].to_numpy()
         actual = frame["y"][(left < back) & (left >= back - horizon)].to_numpy()
@@ -131,6 +163,50 @@ def cross_validate(
         made.insert(3, "y", actual)
         parts.append(made)
     return pd.concat(parts).sort_values(["unique_id", "cutoff", "ds"], ignore_index=True)
+
+
+def _boosted(
+    steps: Steps, season_length: int, levels: Sequence[int]
+) -> dict[str, Float[np.ndarray, " row"]]:
+    """Columns of the boosted model; the last value where there is nothing to learn from."""
+    made = forecast_boosted(steps, season_length=season_length, levels=sorted(levels))
+    if made is None:
+        logger.warning("%s has nothing to learn from, naive instead", BOOSTED)
+        last = steps.y[steps.indptr[1:] - 1]
+        shape = (*steps.ahead.shape[:2], 1 + 2 * len(levels))
+        made = np.broadcast_to(last[:, None, None], shape)
+    ends = ["", *(f"-{end}-{level}" for level in sorted(levels) for end in ("lo", "hi"))]
+    return {BOOSTED + end: made[..., i].ravel() for i, end in enumerate(ends)}
+
+
+def _known(
+    frame: pd.DataFrame, calendar: Calendar, names: Sequence[str]
+) -> Float[np.ndarray, "row covariate"]:
+    """What is known of each row beforehand: the covariates, and what its stamp says."""
+    stamps = frame["ds"].to_numpy().astype(np.int64)
+    unique, back = np.unique(stamps, return_inverse=True)
+    told = features(unique, calendar.freq)[0][back]
+    return np.column_stack([frame[list(names)].to_numpy(dtype=np.float64), told])
+
+
+def _ahead(
+    stamps: pd.DataFrame, calendar: Calendar, names: Sequence[str], future: pd.DataFrame | None
+) -> Float[np.ndarray, "row covariate"]:
+    """The same of the steps to forecast."""
+    keys = ["unique_id", "ds"]
+    if names:
+        given = pd.DataFrame(columns=[*keys, *names]) if future is None else future
+        rows = pd.MultiIndex.from_frame(given[keys]).get_indexer(pd.MultiIndex.from_frame(stamps))
+        if (rows < 0).any():
+            lacking = stamps.iloc[int(np.argmax(rows < 0))]
+            raise MissingFuture(
+                f"{int((rows < 0).sum())} of {len(rows)} steps to forecast have no "
+                f"{', '.join(names)}",
+                where=f"series {lacking['unique_id']!r} at {lacking['ds']}",
+                help="give their values in `future`, or leave known_future out",
+            )
+        stamps = pd.concat([stamps, given[list(names)].iloc[rows].reset_index(drop=True)], axis=1)
+    return _known(stamps, calendar, names)
 
 
 def naive2(
@@ -201,14 +277,19 @@ def _forecast_series(
     spare = _columns(Naive().forecast(y=y, h=horizon, level=level), ends)
     columns: dict[str, Float[np.ndarray, " horizon"]] = {}
     for name, model in models.items():
+        flat = name in INTERMITTENT
         try:
-            made = _columns(model.forecast(y=y, h=horizon, level=level), ends)
+            made = (
+                _columns(model.forecast(y=y, h=horizon), ())
+                if flat
+                else _columns(model.forecast(y=y, h=horizon, level=level), ends)
+            )
         except Exception as error:  # noqa: BLE001 - a short or odd series raises anything
             logger.warning("%s failed on %d values, naive instead: %s", name, len(y), error)
-            made = spare
+            made = {"": spare[""]} if flat else spare
         if not all(np.isfinite(values).all() for values in made.values()):
             logger.warning("%s is not finite on %d values, naive instead", name, len(y))
-            made = spare
+            made = {"": spare[""]} if flat else spare
         columns |= {name + end: values for end, values in made.items()}
     return columns
 
@@ -230,7 +311,9 @@ def _model(name: str, season_length: int) -> Any:
         "Drift": lambda: models.RandomWalkWithDrift(),
         "AutoETS": lambda: models.AutoETS(season_length=season_length),
         "AutoTheta": lambda: models.AutoTheta(season_length=season_length),
+        "CrostonOptimized": lambda: models.CrostonOptimized(),
+        "TSB": lambda: models.TSB(alpha_d=_SMOOTHING, alpha_p=_SMOOTHING),
     }
     if name not in known:
-        raise ConfigError(f"{name!r} is not a baseline", help=f"known: {', '.join(known)}")
+        raise ConfigError(f"{name!r} is not a baseline", help=f"known: {', '.join(MODELS)}")
     return known[name]()

@@ -27,11 +27,12 @@ from forecast.calendars import Calendar
 from forecast.config import Config
 from forecast.encoding import InputSpec
 from forecast.errors import BundleError, DamagedBundle, NewerBundle
-from forecast.filters import FilterSpec
+from forecast.filters import DAMPED, HETEROGENEOUS, MEANS, FilterSpec, Space
+from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.statics import StaticColumn, StaticSpec
 
-VERSION = 1
+VERSION = 2
 JSON_NAME, WEIGHTS_NAME = "bundle.json", "weights.safetensors"
 MAX_BYTES = 256 * 2**20
 
@@ -43,7 +44,7 @@ class Bundle:
     config: Config
     """Nothing in it is left open."""
     spec: InputSpec
-    network: Network
+    network: Network | Ensemble
     factors: Float[np.ndarray, "two horizon upper"]
     """Of the calibration."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -70,24 +71,43 @@ class Bundle:
         return self.config.model.horizon
 
 
-def make_spec(config: Config, calendar: Calendar, static: StaticSpec, *, log: bool) -> InputSpec:
-    """The inputs that a resolved configuration stands for."""
+def make_spec(
+    config: Config, calendar: Calendar, static: StaticSpec, *, space: Space, annual: bool,
+    floors: tuple[float, ...],
+) -> InputSpec:  # fmt: skip
+    """
+    The inputs that a resolved configuration stands for.
+
+    Args:
+        config: Nothing in it is left open.
+        calendar: Of the series.
+        static: As learned from the training series.
+        space: Model space.
+        annual: Whether the training series are long enough for features of the year.
+        floors: Of the covariates, as `encoding.find_floors` gives them.
+    """
     data = config.data
     assert data.season_lengths is not None
+    trends, unit = {
+        "positive": (DAMPED, 0.1), "real": (DAMPED, None), "count": (MEANS, None),
+        "price": ((), None), "volatility": (HETEROGENEOUS, 0.5),
+    }[data.kind]  # fmt: skip
     return InputSpec(
         filters=FilterSpec(
-            log=log, seasons=data.season_lengths, num_known=len(data.known_future),
-            num_past=len(data.past_only),
+            space=space, seasons=data.season_lengths, trends=trends,
+            unit=unit if space == "log" else None,
+            num_known=len(data.known_future), num_past=len(data.past_only),
         ),
-        calendar=calendar, use_calendar=data.calendar, holidays=data.holidays, static=static,
+        calendar=calendar, use_calendar=data.calendar, annual=annual, holidays=data.holidays,
+        static=static, floors=floors,
     )  # fmt: skip
 
 
 def make_network(config: Config, spec: InputSpec) -> Network:
     """A network with fresh weights, drawn from torch's generator."""
     return Network(
-        config.model, num_features=spec.num_features, num_seasons=len(spec.filters.seasons),
-        num_future=spec.num_future,
+        config.model, spec.filters, num_features=spec.num_features, num_dates=spec.num_dates,
+        static_sizes=spec.static.sizes, mean=config.data.kind in ("count", "volatility"),
     )  # fmt: skip
 
 
@@ -178,8 +198,12 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
         StaticColumn(c["name"], tuple(c["categories"]), c["mean"], c["scale"])
         for c in text["static"]
     )
-    spec = make_spec(config, Calendar(config.data.freq), StaticSpec(columns), log=text["log"])
-    network = make_network(config, spec)
+    spec = make_spec(
+        config, Calendar(config.data.freq), StaticSpec(columns), space=text["space"],
+        annual=text["annual"], floors=tuple(text["floors"]),
+    )  # fmt: skip
+    networks = [make_network(config, spec) for _ in range(config.model.members)]
+    network = networks[0] if len(networks) == 1 else Ensemble(networks)
     factors = tensors.pop("calibration.factors").numpy()
     network.load_state_dict(tensors)
     return Bundle(
@@ -191,7 +215,9 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
 def _settings(bundle: Bundle) -> dict[str, Any]:
     return {
         "config": bundle.config.to_dict(),
-        "log": bundle.spec.filters.log,
+        "space": bundle.spec.filters.space,
+        "annual": bundle.spec.annual,
+        "floors": list(bundle.spec.floors),
         "static": [dataclasses.asdict(column) for column in bundle.spec.static.columns],
     }
 

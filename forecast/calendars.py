@@ -238,6 +238,8 @@ def features(
         if days < 7:
             weekday = weekday_of(day)
             columns |= {f"weekday_{n.lower()}": weekday == i for i, n in enumerate(WEEKDAYS)}
+        if days < 2:
+            columns |= _circle("day", (day - day_of(month)) / 31)
         if days < 180:
             columns |= _circle("month", month % 12 / 12)
         off = _holidays(holidays) if holidays else np.empty(0, np.int64)

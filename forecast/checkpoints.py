@@ -12,7 +12,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -37,6 +39,8 @@ class TrainEvent:
     quantile_loss: float
     grad_norm: float
     """Mean gradient norm before clipping."""
+    clipped: float
+    """Share of the steps whose gradient was clipped."""
     epoch_loss: float | None
     """Mean point loss of the last epoch that ended since then, if one did."""
     val_loss: float | None
@@ -56,8 +60,19 @@ class Progress:
     bad_checks: int = 0
     state: State | None = None
     """The state carried to the next chunk; None at the start of an epoch."""
+    leg: int = 0
+    leg_begin: int = 0
+    """Step at which the leg began."""
+    factors: Float[np.ndarray, "two horizon upper"] | None = None
+    """Of the calibration, once measured."""
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[TrainEvent] = field(default_factory=list)
+
+    def turn(self) -> None:
+        """End a leg: the next one begins a new epoch, from the zero state."""
+        self.leg, self.leg_begin = self.leg + 1, self.step
+        self.epoch, self.chunk, self.state = self.epoch + 1, 0, None
+        self.best, self.bad_checks = {}, 0
 
 
 def exists(directory: Path) -> bool:
@@ -80,11 +95,14 @@ def save(
         tensors |= {f"optimizer.{group}.{name}": value for name, value in parts.items()}
     if progress.state is not None:
         tensors |= {"state.hidden": progress.state.hidden, "state.cell": progress.state.cell}
+    if progress.factors is not None:
+        tensors["factors"] = torch.from_numpy(progress.factors)
     tensors["rng"] = torch.get_rng_state()
     notes = {
         "key": _key(config, examples),
         "step": progress.step, "epoch": progress.epoch, "chunk": progress.chunk,
-        "best_loss": progress.best_loss, "bad_checks": progress.bad_checks,
+        "leg": progress.leg, "leg_begin": progress.leg_begin, "best_loss": progress.best_loss,
+        "bad_checks": progress.bad_checks,
         "history": [dataclasses.asdict(event) for event in progress.history],
     }  # fmt: skip
     directory.mkdir(parents=True, exist_ok=True)
@@ -134,6 +152,8 @@ def load(
     torch.set_rng_state(tensors["rng"])
     return Progress(
         step=notes["step"], epoch=notes["epoch"], chunk=notes["chunk"],
+        leg=notes["leg"], leg_begin=notes["leg_begin"],
+        factors=tensors["factors"].numpy() if "factors" in tensors else None,
         best_loss=notes["best_loss"], bad_checks=notes["bad_checks"],
         state=State(tensors["state.hidden"], tensors["state.cell"])
         if "state.hidden" in tensors else None,

@@ -17,7 +17,7 @@ from forecast.errors import (
 )
 
 T = TypeVar("T")
-Kind = Literal["auto", "positive", "real"]
+Kind = Literal["auto", "positive", "count", "real", "price", "volatility"]
 Fill = Literal["refuse", "zero", "forward", "mask"]
 Cell = Literal["lstm", "gru", "rnn_tanh", "rnn_relu"]
 Shuffle = Literal["series", "none", "time"]
@@ -30,7 +30,13 @@ class DataConfig:
     freq: str | int | None = None
     """pandas offset (`"MS"`, `"W-MON"`, `"h"`), step of integers, or an exchange (`"XNYS"`)."""
     kind: Kind = "auto"
-    """`positive` is learned on the log scale and never forecast below 0; `real` may be negative."""
+    """
+    What the values are; decides transform, loss and guards.
+
+    `positive` is learned on the log scale; `count` has many zeros and is forecast by its mean;
+    `real` may be negative; `price` is forecast as the random walk with learned intervals;
+    `volatility` is a variance, scored by QLIKE. `auto` finds the first three.
+    """
     id_col: str = "unique_id"
     time_col: str = "ds"
     target_col: str = "y"
@@ -78,10 +84,16 @@ class ModelConfig:
     num_layers: int = 1
     dropout: float = 0.0
     """Share of units dropped between layers; needs `num_layers > 1`."""
+    window: int | None = None
+    """Steps that a stateless model reads anew for every forecast; None carries the state."""
     bidirectional: bool = False
-    """Refused: a backward layer would read the future that a carried state cannot have."""
+    """Needs a `window`: with carried state a backward layer would have to read the future."""
     horizon: int | None = None
     """Steps ahead that the head forecasts at once; None takes the usual one of the frequency."""
+    members: int = 1
+    """Networks that are trained from different seeds and forecast together, as one model."""
+    static_dropout: float = 0.1
+    """Share of chunks in which a series' static covariates are hidden, so that new ones work."""
     quantiles: tuple[float, ...] = (
         0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995,
     )  # fmt: skip
@@ -89,20 +101,26 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check_at_least(self, 1, "hidden_size", "num_layers", "horizon")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout={self.dropout} must be at least 0 and below 1")
+        _check_at_least(self, 1, "hidden_size", "num_layers", "horizon", "members", "window")
+        for name in ("dropout", "static_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 0 and below 1")
         if self.dropout > 0 and self.num_layers == 1:
             raise ConfigError(
                 f"dropout={self.dropout} has no effect with num_layers=1: dropout sits between "
                 "layers",
                 help="set num_layers=2 or more, or dropout=0",
             )
-        if self.bidirectional:
+        if self.bidirectional and self.hidden_size % 2:
+            raise ConfigError(
+                f"hidden_size={self.hidden_size} cannot be halved between two directions",
+                help="give bidirectional layers an even hidden_size",
+            )
+        if self.bidirectional and self.window is None:
             raise BackwardState(
                 "a bidirectional layer cannot carry its state: its backward half would have to "
                 "start from the future",
-                help="leave bidirectional = false",
+                help="leave bidirectional = false, or read windows without state: window = 48",
             )
         q = self.quantiles
         rising = list(q) == sorted(set(q)) and len(q) > 0 and q[0] > 0 and q[-1] < 1
@@ -131,17 +149,27 @@ class TrainConfig:
     origins_share: float = 1 / 3
     """Share of a chunk's steps, drawn anew each time, from which the head forecasts and learns."""
     stateful: bool = True
-    """False starts every chunk from the zero state: for comparison only."""
+    """
+    False starts every chunk from the zero state and draws chunks at random: to compare with.
+
+    The model then reads windows of one chunk; with `model.window` set, of that many steps.
+    """
     shuffle: Shuffle = "series"
     """What may be drawn in random order; `"time"` needs `stateful=False`."""
     stride: int | None = None
     """Steps from one chunk's start to the next; None is `chunk_length`, as carried state needs."""
-    val_size: int = 0
-    """Last steps of each series kept from learning, to validate and calibrate on."""
+    val_size: int | None = None
+    """
+    Last steps of each series kept from learning, to validate, guard and calibrate on.
+
+    None takes up to two horizons; 0 guards and calibrates on what was learned from.
+    """
+    finish_share: float = 0.2
+    """Share of the steps, at the end, that learn from the validation steps as well."""
     patience: int | None = None
     """Checks without a better validation loss before training stops; needs `val_size`."""
-    check_every: int = 100
-    """Optimiser steps between two validations."""
+    check_every: int | None = None
+    """Optimiser steps between two validations; None makes five of them."""
     checkpoint_every: int = 100
     """Optimiser steps between two checkpoints, when a directory for them is given."""
     seed: int = 0
@@ -153,6 +181,8 @@ class TrainConfig:
             "check_every", "checkpoint_every",
         )  # fmt: skip
         _check_at_least(self, 0, "val_size", "seed")
+        if not 0 <= self.finish_share < 1:
+            raise ConfigError(f"finish_share={self.finish_share} must be at least 0 and below 1")
         if not 0 < self.origins_share <= 1:
             raise ConfigError(f"origins_share={self.origins_share} must be above 0 and at most 1")
         if self.learning_rate <= 0 or self.max_grad_norm <= 0 or self.weight_decay < 0:

@@ -1,6 +1,6 @@
 """What the network reads: filters, covariates, calendar and static, put together once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,8 +19,14 @@ class InputSpec:
     filters: FilterSpec
     calendar: Calendar
     use_calendar: bool
+    annual: bool
+    """Whether features of the year are used: with less than two years they only tell the date."""
     holidays: str | None
     static: StaticSpec
+    floors: tuple[float, ...] = ()
+    """
+    One a covariate, known-future first: above 0 it is read as its logarithm, from this value on.
+    """
 
     @property
     def num_calendar(self) -> int:
@@ -30,12 +36,12 @@ class InputSpec:
     @property
     def num_features(self) -> int:
         """Width of the inputs of one step."""
-        return self.filters.num_features + self.num_calendar + self.static.width
+        return self.filters.num_features + self.num_calendar
 
     @property
-    def num_future(self) -> int:
-        """Width of what is known of a target step: distance from the running mean, value, date."""
-        return 2 * self.filters.num_known + self.num_calendar
+    def num_dates(self) -> int:
+        """Width of what is known of a step beforehand: covariates, calendar."""
+        return self.filters.num_known + self.num_calendar
 
     def calendar_features(
         self, stamps: Int[np.ndarray, "*stamp"]
@@ -44,25 +50,74 @@ class InputSpec:
         if not self.use_calendar or self.calendar.is_integer:
             return np.zeros((*stamps.shape, 0), np.float32)
         unique, back = np.unique(stamps, return_inverse=True)
-        values, _ = features(unique, self.calendar.freq, self.holidays)
+        values, names = features(unique, self.calendar.freq, self.holidays)
+        if not self.annual:
+            values = values[:, [not name.startswith(("month_", "day_")) for name in names]]
         return values[back.reshape(stamps.shape)]
 
-    def read(
-        self, state: FilterState, panel: Panel, static: Float[np.ndarray, "series static"]
-    ) -> tuple[FilterState, Encoded]:
-        """Advance the filters over the panel and lay the features of each step side by side."""
-        state, seen = filters.advance(self.filters, state, panel)
-        parts = [seen.features, self.calendar_features(panel.ds)]
-        if self.static.width:
-            parts.append(np.repeat(static, panel.lengths, axis=0))
-        return state, Encoded(np.hstack(parts), seen.columns)
+    def known(self, values: Float[np.ndarray, "*step known"]) -> Float[np.ndarray, "*step known"]:
+        """Known-future covariates as they are read."""
+        return _read(values, self.floors[: self.filters.num_known])
 
-    def future(
-        self,
-        means: Float[np.ndarray, "origin known"],
-        known: Float[np.ndarray, "origin horizon known"],
-        stamps: Int[np.ndarray, "origin horizon"],
-    ) -> Float[np.ndarray, "origin horizon future"]:
-        """What the head sees of each target step from each origin."""
-        calendar = self.calendar_features(stamps)
-        return np.concatenate([known - means[:, None], known, calendar], axis=-1, dtype=np.float32)
+    def past(self, values: Float[np.ndarray, "*step past"]) -> Float[np.ndarray, "*step past"]:
+        """Past-only covariates as they are read."""
+        return _read(values, self.floors[self.filters.num_known :])
+
+    def usual_past(self, state: FilterState) -> Float[np.ndarray, "series past"]:
+        """The running mean of each past-only covariate, as the user gives it."""
+        means = filters.covariate_means(self.filters, state)[:, self.filters.num_known :]
+        logs = np.array(self.floors[self.filters.num_known :], np.float64) > 0
+        return np.where(logs, np.exp(np.where(logs, means, 0.0)), means) if len(logs) else means
+
+    def read(self, state: FilterState, panel: Panel) -> tuple[FilterState, Encoded]:
+        """Advance the filters over the panel and lay the features of each step side by side."""
+        if any(self.floors):
+            panel = replace(
+                panel, known_future=self.known(panel.known_future),
+                past_only=self.past(panel.past_only),
+            )  # fmt: skip
+        state, seen = filters.advance(self.filters, state, panel)
+        if not self.num_calendar:
+            return state, seen
+        return state, Encoded(
+            np.hstack([seen.features, self.calendar_features(panel.ds)]), seen.columns
+        )
+
+    def dates(
+        self, known: Float[np.ndarray, "*step known"], stamps: Int[np.ndarray, "*step"]
+    ) -> Float[np.ndarray, "*step date"]:
+        """What is known of steps beforehand: covariates as they are read, and calendar."""
+        return np.concatenate(
+            [self.known(known), self.calendar_features(stamps)], axis=-1, dtype=np.float32
+        )
+
+
+def find_floors(values: Float[np.ndarray, "step covariate"]) -> tuple[float, ...]:
+    """
+    The least value of each covariate that is read as a logarithm; 0 for the others.
+
+    Prices and other positive amounts matter by ratio, flags and indices by difference: a column
+    is read as its logarithm when it is above 0 throughout and takes more than twenty values.
+
+    >>> prices = np.linspace(2.0, 4.0, 30, dtype=np.float32)
+    >>> find_floors(np.stack([prices, prices > 3], axis=1).astype(np.float32))
+    (2.0, 0.0)
+    """
+    floors = []
+    for column in values.T:
+        least = float(column.min(initial=np.inf))
+        many = 0 < least < np.inf and len(np.unique(column[:100_000])) > 20
+        floors.append(least if many else 0.0)
+    return tuple(floors)
+
+
+def _read(
+    values: Float[np.ndarray, "*step covariate"], floors: tuple[float, ...]
+) -> Float[np.ndarray, "*step covariate"]:
+    if not any(floors):
+        return values
+    out = values.astype(np.float32, copy=True)
+    for i, floor in enumerate(floors):
+        if floor:
+            out[..., i] = np.log(np.maximum(out[..., i], floor))
+    return out

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from forecast.config import Config
+from forecast.config import Config, Kind
 from forecast.examples import Examples, Origins
-from forecast.lanes import iter_chunks
-from forecast.losses import masked_mean, point_loss
+from forecast.lanes import Chunk, iter_chunks
+from forecast.losses import masked_mean, point_loss, poisson_deviance, qlike
+from forecast.models.heads import Future
 from forecast.models.network import Network
 from forecast.panel import Panel
 
@@ -23,10 +24,13 @@ MAX_LANES, MAX_STEPS = 512, 64
 class Yardstick:
     """What a loss of 1 means: the seasonal naive, scored on the training part."""
 
+    kind: Kind
     relative: float | None
     """Its sMAPE (0 to 200); None when values may be negative."""
     scaled: float
     """Its MASE."""
+    size: float
+    """Mean of |y| over all series."""
     scale: Float[np.ndarray, " series"]
     """Mean absolute seasonal difference of each series in the training part."""
     earliest: Int[Tensor, " series"]
@@ -35,12 +39,14 @@ class Yardstick:
     @classmethod
     def measure(cls, panel: Panel, config: Config, *, window: int) -> "Yardstick":
         """Score the seasonal naive on the last horizon of what training may see."""
-        horizon = config.model.horizon
+        horizon, val_size = config.model.horizon, config.train.val_size
         assert horizon is not None
+        assert val_size is not None
         seasons = config.data.season_lengths or ()
         season = seasons[0] if seasons and seasons[0] <= 24 else 1
-        until = np.maximum(panel.lengths - config.train.val_size, 0)
+        until = np.maximum(panel.lengths - val_size, 0)
         part = panel.head(until)
+        kind = config.data.kind
         y, ptr = part.values, part.indptr
         step = np.arange(len(y)) - np.repeat(ptr[:-1], part.lengths)
         row = np.repeat(np.arange(part.num_series), part.lengths)
@@ -55,17 +61,17 @@ class Yardstick:
         source = np.maximum(np.arange(len(y)) - season * (ahead // season + 1), 0)
         known = (ahead >= 0) & (step >= season * (ahead // season + 1))
         known &= part.observed & part.observed[source]
+        total = float(np.abs(y[part.observed]).mean()) if part.observed.any() else 1.0
         if not known.any():
-            return cls(100.0 if config.data.kind == "positive" else None, 1.0, scale,
+            return cls(kind, 100.0 if kind == "positive" else None, 1.0, max(total, 1e-9), scale,
                        torch.zeros(part.num_series, dtype=torch.int64))  # fmt: skip
         error = np.abs(y - y[source])[known]
         scaled = float(np.minimum(error / scale[row[known]], 50).mean())
         relative = float((200 * error / (np.abs(y) + np.abs(y[source]) + 1e-9)[known]).mean())
-        positive = config.data.kind == "positive"
         earliest = np.minimum(np.minimum(window, 4), np.maximum(until - 2, 0))
         return cls(
-            max(relative, 0.1) if positive else None, max(scaled, 0.01), scale,
-            torch.from_numpy(earliest),
+            kind, max(relative, 0.1) if kind == "positive" else None, max(scaled, 0.01),
+            max(total, 1e-9), scale, torch.from_numpy(earliest),
         )  # fmt: skip
 
 
@@ -76,18 +82,39 @@ def _row_mean(
     return total / np.maximum(np.bincount(row[keep], minlength=num_rows), 1)
 
 
+def to_y(
+    relative: Float[Tensor, "origin horizon"], origins: Origins, examples: Examples
+) -> Float[Tensor, "origin horizon"]:
+    """Relative forecasts in the unit of `y`."""
+    y_hat = origins.centre + origins.unit * relative
+    return y_hat.exp() if examples.spec.filters.space == "log" else y_hat
+
+
 def origin_point_loss(
     relative: Float[Tensor, "origin horizon"],
     origins: Origins,
     yardstick: Yardstick,
     examples: Examples,
 ) -> Float[Tensor, "origin horizon"]:
-    """The point loss of relative forecasts, taken on the scale of `y`."""
-    y_hat = origins.level + origins.unit * relative
-    if examples.spec.filters.log:
-        y_hat = y_hat.exp()
+    """The point loss of relative forecasts, taken on the scale of `y`: each kind has its own."""
+    y_hat = to_y(relative, origins, examples)
+    if yardstick.kind == "count":
+        return poisson_deviance(origins.y, y_hat.clamp(min=1e-9)) / yardstick.size
+    if yardstick.kind == "volatility":
+        return qlike(origins.y, y_hat, origins.known)
     scale = examples.scale[origins.series, None]
     return point_loss(origins.y, y_hat, scale, relative=yardstick.relative, scaled=yardstick.scaled)
+
+
+def look_ahead(network: Network, examples: Examples, chunk: Chunk, origins: Origins) -> Future:
+    """What the heads see of the steps ahead of each origin; each step is read once."""
+    horizon = examples.horizon
+    if not network.point.num_dates:
+        none = origins.distance.new_zeros((len(origins.lane), horizon, 0))
+        return Future(none, none)
+    seen = network.look(examples.ahead(chunk, int(chunk.length.max())))
+    at = origins.step[:, None] + torch.arange(1, horizon + 1)
+    return Future(seen[origins.lane[:, None], at], network.scale(origins.distance))
 
 
 def evaluate(
@@ -114,15 +141,17 @@ def evaluate(
     lengths = torch.minimum(examples.lengths, until).numpy()
     first = first.clamp(min=0)
     for chunk in iter_chunks(lengths, num_lanes=MAX_LANES, chunk_length=MAX_STEPS):
-        state = state or network.stack.initial_state(len(chunk.series))
+        state = state or network.initial_state(len(chunk.series))
         steps = int(chunk.length.max())
         with torch.no_grad():
             memory, state = network.remember(
-                examples.inputs(chunk, steps), state.drop(torch.from_numpy(chunk.fresh))
-            )
+                examples.inputs(chunk, steps), examples.take(chunk),
+                state.drop(torch.from_numpy(chunk.fresh)),
+            )  # fmt: skip
             origins = examples.origins(chunk, torch.arange(steps), until, first)
             seen = memory[origins.lane, origins.step]
-            relative = network.point(seen, origins.skips, network.scale_future(origins.future))
+            future = look_ahead(network, examples, chunk, origins)
+            relative = network.point(seen, origins.skips, future)
         if len(origins.lane):
             yield origins, seen, relative
 
@@ -143,29 +172,3 @@ def mean_point_loss(
         total += float(masked_mean(loss, origins.known)) * number
         count += number
     return total / max(count, 1.0)
-
-
-@torch.no_grad()
-def best_skip(examples: Examples, yardstick: Yardstick, until: Int[Tensor, " series"]) -> int:
-    """Which simple forecast does best on the training part: where the mix starts from."""
-    lengths = until.numpy()
-    rng = np.random.default_rng(0)
-    rows = np.sort(rng.choice(len(lengths), min(len(lengths), 256), replace=False))
-    subset = np.zeros_like(lengths)
-    subset[rows] = lengths[rows]
-    total: Tensor | float = 0.0
-    for chunk in iter_chunks(subset, num_lanes=len(rows), chunk_length=MAX_STEPS):
-        steps = torch.arange(0, int(chunk.length.max()), 8)
-        origins = examples.origins(chunk, steps, until, yardstick.earliest)
-        loss = torch.stack(
-            [
-                torch.where(
-                    origins.known,
-                    origin_point_loss(skip, origins, yardstick, examples),
-                    0.0,
-                ).sum()
-                for skip in origins.skips.clamp(-100, 100).unbind(1)
-            ]
-        )
-        total = total + loss
-    return int(torch.as_tensor(total).argmin()) if isinstance(total, Tensor) else 0

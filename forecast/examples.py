@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.encoding import InputSpec
-from forecast.filters import FilterState, season_offsets
+from forecast.filters import CENTRE, UNIT, VALUE, FilterState, season_offsets
 from forecast.lanes import Chunk
 from forecast.models.heads import skip_forecasts
 from forecast.panel import Panel
@@ -21,13 +21,16 @@ class Origins:
     lane: Int[Tensor, " origin"]
     step: Int[Tensor, " origin"]
     series: Int[Tensor, " origin"]
-    level: Float[Tensor, "origin one"]
+    at: Int[Tensor, " origin"]
+    """Step of the series."""
+    centre: Float[Tensor, "origin one"]
     unit: Float[Tensor, "origin one"]
     skips: Float[Tensor, "origin skip horizon"]
-    future: Float[Tensor, "origin horizon future"]
+    distance: Float[Tensor, "origin horizon known"]
+    """Of each known-future covariate of the target from its running mean at the origin."""
     y: Float[Tensor, "origin horizon"]
     relative: Float[Tensor, "origin horizon"]
-    """The target's distance from the level at the origin, in units."""
+    """The target's distance from the centre at the origin, in units."""
     known: Bool[Tensor, "origin horizon"]
 
 
@@ -41,11 +44,12 @@ class Examples:
     lengths: Int[Tensor, " series"]
     features: Float[Tensor, "time feature"]
     columns: Float[Tensor, "time column"]
+    static: Float[Tensor, "series static"]
     y: Float[Tensor, " time"]
     observed: Bool[Tensor, " time"]
     means: Float[Tensor, "time known"]
-    known_future: Float[Tensor, "time known"]
-    calendar: Float[Tensor, "time calendar"]
+    dates: Float[Tensor, "time date"]
+    """What is known of each step beforehand; the known-future covariates first."""
     scale: Float[Tensor, " series"]
     """Mean absolute seasonal difference of each series in the training part."""
 
@@ -55,9 +59,10 @@ class Examples:
         scale: np.ndarray,
     ) -> "Examples":  # fmt: skip
         """Run the filters once over everything; later steps only gather."""
-        _, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel, static)
+        _, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel)
         first = spec.filters.num_features - 2 * spec.filters.num_covariates
         apart = seen.features[:, first : first + spec.filters.num_known]
+        known = spec.known(panel.known_future)
         tensor = torch.from_numpy
         return cls(
             spec, horizon,
@@ -65,19 +70,29 @@ class Examples:
             lengths=tensor(panel.lengths),
             features=tensor(seen.features),
             columns=tensor(seen.columns),
+            static=tensor(static),
             y=tensor(panel.values.astype(np.float32)),
             observed=tensor(panel.observed),
-            means=tensor(panel.known_future - apart),
-            known_future=tensor(panel.known_future),
-            calendar=tensor(spec.calendar_features(panel.ds)),
+            means=tensor(known - apart),
+            dates=tensor(spec.dates(panel.known_future, panel.ds)),
             scale=tensor(scale.astype(np.float32)),
         )  # fmt: skip
+
+    def take(self, chunk: Chunk) -> Float[Tensor, "lane static"]:
+        """Static covariates of the series that each lane is in."""
+        return self.static[torch.from_numpy(chunk.series)]
 
     def inputs(self, chunk: Chunk, steps: int) -> Float[Tensor, "lane step feature"]:
         """Features of the chunk; its padding repeats the last real step."""
         begin = self.begins[torch.from_numpy(chunk.series)] + torch.from_numpy(chunk.start)
         last = torch.from_numpy(chunk.length).clamp(min=1) - 1
         return self.features[begin[:, None] + torch.minimum(torch.arange(steps), last[:, None])]
+
+    def ahead(self, chunk: Chunk, steps: int) -> Float[Tensor, "lane step date"]:
+        """What is known of the chunk's steps and of a horizon more; the last real one repeats."""
+        series = torch.from_numpy(chunk.series)
+        at = torch.from_numpy(chunk.start)[:, None] + torch.arange(steps + self.horizon)
+        return self.dates[self.begins[series, None] + at.minimum(self.lengths[series, None] - 1)]
 
     def origins(
         self,
@@ -106,21 +121,16 @@ class Examples:
         known = at[:, None] + ahead < known_until[series, None]
         target = torch.where(known, flat[:, None] + ahead, flat[:, None])
         columns = self.columns[flat]
-        level, unit = columns[:, 1:2], columns[:, 2:3]
-        future = torch.cat(
-            [
-                self.known_future[target] - self.means[flat][:, None],
-                self.known_future[target],
-                self.calendar[target],
-            ],
-            dim=-1,
-        )
+        centre, unit = columns[:, CENTRE, None], columns[:, UNIT, None]
+        num_known = self.means.shape[1]
         return Origins(
-            lane, steps[column], series, level, unit,
-            skips=skip_forecasts(columns, self._seasons(flat, at), self.horizon),
-            future=future,
+            lane, steps[column], series, at, centre, unit,
+            skips=skip_forecasts(
+                self.spec.filters, columns, self._seasons(flat, at), self.horizon
+            ),
+            distance=self.dates[target, :num_known] - self.means[flat][:, None],
             y=self.y[target],
-            relative=(self.columns[target, 0] - level) / unit,
+            relative=(self.columns[target, VALUE] - centre) / unit,
             known=known & self.observed[target],
         )  # fmt: skip
 
@@ -134,7 +144,7 @@ class Examples:
             back = torch.from_numpy(season_offsets(season, self.horizon))
             there = at[:, None] + back >= 0
             source = torch.where(there, flat[:, None] + back, flat[:, None])
-            for j, column in enumerate((0, first + i)):
+            for j, column in enumerate((VALUE, first + i)):
                 values = self.columns[:, column][source]
                 out[:, i, j] = torch.where(there, values, torch.nan)
         return out

@@ -5,45 +5,65 @@ One function, `advance`, moves every series by its next observations. Called onc
 panel it is the scan that training uses; called with one observation it is the step that the
 service uses; both run the same lines, so they agree to the bit.
 
-Everything here is in *model space*: the logarithm of `y` when the data are positive, `y` itself
-otherwise. A series is described relative to its own running level and in its own unit, so that
-no feature depends on the scale of `y`.
+Everything here is in *model space*: the logarithm of `y`, or `y` itself. A series is described
+relative to its own running level and in its own unit, so that no feature depends on the scale of
+`y`. Only counts tell their scale too, for it decides how noisy they are.
 
 References:
     Gardner & McKenzie, Forecasting trends in time series, Management Science 31(10), 1985.
+    Croston, Forecasting and stock control for intermittent demands, ORQ 23(3), 1972.
     Smyl, A hybrid method of exponential smoothing and recurrent neural networks, IJF 36(1), 2020.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from forecast.panel import Panel
 
-LOG_UNIT = 0.1
-"""Unit of positive data: on the log scale 0.1 is about ten percent."""
-TRENDS = ((0.8, 0.2, 0.9), (0.5, 0.1, 0.97))
-"""Damped trends (level gain, trend gain, damping): a quick one and a slow one."""
-PROFILE_GAIN, SCALE_GAIN, FAST_GAIN, COVARIATE_GAIN, SMOOTH_GAIN = 0.2, 0.03, 0.2, 0.05, 0.3
+Space = Literal["log", "linear", "ratio"]
+"""Model space: `log(y)`; `y`; or `y` forecast as a multiple of its running mean, for counts."""
+Trend = tuple[float, float, float]
+"""Level gain, trend gain, damping; a trend gain of 0 makes it a running mean."""
 
-SUM, LEVEL, LAST, SCALE, FAST, FLOOR, SMOOTH, TREND = 0, 1, 2, 3, 4, 5, 6, 7
+DAMPED: tuple[Trend, ...] = ((0.8, 0.2, 0.9), (0.5, 0.1, 0.97))
+"""A quick damped trend and a slow one."""
+MEANS: tuple[Trend, ...] = ((0.2, 0.0, 0.0), (0.05, 0.0, 0.0), (0.02, 0.0, 0.0))
+"""Running means of counts: of about one, five and fourteen weeks of days."""
+HETEROGENEOUS: tuple[Trend, ...] = (
+    (0.33, 0.0, 0.0), (0.087, 0.0, 0.0), (0.03, 0.0, 0.0), (0.01, 0.0, 0.0),
+)  # fmt: skip
+"""Running means as long as a week, a month, a quarter and a year of trading days."""
+SLOW = 1
+"""Which of the running means is the level of a count."""
+
+PROFILE_GAIN, SCALE_GAIN, FAST_GAIN, COVARIATE_GAIN, SMOOTH_GAIN = 0.2, 0.03, 0.2, 0.05, 0.3
+COUNT_PROFILE_GAIN, SIZE_GAIN = 0.12, 0.05
+MAX_AGE = 100
+"""Steps after which a series is no longer young: its age would only tell the date."""
+
+SUM, LEVEL, LAST, SCALE, FAST, FLOOR, SMOOTH, SIZE, GAP, TREND = range(10)
 """Places in `FilterState.scalars`; each trend takes two from TREND on, covariates follow."""
-VALUE, UNIT = 0, 2
-"""Places in the columns: value, level, unit, smooth, two for each trend, one for each season."""
+VALUE, CENTRE, UNIT, FIRST_TREND = 0, 1, 2, 4
+"""Places in the columns: value, centre, unit, smooth, two for each trend, one for each season."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterSpec:
     """What the filters of a model remember; fixed when it is trained."""
 
-    log: bool
-    """Whether model space is the logarithm of `y`."""
+    space: Space
     seasons: tuple[int, ...]
     """Steps in each season, shortest first."""
-    num_known: int
+    trends: tuple[Trend, ...] = DAMPED
+    unit: float | None = 0.1
+    """Unit in model space; None takes the running size of a step of each series."""
+    num_known: int = 0
     """Known-future covariates given by the user, without calendar features."""
-    num_past: int
+    num_past: int = 0
 
     @property
     def window(self) -> int:
@@ -68,7 +88,7 @@ class FilterSpec:
     @property
     def num_scalars(self) -> int:
         """Width of `FilterState.scalars`."""
-        return TREND + 2 * len(TRENDS) + self.num_covariates
+        return TREND + 2 * len(self.trends) + self.num_covariates
 
     @property
     def num_rings(self) -> int:
@@ -78,13 +98,22 @@ class FilterSpec:
     @property
     def num_columns(self) -> int:
         """Width of the columns that the skip forecasts are made from."""
-        return 4 + 2 * len(TRENDS) + len(self.seasons)
+        return FIRST_TREND + 2 * len(self.trends) + len(self.seasons)
+
+    @property
+    def num_skips(self) -> int:
+        """How many simple forecasts there are: naive, smoothed, trends, two a season."""
+        return 2 + len(self.trends) + 2 * len(self.seasons)
 
     @property
     def num_features(self) -> int:
         """Width of what the network reads at each step, before calendar and static features."""
         short = sum(season < 60 for season in self.seasons)
-        return 7 + 2 * len(TRENDS) + len(self.seasons) + short + 2 * self.num_covariates
+        damped = sum(slope > 0 for _, slope, _ in self.trends)
+        width = 7 + len(self.trends) + damped + len(self.seasons) + short
+        if self.space == "ratio":
+            width += 4 + len(self.seasons)
+        return width + 2 * self.num_covariates
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +164,15 @@ def advance(spec: FilterSpec, state: FilterState, panel: Panel) -> tuple[FilterS
     begins = panel.indptr[:-1][order]
     features = np.zeros((len(panel.values), spec.num_features), np.float32)
     columns = np.zeros((len(panel.values), spec.num_columns), np.float32)
-    covariates = np.hstack([panel.known_future, panel.past_only]).astype(np.float64)
     active = len(order) - np.searchsorted(lengths[order][::-1], np.arange(lengths.max(initial=0)),
                                           side="right")  # fmt: skip
     with np.errstate(invalid="ignore", divide="ignore"):
         for step, n in enumerate(active):
             at = begins[:n] + step
+            covariates = np.hstack([panel.known_future[at], panel.past_only[at]])
             features[at], columns[at] = _step(
                 spec, count[:n], scalars[:n], rings[:n],
-                panel.values[at], panel.observed[at], covariates[at],
+                panel.values[at], panel.observed[at], covariates.astype(np.float64),
             )  # fmt: skip
             count[:n] += 1
     back = np.empty_like(order)
@@ -162,15 +191,16 @@ def _step(
 ) -> tuple[Float[np.ndarray, "n feature"], Float[np.ndarray, "n column"]]:
     """Take one step in place; `count` is the steps seen before it."""
     rows, first, t = np.arange(len(y)), count == 0, count
+    ratio = spec.space == "ratio"
     past, length = rings[:, : spec.ring_length], spec.ring_length
     last, level = scalars[:, LAST].copy(), scalars[:, LEVEL].copy()
-    profiles = _profiles(spec, rings)
+    profiles = list(_profiles(spec, rings))
 
     x = to_model_space(spec, y, scalars)
     if not observed.all():
-        expected = last
+        expected = scalars[:, TREND + 2 * SLOW] if ratio else last
         for season, profile in zip(spec.seasons, profiles, strict=True):
-            seasonal = level + profile[rows, t % season]
+            seasonal = profile[rows, t % season] + (0.0 if ratio else level)
             expected = np.where(np.isnan(seasonal), expected, seasonal)
         x = np.where(observed, x, expected)
     x = x.astype(np.float32).astype(np.float64)
@@ -184,66 +214,103 @@ def _step(
     dlevel = np.where(first, 0.0, mean - level)
     scalars[:, LEVEL], scalars[:, LAST] = mean, x
 
-    start = LOG_UNIT if spec.log else 0.1 * np.abs(x)
+    start = (spec.unit or 0.01) if spec.space == "log" else 0.1 * np.abs(x)
     age = np.maximum(t, 1)
     for place, gain in ((SCALE, SCALE_GAIN), (FAST, FAST_GAIN)):
         before = scalars[:, place]
         moved = before + np.maximum(gain, 1 / age) * (np.abs(dx) - before)
         scalars[:, place] = np.where(first, start, moved)
-    tiny = 1e-6 * np.abs(mean) + 1e-12
-    unit = np.full(len(y), LOG_UNIT) if spec.log else np.maximum(scalars[:, SCALE], tiny)
-
     smooth = scalars[:, SMOOTH] + np.maximum(SMOOTH_GAIN, 1 / (t + 1)) * (x - scalars[:, SMOOTH])
     scalars[:, SMOOTH] = smooth
-    parts = [
-        (x - mean) / unit,
-        dx / unit,
-        dlevel / unit * np.sqrt(min(spec.window, 10)),
-    ]
-    columns = [x, mean, unit, smooth]
-    for i, (gain, slope_gain, damping) in enumerate(TRENDS):
+    if ratio:
+        _count_sizes(scalars, x, observed)
+
+    columns, gaps, slopes = [smooth], [], []
+    for i, (gain, slope_gain, damping) in enumerate(spec.trends):
         place = TREND + 2 * i
         old, slope = scalars[:, place].copy(), damping * scalars[:, place + 1]
-        new = np.where(first, x, gain * x + (1 - gain) * (old + slope))
-        slope = np.where(first, 0.0, slope_gain * (new - old) + (1 - slope_gain) * slope)
+        if slope_gain == 0:
+            new = old + np.maximum(gain, 1 / (t + 1)) * (x - old)
+            slope = np.zeros_like(new)
+        else:
+            new = np.where(first, x, gain * x + (1 - gain) * (old + slope))
+            slope = np.where(first, 0.0, slope_gain * (new - old) + (1 - slope_gain) * slope)
+            slopes.append(slope)
         scalars[:, place], scalars[:, place + 1] = new, slope
-        parts += [2 * slope / unit, (x - new) / unit]
+        gaps.append(new)
         columns += [new, slope]
+    centre, unit = _centre_and_unit(spec, scalars)
+
+    parts = [(x - mean) / unit, dx / unit, dlevel / unit * np.sqrt(min(spec.window, 10))]
+    parts += [2 * slope / unit for slope in slopes] + [(x - new) / unit for new in gaps]
+    logs = []
     for season, lag, profile in zip(spec.seasons, lags, profiles, strict=True):
         parts.append(np.nan_to_num((x - lag) / (2 * unit)))
         if season < 60:
             ahead = past[rows, (t + 1 - season) % length]
             parts.append(np.nan_to_num((ahead - mean) / (2 * unit)))
         usual = profile[rows, t % season]
-        weight = np.maximum(PROFILE_GAIN, 1 / (t // season + 1))
-        profile[rows, t % season] = np.where(
-            np.isnan(usual), x - mean, usual + weight * (x - mean - usual)
-        )
+        seen = x if ratio else x - mean
+        weight = np.maximum(COUNT_PROFILE_GAIN if ratio else PROFILE_GAIN, 1 / (t // season + 1))
+        profile[rows, t % season] = np.where(np.isnan(usual), seen, usual + weight * (seen - usual))
         columns.append(profile[rows, t % season])
+        if ratio:
+            coming = profile[rows, (t + 1) % season]
+            logs.append(np.log(np.where(np.isnan(coming), unit, coming) / unit + 0.1))
     features = [np.arcsinh(part) for part in parts]
     scale, fast = (np.maximum(scalars[:, place], 0.01 * unit) for place in (SCALE, FAST))
-    features += [np.log(scale / unit), np.log(fast / scale), np.log1p(t) - 3, observed - 1.0]
-    place = TREND + 2 * len(TRENDS)
+    young = np.log1p(np.minimum(t, MAX_AGE)) - 3
+    features += [np.log(scale / unit), np.log(fast / scale), young, observed - 1.0]
+    if ratio:
+        size = np.where(scalars[:, SIZE] > 0, scalars[:, SIZE], 1.0)
+        gap = np.log1p(np.minimum(scalars[:, GAP], MAX_AGE))
+        features += [(x > 0) - 0.5, gap, np.log(unit), np.log(size / unit), *logs]
+    place = TREND + 2 * len(spec.trends)
     if spec.num_covariates:
         known = scalars[:, place:]
         known += np.maximum(COVARIATE_GAIN, 1 / (t + 1))[:, None] * (covariates - known)
         features += [*(covariates - known).T, *covariates.T]
     return (
         np.stack(features, axis=1).astype(np.float32),
-        np.stack(columns, axis=1).astype(np.float32),
+        np.stack([x, centre, unit, *columns], axis=1).astype(np.float32),
     )
+
+
+def _count_sizes(
+    scalars: Float[np.ndarray, "n scalar"], x: Float[np.ndarray, " n"], observed: np.ndarray
+) -> None:
+    """Croston's two: the running size of what is not zero, and the steps since it was not."""
+    sold = observed & (x > 0)
+    size, gap = scalars[:, SIZE], scalars[:, GAP]
+    moved = np.where(size > 0, size + SIZE_GAIN * (x - size), x)
+    scalars[:, SIZE] = np.where(sold, moved, size)
+    scalars[:, GAP] = np.where(sold, 0.0, gap + 1)
+
+
+def _centre_and_unit(
+    spec: FilterSpec, scalars: Float[np.ndarray, "n scalar"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Where relative values are counted from, and in what."""
+    level = scalars[:, LEVEL]
+    if spec.space == "ratio":
+        size = np.where(scalars[:, SIZE] > 0, scalars[:, SIZE], 1.0)
+        return np.zeros_like(level), scalars[:, TREND + 2 * SLOW] + 0.05 * size
+    if spec.unit is not None:
+        return level, np.full_like(level, spec.unit)
+    tiny = 1e-4 if spec.space == "log" else 1e-6 * np.abs(level) + 1e-12
+    return level, np.maximum(scalars[:, SCALE], tiny)
 
 
 def to_model_space(
     spec: FilterSpec, y: Float[np.ndarray, " n"], scalars: Float[np.ndarray, "n scalar"]
 ) -> Float[np.ndarray, " n"]:
     """
-    `log(max(y, floor))` for positive data, `y` otherwise.
+    `log(max(y, floor))` for the log space, `y` otherwise.
 
     The floor is 1 % of the series' first positive value, kept in its state, so that a zero has a
     logarithm and no other series has a say in it.
     """
-    if not spec.log:
+    if spec.space != "log":
         return y
     floor = scalars[:, FLOOR]
     scalars[:, FLOOR] = np.where((floor == 0) & (y > 0), 0.01 * y, floor)
@@ -254,30 +321,26 @@ def to_model_space(
 
 def _profiles(
     spec: FilterSpec, rings: Float[np.ndarray, "n ring"]
-) -> list[Float[np.ndarray, "n season"]]:
+) -> Iterator[Float[np.ndarray, "n season"]]:
     """The part of the rings that holds each season's profile, as views."""
-    ends = spec.ring_length + np.cumsum(spec.seasons, dtype=np.int64)
-    return [rings[:, end - season : end] for end, season in zip(ends, spec.seasons, strict=True)]
+    end = spec.ring_length
+    for season in spec.seasons:
+        end += season
+        yield rings[:, end - season : end]
 
 
-def covariate_means(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series known"]:
-    """The running mean of each known-future covariate."""
-    place = TREND + 2 * len(TRENDS)
-    return state.scalars[:, place : place + spec.num_known]
+def covariate_means(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series covariate"]:
+    """The running mean of each covariate, known-future ones first."""
+    return state.scalars[:, TREND + 2 * len(spec.trends) :]
 
 
 def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series column"]:
     """The columns of each series' last step, read back from its state."""
-    s = state.scalars
-    unit = (
-        np.full(len(s), LOG_UNIT)
-        if spec.log
-        else np.maximum(s[:, SCALE], 1e-6 * np.abs(s[:, LEVEL]) + 1e-12)
-    )
-    rows = np.arange(len(s))
+    s, rows = state.scalars, np.arange(len(state.scalars))
+    centre, unit = _centre_and_unit(spec, s)
     return np.column_stack(
         [
-            s[:, LAST], s[:, LEVEL], unit, s[:, SMOOTH], s[:, TREND : TREND + 2 * len(TRENDS)],
+            s[:, LAST], centre, unit, s[:, SMOOTH], s[:, TREND : TREND + 2 * len(spec.trends)],
             *(profile[rows, (state.count - 1) % season]
               for season, profile in zip(spec.seasons, _profiles(spec, state.rings), strict=True)),
         ]

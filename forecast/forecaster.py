@@ -1,13 +1,14 @@
 """The analyst's object: fit, predict, observe, cross-validate, save and load."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 
 from forecast import streaming
 from forecast.backtest import MODEL, backtest, forecast_frame, level_quantiles
@@ -15,30 +16,32 @@ from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config, DataConfig, Fill
-from forecast.errors import NotFitted
+from forecast.errors import NotFitted, UnknownSetting
 from forecast.frames import check
 from forecast.futures import check_future
 from forecast.panel import Panel
 from forecast.splits import cutoff_lengths
-from forecast.streaming import States
+from forecast.states import States, initial_states
 from forecast.tables import read_table, to_native
 from forecast.training import train
 
 STATES_NAME, SERIES_NAME = "states.safetensors", "series.json"
 
 
-class Forecaster:
+class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """
     Trains one stateful network on many series and forecasts each from its live state.
 
     Frames are long: `unique_id`, `ds`, `y` and covariates; pandas, polars or Arrow, and what
     comes out is of the kind that went in. Columns are named as in the Nixtla libraries, so that
-    `utilsforecast` evaluates and plots them as they are.
+    `utilsforecast` evaluates and plots them as they are. Parameters follow scikit-learn:
+    `sklearn.base.clone` makes an unfitted copy, and each setting of `config` has a name of its
+    own for `get_params` and `set_params`, such as `config__train__max_steps`.
 
     Args:
         h: Steps ahead; None takes the usual horizon of the frequency.
         freq: pandas offset, integer step or exchange (`"XNYS"`); None infers it.
-        config: All other settings; `h` and `freq` go before what it says.
+        config: All other settings; `h` and `freq` go before what it says. None is `Config()`.
 
     Attributes:
         bundle_: The trained model, after `fit`.
@@ -58,7 +61,61 @@ class Forecaster:
     ) -> None:
         self.h = h
         self.freq = freq
-        self.config = config or Config()
+        self.config = config
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """
+        `h`, `freq` and `config`; with `deep` also every setting of `config` by its own name.
+
+        >>> Forecaster(h=3).get_params()["config__model__hidden_size"]
+        64
+        """
+        params: dict[str, Any] = super().get_params(deep=False)
+        if deep:
+            config = self.config or Config()
+            for part in fields(config):
+                table = getattr(config, part.name)
+                params |= {
+                    f"config__{part.name}__{setting.name}": getattr(table, setting.name)
+                    for setting in fields(table)
+                }
+        return params
+
+    def set_params(self, **params: Any) -> "Forecaster":
+        """
+        Change parameters by the names that `get_params` gives; all of them or none.
+
+        What was learned stays as it is until the next `fit`.
+
+        Raises:
+            UnknownSetting: A name that is no parameter.
+            ConfigError: The settings contradict themselves.
+
+        >>> Forecaster().set_params(h=3, config__model__hidden_size=8).config.model.hidden_size
+        8
+        """
+        names = self.get_params()
+        unknown = [name for name in params if name not in names]
+        if unknown:
+            raise UnknownSetting(
+                f"{unknown[0]!r} is no parameter of a Forecaster",
+                help=f"parameters: {', '.join(names)}",
+            )
+        config = params.get("config", self.config)
+        tables: dict[str, dict[str, Any]] = {}
+        for name, value in params.items():
+            if name.startswith("config__"):
+                _, part, setting = name.split("__", 2)
+                tables.setdefault(part, {})[setting] = value
+        if tables:
+            config = _changed(config or Config(), tables)
+        self.h, self.freq = params.get("h", self.h), params.get("freq", self.freq)
+        self.config = config
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` or `load` gave it a model."""
+        return hasattr(self, "bundle_")
 
     def fit(
         self,
@@ -155,7 +212,7 @@ class Forecaster:
         new = tuple(name for name in panel.ids if name not in set(self.ids_))
         if new:
             static = bundle.spec.static.encode(panel.static, new)
-            states = States.concat([states, streaming.initial_states(bundle, len(new), static)])
+            states = States.concat([states, initial_states(bundle, len(new), static)])
         ids = (*self.ids_, *new)
         rows = pd.Index(ids).get_indexer(pd.Index(panel.ids))
         moved = streaming.observe(bundle, states.take(rows), panel)
@@ -236,7 +293,7 @@ class Forecaster:
 
     def __repr__(self) -> str:
         """Settings, and what it has learned from."""
-        if not hasattr(self, "bundle_"):
+        if not self.__sklearn_is_fitted__():
             return f"Forecaster(h={self.h}, freq={self.freq!r}), not fitted"
         model = self.bundle_.config.model
         return (
@@ -249,13 +306,12 @@ class Forecaster:
         given = {name: value for name, value in columns.items() if value is not None}
         if self.freq is not None:
             given["freq"] = self.freq
-        model = self.config.model
-        if self.h is not None:
-            model = replace(model, horizon=self.h)
-        return replace(self.config, data=replace(self.config.data, **given), model=model)
+        config = self.config or Config()
+        model = config.model if self.h is None else replace(config.model, horizon=self.h)
+        return replace(config, data=replace(config.data, **given), model=model)
 
     def _fitted(self) -> tuple[Bundle, States]:
-        if not hasattr(self, "bundle_"):
+        if not self.__sklearn_is_fitted__():
             raise NotFitted("this forecaster has not learned anything yet", help="call fit first")
         return self.bundle_, self.states_
 
@@ -269,6 +325,12 @@ class Forecaster:
             frame["unique_id"] = frame["unique_id"].astype(np.int64)
         names = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
         return to_native(frame.rename(columns=names), self._like)
+
+
+def _changed(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Some settings changed; each table is put together anew, so that its checks run."""
+    parts = {part: replace(getattr(config, part), **given) for part, given in tables.items()}
+    return replace(config, **parts)
 
 
 def _read(df: Any, static_df: Any, config: Config, *, min_length: int = 2) -> tuple[Panel, Config]:

@@ -8,15 +8,15 @@ regular, finite and of one frequency. Every check looks at all series at once.
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 from forecast.calendars import Calendar, infer_freq
 from forecast.columns import read_names
-from forecast.config import DataConfig
+from forecast.config import DataConfig, Kind
 from forecast.errors import (
     ConfigError,
     DataError,
@@ -31,6 +31,10 @@ from forecast.tables import Place, need_columns, read_table, some, to_native
 __all__ = ["SeriesFrame", "check", "check_future", "read_table", "report", "to_native"]
 
 
+MANY_ZEROS = 0.05
+"""Share of zeros from which values are counts rather than amounts."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesFrame:
     """Checked series: sorted, regular, numbers only. What `Panel.from_frame` lays out."""
@@ -40,7 +44,7 @@ class SeriesFrame:
     static: pd.DataFrame | None
     """One row a series, indexed by `unique_id`; numbers or text."""
     calendar: Calendar
-    kind: Literal["positive", "real"]
+    kind: Kind
     data: DataConfig
     """As given, with `freq`, `kind` and `static` filled in."""
     rows: int
@@ -82,9 +86,7 @@ def check(
     rows, filled = _fill(rows, data, calendar)
     for problem in size_problems(rows, data, min_length):
         raise problem
-    kind: Literal["positive", "real"] = "real" if data.kind == "real" else "positive"
-    if data.kind == "auto" and (rows.y < 0).any():
-        kind = "real"
+    kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
     return SeriesFrame(
         frame=_long(rows),
         static=static,
@@ -100,6 +102,19 @@ def check(
         filled=filled,
         digest=_digest(rows, calendar, static),
     )
+
+
+def detect_kind(y: Float[np.ndarray, " row"]) -> Kind:
+    """
+    What values seem to be: real when one is negative, a count when zeros are common.
+
+    >>> [detect_kind(np.array(y)) for y in ([1.0, -2.0], [3.0, 0.0, 1.0], [3.0, 4.0])]
+    ['real', 'count', 'positive']
+    """
+    known = y[np.isfinite(y)]
+    if (known < 0).any():
+        return "real"
+    return "count" if len(known) and float((known == 0).mean()) >= MANY_ZEROS else "positive"
 
 
 def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, Any]:
@@ -136,7 +151,7 @@ def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, An
         "first": rows.text(first),
         "last": rows.text(last),
         "freq": freq,
-        "kind": data.kind if data.kind != "auto" else "real" if (rows.y < 0).any() else "positive",
+        "kind": data.kind if data.kind != "auto" else detect_kind(rows.y),
         "fill": data.fill,
         "zero_share": round(float((rows.y == 0).mean()), 4),
         "shortest": {"unique_id": rows.names[int(lengths.argmin())], "rows": int(lengths.min())},

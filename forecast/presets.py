@@ -9,9 +9,12 @@ from forecast.calendars import Calendar
 from forecast.config import Config
 from forecast.errors import TooShort
 
-MAX_LANES = 256
+LANES = (256, 1024)
+"""Most lanes of a usual panel, and of a very large one."""
 EPOCHS, STEPS = 12, (200, 3000)
 """Passes over the data, and the least and most optimiser steps they may come to."""
+MAX_OBSERVATIONS = 40_000_000
+"""Observations after which a large panel has been learned from enough."""
 CHUNK_LENGTH, CHUNK_LENGTHS = 12, range(8, 17)
 """Short chunks give more updates a second; the state remembers across them."""
 
@@ -33,27 +36,53 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
     if seasons is None:
         typical = float(np.quantile(lengths, 0.75)) if len(lengths) else 0.0
         seasons = tuple(s for s in calendar.season_lengths if typical >= 2 * s)
-    if len(lengths) == 0 or lengths.max() - config.train.val_size < 2:
+    val_size = config.train.val_size
+    if val_size is None:
+        val_size = usual_val_size(lengths, horizon)
+    if len(lengths) == 0 or lengths.max() - val_size < 2:
         raise TooShort(
             "no series has two steps to learn from"
-            + (f" once val_size={config.train.val_size} are kept" if config.train.val_size else ""),
+            + (f" once val_size={val_size} are kept" if val_size else ""),
             help="give longer series, or a smaller val_size",
         )
-    rounds = -(-len(lengths) // MAX_LANES)
-    lanes = min(config.train.batch_size or -(-len(lengths) // rounds), len(lengths))
     chunk = config.train.chunk_length or usual_chunk_length(seasons)
-    blocks = -(-np.maximum(lengths - config.train.val_size, 0) // chunk)
+    kept = np.maximum(lengths - val_size, 0)
+    passes = min(EPOCHS, MAX_OBSERVATIONS / max(int(kept.sum()), 1))
+    wanted = int(np.clip(passes * kept.sum() / (STEPS[1] * chunk), *LANES))
+    rounds = -(-len(lengths) // wanted)
+    lanes = min(config.train.batch_size or -(-len(lengths) // rounds), len(lengths))
+    blocks = -(-kept // chunk)
     epoch = max(int(blocks.max()), -(-int(blocks.sum()) // lanes))
+    window = config.model.window
+    if window is None and not config.train.stateful:
+        window = chunk
+    steps = config.train.max_steps or int(np.clip(passes * epoch, *STEPS))
     return Config(
         data=replace(config.data, freq=calendar.freq, season_lengths=tuple(sorted(set(seasons)))),
-        model=replace(config.model, horizon=horizon),
+        model=replace(config.model, horizon=horizon, window=window),
         train=replace(
             config.train,
             batch_size=lanes,
             chunk_length=chunk,
-            max_steps=config.train.max_steps or int(np.clip(EPOCHS * epoch, *STEPS)),
+            val_size=val_size,
+            max_steps=steps,
+            check_every=config.train.check_every or max(1, steps // 5),
         ),
     )
+
+
+def usual_val_size(lengths: Int[np.ndarray, " series"], horizon: int) -> int:
+    """
+    About a seventh of a usual series: one to four horizons, or none when that is too much.
+
+    >>> [usual_val_size(np.array([n]), 12) for n in (24, 48, 180, 900)]
+    [0, 12, 24, 48]
+    """
+    typical = float(np.median(lengths)) if len(lengths) else 0.0
+    horizons = min(round(typical / (7 * horizon)), 4)
+    if horizons == 0 and typical < 3 * horizon:
+        return 0
+    return max(max(horizons, 1) * horizon, min(20, int(typical) // 7))
 
 
 def usual_chunk_length(seasons: tuple[int, ...]) -> int:

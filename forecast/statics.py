@@ -1,4 +1,4 @@
-"""Static covariates as numbers: scaled, or one column a category; an unknown one is all zeros."""
+"""Static covariates as numbers: codes of categories, scaled amounts; 0 is unknown, or average."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from jaxtyping import Float
 
 from forecast.errors import MissingColumns
 
-MAX_CATEGORIES = 64
-"""Categories of one column beyond the most frequent ones share the all-zero code."""
+MAX_CATEGORIES = 4096
+"""Categories of one column beyond the most frequent ones are read as unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,6 @@ class StaticColumn:
     mean: float = 0.0
     scale: float = 1.0
 
-    @property
-    def width(self) -> int:
-        """Columns it takes once encoded."""
-        return len(self.categories) or 1
-
 
 @dataclass(frozen=True, slots=True)
 class StaticSpec:
@@ -36,36 +31,47 @@ class StaticSpec:
     columns: tuple[StaticColumn, ...] = ()
 
     @property
-    def width(self) -> int:
-        """Columns of the encoding."""
-        return sum(column.width for column in self.columns)
+    def sizes(self) -> tuple[int, ...]:
+        """Categories of each column; 0 for a numeric one."""
+        return tuple(len(column.categories) for column in self.columns)
 
     @classmethod
     def learn(cls, table: pd.DataFrame | None) -> "StaticSpec":
         """Take categories, means and scales from one row a series."""
         if table is None:
             return cls()
+        from sklearn.preprocessing import OrdinalEncoder, StandardScaler  # learning only
+
         columns = []
         for name in table.columns:
             values = table[name]
             if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-                spread = float(values.std(ddof=0))
-                columns.append(StaticColumn(name, (), float(values.mean()), spread or 1.0))
+                scaler = StandardScaler().fit(values.to_numpy(np.float64)[:, None])
+                columns.append(
+                    StaticColumn(name, (), float(scaler.mean_[0]), float(scaler.scale_[0]))
+                )
             else:
-                common = values.astype(str).value_counts().index[:MAX_CATEGORIES]
-                columns.append(StaticColumn(name, tuple(sorted(common))))
+                encoder = OrdinalEncoder(
+                    handle_unknown="use_encoded_value", unknown_value=-1,
+                    max_categories=MAX_CATEGORIES + 1,
+                ).fit(values.astype(str).astype(object).to_numpy()[:, None])  # fmt: skip
+                rare = encoder.infrequent_categories_[0]
+                known = set(encoder.categories_[0]) - set(() if rare is None else rare)
+                columns.append(StaticColumn(name, tuple(sorted(known))))
         return cls(tuple(columns))
 
     def encode(
         self, table: pd.DataFrame | None, ids: Sequence[str]
     ) -> Float[np.ndarray, "series static"]:
         """
-        One row a series of `ids`; a series that the table lacks is coded as unknown (zeros).
+        One row a series of `ids`: a category's place from 1 on, a number in standard deviations.
+
+        A series that the table lacks, and a category that is new, are 0.
 
         Raises:
             MissingColumns: The table lacks a static column that the model learned with.
         """
-        out = np.zeros((len(ids), self.width), np.float32)
+        out = np.zeros((len(ids), len(self.columns)), np.float32)
         if table is None or not self.columns:
             return out
         absent = [column.name for column in self.columns if column.name not in table.columns]
@@ -76,15 +82,12 @@ class StaticSpec:
                 help="add it to static_df, one row a series",
             )
         rows = table.index.get_indexer(pd.Index(ids))
-        place = 0
-        for column in self.columns:
-            known = rows >= 0
+        known = rows >= 0
+        for place, column in enumerate(self.columns):
             values = table[column.name].to_numpy()[rows[known]]
             if column.categories:
-                code = pd.Index(column.categories).get_indexer(pd.Index(values.astype(str)))
-                at = np.flatnonzero(known)[code >= 0]
-                out[at, place + code[code >= 0]] = 1.0
+                names = pd.Index(column.categories)
+                out[known, place] = names.get_indexer(pd.Index(values.astype(str))) + 1
             else:
                 out[known, place] = (values.astype(np.float64) - column.mean) / column.scale
-            place += column.width
         return out

@@ -5,18 +5,15 @@ A state is a value. `observe` returns a new one, `forecast` reads one and leaves
 a forecast costs does not depend on how much a state has seen.
 """
 
-import json
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
+from jaxtyping import Float
+from torch import Tensor
 
 from forecast import filters
 from forecast.bundle import Bundle
@@ -31,105 +28,16 @@ from forecast.errors import (
     UnknownQuantile,
     UnseenHorizon,
 )
-from forecast.filters import FilterState
-from forecast.models.heads import skip_forecasts
+from forecast.filters import CENTRE, UNIT, FilterState
+from forecast.models.heads import Future, skip_forecasts
 from forecast.models.recurrent import State
 from forecast.panel import Panel
+from forecast.states import States, initial_states
 
+MAX_REACH = 10
+"""How many times the trained horizon may be asked for."""
 MAX_SERIES, MAX_STEPS = 4096, 256
 """Most series and steps in one call of the network: bounds memory, changes no result."""
-
-
-@dataclass(frozen=True, slots=True)
-class States:
-    """What a model remembers of each series, as arrays whose rows are series."""
-
-    digest: str
-    """Of the only model that may read it."""
-    last_ds: Int[np.ndarray, " series"]
-    """Stamp of the last step seen; meaningless where `count` is 0."""
-    count: Int[np.ndarray, " series"]
-    scalars: Float[np.ndarray, "series scalar"]
-    rings: Float[np.ndarray, "series ring"]
-    hidden: Float[np.ndarray, "series layer hidden"]
-    cell: Float[np.ndarray, "series layer cell"]
-    seen: Float[np.ndarray, "series hidden"]
-    """The last step as the network embedded it."""
-    static: Float[np.ndarray, "series static"]
-
-    def __len__(self) -> int:
-        """How many series."""
-        return len(self.count)
-
-    def take(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> "States":
-        """The states of these series, in this order, copied."""
-        rows = np.asarray(rows, np.int64)
-        return type(self)(self.digest, *(array[rows] for array in self._arrays()))
-
-    def put(self, rows: Sequence[int] | Int[np.ndarray, " row"], other: "States") -> "States":
-        """A copy in which `rows[i]` is row `i` of `other`."""
-        rows = np.asarray(rows, np.int64)
-        copies = [array.copy() for array in self._arrays()]
-        for copy, array in zip(copies, other._arrays(), strict=True):
-            copy[rows] = array
-        return type(self)(self.digest, *copies)
-
-    @classmethod
-    def concat(cls, parts: Sequence["States"]) -> "States":
-        """All series of all parts, in order; the parts are of one model."""
-        columns = zip(*(part._arrays() for part in parts), strict=True)
-        return cls(parts[0].digest, *(np.concatenate(column) for column in columns))
-
-    def to_bytes(self) -> bytes:
-        """Bit for bit, as safetensors with the model's digest in its header."""
-        names = (f.name for f in fields(self) if f.name != "digest")
-        arrays = dict(zip(names, map(np.ascontiguousarray, self._arrays()), strict=True))
-        return save_arrays(arrays, metadata={"digest": self.digest})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "States":
-        """
-        Read what `to_bytes` wrote.
-
-        Raises:
-            StateError: The bytes are not a state.
-        """
-        try:
-            arrays = load_arrays(data)
-            size = int.from_bytes(data[:8], "little")
-            digest = json.loads(data[8 : 8 + size])["__metadata__"]["digest"]
-            return cls(digest, *(arrays[f.name] for f in fields(cls) if f.name != "digest"))
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise StateError(
-                f"these {len(data)} bytes are not a state: {error}",
-                help="rebuild the state from the observations",
-            ) from error
-
-    def _arrays(self) -> list[np.ndarray]:
-        return [getattr(self, f.name) for f in fields(self) if f.name != "digest"]
-
-
-def initial_states(
-    bundle: Bundle, num_series: int, static: Float[np.ndarray, "series static"] | None = None
-) -> States:
-    """
-    States of series of which nothing was observed yet.
-
-    Args:
-        bundle: The model they are for.
-        num_series: How many.
-        static: As `bundle.spec.static.encode` gives it; None codes every series as unknown.
-    """
-    model = bundle.config.model
-    begun = FilterState.initial(bundle.spec.filters, num_series)
-    hidden = np.zeros((num_series, model.num_layers, model.hidden_size), np.float32)
-    if static is None:
-        static = np.zeros((num_series, bundle.spec.static.width), np.float32)
-    return States(
-        bundle.digest, np.zeros(num_series, np.int64), begun.count, begun.scalars, begun.rings,
-        hidden, hidden.copy() if model.cell == "lstm" else hidden[..., :0].copy(),
-        hidden[:, 0].copy(), static,
-    )  # fmt: skip
 
 
 def warm_up(bundle: Bundle, panel: Panel) -> States:
@@ -167,7 +75,7 @@ def observe(bundle: Bundle, states: States, panel: Panel) -> States:
 
 def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
     before = FilterState(states.count, states.scalars, states.rings)
-    after, encoded = bundle.spec.read(before, panel, states.static)
+    after, encoded = bundle.spec.read(before, panel)
     lengths = panel.lengths
     order = np.argsort(-lengths, kind="stable")
     begins = torch.from_numpy(panel.indptr[:-1][order].copy())
@@ -175,15 +83,18 @@ def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
     hidden = torch.from_numpy(states.hidden[order]).transpose(0, 1).contiguous()
     cell = torch.from_numpy(states.cell[order]).transpose(0, 1).contiguous()
     seen = torch.from_numpy(states.seen[order])
+    static = torch.from_numpy(states.static[order])
     stops = np.unique(lengths)
     at = 0
     while at < stops.max(initial=0):
         until = min(int(stops[stops > at][0]), at + MAX_STEPS)
         n = int((lengths > at).sum())
         inputs = features[begins[:n, None] + torch.arange(at, until)]
-        memory, state = bundle.network.remember(inputs, State(hidden[:, :n], cell[:, :n]))
+        memory, state = bundle.network.remember(
+            inputs, static[:n], State(hidden[:, :n], cell[:, :n])
+        )
         hidden[:, :n], cell[:, :n] = state.hidden, state.cell
-        seen[:n] = memory[:, -1, hidden.shape[-1] :]
+        seen[:n] = bundle.network.seen(memory[:, -1])
         at = until
     back = np.argsort(order)
     moved = lengths > 0
@@ -211,7 +122,9 @@ def forecast(
     Args:
         bundle: The model whose states these are.
         states: Each has seen at least one observation.
-        horizon: Steps ahead, at most what the model learned, which is also the default.
+        horizon: Steps ahead; None takes what the model learned. Up to ten times that, the
+            model goes on from its own point forecasts, and its intervals go on widening at the
+            rate at which they widened over what it learned.
         known_future: Known-future covariates of those steps, if the model has any.
         quantiles: Fractions, within the range the model learned; any order.
 
@@ -228,9 +141,121 @@ def forecast(
     for begin in range(0, len(states), MAX_SERIES):
         rows = slice(begin, begin + MAX_SERIES)
         known = None if known_future is None else known_future[rows]
-        out[rows] = _forecast(bundle, states.take(np.arange(len(states))[rows]), horizon, known,
-                              quantiles)  # fmt: skip
+        part = states.take(np.arange(len(states))[rows])
+        if horizon <= bundle.horizon:
+            made = _forecast(bundle, part, horizon, known, quantiles)
+        else:
+            made = _forecast_beyond(bundle, part, horizon, known, quantiles)
+        out[rows] = to_y(bundle, made)
     return out
+
+
+def to_y(
+    bundle: Bundle, outputs: Float[np.ndarray, "series horizon *output"]
+) -> Float[np.ndarray, "series horizon *output"]:
+    """From model space to the unit of `y`."""
+    out: np.ndarray = np.exp(outputs) if bundle.spec.filters.space == "log" else outputs
+    return out if bundle.config.data.kind == "real" else np.maximum(out, 0.0)
+
+
+def _forecast_beyond(
+    bundle: Bundle,
+    states: States,
+    horizon: int,
+    known: Float[np.ndarray, "series horizon known"] | None,
+    quantiles: tuple[float, ...],
+) -> Float[np.ndarray, "series horizon output"]:
+    """
+    Block by block, each from a state that took the block before for observed.
+
+    The squared distance of a quantile from the median grows by what it grew a step from the
+    first to the last step of the first block, as if errors added up independently.
+    """
+    whole = bundle.horizon
+    blocks, growth = [], np.zeros((len(states), 1, 1))
+    for begin in range(0, horizon, whole):
+        size = min(whole, horizon - begin)
+        part = None if known is None else known[:, begin : begin + size]
+        made = _forecast(bundle, states, size, part, (0.5, *quantiles))
+        median, offsets = made[..., 1:2], made[..., 2:] - made[..., 1:2]
+        squares = offsets**2
+        if begin == 0:
+            rise = squares[:, -1:] - (squares[:, :1] if whole > 1 else 0.0)
+            growth = np.maximum(rise, 0.0) / max(whole - 1, 1)
+        offsets = np.sign(offsets) * np.sqrt(squares + begin * growth)
+        blocks.append(np.concatenate([made[..., :1], median + offsets], axis=-1))
+        if begin + size < horizon:
+            path = to_y(bundle, made[..., 0])
+            states = _observe(bundle, states, _as_observed(bundle, states, path, part))
+    return np.concatenate(blocks, axis=1)
+
+
+def _as_observed(
+    bundle: Bundle,
+    states: States,
+    path: Float[np.ndarray, "series step"],
+    known: Float[np.ndarray, "series step known"] | None,
+) -> Panel:
+    """A panel in which each series goes on as forecast, past-only covariates as usual."""
+    series, steps = path.shape
+    kept = FilterState(states.count, states.scalars, states.rings)
+    past = bundle.spec.usual_past(kept)
+    return Panel(
+        ids=tuple(str(i) for i in range(series)),
+        indptr=np.arange(0, series * steps + 1, steps, dtype=np.int64),
+        ds=bundle.calendar.after(states.last_ds, steps).ravel(),
+        values=path.ravel(),
+        observed=np.ones(series * steps, np.bool_),
+        known_future=np.zeros((series * steps, 0), np.float32)
+        if known is None
+        else known.reshape(series * steps, -1).astype(np.float32),
+        past_only=np.repeat(past, steps, axis=0).astype(np.float32),
+    )
+
+
+class Origin(NamedTuple):
+    """Everything the heads need of where states stand."""
+
+    memory: Float[Tensor, "series memory"]
+    skips: Float[Tensor, "series skip horizon"]
+    future: Future
+    centre: Float[np.ndarray, "series one"]
+    """In model space: a relative forecast is counted from it, in units."""
+    unit: Float[np.ndarray, "series one"]
+
+
+def at_origin(
+    bundle: Bundle, states: States, known: Float[np.ndarray, "series step known"] | None
+) -> Origin:
+    """
+    Lay out what the heads need to forecast the trained horizon.
+
+    Covariates may be known for fewer steps: the last ones stand for those that follow.
+    """
+    spec, horizon, network = bundle.spec.filters, bundle.horizon, bundle.network
+    kept = FilterState(states.count, states.scalars, states.rings)
+    columns = filters.latest_columns(spec, kept)
+    seasons = torch.from_numpy(filters.latest_seasons(spec, kept, horizon))
+    hidden, cell = (torch.from_numpy(a).transpose(0, 1) for a in (states.hidden, states.cell))
+    future = Future(*(torch.zeros(len(states), horizon, 0) for _ in range(2)))
+    if bundle.spec.num_dates:
+        if known is None:
+            known = np.zeros((len(states), horizon, 0), np.float32)
+        short = horizon - known.shape[1]
+        known = np.concatenate([known, np.repeat(known[:, -1:], short, axis=1)], axis=1)
+        dates = bundle.spec.dates(known, bundle.calendar.after(states.last_ds, horizon))
+        means = filters.covariate_means(spec, kept)[:, None, : spec.num_known]
+        distance = (dates[..., : spec.num_known] - means).astype(np.float32)
+        future = Future(
+            network.look(torch.from_numpy(dates)), network.scale(torch.from_numpy(distance))
+        )
+    return Origin(
+        memory=network.recall(State(hidden, cell), torch.from_numpy(states.seen)),
+        skips=skip_forecasts(spec, torch.from_numpy(columns), seasons, horizon),
+        future=future,
+        centre=columns[:, CENTRE, None].astype(np.float64),
+        unit=columns[:, UNIT, None].astype(np.float64),
+    )
 
 
 def _forecast(
@@ -240,35 +265,18 @@ def _forecast(
     known: Float[np.ndarray, "series horizon known"] | None,
     quantiles: tuple[float, ...],
 ) -> Float[np.ndarray, "series horizon output"]:
-    spec, whole = bundle.spec.filters, bundle.horizon
-    kept = FilterState(states.count, states.scalars, states.rings)
-    columns = torch.from_numpy(filters.latest_columns(spec, kept))
-    seasons = torch.from_numpy(filters.latest_seasons(spec, kept, whole))
-    memory = torch.cat(
-        [torch.from_numpy(states.hidden[:, -1]), torch.from_numpy(states.seen)], dim=-1
-    )
-    if bundle.spec.num_future:
-        if known is None:
-            known = np.zeros((len(states), horizon, 0), np.float32)
-        known = np.concatenate([known, np.repeat(known[:, -1:], whole - horizon, axis=1)], axis=1)
-        stamps = bundle.calendar.after(states.last_ds, whole)
-        future = bundle.spec.future(filters.covariate_means(spec, kept), known, stamps)
-    else:
-        future = np.zeros((len(states), whole, 0), np.float32)
-    relative = bundle.network.point(
-        memory, skip_forecasts(columns, seasons, whole),
-        bundle.network.scale_future(torch.from_numpy(future)),
-    )[:, :horizon].double().numpy()  # fmt: skip
-    outputs = relative[..., None]
+    """One block of at most the trained horizon, in model space."""
+    origin = at_origin(bundle, states, known)
+    point = bundle.network.point(origin.memory, origin.skips, origin.future)
+    outputs = point.double().numpy()[:, :horizon, None]
     if quantiles:
-        distances = bundle.network.quantiles(memory).double().numpy()
-        distances = apply_factors(distances, bundle.factors)[:, :, :horizon]
-        offsets = _interpolate(distances, bundle.config.model.quantiles, quantiles)
-        outputs = np.concatenate([outputs, outputs + offsets], axis=-1)
-    level, unit = (columns[:, i].double().numpy()[:, None, None] for i in (1, 2))
-    y = level + unit * outputs
-    out: np.ndarray = np.exp(y) if spec.log else y
-    return np.maximum(out, 0.0) if bundle.config.data.kind == "positive" else out
+        spread = bundle.network.quantiles(origin.memory, point)
+        distances = apply_factors(spread.distances.double().numpy(), bundle.factors)
+        offsets = _interpolate(distances[:, :, :horizon], bundle.config.model.quantiles, quantiles)
+        median = spread.median.double().numpy()[:, :horizon, None]
+        outputs = np.concatenate([outputs, median + offsets], axis=-1)
+    made: np.ndarray = origin.centre[..., None] + origin.unit[..., None] * outputs
+    return made
 
 
 def _interpolate(
@@ -289,6 +297,21 @@ def _interpolate(
         offset = side[..., j] + share * (side[..., j + 1] - side[..., j])
         out[..., i] = offset if quantile > 0.5 else -offset
     return out
+
+
+def check_horizon(bundle: Bundle, horizon: int) -> None:
+    """
+    Before anything is laid out for it.
+
+    Raises:
+        UnseenHorizon: None, or more than ten times what the model learned.
+    """
+    if not 1 <= horizon <= MAX_REACH * bundle.horizon:
+        raise UnseenHorizon(
+            f"a horizon of {horizon} steps was asked; the model learned 1 to {bundle.horizon} and "
+            f"goes on to {MAX_REACH * bundle.horizon}",
+            help=f"ask for at most {MAX_REACH * bundle.horizon}, or train with a longer horizon",
+        )
 
 
 def _check_digest(bundle: Bundle, states: States) -> None:
@@ -327,11 +350,7 @@ def _check_request(
     known_future: Float[np.ndarray, "series horizon known"] | None,
     quantiles: tuple[float, ...],
 ) -> None:
-    if not 1 <= horizon <= bundle.horizon:
-        raise UnseenHorizon(
-            f"a horizon of {horizon} steps was asked; the model learned 1 to {bundle.horizon}",
-            help=f"ask for at most {bundle.horizon}, or train with a longer horizon",
-        )
+    check_horizon(bundle, horizon)
     learned = bundle.config.model.quantiles
     for quantile in quantiles:
         if not learned[0] - 1e-9 <= quantile <= learned[-1] + 1e-9:

@@ -15,6 +15,7 @@ from pipelines.commands import (
     backtest,
     data,
     demo,
+    diagnose,
     doctor,
     forecast,
     init,
@@ -79,7 +80,10 @@ def root(
         typer.echo(ctx.get_help())
 
 
-for module in (demo, init, data, train, backtest, forecast, observe, serve, models, runs, doctor):
+COMMANDS = (
+    demo, init, data, train, backtest, diagnose, forecast, observe, serve, models, runs, doctor,
+)  # fmt: skip
+for module in COMMANDS:
     module.install(app)
 
 

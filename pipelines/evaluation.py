@@ -22,9 +22,9 @@ from pipelines.report import LEVELS
 
 CHAMPION = "champion"
 QUICK = ("SeasonalNaive", "Drift")
-SLOW = ("AutoETS", "AutoTheta")
+"""Baselines that are done at once: they need no process of their own."""
 MAX_SLOW = 300
-"""Series times windows beyond which the baselines that fit each series are left out."""
+"""Series times windows beyond which the baselines that search a model for each are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +69,15 @@ def plan(
     step_size: int | None = None,
     seasons: Sequence[int] | None = None,
     chosen: Sequence[str] | None = None,
+    kind: str = "positive",
 ) -> Plan:
     """
     Choose series and baselines.
 
-    A series takes part when a season (or 2 steps) is left before its first cutoff. Baselines
-    that fit every series at every cutoff are left out when there are many.
+    A series takes part when a season (or 2 steps) is left before its first cutoff. Beside it
+    forecast the seasonal naive, AutoETS, AutoTheta (for the kind "count" Croston and TSB instead)
+    and one boosted model of all series. Those that search a model for every series at every
+    cutoff, AutoETS and AutoTheta, are left out when there are many.
 
     Raises:
         TooShort: No series is long enough.
@@ -94,11 +97,21 @@ def plan(
             where=f"the longest, series {panel.ids[best]!r}: {int(panel.lengths[best])} steps",
             help="ask for fewer --windows, a shorter --h, or give longer histories",
         )
-    slow = SLOW if len(rows) * windows <= MAX_SLOW else ()
+    usual = _usual(kind, few=len(rows) * windows <= MAX_SLOW)
     return Plan(
         horizon=horizon, windows=windows, step_size=step, rows=tuple(int(row) for row in rows),
-        baselines=tuple(chosen) if chosen is not None else (*QUICK, *slow), season_length=season,
+        baselines=usual if chosen is None else tuple(chosen), season_length=season,
     )  # fmt: skip
+
+
+def _usual(kind: str, *, few: bool) -> tuple[str, ...]:
+    searching = ("AutoETS",) if kind == "count" else ("AutoETS", "AutoTheta")
+    return (
+        "SeasonalNaive",
+        *(searching if few else ()),
+        *(baselines.INTERMITTENT if kind == "count" else ()),
+        baselines.BOOSTED,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +193,12 @@ class Rivals:
     def __init__(self, series: frames.SeriesFrame, panel: Panel, plan: Plan, folder: Path) -> None:
         self._made = folder / "backtest.parquet"
         self._process: SpawnProcess | None = None
-        self._job = (folder, self._made, series.calendar.freq, plan)
+        known = series.data.known_future
+        self._job = (folder, self._made, series.calendar.freq, known, plan)
         if not plan.baselines or self._made.is_file():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        _only(series.frame, plan.part(panel)).to_parquet(folder / "series.parquet")
+        _only(series.frame, plan.part(panel), known).to_parquet(folder / "series.parquet")
         if set(plan.baselines) - set(QUICK):
             self._process = get_context("spawn").Process(target=_alone, args=self._job)
 
@@ -208,16 +222,18 @@ class Rivals:
         return pd.read_parquet(self._made) if self._made.is_file() else None
 
 
-def _alone(folder: Path, made: Path, freq: str | int, plan: Plan) -> None:
+def _alone(folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
-    _forecast_rivals(folder, made, freq, plan)
+    _forecast_rivals(folder, made, freq, known, plan)
 
 
-def _forecast_rivals(folder: Path, made: Path, freq: str | int, plan: Plan) -> None:
+def _forecast_rivals(
+    folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan
+) -> None:
     table = baselines.cross_validate(
         pd.read_parquet(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
         n_windows=plan.windows, step_size=plan.step_size, season_length=plan.season_length,
-        models=plan.baselines, levels=LEVELS,
+        models=plan.baselines, levels=LEVELS, known_future=known,
     )  # fmt: skip
     table.to_parquet(folder / "backtest.parquet.new", index=False)
     (folder / "backtest.parquet.new").replace(made)
@@ -255,10 +271,10 @@ def _champion_forecasts(champion: Bundle, series: frames.SeriesFrame, plan: Plan
     return made.rename(columns=lambda name: name.replace(MODEL, CHAMPION, 1))
 
 
-def _only(frame: pd.DataFrame, part: Panel) -> pd.DataFrame:
-    """`unique_id`, `ds`, `y` of the series that take part."""
+def _only(frame: pd.DataFrame, part: Panel, covariates: Sequence[str] = ()) -> pd.DataFrame:
+    """`unique_id`, `ds`, `y` and covariates of the series that take part."""
     kept = frame["unique_id"].isin(part.ids)
-    return frame.loc[kept, ["unique_id", "ds", "y"]].reset_index(drop=True)
+    return frame.loc[kept, ["unique_id", "ds", "y", *covariates]].reset_index(drop=True)
 
 
 def _beside(cv: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:

@@ -2,14 +2,23 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from forecast.backtest import MODEL
+from forecast.bundle import Bundle
 from forecast.checkpoints import TrainEvent
+from forecast.diagnostics.attribution import PARTS, attribution
+from forecast.diagnostics.carry import CarryGain
+from forecast.diagnostics.errors import ErrorTables, error_tables
+from forecast.diagnostics.gradients import GradientProfile, clipping, gradient_profile
+from forecast.diagnostics.memory import MemoryProfile, memory_profile
+from forecast.panel import Panel
 
 Figure = dict[str, Any]
 """A Plotly figure as JSON knows it: `data` and `layout`."""
@@ -18,6 +27,8 @@ LEVELS = (80, 95)
 FANS = 6
 COLORS = ("#1f6f8b", "#c0504d", "#7f8c8d", "#8e6c3a", "#5b7f3b", "#7d5ba6")
 _MAX_HISTORY = 200
+_MEMORY_STEPS = 400_000  # of all perturbed copies together: a few seconds
+_LAGS = 32
 
 
 def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizon: int) -> Figure:
@@ -121,6 +132,166 @@ def figures(
     return made
 
 
+def memory_chart(found: MemoryProfile) -> Figure:
+    """Dependence of the forecast on each past step, both axes logarithmic; lag 0 stands at 1."""
+    at = [lag + 1 for lag in found.table["lag"]]
+    traces = [
+        _line(at, _positive(found.table[name]), name, COLORS[i])
+        for i, name in enumerate(("total", "filters", "network"))
+    ]
+    far = "beyond what was looked at" if found.reach is None else f"{found.reach:,} steps"
+    figure = _figure(
+        traces, title=f"Memory: under 1 % from {far}", x="steps back (1 = the last value)",
+        y="change of the forecast per unit",
+    )  # fmt: skip
+    figure["layout"]["xaxis"]["type"] = figure["layout"]["yaxis"]["type"] = "log"
+    return figure
+
+
+def gradient_chart(found: GradientProfile) -> Figure:
+    """Gradient norm of the loss by step back, a line a layer; the chunk's end is marked."""
+    traces = [
+        _line(
+            rows["back"].tolist(), _positive(rows["ratio"]),
+            f"layer {layer}: {found.flow[int(str(layer))]}", COLORS[i % 6],
+        )
+        for i, (layer, rows) in enumerate(found.table.groupby("layer"))
+    ]  # fmt: skip
+    figure = _figure(
+        traces, title="Gradient through time", x="steps back from the loss",
+        y="norm (1 = at the loss)",
+    )  # fmt: skip
+    figure["layout"]["yaxis"]["type"] = "log"
+    edge = found.chunk_length - 1
+    figure["layout"]["shapes"] = [
+        {"type": "line", "x0": edge, "x1": edge, "yref": "paper", "y0": 0, "y1": 1,
+         "line": {"color": "#7f8c8d", "dash": "dot", "width": 1}}
+    ]  # fmt: skip
+    return figure
+
+
+def carry_chart(found: CarryGain) -> Figure:
+    """MASE of each way of keeping the state."""
+    bars = {
+        "type": "bar", "x": found.scores["way"].tolist(), "y": _numbers(found.scores["mase"]),
+        "marker": {"color": COLORS[0]}, "name": "MASE",
+    }  # fmt: skip
+    figure = _figure([bars], title="What carrying the state is worth", x="state", y="MASE")
+    figure["layout"]["xaxis"]["type"] = "category"
+    return figure
+
+
+def worst_chart(found: ErrorTables) -> Figure:
+    """The series with the largest errors, worst at the top, with their bias."""
+    rows = found.by_series.head(len(found.worst)).iloc[::-1]
+    bars = {
+        "type": "bar", "orientation": "h", "x": _numbers(rows["mase"]),
+        "y": [str(name) for name in rows["unique_id"]], "name": "MASE",
+        "marker": {"color": COLORS[0]}, "customdata": _numbers(rows["bias"]),
+        "hovertemplate": "MASE %{x:.3f}, bias %{customdata:.1%}<extra></extra>",
+    }  # fmt: skip
+    figure = _figure([bars], title="Series with the largest errors", x="MASE", y="")
+    figure["layout"]["hovermode"] = "closest"
+    figure["layout"]["yaxis"] |= {"type": "category", "automargin": True}
+    return figure
+
+
+def attribution_chart(table: pd.DataFrame, unique_id: str) -> Figure:
+    """What the forecast of one series is made of, by step: the parts add up to the line."""
+    rows = table[table["unique_id"] == unique_id]
+    ds = _stamps(rows["ds"])
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "bar", "x": ds, "y": _numbers(rows[name]), "name": name,
+            "marker": {"color": color},
+        }
+        for name, color in zip(PARTS, COLORS, strict=False)
+        if rows[name].abs().max() > 0
+    ]  # fmt: skip
+    traces.append(_line(ds, _numbers(rows[MODEL]), MODEL, "#222222"))
+    figure = _figure(traces, title=f"Parts of the forecast: {unique_id}", x="", y="")
+    figure["layout"]["barmode"] = "relative"
+    return figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What a model remembers, how it learned and where it is wrong."""
+
+    figures: dict[str, Figure]
+    tables: dict[str, pd.DataFrame]
+    facts: dict[str, Any]
+    """The short of it, as JSON knows it."""
+
+    def save(self, root: Path) -> None:
+        """Figures and one page that holds them, tables as Parquet, and the short of it."""
+        (root / "figures").mkdir(parents=True, exist_ok=True)
+        for name, figure in self.figures.items():
+            (root / "figures" / f"{name}.json").write_text(json.dumps(figure), encoding="utf-8")
+        for name, table in self.tables.items():
+            table.to_parquet(root / f"{name}.parquet", index=False)
+        (root / "diagnosis.json").write_text(json.dumps(self.facts, indent=1), encoding="utf-8")
+        page = to_html(self.figures, title="What the model remembers and where it is wrong")
+        (root / "diagnosis.html").write_text(page, encoding="utf-8")
+
+
+def diagnose(
+    bundle: Bundle,
+    panel: Panel,
+    cv: pd.DataFrame,
+    history: pd.DataFrame,
+    *,
+    season_length: int,
+    events: Sequence[TrainEvent] = (),
+    carried: CarryGain | None = None,
+) -> Diagnosis:
+    """
+    Everything that is quick to find out about a trained model: seconds, whatever the data.
+
+    Args:
+        bundle: The model that `cv` is of.
+        panel: The series of `cv`, each longer than the model's horizon by 2 steps or more.
+        cv: The backtest table.
+        history: `unique_id`, `ds`, `y`.
+        season_length: Of the scaled errors.
+        events: Reports of the training, for what clipping did.
+        carried: What carrying the state is worth, where it was measured.
+    """
+    longest = int(panel.lengths.max())
+    memory = memory_profile(
+        bundle, panel, num_series=int(np.clip(_MEMORY_STEPS // (_LAGS * longest), 1, 16))
+    )
+    errors = error_tables(cv, history, season_length=season_length, groups=panel.static)
+    shown = some_series(cv)
+    parts = attribution(bundle, panel.take(pd.Index(panel.ids).get_indexer(pd.Index(shown))))
+    figures = {"memory": memory_chart(memory), "worst": worst_chart(errors)}
+    for i, unique_id in enumerate(shown):
+        figures[f"parts_{i + 1}"] = attribution_chart(parts, unique_id)
+    facts: dict[str, Any] = {
+        "memory_reach": memory.reach, "network_memory_reach": memory.network_reach,
+        "gradient": {}, "worst_series": list(errors.worst),
+    }  # fmt: skip
+    if events:
+        clipped = clipping(events, bundle.config.train.max_grad_norm)
+        facts |= {
+            "clipped_share": clipped.clipped, "clipped_share_late": clipped.clipped_late,
+            "max_grad_norm_seen": clipped.max_grad_norm,
+        }  # fmt: skip
+    tables = {
+        "memory": memory.table, "errors_by_series": errors.by_series,
+        "errors_by_group": errors.by_group, "parts": parts,
+    }  # fmt: skip
+    if bundle.config.model.window is None:
+        gradient = gradient_profile(bundle, panel)
+        figures["gradient"], tables["gradient"] = gradient_chart(gradient), gradient.table
+        facts["gradient"] = {str(layer): flow for layer, flow in gradient.flow.items()}
+    if carried is not None:
+        figures["carry"] = carry_chart(carried)
+        tables["carry"] = carried.scores
+        facts["carry_gain"] = float(carried.scores["gain"].iloc[1])
+    return Diagnosis(figures=figures, tables=tables, facts=facts)
+
+
 def some_series(cv: pd.DataFrame, limit: int = FANS) -> list[str]:
     """A few series from large to small, evenly spaced by their mean."""
     size = cv.groupby("unique_id", sort=False, observed=True)["y"].mean().sort_values()
@@ -173,6 +344,11 @@ def _stamps(column: pd.Series) -> list[Any]:
 
 def _numbers(column: pd.Series) -> list[float | None]:
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in column.to_numpy(float)]
+
+
+def _positive(column: pd.Series) -> list[float | None]:
+    """For a logarithmic axis, which has no place for 0."""
+    return _numbers(column.where(column > 0))
 
 
 def _value(scores: pd.DataFrame, metric: str, model: str) -> float | None:

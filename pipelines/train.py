@@ -10,6 +10,7 @@ same MLflow run: exactly where it was, with what was already done not done again
 
 import dataclasses
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from forecast.checkpoints import TrainEvent
 from forecast.config import Config
 from forecast.errors import ForecastError
 from forecast.panel import Panel
-from pipelines import flavor, gate, publish, record
+from pipelines import flavor, gate, publish, record, report
 from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, plan, unlike
 from pipelines.jobs import Job, Stopped, Work, shown
 from pipelines.tracking import Run, Tracking, Version
@@ -98,7 +99,7 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
     config = replace(config, model=replace(config.model, horizon=horizon))
     cutoffs = plan(
         panel, series.calendar, horizon=horizon, windows=job.windows, step_size=job.step_size,
-        seasons=config.data.season_lengths, chosen=job.baselines,
+        seasons=config.data.season_lengths, chosen=job.baselines, kind=series.kind,
     )  # fmt: skip
     work = Work.open(job, series.digest, config)
     if work.discarded:
@@ -154,6 +155,7 @@ def _learn_and_publish(
     log.metrics(found.flat())
     log.tags({"gate.promote": str(verdict.promote).lower(), "gate.reason": verdict.reason})
     record.log_report(log, held_out, found, series, events, horizon=cutoffs.horizon)
+    _diagnose(held_out, found, series, cutoffs.part(panel), cutoffs, events, log, tell)
 
     bundle = held_out
     if job.refit:
@@ -233,6 +235,31 @@ def _train(
     text = f"{cell}-{config.model.hidden_size}, {told}"
     tell(Stage(stage, text, time.perf_counter() - begun))
     return trained.bundle, trained.history
+
+
+def _diagnose(
+    bundle: Bundle,
+    found: Evaluation,
+    series: frames.SeriesFrame,
+    panel: Panel,
+    cutoffs: Plan,
+    events: list[TrainEvent],
+    log: Run,
+    tell: Tell,
+) -> None:
+    """What the scored model remembers and where it is wrong, as artifacts of the run."""
+    begun = time.perf_counter()
+    made = report.diagnose(
+        bundle, panel, found.cv, series.frame, season_length=cutoffs.season_length, events=events
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        made.save(Path(folder))
+        log.folder(Path(folder), "diagnosis")
+    reach = made.facts["memory_reach"]
+    told = "all that was looked at" if reach is None else f"{reach:,} steps"
+    flow = ", ".join(made.facts["gradient"].values()) or "of windows"
+    text = f"memory {told}, gradient {flow}"
+    tell(Stage("diagnosis", text, time.perf_counter() - begun))
 
 
 def _weights_before(tracking: Tracking, champion: Version, cutoffs: Plan, panel: Panel) -> Bundle:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from forecast.calendars import Calendar
-from forecast.streaming import States
+from forecast.states import States
 from service import schemas, stamps
 from service.engine import Position
 from service.observing import STATUSES

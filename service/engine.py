@@ -19,9 +19,8 @@ from jaxtyping import Bool, Float, Int
 
 from forecast import streaming
 from forecast.bundle import Bundle
-from forecast.errors import UnseenHorizon
 from forecast.panel import Panel
-from forecast.streaming import States
+from forecast.states import States, initial_states
 from service.errors import DeadlinePassed
 from service.metrics import Metrics
 from service.rows import Entry, Rows
@@ -101,7 +100,7 @@ class Engine:
         self.numbers: list[int] = []
         """Of each row in the log."""
         self._sorted: tuple[str, ...] = ()
-        self._states = streaming.initial_states(bundle, _ROOM)
+        self._states = initial_states(bundle, _ROOM)
         self._first_ds = np.zeros(_ROOM, np.int64)
         self._rebuilt = np.ones(_ROOM, bool)
 
@@ -156,7 +155,7 @@ class Engine:
             table = pd.DataFrame(
                 [told[row] for row in known], [ids[row] for row in known], columns=names
             )
-        return streaming.initial_states(self.bundle, len(ids), spec.encode(table, ids))
+        return initial_states(self.bundle, len(ids), spec.encode(table, ids))
 
     def replayed(
         self, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows
@@ -200,7 +199,7 @@ class Engine:
         room = len(self._first_ds)
         if series > room:
             more = max(room, series - room)
-            blank = streaming.initial_states(self.bundle, more)
+            blank = initial_states(self.bundle, more)
             self._states = States.concat([self._states, blank])
             self._first_ds = np.r_[self._first_ds, np.zeros(more, np.int64)]
             self._rebuilt = np.r_[self._rebuilt, np.ones(more, bool)]
@@ -210,13 +209,9 @@ class Engine:
         Before anything is laid out for it.
 
         Raises:
-            UnseenHorizon: More steps than the model learned.
+            UnseenHorizon: More steps than the model goes on for.
         """
-        if horizon > self.bundle.horizon:
-            raise UnseenHorizon(
-                f"h={horizon} steps were asked; the model learned 1 to {self.bundle.horizon}",
-                help=f"ask for at most {self.bundle.horizon}, or train with a longer horizon",
-            )
+        streaming.check_horizon(self.bundle, horizon)
 
     def snapshot(
         self, rows: Int[np.ndarray, " series"]

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from forecast.errors import ForecastError
-from forecast.streaming import States
+from forecast.states import States
 from service import answers, intake, schemas
 from service.errors import Refused, ServiceError
 from service.metrics import Metrics

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from forecast.errors import UnknownSeries
-from forecast.streaming import States
+from forecast.states import States
 from service.engine import Engine
 from service.errors import DeadlinePassed, LogError, Refused
 from service.log import Log, Transaction

@@ -8,9 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast.baselines import MODELS, cross_validate, forecast, naive2
+from forecast.baselines import (
+    BOOSTED,
+    INTERMITTENT,
+    MODELS,
+    STATISTICAL,
+    cross_validate,
+    forecast,
+    naive2,
+)
 from forecast.calendars import Calendar
-from forecast.errors import ConfigError, TooShort
+from forecast.errors import ConfigError, MissingFuture, TooShort
 
 CHEAP = ("SeasonalNaive", "Drift")
 
@@ -73,7 +81,7 @@ def test_each_cutoff_sees_only_what_precedes_it():
     frame = example("monthly_retail", 1, 60)
     noisy = frame.copy()
     noisy.loc[noisy.index[-6:], "y"] = [1e6, 0.0, 5.0, 1e7, 2.0, 9.0]
-    settings = {"horizon": 6, "season_length": 12, "levels": (80,)}
+    settings = {"horizon": 6, "season_length": 12, "levels": (80,), "models": MODELS}
 
     before = cross_validate(frame, Calendar("MS"), **settings)
     after = cross_validate(noisy, Calendar("MS"), **settings)
@@ -98,12 +106,17 @@ def test_intervals_surround_the_point_and_nest():
     """For every model lo-95 <= lo-80 <= point <= hi-80 <= hi-95, in the columns named so."""
     frame = example("monthly_retail", 2, 72)
 
-    made = forecast(frame, Calendar("MS"), horizon=6, season_length=12, levels=(95, 80))
+    models = (*STATISTICAL, BOOSTED)
+    made = forecast(
+        frame, Calendar("MS"), horizon=6, season_length=12, levels=(95, 80), models=models
+    )
 
-    for model in MODELS:
+    for model in models:
         ends = ["-lo-95", "-lo-80", "", "-hi-80", "-hi-95"]
         ordered = made[[model + end for end in ends]].to_numpy()
-        assert (np.diff(ordered, axis=1) > 0).all(), model
+        least = 0 if model == BOOSTED else 1e-9  # its errors may all lie on one side
+        assert (np.diff(ordered, axis=1) >= least).all(), model
+        assert (ordered[:, 0] < ordered[:, -1]).all(), model
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 11, 13])
@@ -129,7 +142,7 @@ def test_a_constant_series_is_forecast_as_it_is():
     """A series that repeats one value is forecast at that value by every model."""
     frame = example("monthly_retail", 1, 48).assign(y=7.0)
 
-    made = forecast(frame, Calendar("MS"), horizon=3, season_length=12, levels=(80,))
+    made = forecast(frame, Calendar("MS"), horizon=3, season_length=12, levels=(80,), models=MODELS)
 
     np.testing.assert_allclose(made[list(MODELS)], 7.0, atol=1e-6)
     assert np.isfinite(made.drop(columns=["unique_id", "ds"]).to_numpy()).all()
@@ -208,3 +221,76 @@ def test_importing_the_module_does_not_import_statsforecast():
     code = "import sys, forecast.baselines; sys.exit('statsforecast' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def demand(num_series: int = 8, length: int = 84) -> pd.DataFrame:
+    """Counts with many zeros and a weekly season."""
+    rng = np.random.default_rng(0)
+    mean = 0.6 * (1 + 0.9 * np.sin(np.arange(length) * 2 * np.pi / 7))
+    days = pd.date_range("2024-01-01", periods=length)
+    parts = [
+        pd.DataFrame({"unique_id": f"s{i}", "ds": days, "y": rng.poisson(mean).astype(float)})
+        for i in range(num_series)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def promoted_demand() -> pd.DataFrame:
+    """The same with 10 more on one day in five, which nothing but `promo` tells."""
+    frame = demand()
+    frame["promo"] = np.random.default_rng(1).random(len(frame)) < 0.2
+    return frame.assign(y=frame["y"] + 10 * frame["promo"])
+
+
+def test_intermittent_models_forecast_a_flat_mean_without_intervals():
+    """They stand beside the others in the order asked, and have no columns for intervals."""
+    frame = demand()
+    models = ("TSB", "SeasonalNaive", "CrostonOptimized")
+
+    made = forecast(frame, Calendar("D"), horizon=4, season_length=7, models=models, levels=(80,))
+
+    assert made.columns.tolist() == [
+        "unique_id", "ds", "TSB", "SeasonalNaive", "SeasonalNaive-lo-80", "SeasonalNaive-hi-80",
+        "CrostonOptimized",
+    ]  # fmt: skip
+    for model in INTERMITTENT:
+        assert (made.groupby("unique_id")[model].nunique() == 1).all()
+        assert made[model].mean() == pytest.approx(frame["y"].mean(), rel=0.5)
+
+
+def test_covariates_move_the_boosted_model_alone():
+    """Only the model that reads them changes with them, and it must be given all of them."""
+    frame = promoted_demand()
+    days = pd.date_range(frame["ds"].max(), periods=5)[1:]
+    future = pd.MultiIndex.from_product([frame["unique_id"].unique(), days]).to_frame(index=False)
+    future.columns = ["unique_id", "ds"]
+    settings = {
+        "horizon": 4, "season_length": 7, "models": ("SeasonalNaive", BOOSTED),
+        "known_future": ("promo",),
+    }  # fmt: skip
+
+    quiet, loud = (
+        forecast(frame, Calendar("D"), future=future.assign(promo=promo), **settings)
+        for promo in (False, True)
+    )
+
+    assert (quiet["SeasonalNaive"] == loud["SeasonalNaive"]).all()
+    assert (loud[BOOSTED] - quiet[BOOSTED]).mean() > 5
+    with pytest.raises(MissingFuture, match="8 of 32 steps to forecast have no promo"):
+        forecast(frame, Calendar("D"), future=future[future["ds"] < days[3]], **settings)
+
+
+def test_backtest_gives_the_boosted_model_the_covariates_of_its_horizon():
+    """The values of known-future columns at the steps to forecast are read, `y` is not."""
+    frame = promoted_demand()
+    settings = {
+        "horizon": 5, "n_windows": 2, "step_size": 5, "season_length": 7, "models": (BOOSTED,),
+    }  # fmt: skip
+
+    blind = cross_validate(frame, Calendar("D"), **settings)
+    told = cross_validate(frame, Calendar("D"), known_future=("promo",), **settings)
+
+    def error(cv: pd.DataFrame) -> float:
+        return float((cv[BOOSTED] - cv["y"]).abs().mean())
+
+    assert error(told) < 0.5 * error(blind)

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecast.filters import (
+    HETEROGENEOUS,
+    MEANS,
     FilterSpec,
     FilterState,
     advance,
@@ -16,9 +18,11 @@ from forecast.filters import (
 from forecast.panel import Panel
 
 SPECS = [
-    FilterSpec(log=True, seasons=(4,), num_known=1, num_past=0),
-    FilterSpec(log=False, seasons=(3, 6), num_known=0, num_past=1),
-    FilterSpec(log=True, seasons=(), num_known=0, num_past=0),
+    FilterSpec(space="log", seasons=(4,), num_known=1, num_past=0),
+    FilterSpec(space="linear", seasons=(3, 6), unit=None, num_known=0, num_past=1),
+    FilterSpec(space="ratio", seasons=(3,), trends=MEANS, unit=None, num_known=1, num_past=1),
+    FilterSpec(space="log", seasons=(5,), trends=HETEROGENEOUS, unit=0.5),
+    FilterSpec(space="log", seasons=(), trends=(), unit=None),
 ]
 
 
@@ -30,8 +34,10 @@ def make_panel(spec: FilterSpec, lengths: list[int], seed: int) -> Panel:
     observed = rng.random(total) > 0.1
     observed[indptr[:-1][np.array(lengths) > 0]] = True
     values = np.where(observed, np.exp(rng.normal(3, 1, total)), 0.0)
-    if not spec.log:
+    if spec.space == "linear":
         values -= 20.0 * observed
+    if spec.space == "ratio":
+        values = np.round(values / 30)
     return Panel(
         ids=tuple(f"s{i}" for i in range(len(lengths))), indptr=indptr,
         ds=np.concatenate([np.arange(n) for n in lengths]).astype(np.int64) if total else

@@ -1,12 +1,17 @@
 """The network: state as a value, the fused path, the skip before training."""
 
+from typing import Literal
+
 import pytest
 import torch
 
 from forecast.config import Cell, ModelConfig
-from forecast.models.heads import PointHead, QuantileHead, num_skips
+from forecast.filters import MEANS, FilterSpec
+from forecast.models.ensemble import Ensemble
+from forecast.models.heads import LEAST, Future, PointHead, QuantileHead
 from forecast.models.network import Network
 from forecast.models.recurrent import CELLS, RecurrentStack, State, run_cells
+from forecast.models.windowed import WindowedStack
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
@@ -31,16 +36,40 @@ def test_chunking_does_not_change_what_the_network_computes(cell: Cell):
     """Steps cut in two with the state carried give what they give in one piece."""
     torch.manual_seed(0)
     network = Network(
-        ModelConfig(cell=cell, hidden_size=8, horizon=2), num_features=4, num_seasons=0,
-        num_future=0,
+        ModelConfig(cell=cell, hidden_size=8, horizon=2), FilterSpec(space="log", seasons=()),
+        num_features=4, num_dates=0, static_sizes=(3, 0),
     ).eval()  # fmt: skip
-    steps = torch.randn(3, 12, 4)
+    steps, static = torch.randn(3, 12, 4), torch.tensor([[1.0, 0.5], [3.0, -2.0], [0.0, 0.0]])
 
-    whole, _ = network.remember(steps, network.stack.initial_state(3))
-    first, state = network.remember(steps[:, :5], network.stack.initial_state(3))
-    second, _ = network.remember(steps[:, 5:], state)
+    whole, _ = network.remember(steps, static, network.initial_state(3))
+    first, state = network.remember(steps[:, :5], static, network.initial_state(3))
+    second, _ = network.remember(steps[:, 5:], static, state)
 
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_windowed_model_reads_its_window_and_nothing_else(cell: Cell, bidirectional: bool):
+    """Each step's output is what the layers say of the window that ends there."""
+    torch.manual_seed(0)
+    stack = WindowedStack(cell, 8, 1, 0.0, 5, bidirectional=bidirectional).eval()
+    inputs = torch.randn(2, 12, 8)
+
+    outputs, state = stack(inputs, stack.initial_state(2))
+    first, half = stack(inputs[:, :7], stack.initial_state(2))
+    second, after = stack(inputs[:, 7:], half)
+    alone, _ = stack.layers(inputs[:, 4:9])
+    expected = (
+        alone[:, -1] if not bidirectional else torch.cat([alone[:, -1, :4], alone[:, 0, 4:]], 1)
+    )
+
+    torch.testing.assert_close(torch.cat([first, second], dim=1), outputs)
+    torch.testing.assert_close(after.hidden, state.hidden)
+    torch.testing.assert_close(outputs[:, 8], expected)
+    changed = inputs.clone()
+    changed[:, :4] = 9.0
+    torch.testing.assert_close(stack(changed, stack.initial_state(2))[0][:, 8], outputs[:, 8])
 
 
 def test_a_forward_call_leaves_no_trace_in_the_module():
@@ -68,25 +97,101 @@ def test_drop_zeroes_only_the_lanes_where_a_series_begins():
 
 def test_before_training_the_point_forecast_is_the_mean_of_the_skips():
     """The correction starts at zero and the mix even: nothing is invented."""
-    head = PointHead(6, 4, 3, 1, 2)
-    skips = torch.randn(5, num_skips(1), 3)
+    spec = FilterSpec(space="log", seasons=(4,))
+    head = PointHead(spec, 6, 4, 3, 2)
+    skips = torch.randn(5, spec.num_skips, 3)
 
-    relative = head(torch.randn(5, 6), skips, torch.randn(5, 3, 2))
+    future = Future(head.look(torch.randn(5, 3, 2)), torch.zeros(5, 3, 0))
+    relative = head(torch.randn(5, 6), skips, future)
 
     torch.testing.assert_close(relative, skips.mean(1))
 
 
-def test_quantiles_never_cross():
-    """Distances grow away from the median for any weights."""
+def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
+    """Whatever the weights, the mean of a count stays above zero and moves by a factor."""
     torch.manual_seed(0)
-    head = QuantileHead(6, 4, 3, (0.75, 0.9, 0.95))
+    spec = FilterSpec(space="ratio", seasons=(7,), trends=MEANS, unit=None, num_known=1)
+    head = PointHead(spec, 6, 4, 3, 2)
+    skips, memory = torch.rand(50, spec.num_skips, 3), torch.randn(50, 6)
+    future = Future(head.look(torch.randn(50, 3, 2)), torch.randn(50, 3, 1))
+    torch.testing.assert_close(head(memory, skips, future), skips.mean(1))
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=2.0)
 
-    distances = head(torch.randn(50, 6))
+    relative = head(memory, skips, future)
+    mixed, correction, effect = head.parts(memory, skips, future)
 
-    assert bool((distances > 0).all())
+    assert bool((relative > 0).all())
+    factor = (correction + effect).clamp(-6, 6).exp()
+    torch.testing.assert_close(relative, mixed.clamp(min=LEAST) * factor)
+
+
+def test_the_guard_draws_the_forecast_back_to_its_anchor():
+    """Trust 0 is the anchor, 1 the network, and half of it half the way."""
+    torch.manual_seed(0)
+    spec = FilterSpec(space="log", seasons=())
+    head = PointHead(spec, 6, 4, 3, 0).eval()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    skips, memory, future = (
+        torch.randn(5, spec.num_skips, 3),
+        torch.randn(5, 6),
+        Future(torch.zeros(5, 3, 0), torch.zeros(5, 3, 0)),
+    )
+    head.anchor.fill_(2)
+    free = head(memory, skips, future)
+
+    head.trust.copy_(torch.tensor([0.0, 0.5, 1.0]))
+    guarded = head(memory, skips, future)
+
+    torch.testing.assert_close(guarded[:, 0], skips[:, 2, 0])
+    torch.testing.assert_close(guarded[:, 1], (skips[:, 2, 1] + free[:, 1]) / 2)
+    torch.testing.assert_close(guarded[:, 2], free[:, 2])
+
+
+@pytest.mark.parametrize("space", ["log", "ratio"])
+@pytest.mark.parametrize("shifted", [True, False])
+def test_quantiles_never_cross(space: Literal["log", "ratio"], shifted: bool):
+    """Distances grow away from the median for any weights; an unshifted median is the point."""
+    torch.manual_seed(0)
+    spec = FilterSpec(space=space, seasons=(), trends=MEANS)
+    head = QuantileHead(spec, 6, 4, 3, (0.75, 0.9, 0.95), shifted=shifted)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=2.0)
+    point = torch.rand(50, 3)
+
+    median, distances = head(torch.randn(50, 6), point)
+
+    assert bool((distances >= 0).all())
     assert bool((distances.diff(dim=-1) >= 0).all())
+    assert torch.equal(median, point) != shifted
+
+
+def test_members_forecast_as_their_mean():
+    """An ensemble carries each member's state apart and averages what they forecast."""
+    torch.manual_seed(0)
+    spec, config = FilterSpec(space="log", seasons=(2,)), ModelConfig(hidden_size=4, horizon=3)
+    members = [Network(config, spec, num_features=5, num_dates=1).eval() for _ in range(3)]
+    for member in members:
+        for parameter in member.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    ensemble = Ensemble(members)
+    steps, static = torch.randn(2, 6, 5), torch.zeros(2, 0)
+    skips, dates = torch.randn(2, spec.num_skips, 3), torch.randn(2, 3, 1)
+    none = torch.zeros(2, 3, 0)
+
+    memory, state = ensemble.remember(steps, static, ensemble.initial_state(2))
+    point = ensemble.point(memory[:, -1], skips, Future(ensemble.look(dates), none))
+    alone = [m.remember(steps, static, m.initial_state(2)) for m in members]
+    points = [
+        m.point(a[0][:, -1], skips, Future(m.look(dates), none))
+        for m, a in zip(members, alone, strict=True)
+    ]
+
+    torch.testing.assert_close(point, torch.stack(points).mean(0))
+    torch.testing.assert_close(state.hidden, torch.cat([a[1].hidden for a in alone]))
+    recalled = ensemble.recall(state, ensemble.seen(memory[:, -1]))
+    torch.testing.assert_close(recalled, memory[:, -1])
 
 
 def test_recurrent_weights_start_orthogonal_and_the_forget_gate_open():

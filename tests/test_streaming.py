@@ -20,14 +20,21 @@ from forecast.errors import (
 )
 from forecast.models.recurrent import CELLS
 from forecast.panel import Panel
-from forecast.streaming import States, forecast, initial_states, observe, warm_up
+from forecast.states import States, initial_states
+from forecast.streaming import forecast, observe, warm_up
 from forecast.training import train
 
 
-@pytest.fixture(scope="module", params=CELLS)
+@pytest.fixture(scope="module", params=[*CELLS, "windowed", "backward", "members"])
 def any_bundle(request: pytest.FixtureRequest, panel: Panel, config: Config) -> Bundle:
-    """A model of each kind of cell, two layers deep."""
-    model = ModelConfig(cell=request.param, hidden_size=8, horizon=6, num_layers=2, dropout=0.1)
+    """A model of each kind of cell, two layers deep, and of each way to put layers together."""
+    others = {
+        "windowed": {"cell": "gru", "window": 5},
+        "backward": {"cell": "lstm", "window": 4, "bidirectional": True},
+        "members": {"cell": "gru", "members": 2},
+    }
+    table = others.get(request.param, {"cell": request.param})
+    model = ModelConfig(hidden_size=8, horizon=6, num_layers=2, dropout=0.1, **table)
     config = replace(config, model=model, train=replace(config.train, max_steps=5))
     return train(panel, config).bundle
 
@@ -167,12 +174,34 @@ def test_what_the_model_did_not_learn_is_refused(bundle, panel):
     """Horizons and quantiles beyond the trained range, and series without a past."""
     states = warm_up(bundle, panel)
 
-    with pytest.raises(UnseenHorizon, match="learned 1 to 6"):
-        forecast(bundle, states, horizon=7)
+    with pytest.raises(UnseenHorizon, match="learned 1 to 6 and goes on to 60"):
+        forecast(bundle, states, horizon=61)
     with pytest.raises(UnknownQuantile, match=r"0\.999 was asked"):
         forecast(bundle, states, quantiles=(0.999,))
     with pytest.raises(TooShort, match="no observation yet"):
         forecast(bundle, initial_states(bundle, 2))
+
+
+def test_beyond_the_trained_horizon_the_forecast_goes_on_from_itself(bundle, panel):
+    """The second block is the forecast of a state that observed the first; intervals widen."""
+    states = warm_up(bundle, panel)
+    far = forecast(bundle, states, horizon=16, quantiles=(0.1, 0.5, 0.9))
+    near = forecast(bundle, states, horizon=6, quantiles=(0.1, 0.5, 0.9))
+
+    stamps = bundle.calendar.after(states.last_ds, 6)
+    observed = Panel(
+        ids=panel.ids, indptr=np.arange(0, 6 * panel.num_series + 1, 6), ds=stamps.ravel(),
+        values=near[..., 0].ravel(), observed=np.ones(stamps.size, bool),
+        known_future=np.zeros((stamps.size, 0), np.float32),
+        past_only=np.zeros((stamps.size, 0), np.float32),
+    )  # fmt: skip
+    second = forecast(bundle, observe(bundle, states, observed), horizon=6)
+
+    np.testing.assert_array_equal(far[:, :6], near)
+    np.testing.assert_allclose(far[:, 6:12, 0], second[..., 0], rtol=1e-6)
+    width = np.log(far[..., 3] / far[..., 1])
+    assert (width[:, 15] >= width[:, 3]).all()
+    assert (np.diff(far[..., 1:], axis=-1) >= 0).all()
 
 
 def test_quantiles_rise_and_the_median_is_the_point_forecast(bundle, panel):

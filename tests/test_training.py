@@ -212,7 +212,14 @@ def test_patience_stops_early_and_puts_the_best_weights_back(panel, config):
     """A rate far too high never improves: the run ends after its first checks."""
     config = replace(
         config,
-        train=TrainConfig(max_steps=400, val_size=6, patience=2, check_every=5, learning_rate=3.0),
+        train=TrainConfig(
+            max_steps=400,
+            val_size=6,
+            patience=2,
+            check_every=5,
+            learning_rate=3.0,
+            finish_share=0.0,
+        ),
     )
 
     history = train(panel, config).history
@@ -235,13 +242,27 @@ def test_scaling_and_calibration_see_nothing_after_the_cutoff(panel, config):
 
 
 def test_the_validation_tail_is_not_learned_from(panel, config):
-    """With `val_size`, the network's weights do not depend on the last values."""
-    config = replace(config, train=replace(config.train, max_steps=10, val_size=12))
+    """Without a last leg, what is learned does not depend on the steps kept: only trust does."""
+    config = replace(
+        config, train=replace(config.train, max_steps=10, val_size=12, finish_share=0.0)
+    )
     wild = replace(panel, values=panel.values.copy())
     for end in panel.indptr[1:]:
         wild.values[end - 12 : end] *= 1.5
 
-    assert weights(train(panel, config).bundle) == weights(train(wild, config).bundle)
+    ours, theirs = (weights(train(p, config).bundle) for p in (panel, wild))
+    ours.pop("point.trust"), theirs.pop("point.trust")
+    assert ours == theirs
+
+
+def test_the_last_leg_learns_from_the_validation_tail(panel, config):
+    """What was kept back is used in the end; calibration is of before."""
+    config = replace(config, train=replace(config.train, max_steps=100, val_size=12))
+    wild = replace(panel, values=panel.values.copy())
+    wild.values[panel.indptr[1:] - 1] *= 1.5
+
+    ours, theirs = (weights(train(p, config).bundle) for p in (panel, wild))
+    assert ours["embed.weight"] != theirs["embed.weight"]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +271,7 @@ def test_the_validation_tail_is_not_learned_from(panel, config):
         (ShuffledState, {"train": {"shuffle": "time"}}),
         (OverlappingState, {"train": {"chunk_length": 24, "stride": 12}}),
         (BackwardState, {"model": {"bidirectional": True}}),
-        (ConfigError, {"train": {"patience": 3}}),
+        (ConfigError, {"train": {"patience": 3, "val_size": 0}}),
         (ConfigError, {"model": {"dropout": 0.2}}),
         (ConfigError, {"model": {"quantiles": [0.1, 0.5]}}),
     ],

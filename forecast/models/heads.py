@@ -1,132 +1,260 @@
 """
 From what the network remembers to forecasts: a learned mix of simple ones, and a correction.
 
-All values are *relative*: distance from the running level at the origin, in units of the series.
+All values are *relative*: distance from the centre at the origin, in units of the series. The
+centre of counts is 0, so that theirs are multiples, which a correction multiplies.
 
 References:
     Wen et al., A multi-horizon quantile recurrent forecaster, 2017 (direct, forking sequences).
     Bates & Granger, The combination of forecasts, Operational Research Quarterly 20(4), 1969.
+    Granger & Ramanathan, Improved methods of combining forecasts, J. of Forecasting 3(2), 1984.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecast.filters import TRENDS, UNIT, VALUE
+from forecast.filters import CENTRE, FIRST_TREND, SLOW, UNIT, VALUE, FilterSpec
 
 CORRECTION = 3.0
 """Units that one unit of the correction head stands for."""
+MAX_LOG_RATIO = 6.0
+LEAST = 0.01
+"""Of the unit: no mean of counts is forecast below it."""
+NEUTRAL = math.log(math.e - 1)
+"""Where softplus is 1."""
 
 
 def skip_forecasts(
+    spec: FilterSpec,
     columns: Float[Tensor, "*origin column"],
     seasons: Float[Tensor, "*origin season two horizon"],
     horizon: int,
 ) -> Float[Tensor, "*origin skip horizon"]:
     """
-    The simple forecasts at each origin: naive, smoothed, damped trends, and two a season.
+    The simple forecasts at each origin: naive, smoothed, trends, and two a season.
 
     Args:
-        columns: As `filters` lays them out: value, level, unit, smooth, (level, slope) a trend.
+        spec: Of the filters that made the columns.
+        columns: As `filters` lays them out: value, centre, unit, smooth, (level, slope) a trend.
         seasons: Value and profile at the target's phase of the last season; NaN where unknown.
         horizon: Steps ahead.
     """
-    level, unit = columns[..., 1:2], columns[..., UNIT : UNIT + 1]
-    flat = [
-        ((columns[..., i : i + 1] - level) / unit).expand(*columns.shape[:-1], horizon)
-        for i in (VALUE, 3)
-    ]
-    for i, (_, _, damping) in enumerate(TRENDS):
-        start, slope = columns[..., 4 + 2 * i, None], columns[..., 5 + 2 * i, None]
+    centre, unit = columns[..., CENTRE, None], columns[..., UNIT, None]
+    shape = (*columns.shape[:-1], horizon)
+    skips = [((columns[..., i, None] - centre) / unit).expand(shape) for i in (VALUE, 3)]
+    for i, (_, gain, damping) in enumerate(spec.trends):
+        start, slope = (columns[..., FIRST_TREND + 2 * i + j, None] for j in (0, 1))
+        flat = (start - centre) / unit
+        if gain == 0:
+            skips.append(flat.expand(shape))
+            continue
         grown = damping ** torch.arange(1, horizon + 1, device=columns.device)
-        flat.append((start - level + slope * grown.cumsum(0)) / unit)
-    for i in range(seasons.shape[-3]):
-        flat.append(((seasons[..., i, 0, :] - level) / unit).nan_to_num(0.0))
-        flat.append((seasons[..., i, 1, :] / unit).nan_to_num(0.0))
-    return torch.stack(flat, dim=-2)
+        skips.append(flat + slope / unit * grown.cumsum(0))
+    ratio = spec.space == "ratio"
+    unknown = skips[2 + SLOW] if ratio else torch.zeros((), device=columns.device)
+    for i in range(len(spec.seasons)):
+        pair = ((seasons[..., i, 0, :] - centre) / unit, seasons[..., i, 1, :] / unit)
+        skips.extend(torch.where(values.isnan(), unknown, values) for values in pair)
+    return torch.stack(skips, dim=-2)
 
 
-def num_skips(num_seasons: int) -> int:
-    """How many simple forecasts there are."""
-    return 2 + len(TRENDS) + 2 * num_seasons
+class Parts(NamedTuple):
+    """What a point forecast is made of; for counts the last two are logarithms of factors."""
+
+    mixed: Float[Tensor, "*origin horizon"]
+    """The learned mix of the skip forecasts."""
+    correction: Float[Tensor, "*origin horizon"]
+    """What the network adds from its memory."""
+    effect: Float[Tensor, "*origin horizon"]
+    """What it adds from the known-future covariates and the date of the target."""
+
+
+class Future(NamedTuple):
+    """What is known beforehand of the steps to forecast."""
+
+    dates: Float[Tensor, "*origin horizon date"]
+    """Covariates and calendar as `PointHead.look` reads them: the same from every origin."""
+    distance: Float[Tensor, "*origin horizon known"]
+    """How far each known-future covariate lies from its running mean at the origin, scaled."""
 
 
 class PointHead(nn.Module):
     """
     Mixes the skip forecasts and corrects the mix, all horizons at once.
 
-    Zero-initialised: before training it gives the softmax of `preference` over the skips.
+    Zero-initialised: before training it gives a softmax over the skips that prefers the one in
+    the bias. One more skip is a linear combination of the others, the same for all series: the
+    mean until it is learned.
     Known-future covariates of the target step enter as a product of what the network remembers
-    and what the target's covariates say, the same map for every horizon.
+    and what the target's date says, the same map for every horizon, and by their distance from
+    the running mean, with a slope upwards and one downwards.
+
+    Once trained, the forecast is drawn back towards the anchor, the best single skip, as far as
+    `trust` is below 1: the guard. With a trust of 0 from the start it is the anchor throughout.
     """
 
     def __init__(
-        self, memory: int, hidden: int, horizon: int, num_seasons: int, num_future: int
+        self, spec: FilterSpec, memory: int, hidden: int, horizon: int, num_dates: int
     ) -> None:
         super().__init__()
-        self.mix = nn.Linear(memory, num_skips(num_seasons))
-        self.inner = nn.Linear(memory + 2 * num_seasons * horizon, 2 * hidden)
+        self.num_known = spec.num_known
+        self.ratio = spec.space == "ratio"
+        self.first_seasonal = 2 + len(spec.trends)
+        self.mix = nn.Linear(memory, spec.num_skips + 1)
+        self.inner = nn.Linear(memory + 2 * len(spec.seasons) * horizon, 2 * hidden)
         self.outer = nn.Linear(2 * hidden, horizon)
         zeroed = [self.mix, self.outer]
-        self.num_future = num_future
-        if num_future:
-            self.future = nn.Sequential(
-                nn.Linear(num_future, hidden), nn.SiLU(), nn.Linear(hidden, hidden // 2)
+        self.num_dates = num_dates
+        if num_dates:
+            self.dates = nn.Sequential(
+                nn.Linear(num_dates, hidden), nn.SiLU(), nn.Linear(hidden, hidden // 2)
             )
-            self.effect = nn.Linear(memory, hidden // 2)
+            self.effect = nn.Linear(memory, hidden // 2 + 2 * spec.num_known)
             zeroed.append(self.effect)
         for layer in zeroed:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.register_buffer("slopes", torch.full((spec.num_skips, horizon), 1 / spec.num_skips))
+        self.register_buffer("intercept", torch.zeros(horizon))
+        self.register_buffer("anchor", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("trust", torch.ones(horizon))
+        self.slopes: Tensor
+        self.intercept: Tensor
+        self.anchor: Tensor
+        self.trust: Tensor
+
+    def candidates(
+        self, skips: Float[Tensor, "*origin skip horizon"]
+    ) -> Float[Tensor, "*origin candidate horizon"]:
+        """The skips and, last, their linear combination."""
+        combined = (skips * self.slopes).sum(-2) + self.intercept
+        if self.ratio:
+            combined = combined.clamp(min=LEAST)
+        return torch.cat([skips, combined[..., None, :]], dim=-2)
+
+    def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
+        """Read what is known of each step; width 0 if nothing is."""
+        if not self.num_dates:
+            return dates
+        seen: Tensor = self.dates(dates)
+        return seen / math.sqrt(seen.shape[-1])
+
+    def parts(
+        self,
+        memory: Float[Tensor, "*origin memory"],
+        skips: Float[Tensor, "*origin skip horizon"],
+        future: Future,
+    ) -> Parts:
+        """Skip, correction and covariate effect, before the guard."""
+        mixed = (self.mix(memory).softmax(-1)[..., None] * self.candidates(skips)).sum(-2)
+        seasonal = skips[..., self.first_seasonal :, :]
+        seasonal = ((seasonal + LEAST).clamp(min=LEAST).log() if self.ratio
+                    else seasonal / CORRECTION).clamp(-6, 6)  # fmt: skip
+        seen = torch.cat([memory, seasonal.flatten(-2)], dim=-1)
+        correction = self.outer(functional.silu(self.inner(seen)))
+        effect = torch.zeros_like(correction)
+        if self.num_dates:
+            dates, up, down = self.effect(memory).split(
+                [future.dates.shape[-1], self.num_known, self.num_known], dim=-1
+            )
+            effect = (future.dates @ dates[..., None])[..., 0]
+        if self.num_known:
+            effect = effect + (future.distance.clamp(min=0) @ up[..., None])[..., 0]
+            effect = effect + (future.distance.clamp(max=0) @ down[..., None])[..., 0]
+        scale = 1.0 if self.ratio else CORRECTION
+        return Parts(mixed, scale * correction, scale * effect)
 
     def forward(
         self,
         memory: Float[Tensor, "*origin memory"],
         skips: Float[Tensor, "*origin skip horizon"],
-        future: Float[Tensor, "*origin horizon future"],
+        future: Future,
     ) -> Float[Tensor, "*origin horizon"]:
         """The relative point forecast of each horizon."""
-        mixed = (self.mix(memory).softmax(-1)[..., None] * skips).sum(-2)
-        seasonal = (skips[..., 2 + len(TRENDS) :, :] / CORRECTION).clamp(-6, 6)
-        seen = torch.cat([memory, seasonal.flatten(-2)], dim=-1)
-        correction = self.outer(functional.silu(self.inner(seen)))
-        if self.num_future:
-            effect = self.effect(memory)[..., None, :] * self.future(future)
-            correction = correction + effect.sum(-1) / math.sqrt(effect.shape[-1])
-        relative: Tensor = mixed + CORRECTION * correction
-        return relative.clamp(-100, 100)
+        mixed, correction, effect = self.parts(memory, skips, future)
+        if self.ratio:
+            bounded = (correction + effect).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+            relative = mixed.clamp(min=LEAST) * bounded.exp()
+        else:
+            relative = (mixed + correction + effect).clamp(-100, 100)
+        if self.training and bool(self.trust.any()):
+            return relative
+        return self.guarded(relative, skips)
+
+    def guarded(
+        self,
+        relative: Float[Tensor, "*origin horizon"],
+        skips: Float[Tensor, "*origin skip horizon"],
+    ) -> Float[Tensor, "*origin horizon"]:
+        """Drawn back towards the anchor by 1 - trust."""
+        anchor = self.candidates(skips)[..., int(self.anchor), :]
+        return anchor + self.trust * (relative - anchor)
+
+
+class Quantiles(NamedTuple):
+    """Where the quantiles of a forecast lie."""
+
+    median: Float[Tensor, "*origin horizon"]
+    distances: Float[Tensor, "*origin two horizon upper"]
+    """From the median, all positive: [0] below and [1] above, growing away from it."""
 
 
 class QuantileHead(nn.Module):
     """
-    Distances of the quantiles above and below the point forecast, which is the median.
+    Distances of the quantiles above and below the median.
 
     Each is a width that depends on memory and horizon, times a shape learned for each horizon:
     rising in the quantile by construction, so that quantiles never cross. It starts as a normal
-    distribution that widens with the square root of the horizon.
+    distribution that widens with the square root of the horizon. The point forecast is the
+    median, unless it is a mean (`shifted`): then the median is learned beside it.
     """
 
-    def __init__(self, memory: int, hidden: int, horizon: int, upper: tuple[float, ...]) -> None:
+    def __init__(
+        self, spec: FilterSpec, memory: int, hidden: int, horizon: int,
+        upper: tuple[float, ...], *, shifted: bool,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.inner = nn.Linear(memory, hidden)
-        self.outer = nn.Linear(hidden, 2 * horizon)
+        self.ratio, self.shifted = spec.space == "ratio", shifted
+        self.inner = nn.Linear(memory + (horizon if self.ratio else 0), hidden)
+        self.outer = nn.Linear(hidden, (3 if shifted else 2) * horizon)
         normal = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(upper))
         steps = torch.diff(normal, prepend=torch.zeros(1))
         shape = (steps.expm1().log()).repeat(2, horizon, 1)
         self.shape = nn.Parameter(shape)
         growth = torch.arange(1, horizon + 1, dtype=torch.float32).sqrt()
-        self.register_buffer("growth", growth / growth[-1] * math.sqrt(min(horizon, 12)))
+        growth = growth / growth[-1] * math.sqrt(min(horizon, 12))
+        self.register_buffer("growth", torch.ones(horizon) if self.ratio else growth)
         self.growth: Tensor
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
+        if self.ratio:  # how a width depends on the mean is learned for each count by itself
+            self.tilt = nn.Linear(hidden, 2 * len(upper))
+            nn.init.zeros_(self.tilt.weight)
+            nn.init.zeros_(self.tilt.bias)
 
     def forward(
-        self, memory: Float[Tensor, "*origin memory"]
-    ) -> Float[Tensor, "*origin two horizon upper"]:
-        """Distances, all positive: [0] below and [1] above, growing away from the median."""
-        width: Tensor = functional.softplus(self.outer(functional.silu(self.inner(memory))))
-        width = width.unflatten(-1, (2, -1)) * self.growth
-        return width[..., None] * functional.softplus(self.shape).cumsum(-1)
+        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"]
+    ) -> Quantiles:
+        """Median and distances; `point` is the relative point forecast."""
+        seen = memory
+        if self.ratio:
+            seen = torch.cat([memory, point.clamp(min=LEAST).log()], dim=-1)
+        inner = functional.silu(self.inner(seen))
+        parts = self.outer(inner).unflatten(-1, (-1, self.growth.shape[0]))
+        width = functional.softplus(parts[..., :2, :]) * self.growth
+        shape = self.shape
+        if self.ratio:
+            width = width * point.clamp(min=0.05).sqrt()[..., None, :]
+            shape = shape + self.tilt(inner).unflatten(-1, (2, 1, -1))
+        distances = width[..., None] * functional.softplus(shape).cumsum(-1)
+        median = point
+        if self.shifted and self.ratio:
+            median = point * functional.softplus(parts[..., 2, :] + NEUTRAL)
+        elif self.shifted:
+            median = point + parts[..., 2, :]
+        return Quantiles(median, distances)

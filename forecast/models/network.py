@@ -6,52 +6,124 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from forecast.config import ModelConfig
+from forecast.filters import FilterSpec
 from forecast.models.heads import PointHead, QuantileHead
 from forecast.models.recurrent import RecurrentStack, State
+from forecast.models.windowed import WindowedStack
+
+
+class StaticEmbedding(nn.Module):
+    """
+    A vector for each category and a direction for each number, summed.
+
+    Zero-initialised, and code 0 stays zero: what is unknown, or hidden in training, adds nothing.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], hidden: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleDict(
+            {str(i): nn.Embedding(n + 1, hidden, padding_idx=0) for i, n in enumerate(sizes) if n}
+        )
+        self.numeric = [i for i, n in enumerate(sizes) if not n]
+        self.linear = nn.Linear(len(self.numeric), hidden, bias=False) if self.numeric else None
+        for weight in self.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, static: Float[Tensor, "lane static"]) -> Float[Tensor, "lane hidden"]:
+        """Codes and scaled numbers as `statics` gives them."""
+        parts = [table(static[:, int(i)].long()) for i, table in self.tables.items()]
+        if self.linear is not None:
+            parts.append(self.linear(static[:, self.numeric]))
+        return torch.stack(parts).sum(0)
 
 
 class Network(nn.Module):
     """
-    Weights only: `remember` takes the state and returns the next one, `heads` is a pure function.
+    Weights only: `remember` takes the state and returns the next one, the heads are pure functions.
 
     Args:
         config: Its horizon is set.
-        num_features: Width of the inputs of a step: filters, covariates, calendar, static.
-        num_seasons: Seasons of the filters.
-        num_future: Width of what is known of a target step beforehand.
+        filters: What the causal filters give.
+        num_features: Width of the inputs of a step: filters, covariates, calendar.
+        num_dates: Width of what is known of a target step: covariates, calendar.
+        static_sizes: Categories of each static column, 0 for a number.
+        mean: Whether the point forecast is a mean, so that the median is learned apart.
     """
 
     def __init__(
-        self, config: ModelConfig, *, num_features: int, num_seasons: int, num_future: int
-    ) -> None:
+        self, config: ModelConfig, filters: FilterSpec, *, num_features: int, num_dates: int,
+        static_sizes: tuple[int, ...] = (), mean: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         assert config.horizon is not None
         hidden, memory = config.hidden_size, 2 * config.hidden_size
         upper = tuple(q for q in config.quantiles if q > 0.5)
         self.register_buffer("input_mean", torch.zeros(num_features))
         self.register_buffer("input_scale", torch.ones(num_features))
-        self.register_buffer("future_mean", torch.zeros(num_future))
-        self.register_buffer("future_scale", torch.ones(num_future))
+        self.register_buffer("date_mean", torch.zeros(num_dates))
+        self.register_buffer("date_scale", torch.ones(num_dates))
+        self.register_buffer("distance_scale", torch.ones(filters.num_known))
         self.input_mean: Tensor
         self.input_scale: Tensor
-        self.future_mean: Tensor
-        self.future_scale: Tensor
+        self.date_mean: Tensor
+        self.date_scale: Tensor
+        self.distance_scale: Tensor
         self.embed = nn.Linear(num_features, hidden)
-        self.stack = RecurrentStack(config.cell, hidden, hidden, config.num_layers, config.dropout)
-        self.point = PointHead(memory, hidden, config.horizon, num_seasons, num_future)
-        self.quantiles = QuantileHead(memory, hidden, config.horizon, upper)
+        self.static = StaticEmbedding(static_sizes, hidden) if static_sizes else None
+        self.stack: RecurrentStack | WindowedStack = (
+            RecurrentStack(config.cell, hidden, hidden, config.num_layers, config.dropout)
+            if config.window is None
+            else WindowedStack(
+                config.cell, hidden, config.num_layers, config.dropout, config.window,
+                bidirectional=config.bidirectional,
+            )
+        )  # fmt: skip
+        self.point = PointHead(filters, memory, hidden, config.horizon, num_dates)
+        self.quantiles = QuantileHead(filters, memory, hidden, config.horizon, upper, shifted=mean)
+
+    def initial_state(self, num_lanes: int) -> State:
+        """The state of lanes that have seen nothing."""
+        return self.stack.initial_state(num_lanes)
+
+    def read(
+        self, features: Float[Tensor, "lane step feature"], static: Float[Tensor, "lane static"]
+    ) -> Float[Tensor, "lane step hidden"]:
+        """The steps as the recurrent layers take them."""
+        scaled = ((features - self.input_mean) / self.input_scale).clamp(-6, 6)
+        inputs = self.embed(scaled)
+        if self.static is not None:
+            inputs = inputs + self.static(static)[:, None]
+        return functional.silu(inputs)
 
     def remember(
-        self, features: Float[Tensor, "lane step feature"], state: State
+        self,
+        features: Float[Tensor, "lane step feature"],
+        static: Float[Tensor, "lane static"],
+        state: State,
     ) -> tuple[Float[Tensor, "lane step memory"], State]:
         """Read the steps in order; the memory of a step is what the heads may use at it."""
-        scaled = ((features - self.input_mean) / self.input_scale).clamp(-6, 6)
-        seen = functional.silu(self.embed(scaled))
+        seen = self.read(features, static)
         outputs, state = self.stack(seen, state)
         return torch.cat([outputs, seen], dim=-1), state
 
-    def scale_future(
-        self, future: Float[Tensor, "*origin horizon future"]
-    ) -> Float[Tensor, "*origin horizon future"]:
-        """Covariates of the target steps as the head takes them."""
-        return ((future - self.future_mean) / self.future_scale).clamp(-6, 6)
+    def recall(
+        self, state: State, seen: Float[Tensor, "lane seen"]
+    ) -> Float[Tensor, "lane memory"]:
+        """The memory of the last step, from the state after it and what was read at it."""
+        if isinstance(self.stack, RecurrentStack):
+            return torch.cat([state.hidden[-1], seen], dim=-1)
+        before = State(state.hidden.roll(1, 0), state.cell)  # its first step is read over again
+        outputs, _ = self.stack(seen[:, None], before)
+        return torch.cat([outputs[:, 0], seen], dim=-1)
+
+    def seen(self, memory: Float[Tensor, "*step memory"]) -> Float[Tensor, "*step seen"]:
+        """The part of the memory that is not in the state."""
+        return memory[..., memory.shape[-1] // 2 :]
+
+    def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
+        """Covariates and calendar of each step as the heads take them."""
+        return self.point.look(((dates - self.date_mean) / self.date_scale).clamp(-6, 6))
+
+    def scale(self, distance: Float[Tensor, "*step known"]) -> Float[Tensor, "*step known"]:
+        """Distances of covariates from their running means as the heads take them."""
+        return (distance / self.distance_scale).clamp(-6, 6)

@@ -18,11 +18,15 @@ from torch import Tensor, nn
 
 from forecast.config import Cell
 
-CELLS: dict[Cell, Callable[[int, int, int, float], nn.RNNBase]] = {
-    "lstm": lambda i, h, n, p: nn.LSTM(i, h, n, batch_first=True, dropout=p),
-    "gru": lambda i, h, n, p: nn.GRU(i, h, n, batch_first=True, dropout=p),
-    "rnn_tanh": lambda i, h, n, p: nn.RNN(i, h, n, batch_first=True, dropout=p),
-    "rnn_relu": lambda i, h, n, p: nn.RNN(i, h, n, "relu", batch_first=True, dropout=p),
+Layers = Callable[[int, int, int, float, bool], nn.RNNBase]
+"""Input size, hidden size, layers, dropout, bidirectional."""
+CELLS: dict[Cell, Layers] = {
+    "lstm": lambda i, h, n, p, b: nn.LSTM(i, h, n, batch_first=True, dropout=p, bidirectional=b),
+    "gru": lambda i, h, n, p, b: nn.GRU(i, h, n, batch_first=True, dropout=p, bidirectional=b),
+    "rnn_tanh": lambda i, h, n, p, b: nn.RNN(i, h, n, batch_first=True, dropout=p, bidirectional=b),
+    "rnn_relu": lambda i, h, n, p, b: nn.RNN(
+        i, h, n, "relu", batch_first=True, dropout=p, bidirectional=b
+    ),
 }
 
 
@@ -43,29 +47,34 @@ class State:
         return type(self)(self.hidden.masked_fill(gone, 0.0), self.cell.masked_fill(gone, 0.0))
 
 
-class RecurrentStack(nn.Module):
+def initialise(layers: nn.RNNBase) -> None:
     """
-    LSTM, GRU or simple RNN layers with the state as argument and result.
+    Recurrent weights orthogonal, input weights Xavier-uniform, biases 0.
 
-    Recurrent weights start orthogonal, input weights Xavier-uniform, biases at 0 but for the
-    LSTM's forget gate, which starts at 1 so that memory is kept until learned otherwise.
+    But for the LSTM's forget gate, which starts at 1 so that memory is kept until learned
+    otherwise.
     """
+    for name, weight in layers.named_parameters():
+        if "bias" in name:
+            nn.init.zeros_(weight)
+            if isinstance(layers, nn.LSTM) and "bias_ih" in name:
+                nn.init.ones_(weight.data[layers.hidden_size : 2 * layers.hidden_size])
+            continue
+        init = nn.init.orthogonal_ if "weight_hh" in name else nn.init.xavier_uniform_
+        for gate in weight.data.split(layers.hidden_size):
+            init(gate)
+
+
+class RecurrentStack(nn.Module):
+    """LSTM, GRU or simple RNN layers with the state as argument and result."""
 
     def __init__(
         self, cell: Cell, input_size: int, hidden_size: int, num_layers: int, dropout: float
     ) -> None:
         super().__init__()
         self.is_lstm = cell == "lstm"
-        self.layers: nn.RNNBase = CELLS[cell](input_size, hidden_size, num_layers, dropout)
-        for name, weight in self.layers.named_parameters():
-            if "bias" in name:
-                nn.init.zeros_(weight)
-                if self.is_lstm and "bias_ih" in name:
-                    nn.init.ones_(weight.data[hidden_size : 2 * hidden_size])
-                continue
-            init = nn.init.orthogonal_ if "weight_hh" in name else nn.init.xavier_uniform_
-            for gate in weight.data.split(hidden_size):
-                init(gate)
+        self.layers: nn.RNNBase = CELLS[cell](input_size, hidden_size, num_layers, dropout, False)
+        initialise(self.layers)
 
     def initial_state(self, num_lanes: int) -> State:
         """The state of lanes that have seen nothing: zeros, on the weights' device."""

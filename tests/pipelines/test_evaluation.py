@@ -9,7 +9,7 @@ from forecast.config import Config, DataConfig
 from forecast.errors import TooShort
 from forecast.panel import Panel
 from forecast.training import train
-from pipelines.evaluation import evaluate, plan, unlike
+from pipelines.evaluation import Rivals, evaluate, plan, unlike
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,49 @@ def test_slow_baselines_are_left_out_of_large_backtests(mixed):
     few = plan(panel, mixed.calendar, horizon=1, windows=2)
     many = plan(panel, mixed.calendar, horizon=1, windows=90)
 
-    assert "AutoETS" in few.baselines
-    assert many.baselines == ("SeasonalNaive", "Drift")
+    assert few.baselines == ("SeasonalNaive", "AutoETS", "AutoTheta", "HistGradientBoosting")
+    assert many.baselines == ("SeasonalNaive", "HistGradientBoosting")
+
+
+def test_counts_are_scored_beside_models_of_intermittent_demand(mixed):
+    """Croston and TSB are quick enough for many series; a choice of the user's goes before."""
+    panel = Panel.from_frame(mixed)
+
+    few = plan(panel, mixed.calendar, horizon=1, windows=2, kind="count")
+    many = plan(panel, mixed.calendar, horizon=1, windows=90, kind="count")
+    own = plan(panel, mixed.calendar, horizon=1, windows=2, kind="count", chosen=["Drift"])
+
+    rest = ("CrostonOptimized", "TSB", "HistGradientBoosting")
+    assert few.baselines == ("SeasonalNaive", "AutoETS", *rest)
+    assert many.baselines == ("SeasonalNaive", *rest)
+    assert own.baselines == ("Drift",)
+
+
+def test_rivals_read_the_covariates_known_ahead(tmp_path):
+    """The boosted model gets the known-future columns of the data, in its own process."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "unique_id": np.repeat(["a", "b", "c"], 70),
+            "ds": np.tile(pd.date_range("2024-01-01", periods=70), 3),
+            "promo": rng.integers(0, 2, 210),
+        }
+    )
+    frame["y"] = 10.0 + 30 * frame["promo"] + rng.random(210)
+    series = frames.check(frame, DataConfig(known_future=("promo",)))
+    panel = Panel.from_frame(series)
+    made = plan(
+        panel,
+        series.calendar,
+        horizon=7,
+        windows=1,
+        chosen=["SeasonalNaive", "HistGradientBoosting"],
+    )
+
+    with Rivals(series, panel, made, tmp_path) as rivals:
+        table = rivals.wait()
+
+    assert (table["HistGradientBoosting"] - table["y"]).abs().mean() < 5
 
 
 def test_champion_is_scored_on_the_challengers_windows(mixed, small):

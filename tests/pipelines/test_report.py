@@ -1,11 +1,16 @@
 """Figures of a run are plain values."""
 
 import json
+import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import report
+from forecast.diagnostics.carry import CarryGain
+from forecast.diagnostics.gradients import profile
+from pipelines import cli, report
+from pipelines.record import HELD_OUT
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,74 @@ def test_training_curve_has_loss_and_gradient_norm_on_two_axes(made):
 
     axes = {trace["name"]: trace.get("yaxis", "y") for trace in figures["training"]["data"]}
 
-    assert axes == {"loss": "y", "loss of the epoch": "y", "gradient norm": "y2"}
+    assert axes == {
+        "loss": "y", "loss of the epoch": "y", "validation loss": "y", "gradient norm": "y2",
+    }  # fmt: skip
+
+
+def test_run_holds_a_diagnosis_of_the_scored_model(trained):
+    """Memory, gradient, worst series and parts: figures, tables, and the short of it."""
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/diagnosis")
+
+    facts = json.loads((folder / "diagnosis.json").read_text())
+    memory = json.loads((folder / "figures" / "memory.json").read_text())
+    worst = json.loads((folder / "figures" / "worst.json").read_text())
+    parts = pd.read_parquet(folder / "parts.parquet")
+    cv = pd.read_parquet(
+        trained.tracking.download(f"runs:/{trained.outcome.run_id}/") / "backtest.parquet"
+    )
+
+    assert [trace["name"] for trace in memory["data"]] == ["total", "filters", "network"]
+    assert memory["layout"]["xaxis"]["type"] == "log"
+    assert worst["data"][0]["y"][-1] == facts["worst_series"][0]
+    assert set(facts["gradient"]) == {"1"}
+    assert 0 <= facts["clipped_share"] <= 1
+    last = cv[cv["cutoff"] == cv["cutoff"].max()]
+    both = parts.merge(last, on=["unique_id", "ds"], suffixes=("", "_cv"), validate="1:1")
+    assert len(both) == len(parts) == 6 * 6
+    assert both["statecast"].tolist() == pytest.approx(both["statecast_cv"].tolist())
+    assert "Plotly.newPlot" in (folder / "diagnosis.html").read_text(encoding="utf-8")
+
+
+def test_command_writes_a_page_and_says_the_short_of_it(
+    trained, sales, tmp_path, monkeypatch, capsys
+):
+    """The scored bundle on the same data: memory, gradient, gain of the carried state."""
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/{HELD_OUT}")
+    arguments = ["diagnose", sales, "--model", folder / "bundle", "-o", tmp_path / "d", "--json"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["statecast", *map(str, arguments)])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 0
+    document = json.loads(capsys.readouterr().out)
+    scores = pd.read_parquet(tmp_path / "d" / "carry.parquet")
+    assert scores["way"].tolist() == ["carried", "reset"]
+    assert document["facts"]["carry_gain"] == pytest.approx(scores["gain"][1])
+    assert document["facts"]["worst_series"]
+    assert (tmp_path / "d" / "diagnosis.html").is_file()
+
+
+def test_carry_chart_has_a_bar_a_way():
+    """MASE of each way of keeping the state."""
+    scores = pd.DataFrame({"way": ["carried", "reset"], "mase": [0.9, 1.0]})
+
+    figure = report.carry_chart(CarryGain(cv=pd.DataFrame(), scores=scores, chunk_length=8))
+
+    assert figure["data"][0]["x"] == ["carried", "reset"]
+    assert figure["data"][0]["y"] == [0.9, 1.0]
+
+
+def test_gradient_chart_marks_the_chunk_and_names_the_flow():
+    """A line a layer with its verdict; the dotted line stands at the last step of a chunk."""
+    fading = 0.1 ** np.arange(6.0)[:, None]
+
+    figure = report.gradient_chart(profile(fading, 0 * fading, chunk_length=4))
+
+    assert [trace["name"] for trace in figure["data"]] == ["layer 1: steady"]
+    assert figure["layout"]["shapes"][0]["x0"] == 3
 
 
 def test_names_of_series_cannot_break_the_page():

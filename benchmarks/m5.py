@@ -1,0 +1,234 @@
+"""
+Accuracy on the M5 competition: 30,490 items in ten stores, 28 days, twelve levels of sums.
+
+    python -m benchmarks.m5 --data PATH
+
+PATH holds the folder `m5` that `benchmarks.cases` reads, and in it the official weights
+(`weights_levels.parquet`, `static.parquet`) and, for levels 1 to 9, scales
+(`rmsse_scale_levels.parquet`). Forecasts of groups are sums of those of their items.
+
+Metrics: `wrmsse_l1` to `wrmsse_l12`, one a level; `wrmsse_l1_9`, the mean of the levels whose
+weights and scales are the official ones; `wrmsse_l1_12`, the mean of all, nearly official: the
+history at hand is the last 447 days, from which the scales of levels 10 to 12 are taken. `bias` is
+the sum of all forecasts over that of all sales, less 1. `pinball` is the weighted scaled pinball
+loss of the bottom level over the quantiles of `benchmarks.scoring`. Every run on the test first
+checks that the two naive forecasts score what was published.
+
+`--val` holds the 28 days before the test out, with the official weights and scales as they are.
+`--limit-state TX` takes the stores of one state and the levels that lie inside it, their weights
+blown up to sum to 1; `wrmsse_inside` is the mean of those with official scales.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.cases import Case, load
+from benchmarks.records import emit, find, note
+from benchmarks.retail import settings, statecast
+from benchmarks.scoring import quantile_columns
+from forecast.hierarchy import (
+    Level,
+    absolute_scales,
+    change_scales,
+    group_sums,
+    weighted_pinball,
+    wrmsse,
+)
+from forecast.metrics import coverage
+
+KEYS: dict[int, tuple[str, ...]] = {
+    1: (), 2: ("state_id",), 3: ("store_id",), 4: ("cat_id",), 5: ("dept_id",),
+    6: ("state_id", "cat_id"), 7: ("state_id", "dept_id"), 8: ("store_id", "cat_id"),
+    9: ("store_id", "dept_id"), 10: ("item_id",), 11: ("state_id", "item_id"), 12: ("unique_id",),
+}  # fmt: skip
+"""What the groups of each level have in common."""
+OFFICIAL = range(1, 10)
+INSIDE = (2, 3, 7, 8, 9, 11, 12)
+"""Levels whose groups lie within one state."""
+PUBLISHED = {"SeasonalNaive": {1: 0.560, 9: 0.888}, "Naive": {1: 1.967, 9: 1.764}}
+BASELINES = ("Naive", "SeasonalNaive", "Mean28", "WeekdayMean")
+
+
+def main() -> None:
+    """Forecast with every model and print the lines."""
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    begin = time.perf_counter()
+    case, static = load("m5", args.data, val=args.val), read_static(args.data)
+    if args.limit_state:
+        case, static = limit(case, static, args.limit_state)
+    history, y = dense(case.train), dense(case.test)
+    levels = read_levels(find(args.data, "m5"), static, history)
+    if args.limit_state:
+        levels = {number: levels[number] for number in INSIDE}
+    name = "_".join(["m5", *([args.limit_state] if args.limit_state else []), *["val"] * args.val])
+    note(f"{name}: {len(y):,} series, {len(case.train):,} observations, read in "
+         f"{time.perf_counter() - begin:.0f} s")  # fmt: skip
+    if not args.val and not args.limit_state:
+        check_published(history, y, levels)
+
+    for model in args.baselines:
+        begin = time.perf_counter()
+        made = baseline(model, history, case.horizon)
+        report(name, model, score(y, made, levels), time.perf_counter() - begin)
+    if args.no_statecast:
+        return
+    config = settings(case, args.set)
+    for seed in range(args.seed, args.seed + args.seeds):
+        begin = time.perf_counter()
+        table = statecast(case, replace(config, train=replace(config.train, seed=seed)))
+        took = time.perf_counter() - begin
+        keys = ["unique_id", "ds"]
+        table = case.test[[*keys, "y"]].merge(table, how="left", on=keys, validate="1:1")
+        scores = score(y, dense(table, "statecast"), levels)
+        scores |= spread(table, y, history, levels[12], "statecast")
+        report(name if args.seeds == 1 else f"{name}/seed{seed}", "statecast", scores, took)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.m5", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds m5/")
+    parser.add_argument("--val", action="store_true", help="an earlier cutoff, for choices")
+    parser.add_argument("--limit-state", choices=("CA", "TX", "WI"), help="its stores only")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
+    parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=BASELINES,
+                        help="which to run beside statecast")  # fmt: skip
+    parser.add_argument("--no-statecast", action="store_true", help="only the baselines")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+                        help="any setting, such as train.max_steps=600")  # fmt: skip
+    return parser.parse_args()
+
+
+def read_static(data: Path) -> pd.DataFrame:
+    """The hierarchy, in the order of the series in the frames."""
+    static = pd.read_parquet(find(data, "m5") / "static.parquet")
+    return static.sort_values("unique_id", ignore_index=True)
+
+
+def limit(case: Case, static: pd.DataFrame, state: str) -> tuple[Case, pd.DataFrame]:
+    """The series of one state."""
+    static = static[static["state_id"] == state].reset_index(drop=True)
+    ids = pd.Index(static["unique_id"])
+    train, test, own = (
+        frame[frame["unique_id"].isin(ids)].reset_index(drop=True)
+        for frame in (case.train, case.test, case.static)
+        if frame is not None
+    )
+    return replace(case, train=train, test=test, static=own), static
+
+
+def dense(frame: pd.DataFrame, column: str = "y") -> np.ndarray:
+    """
+    One column as an array (series, day) whose last day is every series' last, 0 before its first.
+
+    >>> dense(pd.DataFrame({"unique_id": ["a", "b", "b"], "y": [1.0, 2.0, 3.0]})).tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
+    """
+    begins = np.flatnonzero(~frame["unique_id"].duplicated().to_numpy())
+    lengths = np.diff(np.r_[begins, len(frame)])
+    made = np.zeros((len(begins), lengths.max()))
+    made[np.arange(made.shape[1]) >= made.shape[1] - lengths[:, None]] = frame[column].to_numpy()
+    return made
+
+
+def read_levels(folder: Path, static: pd.DataFrame, history: np.ndarray) -> dict[int, Level]:
+    """The twelve levels, with the official scales of the first nine and our own of the rest."""
+    weights = _by_group(pd.read_parquet(folder / "weights_levels.parquet"), "weight")
+    scales = _by_group(pd.read_parquet(folder / "rmsse_scale_levels.parquet"), "rmsse_scale")
+    levels = {}
+    for number, keys in KEYS.items():
+        names = [static[key].to_numpy(object) for key in keys] or [np.full(len(static), "Total")]
+        label = pd.Series(names[0] if len(names) == 1 else names[0] + "|" + names[1])
+        codes, groups = pd.factorize(label)
+        at = f"Level{number}|" + pd.Index(groups)
+        own = static["weight_l12"].to_numpy() if number == 12 else weights[at].to_numpy()
+        levels[number] = Level(
+            codes=codes,
+            weights=own.astype(np.float64) / own.sum(dtype=np.float64),
+            scales=scales[at].to_numpy(np.float64) if number in OFFICIAL
+            else change_scales(group_sums(history, codes, len(groups))),
+        )  # fmt: skip
+    return levels
+
+
+def _by_group(table: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """A column under names such as `Level6|CA|FOODS`."""
+    second = table["agg_level_2"].where(table["agg_level_2"] != "X", "")
+    names = (
+        table["level_id"] + "|" + table["agg_level_1"] + np.where(second != "", "|", "") + second
+    )
+    return pd.Series(table[column].to_numpy(), index=pd.Index(names))
+
+
+def baseline(model: str, history: np.ndarray, horizon: int) -> np.ndarray:
+    """Forecasts of one of `BASELINES`; the horizon is whole weeks, as the four weeks read are."""
+    if model == "Naive":
+        return np.repeat(history[:, -1:], horizon, axis=1)
+    if model == "Mean28":
+        return np.repeat(history[:, -28:].mean(axis=1, keepdims=True), horizon, axis=1)
+    weeks = history[:, -28:].reshape(len(history), 4, 7)
+    week = weeks[:, -1] if model == "SeasonalNaive" else weeks.mean(axis=1)
+    return np.tile(week, (1, horizon // 7))
+
+
+def check_published(history: np.ndarray, y: np.ndarray, levels: dict[int, Level]) -> None:
+    """Stop unless the naive forecasts score what the competition published."""
+    for model, published in PUBLISHED.items():
+        made = baseline(model, history, y.shape[1])
+        for number, expected in published.items():
+            found = wrmsse(y, made, [levels[number]])[0]
+            if abs(found - expected) > 0.0006:
+                raise SystemExit(
+                    f"{model} scores {found:.4f} at level {number} here, {expected} as published"
+                )
+    note("the naive forecasts score as published")
+
+
+def score(y: np.ndarray, made: np.ndarray, levels: dict[int, Level]) -> dict[str, float]:
+    """WRMSSE of every level, their means, and the bias."""
+    each = dict(zip(levels, wrmsse(y, made, list(levels.values())).tolist(), strict=True))
+    scores = {f"wrmsse_l{number}": value for number, value in each.items()}
+    official = [value for number, value in each.items() if number in OFFICIAL]
+    scores["wrmsse_l1_9" if len(each) == 12 else "wrmsse_inside"] = float(np.mean(official))
+    if len(each) == 12:
+        scores["wrmsse_l1_12"] = float(np.mean(list(each.values())))
+    return scores | {"bias": float(made.sum() / y.sum() - 1)}
+
+
+def spread(
+    table: pd.DataFrame, y: np.ndarray, history: np.ndarray, bottom: Level, model: str
+) -> dict[str, float]:
+    """Pinball loss of the quantiles at the bottom level, and the coverage of the intervals."""
+    columns = quantile_columns(table, model)
+    made = np.stack([dense(table, column) for column in columns.values()], axis=2)
+    pinball = weighted_pinball(
+        y, made, list(columns), weights=bottom.weights, scales=absolute_scales(history)
+    )
+    covered = {
+        f"coverage_{level}": float(coverage(table, [model], level=level)[model].mean())
+        for level in (80, 95)
+    }
+    return {"pinball": pinball} | covered
+
+
+def report(case: str, model: str, scores: dict[str, float], seconds: float) -> None:
+    """Print the lines of one model."""
+    note(f"{model} ({seconds:.0f} s): " + "  ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+    for metric, value in scores.items():
+        emit("m5", case, model, metric, value, seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""
+One rule to score every model of a benchmark, ours and others': what is measured, and where.
+
+A table of forecasts has `unique_id`, `ds`, a column a model (the point forecast, which is the
+mean), `MODEL-lo-80` and `MODEL-hi-80` for an interval, and `MODEL_ql0.5` for a quantile. The median
+minimises absolute errors and the mean squared ones, so MASE, WAPE and sMAPE are taken at the
+median where a model gives one, at its point forecast where not, and RMSSE at the point forecast.
+
+| metric | what it is |
+| --- | --- |
+| `mase`, `smape` | means over series, as `forecast.metrics.evaluate` has them |
+| `wape` | pooled: all absolute errors over the sum of all values, so it stands series of zeros |
+| `rmsse` | mean over series; scaled by the squared seasonal differences of the training part |
+| `crps` | scaled: twice the mean pinball loss of the quantiles given, over the sum of all values |
+| `coverage_80`, `coverage_95` | mean over series of the share of steps inside the interval |
+| `msis` | mean over series, level 95 |
+
+`crps` is the weighted quantile loss of GluonTS, pooled over the set. Which quantiles enter is up to
+what a model gives, at best `QUANTILES`; the point forecast stands in for a missing median.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import utilsforecast.losses as uf
+
+from benchmarks.cases import Case
+from forecast.metrics import by_series
+
+LEVELS = (50, 80, 90, 95)
+"""Central intervals to ask a model for: with the median they give `QUANTILES`."""
+QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
+METRICS = ("mase", "wape", "smape", "rmsse", "crps", "coverage_80", "coverage_95", "msis")
+
+
+def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, dict[str, float]]:
+    """
+    The scores of each model: model, metric (of `METRICS`, where it has the columns), value.
+
+    Args:
+        table: Forecasts for every step of `case.test`; its own `y` is not looked at.
+        case: Scored on its test, scaled by its training part.
+        models: Columns of point forecasts.
+
+    Raises:
+        MissingColumns: A model has no column.
+        MissingValues: A step has no forecast, or one that is no number.
+
+    >>> days = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 3, 4], "y": [1.0, 2.0, 3.0, 5.0]})
+    >>> case = Case(name="toy", train=days[:3], test=days[3:], freq=1, horizon=1, season_length=1)
+    >>> score(days[3:].assign(naive=3.0), case, ["naive"])
+    {'naive': {'mase': 2.0, 'wape': 0.4, 'smape': 50.0, 'rmsse': 2.0, 'crps': 0.4}}
+    """
+    keys = ["unique_id", "ds"]
+    made = table.drop(columns="y", errors="ignore")
+    table = case.test[[*keys, "y"]].merge(made, how="left", on=keys, validate="1:1")
+    median = {m: f"{m}_ql0.5" if f"{m}_ql0.5" in table.columns else m for m in models}
+    columns = list(dict.fromkeys([*models, *median.values()]))
+    each = by_series(
+        table, case.train[[*keys, "y"]], season_length=case.season_length, models=columns,
+        levels=LEVELS,
+    )  # fmt: skip
+    mean = each.groupby(["model", "metric"])["value"].mean()
+    pooled = table[table["y"].notna()].assign(unique_id="all")
+    wape = uf.wape(pooled, models=columns)
+    squared = _rmsse(table, case, list(models))
+    scores = {}
+    for model in models:
+        at = median[model]
+        found = {
+            "mase": mean[at, "mase"],
+            "wape": wape[at].iloc[0],
+            "smape": mean[at, "smape"],
+            "rmsse": squared[model],
+            "crps": _crps(pooled, model),
+        }
+        for metric in ("coverage_80", "coverage_95", "msis"):
+            found[metric] = mean.get((model, metric))
+        scores[model] = {name: float(found[name]) for name in METRICS if found[name] is not None}
+    return scores
+
+
+def quantile_columns(table: pd.DataFrame, model: str) -> dict[float, str]:
+    """
+    The quantiles of `QUANTILES` that a table has of a model, and the columns they are in.
+
+    >>> table = pd.DataFrame(columns=["naive", "naive-lo-80", "naive-hi-80"])
+    >>> quantile_columns(table, "naive")
+    {0.1: 'naive-lo-80', 0.5: 'naive', 0.9: 'naive-hi-80'}
+    """
+    found: dict[float, str] = {}
+    for quantile in QUANTILES:
+        side, level = "lo" if quantile < 0.5 else "hi", round(abs(200 * quantile - 100), 9)
+        interval = model if quantile == 0.5 else f"{model}-{side}-{level:g}"
+        for name in (f"{model}_ql{quantile:g}", interval):
+            if name in table.columns:
+                found.setdefault(quantile, name)
+    return found
+
+
+def _crps(pooled: pd.DataFrame, model: str) -> float:
+    columns = quantile_columns(pooled, model)
+    made = uf.scaled_crps(pooled, {model: list(columns.values())}, np.array(list(columns)))
+    return float(made[model].iloc[0])
+
+
+def _rmsse(table: pd.DataFrame, case: Case, models: list[str]) -> dict[str, float]:
+    """Mean over series; those whose history repeats itself exactly are left out, as in MASE."""
+    number = pd.Index(case.train["unique_id"].unique())
+    known, ahead = (
+        frame.assign(unique_id=number.get_indexer(pd.Index(frame["unique_id"])))
+        for frame in (case.train[["unique_id", "ds", "y"]], table[table["y"].notna()])
+    )
+    each = uf.rmsse(ahead, models=models, seasonality=case.season_length, train_df=known)
+    return {model: float(each.loc[np.isfinite(each[model]), model].mean()) for model in models}

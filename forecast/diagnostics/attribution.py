@@ -1,0 +1,108 @@
+"""What a forecast is made of: the simple forecasts, the network, the covariates, the guard."""
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from forecast import streaming
+from forecast.backtest import MODEL, forecast_frame
+from forecast.bundle import Bundle
+from forecast.models.ensemble import Ensemble
+from forecast.models.heads import Future, Parts
+from forecast.models.network import Network
+from forecast.panel import Panel
+from forecast.states import States
+from forecast.streaming import at_origin
+
+PARTS = ("skip", "correction", "covariates", "guard")
+"""Columns that add up to the forecast."""
+_BOUND = 50.0  # of a logarithm: far beyond what the heads allow, and finite as a factor
+
+
+def attribution(bundle: Bundle, panel: Panel, *, horizon: int | None = None) -> pd.DataFrame:
+    """
+    Split the forecast of each series from `horizon` steps before its end, in the unit of `y`.
+
+    `skip` is what the learned mix of simple forecasts says by itself. `correction` is what the
+    network adds from its memory, `covariates` what it adds from known-future covariates and the
+    date of the target. `guard` is the rest: the way back towards the best simple forecast, and
+    bounds. Together they are the forecast.
+
+    On the log scale, and for counts, the network multiplies: `y = skip * exp(a + b)`. The
+    difference `y - skip` is split as `L * a + L * b` with the logarithmic mean
+    `L = (y - skip) / log(y / skip)`: exact, and the same in whatever order one takes them.
+
+    Args:
+        bundle: The model. Of several members, the mean of their parts.
+        panel: Series with more than `horizon` steps; the others are left out.
+        horizon: Steps ahead; None takes all the model has learned.
+
+    Returns:
+        `unique_id`, `ds`, `statecast`, `skip`, `correction`, `covariates`, `guard`.
+
+    References:
+        Ang, Decomposition analysis for policymaking in energy, Energy Policy 32(9), 2004 (the
+        logarithmic mean Divisia index).
+    """
+    horizon = bundle.horizon if horizon is None else horizon
+    panel = panel.take(np.flatnonzero(panel.lengths > horizon))
+    known = panel.lengths - horizon
+    target = panel.indptr[:-1, None] + known[:, None] + np.arange(horizon)
+    future = panel.known_future[target]
+    states = streaming.warm_up(bundle, panel.head(known))
+    made = streaming.forecast(bundle, states, horizon=horizon, known_future=future)
+    table = forecast_frame(panel.ids, panel.ds[target], made, (), bundle.calendar)
+    parts = _in_unit_of_y(bundle, states, future, horizon)
+    for name, values in zip(PARTS, parts, strict=False):
+        table[name] = values.ravel()
+    table[PARTS[-1]] = table[MODEL] - table[list(PARTS[:-1])].sum(axis=1)
+    return table
+
+
+def _in_unit_of_y(
+    bundle: Bundle,
+    states: States,
+    known: Float[np.ndarray, "series horizon known"],
+    horizon: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Skip, correction and covariate effect of each step, before the guard."""
+    space = bundle.spec.filters.space
+    centre, unit, parts = _relative(bundle, states, known)
+    mixed, correction, effect = (part[:, :horizon].double().numpy() for part in parts)
+    if space == "linear":
+        return centre + unit * mixed, unit * correction, unit * effect
+    if space == "log":
+        skip = np.exp(centre + unit * mixed)
+        correction, effect = unit * correction, unit * effect
+    else:
+        skip = unit * np.maximum(mixed, 0.0)
+    growth = np.clip(correction + effect, -_BOUND, _BOUND)
+    small = np.abs(growth) < 1e-9
+    mean = skip * np.where(small, 1.0, np.expm1(growth) / np.where(small, 1.0, growth))
+    return skip, mean * correction, mean * effect
+
+
+@torch.inference_mode()
+def _relative(
+    bundle: Bundle, states: States, known: Float[np.ndarray, "series horizon known"]
+) -> tuple[Float[np.ndarray, "series one"], Float[np.ndarray, "series one"], Parts]:
+    """Centre, unit, and the parts as the head gives them, all horizons; the mean over members."""
+    origin = at_origin(bundle, states, known)
+    networks = networks_of(bundle)
+    memories = origin.memory.chunk(len(networks), dim=-1)
+    dates = origin.future.dates.chunk(len(networks), dim=-1)
+    made = [
+        network.point.parts(memory, origin.skips, Future(date, origin.future.distance))
+        for network, memory, date in zip(networks, memories, dates, strict=True)
+    ]
+    parts = Parts(*(torch.stack(part).mean(0) for part in zip(*made, strict=True)))
+    return origin.centre, origin.unit, parts
+
+
+def networks_of(bundle: Bundle) -> list[Network]:
+    """The networks of a model, one or many."""
+    network = bundle.network
+    if isinstance(network, Ensemble):
+        return [member for member in network.members if isinstance(member, Network)]
+    return [network]

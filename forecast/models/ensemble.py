@@ -1,0 +1,110 @@
+"""
+Networks from different seeds as one: one state, one call, the mean of their forecasts.
+
+References:
+    Lakshminarayanan, Pritzel & Blundell, Simple and scalable predictive uncertainty estimation
+    using deep ensembles, NeurIPS 2017.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from forecast.models.heads import Future, Quantiles
+from forecast.models.network import Network
+from forecast.models.recurrent import State
+
+
+class Ensemble(nn.Module):
+    """
+    Reads, remembers and forecasts as a `Network` does.
+
+    The members' states lie one behind another along the layers, their memories along the width.
+    """
+
+    def __init__(self, members: Sequence[Network]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def _networks(self) -> list[Network]:
+        return [member for member in self.members if isinstance(member, Network)]
+
+    def initial_state(self, num_lanes: int) -> State:
+        """The state of lanes that have seen nothing."""
+        parts = [network.initial_state(num_lanes) for network in self._networks()]
+        return State(torch.cat([p.hidden for p in parts]), torch.cat([p.cell for p in parts]))
+
+    def remember(
+        self,
+        features: Float[Tensor, "lane step feature"],
+        static: Float[Tensor, "lane static"],
+        state: State,
+    ) -> tuple[Float[Tensor, "lane step memory"], State]:
+        """Every member reads the same steps."""
+        networks = self._networks()
+        hidden, cell = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
+        memories, states = zip(
+            *(network.remember(features, static, State(h, c))
+              for network, h, c in zip(networks, hidden, cell, strict=True)),
+            strict=True,
+        )  # fmt: skip
+        return torch.cat(memories, dim=-1), State(
+            torch.cat([s.hidden for s in states]), torch.cat([s.cell for s in states])
+        )
+
+    def recall(
+        self, state: State, seen: Float[Tensor, "lane seen"]
+    ) -> Float[Tensor, "lane memory"]:
+        """The memory of the last step, from the state after it and what was read at it."""
+        networks = self._networks()
+        hidden, cell = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
+        parts = seen.chunk(len(networks), dim=-1)
+        return torch.cat(
+            [network.recall(State(h, c), part)
+             for network, h, c, part in zip(networks, hidden, cell, parts, strict=True)],
+            dim=-1,
+        )  # fmt: skip
+
+    def seen(self, memory: Float[Tensor, "*step memory"]) -> Float[Tensor, "*step seen"]:
+        """The part of the memory that is not in the state."""
+        networks = self._networks()
+        parts = memory.chunk(len(networks), dim=-1)
+        return torch.cat([n.seen(part) for n, part in zip(networks, parts, strict=True)], dim=-1)
+
+    def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
+        """What each member sees of each step, side by side."""
+        return torch.cat([network.look(dates) for network in self._networks()], dim=-1)
+
+    def scale(self, distance: Float[Tensor, "*step known"]) -> Float[Tensor, "*step known"]:
+        """All members learned from the same data and scale it alike."""
+        return self._networks()[0].scale(distance)
+
+    def point(
+        self,
+        memory: Float[Tensor, "*origin memory"],
+        skips: Float[Tensor, "*origin skip horizon"],
+        future: Future,
+    ) -> Float[Tensor, "*origin horizon"]:
+        """The mean of the members' relative point forecasts."""
+        networks = self._networks()
+        parts = memory.chunk(len(networks), dim=-1)
+        dates = future.dates.chunk(len(networks), dim=-1)
+        made = [
+            network.point(part, skips, Future(date, future.distance))
+            for network, part, date in zip(networks, parts, dates, strict=True)
+        ]
+        return torch.stack(made).mean(0)
+
+    def quantiles(
+        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"]
+    ) -> Quantiles:
+        """The mean of the members' medians and distances."""
+        networks = self._networks()
+        parts = memory.chunk(len(networks), dim=-1)
+        made = [n.quantiles(part, point) for n, part in zip(networks, parts, strict=True)]
+        return Quantiles(
+            torch.stack([q.median for q in made]).mean(0),
+            torch.stack([q.distances for q in made]).mean(0),
+        )

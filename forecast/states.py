@@ -1,0 +1,109 @@
+"""What a model remembers of each series: one value, in rows, that goes to bytes and back."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from forecast.bundle import Bundle
+from forecast.errors import StateError
+from forecast.filters import FilterState
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What a model remembers of each series, as arrays whose rows are series."""
+
+    digest: str
+    """Of the only model that may read it."""
+    last_ds: Int[np.ndarray, " series"]
+    """Stamp of the last step seen; meaningless where `count` is 0."""
+    count: Int[np.ndarray, " series"]
+    scalars: Float[np.ndarray, "series scalar"]
+    rings: Float[np.ndarray, "series ring"]
+    hidden: Float[np.ndarray, "series layer hidden"]
+    cell: Float[np.ndarray, "series layer cell"]
+    seen: Float[np.ndarray, "series seen"]
+    """The last step as the network embedded it."""
+    static: Float[np.ndarray, "series static"]
+
+    def __len__(self) -> int:
+        """How many series."""
+        return len(self.count)
+
+    def take(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> "States":
+        """The states of these series, in this order, copied."""
+        rows = np.asarray(rows, np.int64)
+        return type(self)(self.digest, *(array[rows] for array in self._arrays()))
+
+    def put(self, rows: Sequence[int] | Int[np.ndarray, " row"], other: "States") -> "States":
+        """A copy in which `rows[i]` is row `i` of `other`."""
+        rows = np.asarray(rows, np.int64)
+        copies = [array.copy() for array in self._arrays()]
+        for copy, array in zip(copies, other._arrays(), strict=True):
+            copy[rows] = array
+        return type(self)(self.digest, *copies)
+
+    @classmethod
+    def concat(cls, parts: Sequence["States"]) -> "States":
+        """All series of all parts, in order; the parts are of one model."""
+        columns = zip(*(part._arrays() for part in parts), strict=True)
+        return cls(parts[0].digest, *(np.concatenate(column) for column in columns))
+
+    def to_bytes(self) -> bytes:
+        """Bit for bit, as safetensors with the model's digest in its header."""
+        names = (f.name for f in fields(self) if f.name != "digest")
+        arrays = dict(zip(names, map(np.ascontiguousarray, self._arrays()), strict=True))
+        return save_arrays(arrays, metadata={"digest": self.digest})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "States":
+        """
+        Read what `to_bytes` wrote.
+
+        Raises:
+            StateError: The bytes are not a state.
+        """
+        try:
+            arrays = load_arrays(data)
+            size = int.from_bytes(data[:8], "little")
+            digest = json.loads(data[8 : 8 + size])["__metadata__"]["digest"]
+            return cls(digest, *(arrays[f.name] for f in fields(cls) if f.name != "digest"))
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise StateError(
+                f"these {len(data)} bytes are not a state: {error}",
+                help="rebuild the state from the observations",
+            ) from error
+
+    def _arrays(self) -> list[np.ndarray]:
+        return [getattr(self, f.name) for f in fields(self) if f.name != "digest"]
+
+
+def initial_states(
+    bundle: Bundle, num_series: int, static: Float[np.ndarray, "series static"] | None = None
+) -> States:
+    """
+    States of series of which nothing was observed yet.
+
+    Args:
+        bundle: The model they are for.
+        num_series: How many.
+        static: As `bundle.spec.static.encode` gives it; None codes every series as unknown.
+    """
+    model = bundle.config.model
+    begun = FilterState.initial(bundle.spec.filters, num_series)
+    layers = model.members * (model.window or model.num_layers)
+    hidden = np.zeros((num_series, layers, model.hidden_size), np.float32)
+    has_cell = model.cell == "lstm" and not model.window
+    seen = np.zeros((num_series, model.members * model.hidden_size), np.float32)
+    if static is None:
+        static = np.zeros((num_series, len(bundle.spec.static.columns)), np.float32)
+    return States(
+        bundle.digest, np.zeros(num_series, np.int64), begun.count, begun.scalars, begun.rings,
+        hidden, (hidden if has_cell else hidden[..., :0]).copy(), seen, static,
+    )  # fmt: skip

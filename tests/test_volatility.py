@@ -1,0 +1,221 @@
+"""Variance from ranges, the linear models to beat, and the scores: equal to their formulas."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import stocks
+from forecast.config import Config
+from forecast.errors import ConfigError, MissingColumns
+from forecast.forecaster import Forecaster
+from forecast.volatility import (
+    COVARIATES,
+    FLOOR,
+    diebold_mariano,
+    ewma,
+    from_ohlc,
+    log_har,
+    qlike,
+    targets,
+)
+
+
+def prices(days=400, *, names=("a", "b", "c"), seed=0):
+    """Made-up shares whose volatility moves slowly and in common."""
+    rng = np.random.default_rng(seed)
+    common = np.cumsum(rng.normal(0, 0.05, days))
+    frames = []
+    for name in names:
+        sigma = 0.01 * np.exp(common - common.mean() + rng.normal(0, 0.1, days))
+        path = rng.normal(0, 1, (days, 32)).cumsum(axis=1) * sigma[:, None] / np.sqrt(32)
+        close = 50 * np.exp(np.cumsum(path[:, -1]))
+        begin = close / np.exp(path[:, -1])
+        frames.append(
+            pd.DataFrame({
+                "unique_id": name,
+                "ds": pd.bdate_range("2010-01-01", periods=days),
+                "y": close,
+                "open": begin,
+                "high": begin * np.exp(np.maximum(path.max(axis=1), 0)),
+                "low": begin * np.exp(np.minimum(path.min(axis=1), 0)),
+                "volume": rng.integers(1000, 5000, days).astype(float),
+            })
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_variance_is_garman_klass_parkinson_or_the_floor():
+    """Parkinson's where the close moved further than the range allows, the floor where none."""
+    frame = pd.DataFrame({
+        "unique_id": "a", "ds": [1, 2, 3], "open": [100.0, 100.0, 101.0],
+        "high": [102.0, 101.0, 101.0], "low": [99.0, 100.0, 101.0], "y": [101.0, 101.0, 101.0],
+    })  # fmt: skip
+    frame.loc[1, ["high", "open"]] = 100.6, 100.0  # a close above the high: no good range
+
+    y = from_ohlc(frame)["y"].to_numpy()
+
+    span, move = np.log(102 / 99), np.log(101 / 100)
+    assert y[0] == pytest.approx(0.5 * span**2 - (2 * np.log(2) - 1) * move**2)
+    assert y[1] == pytest.approx(np.log(100.6 / 100) ** 2 / (4 * np.log(2)))
+    assert y[2] == FLOOR
+
+
+def test_a_slip_of_the_decimal_point_is_not_observed():
+    """Neither the day of a wrong low nor that of a wrong close; covariates stay finite."""
+    frame = prices(60)
+    frame.loc[20, "low"] /= 10
+    frame.loc[90, ["open", "high", "low", "y"]] /= 10
+
+    made = from_ohlc(frame)
+
+    assert np.flatnonzero(made["y"].isna()).tolist() == [20, 90, 91]
+    assert np.isfinite(made[list(COVARIATES)].to_numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["y", *COVARIATES])
+def test_nothing_after_a_day_changes_what_is_known_on_it(name):
+    """All of `from_ohlc` is causal, across series too."""
+    frame = prices(80)
+    cut = frame["ds"].iloc[50]
+    other = frame.copy()
+    columns = ["y", "open", "high", "low", "volume"]
+    other.loc[other["ds"] > cut, columns] *= 1.1
+
+    before = frame["ds"] <= cut
+    assert from_ohlc(frame)[name][before].equals(from_ohlc(other)[name][before])
+
+
+def test_market_is_the_mean_of_the_day():
+    """The mean logarithm of the variances of all series on that day."""
+    made = from_ohlc(prices(30))
+
+    day = made[made["ds"] == made["ds"].iloc[7]]
+    assert day["market_log_variance"].to_numpy() == pytest.approx(np.log(day["y"]).mean())
+
+
+def test_a_missing_price_is_named():
+    """Prices without a low have no range."""
+    with pytest.raises(MissingColumns, match="'low'"):
+        from_ohlc(prices(30).drop(columns="low"))
+
+
+def test_targets_and_ewma_are_their_loops():
+    """Means of what follows, days without a value left out; the running mean of what was."""
+    frame = from_ohlc(prices(40))
+    frame.loc[[5, 60], "y"] = np.nan
+    wide = frame["y"].to_numpy().reshape(3, 40)
+
+    made = targets(frame, [1, 5]).to_numpy().reshape(3, 40, 2)
+    smooth = ewma(frame).reshape(3, 40)
+
+    for row in range(3):
+        top = bottom = 0.0
+        for t in range(40):
+            for i, h in enumerate((1, 5)):
+                ahead = wide[row, t + 1 : t + 1 + h]
+                known = ahead[~np.isnan(ahead)]
+                expected = known.mean() if len(ahead) == h and len(known) else np.nan
+                assert made[row, t, i] == pytest.approx(expected, nan_ok=True)
+            if not np.isnan(wide[row, t]):
+                top, bottom = 0.94 * top + wide[row, t], 0.94 * bottom + 1
+            assert smooth[row, t] == pytest.approx(top / bottom)
+
+
+def test_log_har_finds_the_coefficients_it_was_made_with():
+    """Tomorrow's logarithm is 0.6 of today's plus a constant: nothing is left over."""
+    log_y = np.zeros(300)
+    for t in range(1, 300):
+        log_y[t] = -3 + 0.6 * log_y[t - 1] if t % 30 else -9.0
+    frame = pd.DataFrame({"unique_id": "a", "ds": np.arange(300), "y": np.exp(log_y)})
+    kept = np.arange(300) % 30 != 29
+
+    made = log_har(frame, until=299, horizons=(1,), lags=(1,))["y_1"].to_numpy()
+
+    error = np.log(made[:-1]) - log_y[1:]
+    assert np.corrcoef(np.log(made[:-1])[kept[:-1]], log_y[1:][kept[:-1]])[0, 1] > 0.999
+    assert np.mean(np.exp(-error)) == pytest.approx(1.0)
+
+
+def test_log_har_learns_from_nothing_after_its_end():
+    """The same coefficients whatever comes later, and its forecasts right in the mean before."""
+    frame = from_ohlc(prices(300))
+    end = frame["ds"].iloc[200]
+    other = frame.copy()
+    other.loc[other["ds"] > end, "y"] *= 7.0
+
+    for market in (False, True):
+        one, two = (log_har(f, until=end, market=market, lags=(1, 5, 22)) for f in (frame, other))
+        early = (frame["ds"] <= end).to_numpy()
+        pd.testing.assert_frame_equal(one[early], two[early])
+    ratio = targets(frame)["y_1"] / one["y_1"]
+    learned = frame.groupby("unique_id").cumcount() < 200
+    assert ratio[learned].mean() == pytest.approx(1.0)
+
+
+def test_log_har_without_a_history_says_so():
+    """Fewer rows than coefficients cannot be fitted."""
+    frame = from_ohlc(prices(60))
+
+    with pytest.raises(ConfigError, match="coefficients"):
+        log_har(frame, until=frame["ds"].iloc[10])
+
+
+def test_qlike_is_least_at_the_mean():
+    """Of all constant forecasts the mean of the values has the lowest mean loss."""
+    y = np.random.default_rng(0).gamma(1.0, 1.0, 500)
+    constant = np.linspace(0.5, 2.0, 301)
+
+    losses = [qlike(y, np.full(500, c)).mean() for c in constant]
+
+    assert constant[np.argmin(losses)] == pytest.approx(y.mean(), abs=0.006)
+    assert qlike(y, y) == pytest.approx(0.0)
+
+
+def test_diebold_mariano_counts_days_not_rows():
+    """Ten copies of every series say no more than one; the wrong sign has the large p."""
+    rng = np.random.default_rng(0)
+    days = np.arange(300)
+    better, worse = rng.gamma(2.0, 1.0, 300), rng.gamma(2.0, 1.15, 300)
+
+    one = diebold_mariano(better, worse, days, horizon=5)
+    ten = diebold_mariano(*(np.tile(x, 10) for x in (better, worse, days)), horizon=5)
+
+    assert ten == pytest.approx(one)
+    assert one[1] + diebold_mariano(worse, better, days, horizon=5)[1] == pytest.approx(1.0)
+    assert diebold_mariano(better, better, days, horizon=5) == (0.0, 0.5)
+    with pytest.raises(ConfigError, match="longer period"):
+        diebold_mariano(better[:5], worse[:5], days[:5], horizon=5)
+
+
+def test_diebold_mariano_keeps_its_level_when_targets_overlap():
+    """Of equal forecasts about one in twenty is called better at 5 %, not one in eight."""
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(400, 1021))
+    overlapping = np.stack([np.convolve(row, np.ones(22), "valid") for row in noise])
+    days = np.arange(overlapping.shape[1])
+
+    p = [diebold_mariano(row, 0 * row, days, horizon=22)[1] for row in overlapping]
+
+    assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
+
+
+def test_rolling_equals_a_new_forecast_from_each_day():
+    """The state that rolled on forecasts what one read from scratch does."""
+    frame = prices(140)[["unique_id", "ds", "y"]]
+    config = Config.from_dict({
+        "data": {"kind": "positive"}, "model": {"hidden_size": 8}, "train": {"max_steps": 3},
+    })  # fmt: skip
+    fitted = Forecaster(h=stocks.H, freq="B", config=config).fit(frame)
+    panel = stocks.lay_out(frame, fitted.bundle_)
+
+    rolled = stocks.roll(fitted.bundle_, panel, frame["ds"].iloc[99], (0.1, 0.9))
+
+    assert rolled.origin[0, 0] == frame["ds"].iloc[100].value
+    assert len(rolled.origin) == 40 - stocks.H
+    fresh = stocks.streaming.warm_up(fitted.bundle_, panel.head(np.full(3, 111)))
+    made = stocks.streaming.forecast(fitted.bundle_, fresh, quantiles=(0.1, 0.9))
+    assert rolled.point[10] == pytest.approx(made[..., 0], rel=1e-5)
+    assert rolled.next_day[10] == pytest.approx(made[:, 0, 1:], rel=1e-5)
+    values = frame["y"].to_numpy().reshape(3, 140)
+    assert rolled.last[10] == pytest.approx(values[:, 110])
+    assert rolled.y[10] == pytest.approx(values[:, 111 : 111 + stocks.H])
