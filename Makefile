@@ -13,6 +13,7 @@ HELD := torch==2.13.0 mlflow==3.17.2 pandas==2.3.3
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format serve mlflow bench image-check constraints clean distclean
+.PHONY: bench-peers bench-report
 
 help: ## print this list
 	@echo 'usage: make TARGET'
@@ -51,6 +52,16 @@ bench: $(VENV)/.dev ## every benchmark, on the data sets in the folder DATA=PATH
 	done
 	$(BIN)/python -m benchmarks.retail --data "$(DATA)"
 	$(BIN)/python -m benchmarks.state
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.race --data "$(DATA)"
+
+bench-peers: $(VENV)/.dev ## set up .venv-peers (2 GB); with DATA=PATH run what benchmarks/results lacks
+	benchmarks/peers/install.sh .venv-peers
+	@test -z "$(DATA)" || \
+	    $(BIN)/python -m benchmarks.peers --data "$(DATA)" --out benchmarks/results/peers.jsonl $(ARGS)
+
+bench-report: $(VENV)/.dev ## tables and plots of docs/benchmarks.md from benchmarks/results
+	$(BIN)/python -m benchmarks.report
 
 image-check: $(VENV)/.run ## build the images and ask the server in one of them for a forecast
 	docker/image-check.sh

@@ -246,6 +246,7 @@ def _fit(
         **_SETTINGS,
     )
     features = history.features(origin, h, known[origin + h])
+    features[:, np.isnan(features).all(axis=0)] = 0.0  # a lag that no series is old enough for
     return model.fit(features, history.targets(origin, h))
 
 

@@ -47,6 +47,8 @@ class Bundle:
     network: Network | Ensemble
     factors: Float[np.ndarray, "two horizon upper"]
     """Of the calibration."""
+    correlation: float = 0.0
+    """Of the normal scores of neighbouring steps ahead: ties the steps of a sample path."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What it was trained on: series, rows, cutoff, digest of the data, seed."""
     scores: dict[str, float] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Bundle:
 
 def make_spec(
     config: Config, calendar: Calendar, static: StaticSpec, *, space: Space, annual: bool,
-    floors: tuple[float, ...],
+    floors: tuple[float, ...], common: tuple[bool, ...],
 ) -> InputSpec:  # fmt: skip
     """
     The inputs that a resolved configuration stands for.
@@ -85,6 +87,7 @@ def make_spec(
         space: Model space.
         annual: Whether the training series are long enough for features of the year.
         floors: Of the covariates, as `encoding.find_floors` gives them.
+        common: Of the known-future covariates, as `encoding.find_common` gives them.
     """
     data = config.data
     assert data.season_lengths is not None
@@ -97,6 +100,8 @@ def make_spec(
             space=space, seasons=data.season_lengths, trends=trends,
             unit=unit if space == "log" else None,
             num_known=len(data.known_future), num_past=len(data.past_only),
+            raw=tuple(i for i in range(len(floors)) if i >= len(common) or not common[i]),
+            amounts=tuple(i for i, floor in enumerate(floors) if floor or i >= len(common)),
         ),
         calendar=calendar, use_calendar=data.calendar, annual=annual, holidays=data.holidays,
         static=static, floors=floors,
@@ -200,7 +205,7 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
     )
     spec = make_spec(
         config, Calendar(config.data.freq), StaticSpec(columns), space=text["space"],
-        annual=text["annual"], floors=tuple(text["floors"]),
+        annual=text["annual"], floors=tuple(text["floors"]), common=tuple(text["common"]),
     )  # fmt: skip
     networks = [make_network(config, spec) for _ in range(config.model.members)]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
@@ -208,7 +213,7 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
     network.load_state_dict(tensors)
     return Bundle(
         config=config, spec=spec, network=network.eval(), factors=factors,
-        facts=text["facts"], scores=text["scores"],
+        correlation=text["correlation"], facts=text["facts"], scores=text["scores"],
     )  # fmt: skip
 
 
@@ -216,8 +221,10 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
     return {
         "config": bundle.config.to_dict(),
         "space": bundle.spec.filters.space,
+        "correlation": bundle.correlation,
         "annual": bundle.spec.annual,
         "floors": list(bundle.spec.floors),
+        "common": [i not in bundle.spec.filters.raw for i in range(bundle.spec.filters.num_known)],
         "static": [dataclasses.asdict(column) for column in bundle.spec.static.columns],
     }
 

@@ -5,9 +5,14 @@ Each quantile's distance from the point forecast is multiplied by the factor tha
 it cover its share of the targets at late origins, with the finite-sample correction of split
 conformal prediction. A factor, not a shift, so that it holds for series of any spread.
 
+The normal scores of the same targets tell how closely neighbouring steps go together, which is
+what the spread of a sum over steps depends on.
+
 References:
     Romano, Patterson & Candes, Conformalized quantile regression, NeurIPS 2019.
 """
+
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -54,3 +59,42 @@ def apply_factors(
 ) -> Float[np.ndarray, "origin two horizon upper"]:
     """Correct the distances; quantiles that would cross are pushed apart."""
     return np.maximum.accumulate(distances * factors, axis=-1)
+
+
+def normal_scores(
+    residual: Float[np.ndarray, "origin horizon"],
+    distances: Float[np.ndarray, "origin two horizon upper"],
+    upper: tuple[float, ...],
+) -> Float[np.ndarray, "origin horizon"]:
+    """
+    Where each target lies in its forecast distribution, as a standard normal deviate.
+
+    Between quantiles it is linear in the deviate; beyond the outermost it is the outermost.
+    """
+    deviates = np.array([0.0, *(NormalDist().inv_cdf(q) for q in upper)])
+    side = (residual > 0).astype(np.int64)[:, None, :, None]
+    grid = np.take_along_axis(distances, side, axis=1)[:, 0]
+    grid = np.concatenate([np.zeros_like(grid[..., :1]), grid], axis=-1)
+    size = np.abs(residual)[..., None]
+    place = np.clip((grid <= size).sum(axis=-1) - 1, 0, len(upper) - 1)[..., None]
+    low, high = (np.take_along_axis(grid, place + i, axis=-1)[..., 0] for i in (0, 1))
+    share = np.clip((size[..., 0] - low) / np.maximum(high - low, 1e-12), 0.0, 1.0)
+    below, above = deviates[place[..., 0]], deviates[place[..., 0] + 1]
+    scores: np.ndarray = np.sign(residual) * (below + share * (above - below))
+    return scores
+
+
+def neighbour_correlation(
+    scores: Float[np.ndarray, "origin horizon"], known: Bool[np.ndarray, "origin horizon"]
+) -> float:
+    """
+    Correlation of the scores of neighbouring steps ahead, at least 0; 0 where there are none.
+
+    >>> neighbour_correlation(np.array([[1.0, 1.0], [-1.0, -1.0]]), np.ones((2, 2), np.bool_))
+    0.99
+    """
+    both = known[:, 1:] & known[:, :-1]
+    before, after = scores[:, :-1][both], scores[:, 1:][both]
+    if len(before) < 2 or before.std() == 0 or after.std() == 0:
+        return 0.0
+    return float(np.clip(np.corrcoef(before, after)[0, 1], 0.0, 0.99))

@@ -65,6 +65,8 @@ class Progress:
     """Step at which the leg began."""
     factors: Float[np.ndarray, "two horizon upper"] | None = None
     """Of the calibration, once measured."""
+    correlation: float = 0.0
+    """Of neighbouring steps ahead, measured with them."""
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[TrainEvent] = field(default_factory=list)
 
@@ -101,7 +103,8 @@ def save(
     notes = {
         "key": _key(config, examples),
         "step": progress.step, "epoch": progress.epoch, "chunk": progress.chunk,
-        "leg": progress.leg, "leg_begin": progress.leg_begin, "best_loss": progress.best_loss,
+        "leg": progress.leg, "leg_begin": progress.leg_begin,
+        "correlation": progress.correlation, "best_loss": progress.best_loss,
         "bad_checks": progress.bad_checks,
         "history": [dataclasses.asdict(event) for event in progress.history],
     }  # fmt: skip
@@ -152,7 +155,7 @@ def load(
     torch.set_rng_state(tensors["rng"])
     return Progress(
         step=notes["step"], epoch=notes["epoch"], chunk=notes["chunk"],
-        leg=notes["leg"], leg_begin=notes["leg_begin"],
+        leg=notes["leg"], leg_begin=notes["leg_begin"], correlation=notes["correlation"],
         factors=tensors["factors"].numpy() if "factors" in tensors else None,
         best_loss=notes["best_loss"], bad_checks=notes["bad_checks"],
         state=State(tensors["state.hidden"], tensors["state.cell"])

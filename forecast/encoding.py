@@ -11,6 +11,9 @@ from forecast.filters import Encoded, FilterSpec, FilterState
 from forecast.panel import Panel
 from forecast.statics import StaticSpec
 
+MANY_SERIES = 32
+"""Series from which on a panel could learn its dates by heart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
@@ -90,6 +93,28 @@ class InputSpec:
         return np.concatenate(
             [self.known(known), self.calendar_features(stamps)], axis=-1, dtype=np.float32
         )
+
+
+def find_common(
+    values: Float[np.ndarray, "step covariate"], ds: Int[np.ndarray, " step"], num_series: int
+) -> tuple[bool, ...]:
+    """
+    Which known-future covariates say the same of every series on each date of a large panel.
+
+    They belong to the date, and the heads see them there. Read step by step, they would let a
+    network tell the dates of the past apart and learn by heart what all series did on them.
+
+    >>> both = np.array([[1.0, 1.0], [1.0, 2.0]], np.float32).repeat(20, axis=0)
+    >>> find_common(both, np.ones(40, np.int64), num_series=40)
+    (True, False)
+    """
+    if num_series < MANY_SERIES:
+        return tuple(False for _ in values.T)
+    order = np.argsort(ds, kind="stable")
+    begins = np.flatnonzero(np.r_[True, np.diff(ds[order]) > 0])
+    most, least = (f.reduceat(values[order], begins) for f in (np.maximum, np.minimum))
+    same: tuple[bool, ...] = tuple((most == least).all(axis=0).tolist())
+    return same
 
 
 def find_floors(values: Float[np.ndarray, "step covariate"]) -> tuple[float, ...]:

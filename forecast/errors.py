@@ -12,7 +12,7 @@ Everything Statecast raises on purpose. `code` is stable; the text is not.
     . WrongFrequency              data.frequency           stamps do not follow the frequency
     . MissingValues               data.missing_values      NaN or Inf where a number must be
     . TooShort                    data.too_short           empty, or not enough observations
-    . NegativeValues              data.negative            negative where the kind forbids it
+    . NegativeValues              data.negative            below what the kind can be
     . ConstantSeries              data.constant            every series repeats one value
     . MissingFuture               data.missing_future      known-future values end too early
     . LateValues                  data.late                observations the state has passed
@@ -24,7 +24,7 @@ Everything Statecast raises on purpose. `code` is stable; the text is not.
   - StateError                    state.invalid            a state cannot be read
     . ForeignState                state.foreign            a state made by another model
   - UnknownSeries                 series.unknown           nothing is known of this series
-  - UnseenHorizon                 forecast.horizon         more steps than the model learned
+  - UnseenHorizon                 forecast.horizon         more steps than a model goes on for
   - UnknownQuantile               forecast.quantile        a quantile outside what the model learned
   - BundleError                   bundle.invalid           a saved model cannot be loaded
     . DamagedBundle               bundle.damaged           a file of it is missing or altered
@@ -128,7 +128,7 @@ class TooShort(DataError):
 
 
 class NegativeValues(DataError):
-    """Negative values in data declared as positive."""
+    """Values that the kind of data forbids: below 0, or 0 where only more than 0 can be."""
 
     code = "data.negative"
 
@@ -200,7 +200,7 @@ class UnknownSeries(ForecastError):
 
 
 class UnseenHorizon(ForecastError):
-    """More steps ahead than the model learned to forecast."""
+    """More steps ahead than a model goes on for: ten times what it learned."""
 
     code = "forecast.horizon"
 

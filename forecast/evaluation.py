@@ -101,7 +101,9 @@ def origin_point_loss(
     if yardstick.kind == "count":
         return poisson_deviance(origins.y, y_hat.clamp(min=1e-9)) / yardstick.size
     if yardstick.kind == "volatility":
-        return qlike(origins.y, y_hat, origins.known)
+        loss = qlike(origins.y, y_hat, origins.known)
+        weight = 1 / torch.arange(1, loss.shape[1] + 1)  # each doubling of h counts the same
+        return loss * weight / weight.mean()
     scale = examples.scale[origins.series, None]
     return point_loss(origins.y, y_hat, scale, relative=yardstick.relative, scaled=yardstick.scaled)
 
@@ -113,8 +115,7 @@ def look_ahead(network: Network, examples: Examples, chunk: Chunk, origins: Orig
         none = origins.distance.new_zeros((len(origins.lane), horizon, 0))
         return Future(none, none)
     seen = network.look(examples.ahead(chunk, int(chunk.length.max())))
-    at = origins.step[:, None] + torch.arange(1, horizon + 1)
-    return Future(seen[origins.lane[:, None], at], network.scale(origins.distance))
+    return Future(seen, network.scale(origins.distance), (origins.lane, origins.step))
 
 
 def evaluate(

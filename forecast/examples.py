@@ -26,8 +26,8 @@ class Origins:
     centre: Float[Tensor, "origin one"]
     unit: Float[Tensor, "origin one"]
     skips: Float[Tensor, "origin skip horizon"]
-    distance: Float[Tensor, "origin horizon known"]
-    """Of each known-future covariate of the target from its running mean at the origin."""
+    distance: Float[Tensor, "origin horizon amount"]
+    """Of each known-future amount of the target from its running mean at the origin."""
     y: Float[Tensor, "origin horizon"]
     relative: Float[Tensor, "origin horizon"]
     """The target's distance from the centre at the origin, in units."""
@@ -47,7 +47,8 @@ class Examples:
     static: Float[Tensor, "series static"]
     y: Float[Tensor, " time"]
     observed: Bool[Tensor, " time"]
-    means: Float[Tensor, "time known"]
+    means: Float[Tensor, "time amount"]
+    """Running mean of each known-future amount."""
     dates: Float[Tensor, "time date"]
     """What is known of each step beforehand; the known-future covariates first."""
     scale: Float[Tensor, " series"]
@@ -60,9 +61,10 @@ class Examples:
     ) -> "Examples":  # fmt: skip
         """Run the filters once over everything; later steps only gather."""
         _, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel)
-        first = spec.filters.num_features - 2 * spec.filters.num_covariates
-        apart = seen.features[:, first : first + spec.filters.num_known]
-        known = spec.known(panel.known_future)
+        filters, dates = spec.filters, spec.dates(panel.known_future, panel.ds)
+        first = filters.num_features - len(filters.raw) - len(filters.amounts)
+        amounts = list(filters.known_amounts)
+        apart = seen.features[:, first : first + len(amounts)]
         tensor = torch.from_numpy
         return cls(
             spec, horizon,
@@ -73,8 +75,8 @@ class Examples:
             static=tensor(static),
             y=tensor(panel.values.astype(np.float32)),
             observed=tensor(panel.observed),
-            means=tensor(known - apart),
-            dates=tensor(spec.dates(panel.known_future, panel.ds)),
+            means=tensor(dates[:, amounts] - apart),
+            dates=tensor(dates),
             scale=tensor(scale.astype(np.float32)),
         )  # fmt: skip
 
@@ -122,13 +124,13 @@ class Examples:
         target = torch.where(known, flat[:, None] + ahead, flat[:, None])
         columns = self.columns[flat]
         centre, unit = columns[:, CENTRE, None], columns[:, UNIT, None]
-        num_known = self.means.shape[1]
+        amounts = list(self.spec.filters.known_amounts)
         return Origins(
             lane, steps[column], series, at, centre, unit,
             skips=skip_forecasts(
                 self.spec.filters, columns, self._seasons(flat, at), self.horizon
             ),
-            distance=self.dates[target, :num_known] - self.means[flat][:, None],
+            distance=self.dates[target][..., amounts] - self.means[flat][:, None],
             y=self.y[target],
             relative=(self.columns[target, VALUE] - centre) / unit,
             known=known & self.observed[target],

@@ -64,6 +64,10 @@ class FilterSpec:
     num_known: int = 0
     """Known-future covariates given by the user, without calendar features."""
     num_past: int = 0
+    raw: tuple[int, ...] = ()
+    """Covariates whose values the network reads step by step; known-future ones count first."""
+    amounts: tuple[int, ...] = ()
+    """Covariates of which it reads the distance from their running mean: prices, past-only ones."""
 
     @property
     def window(self) -> int:
@@ -113,7 +117,12 @@ class FilterSpec:
         width = 7 + len(self.trends) + damped + len(self.seasons) + short
         if self.space == "ratio":
             width += 4 + len(self.seasons)
-        return width + 2 * self.num_covariates
+        return width + len(self.raw) + len(self.amounts)
+
+    @property
+    def known_amounts(self) -> tuple[int, ...]:
+        """Those of the amounts that are known beforehand."""
+        return tuple(i for i in self.amounts if i < self.num_known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +278,8 @@ def _step(
     if spec.num_covariates:
         known = scalars[:, place:]
         known += np.maximum(COVARIATE_GAIN, 1 / (t + 1))[:, None] * (covariates - known)
-        features += [*(covariates - known).T, *covariates.T]
+        features += [(covariates - known)[:, i] for i in spec.amounts]
+        features += [covariates[:, i] for i in spec.raw]
     return (
         np.stack(features, axis=1).astype(np.float32),
         np.stack([x, centre, unit, *columns], axis=1).astype(np.float32),

@@ -15,16 +15,22 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from forecast import checkpoints
-from forecast.calibration import fit_factors
+from forecast.calibration import (
+    apply_factors,
+    fit_factors,
+    neighbour_correlation,
+    normal_scores,
+)
 from forecast.checkpoints import Progress, TrainEvent
 from forecast.config import Config, TrainConfig
 from forecast.evaluation import (
@@ -53,7 +59,10 @@ FINISH_RATE = 0.3
 """Learning rate of the last leg, as a share of the first one's."""
 TOTAL_WEIGHT = 20.0
 """Of the guard of totals, beside the deviance of one count."""
-MAX_CALIBRATED = 4000
+MIN_GROUP = 20
+"""Fewest lanes that a group of series must have in a chunk, on average, for a total of its own."""
+MAX_VALIDATED, MAX_CALIBRATED = 1000, 4000
+"""Most series that a validation, and guard and calibration, look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Leg:
     """Targets at or past this step of their series are not learned from."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lesson:
     """What a run learns from and how its losses are taken: the same at every step."""
 
@@ -77,6 +86,15 @@ class Lesson:
     @property
     def train(self) -> TrainConfig:
         return self.config.train
+
+    @cached_property
+    def groups(self) -> Int[Tensor, " series"]:
+        """Series whose totals are guarded together: those of one category, if they are many."""
+        static, lanes = self.examples.static, self.train.batch_size or 1
+        for column, size in enumerate(self.examples.spec.static.sizes):
+            if 0 < size <= lanes // MIN_GROUP:
+                return static[:, column].long()
+        return torch.zeros(len(static), dtype=torch.int64)
 
     @property
     def upper(self) -> tuple[float, ...]:
@@ -117,6 +135,7 @@ def fit_network(
         network.stack.whole = not train.stateful and not network.stack.layers.bidirectional
     for leg in legs[progress.leg :]:
         network.train()
+        network.quantiles.requires_grad_(progress.leg == 0)  # else calibrated as it is
         for chunk, origins in _plan(lesson, leg, progress):
             _learn(network, optimizer, lesson, leg, chunk, origins, progress, meter)
             val_loss = None
@@ -136,7 +155,7 @@ def fit_network(
         if progress.leg == 0:
             if progress.best:
                 network.load_state_dict(progress.best)
-            progress.factors = _settle(network, lesson, leg)
+            progress.factors, progress.correlation = _settle(network, lesson, leg)
         progress.turn()
     network.eval()
     return progress
@@ -269,7 +288,8 @@ def _losses(
     if kind == "count":
         y_hat = to_y(relative, origins, lesson.examples)
         usual = (origins.unit * origins.skips[:, 2 + SLOW]).expand_as(y_hat)
-        _, group = origins.step.unique(return_inverse=True)
+        keys = origins.step * (1 + int(lesson.groups.max())) + lesson.groups[origins.series]
+        _, group = keys.unique(return_inverse=True)
         guard = total_deviation(y_hat * origins.known, usual * origins.known, group)
         point = point + TOTAL_WEIGHT * guard / lesson.yardstick.size
     remembered = memory if kind == "price" else memory.detach()
@@ -286,10 +306,10 @@ def _schedule(share: float) -> float:
 
 def _validate(network: Network, lesson: Lesson, leg: Leg, progress: Progress) -> float:
     """The validation loss; with `patience`, the best weights so far are kept."""
-    examples = lesson.examples
     loss = mean_point_loss(
-        network, examples, lesson.yardstick, first=leg.until - 1, until=examples.lengths
-    )
+        network, lesson.examples, lesson.yardstick, first=leg.until - 1,
+        until=_some(lesson, MAX_VALIDATED),
+    )  # fmt: skip
     network.train()
     if lesson.train.patience is not None:
         if loss < progress.best_loss:
@@ -300,12 +320,24 @@ def _validate(network: Network, lesson: Lesson, leg: Leg, progress: Progress) ->
     return loss
 
 
-def _settle(network: Network, lesson: Lesson, leg: Leg) -> np.ndarray:
+def _some(lesson: Lesson, most: int) -> Int[Tensor, " series"]:
+    """The lengths of some series, drawn by the seed; 0 for the others, which are not read."""
+    lengths = lesson.examples.lengths
+    rows = np.random.default_rng(lesson.train.seed).permutation(len(lengths))[:most]
+    until = torch.zeros_like(lengths)
+    until[rows] = lengths[rows]
+    return until
+
+
+def _settle(
+    network: Network, lesson: Lesson, leg: Leg
+) -> tuple[Float[np.ndarray, "two horizon upper"], float]:
     """
     Guard and calibrate: on the steps that were kept back, else on the last of those learned.
 
     Returns:
-        The calibration factors. At most 4,000 series take part, drawn by the seed.
+        The calibration factors, and the correlation of neighbouring steps. At most 4,000 series
+        take part, drawn by the seed.
     """
     examples = lesson.examples
     kept = bool(lesson.train.val_size)
@@ -314,10 +346,7 @@ def _settle(network: Network, lesson: Lesson, leg: Leg) -> np.ndarray:
             network, examples, lesson.yardstick, first=leg.until - 1, until=examples.lengths
         )
     network.eval()
-    rng = np.random.default_rng(lesson.train.seed)
-    rows = rng.permutation(len(examples.lengths))[:MAX_CALIBRATED]
-    until = torch.zeros_like(examples.lengths)
-    until[rows] = examples.lengths[rows]
+    until = _some(lesson, MAX_CALIBRATED)
     first = leg.until - 1 if kept else (examples.lengths - 2 * examples.horizon - 1).clamp(min=0)
     residual, distances, known = [], [], []
     with torch.no_grad():
@@ -327,7 +356,8 @@ def _settle(network: Network, lesson: Lesson, leg: Leg) -> np.ndarray:
             distances.append(quantiles.distances.numpy())
             known.append(origins.known.numpy())
     if not residual:
-        return np.ones((2, examples.horizon, len(lesson.upper)))
-    return fit_factors(
-        np.concatenate(residual), np.concatenate(distances), np.concatenate(known), lesson.upper
-    )
+        return np.ones((2, examples.horizon, len(lesson.upper))), 0.0
+    missed, spread, there = (np.concatenate(parts) for parts in (residual, distances, known))
+    factors = fit_factors(missed, spread, there, lesson.upper)
+    scores = normal_scores(missed, apply_factors(spread, factors), lesson.upper)
+    return factors, neighbour_correlation(scores, there)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from forecast import streaming
-from forecast.backtest import MODEL, backtest, forecast_frame, level_quantiles
+from forecast import sampling, streaming
+from forecast.backtest import MODEL, as_stamps, backtest, forecast_frame, level_quantiles
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
@@ -192,6 +192,46 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         frame = forecast_frame(self.ids_, ds, outputs, levels, bundle.calendar)
         for i, quantile in enumerate(asked):
             frame[f"{MODEL}_ql{quantile:g}"] = outputs[..., 1 + 2 * len(levels) + i].ravel()
+        return self._native(frame, bundle.config.data)
+
+    def sample(
+        self, paths: int = 100, h: int | None = None, futr_df: Any = None, *, seed: int = 0
+    ) -> Any:
+        """
+        Draw sample paths of every series, whose sums over steps have quantiles of their own.
+
+        Args:
+            paths: How many a series.
+            h: Steps ahead; None takes the trained horizon.
+            futr_df: Known-future covariates of each series and step, if the model has any.
+            seed: Of the draws; the same gives the same paths.
+
+        Returns:
+            Columns unique_id, sample (from 0), ds, statecast.
+
+        Raises:
+            NotFitted: Before `fit` or `load`.
+        """
+        bundle, states = self._fitted()
+        horizon = bundle.horizon if h is None else h
+        drawn = sampling.sample(
+            bundle, states, paths=paths, seed=seed, horizon=horizon,
+            known_future=check_future(
+                futr_df, ids=self.ids_, last_ds=states.last_ds, horizon=horizon,
+                calendar=bundle.calendar, columns=bundle.config.data.known_future,
+                data=bundle.config.data,
+            ),
+        )  # fmt: skip
+        series, number = drawn.shape[:2]
+        ds = bundle.calendar.after(states.last_ds, horizon)
+        frame = pd.DataFrame(
+            {
+                "unique_id": np.repeat(np.asarray(self.ids_, dtype=object), number * horizon),
+                "sample": np.tile(np.repeat(np.arange(number), horizon), series),
+                "ds": as_stamps(np.repeat(ds[:, None], number, axis=1).ravel(), bundle.calendar),
+                MODEL: drawn.ravel(),
+            }
+        )
         return self._native(frame, bundle.config.data)
 
     def observe(self, df: Any, static_df: Any = None) -> "Forecaster":

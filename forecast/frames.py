@@ -25,7 +25,7 @@ from forecast.errors import (
     WrongType,
 )
 from forecast.futures import check_future
-from forecast.rows import Rows, problems, read_rows, size_problems
+from forecast.rows import ABOVE_ZERO, Rows, problems, read_rows, size_problems
 from forecast.tables import Place, need_columns, read_table, some, to_native
 
 __all__ = ["SeriesFrame", "check", "check_future", "read_table", "report", "to_native"]
@@ -77,7 +77,7 @@ def check(
     ('MS', 'positive', 3)
     """
     frame = read_table(table)
-    _check_names(data)
+    _check_roles(data)
     rows = read_rows(frame, data)
     calendar = _calendar(rows, data)
     for problem in problems(rows, data, calendar):
@@ -129,7 +129,7 @@ def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, An
     (1, 0.5, ['data.gap'])
     """
     frame = read_table(table)
-    _check_names(data)
+    _check_roles(data)
     rows = read_rows(frame, data)
     used = {data.id_col, data.time_col, data.target_col, *data.static, *rows.covariates}
     lengths = np.bincount(rows.series, minlength=len(rows.names))
@@ -164,7 +164,13 @@ def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, An
     }
 
 
-def _check_names(data: DataConfig) -> None:
+def _check_roles(data: DataConfig) -> None:
+    if data.fill == "zero" and data.kind in ABOVE_ZERO:
+        raise ConfigError(
+            f"fill='zero' puts values in that kind={data.kind!r} cannot have",
+            help='leave missing steps out of learning with fill = "mask", or take the last value '
+            'with fill = "forward"',
+        )
     own = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
     for name in (*data.known_future, *data.past_only):
         if name in own:

@@ -129,9 +129,10 @@ def pinball(
         Koenker & Bassett, Regression quantiles, Econometrica 46(1), 1978.
     """
     levels = distances.new_tensor(upper)
-    above = residual[..., None] - distances[..., 1, :, :]
-    below = residual[..., None] + distances[..., 0, :, :]
-    # max(q e, (q - 1) e) is q e + max(-e, 0), and its mirror image
-    loss = levels * (above - below) + functional.relu(-above) + functional.relu(below)
-    total = loss.mean(-1)
+    below, above = distances.unbind(-3)
+    # max(q e, (q - 1) e) is q e + max(-e, 0), and its mirror image: the residual cancels in q e
+    missed = functional.relu(above - residual[..., None]) + functional.relu(
+        below + residual[..., None]
+    )
+    total = missed.mean(-1) - distances.sum(-3) @ (levels / len(upper))
     return total + 0.5 * residual.abs() if with_median else total

@@ -9,10 +9,12 @@ from forecast.calendars import Calendar
 from forecast.config import Config
 from forecast.errors import TooShort
 
-LANES = (256, 1024)
-"""Most lanes of a usual panel, and of a very large one."""
-EPOCHS, STEPS = 12, (200, 3000)
+MAX_LANES = 256
+"""Narrow batches give more updates a second; the updates are what counts."""
+EPOCHS, STEPS = 12, (400, 12_000)
 """Passes over the data, and the least and most optimiser steps they may come to."""
+NOISY_EPOCHS = 4
+"""Passes over prices and volatilities: all series share their shocks, soon learned by heart."""
 MAX_OBSERVATIONS = 40_000_000
 """Observations after which a large panel has been learned from enough."""
 CHUNK_LENGTH, CHUNK_LENGTHS = 12, range(8, 17)
@@ -47,9 +49,9 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
         )
     chunk = config.train.chunk_length or usual_chunk_length(seasons)
     kept = np.maximum(lengths - val_size, 0)
-    passes = min(EPOCHS, MAX_OBSERVATIONS / max(int(kept.sum()), 1))
-    wanted = int(np.clip(passes * kept.sum() / (STEPS[1] * chunk), *LANES))
-    rounds = -(-len(lengths) // wanted)
+    epochs = NOISY_EPOCHS if config.data.kind in ("price", "volatility") else EPOCHS
+    passes = min(epochs, MAX_OBSERVATIONS / max(int(kept.sum()), 1))
+    rounds = -(-len(lengths) // MAX_LANES)
     lanes = min(config.train.batch_size or -(-len(lengths) // rounds), len(lengths))
     blocks = -(-kept // chunk)
     epoch = max(int(blocks.max()), -(-int(blocks.sum()) // lanes))

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from forecast.calendars import Calendar, infer_freq, stamp_text
 from forecast.columns import read_names, read_numbers, read_stamps
-from forecast.config import DataConfig
+from forecast.config import DataConfig, Kind
 from forecast.errors import (
     ConstantSeries,
     DataError,
@@ -22,6 +22,9 @@ from forecast.errors import (
 )
 from forecast.grids import DAY
 from forecast.tables import Place, need_columns, some
+
+ABOVE_ZERO: tuple[Kind, ...] = ("price", "volatility")
+"""Kinds that are learned on the log scale whatever the data: 0 means nothing there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,15 +318,35 @@ def _missing_values(rows: Rows, data: DataConfig) -> Iterator[DataError]:
         )
 
 
+def forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " row"]:
+    """
+    Where a value cannot be of a kind; NaN can be of any.
+
+    >>> y = np.array([-1.0, 0.0, 2.0])
+    >>> [forbidden(y, kind).tolist() for kind in ("count", "price")]
+    [[True, False, False], [True, True, False]]
+    """
+    if kind in ("auto", "real"):
+        return np.zeros(len(y), bool)
+    return np.asarray(y <= 0 if kind in ABOVE_ZERO else y < 0)
+
+
 def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
-    if data.kind != "positive" or not (rows.y < 0).any():
+    bad = np.flatnonzero(forbidden(rows.y, data.kind))
+    if not bad.size:
         return
-    bad = np.flatnonzero(rows.y < 0)
+    expected, advice = "0 or more", 'declare kind = "real", or correct returns and bookings before'
+    if data.kind in ABOVE_ZERO:
+        expected = "values above 0"
+        advice = (
+            'no trade on that day? leave the value out, with fill = "mask"; values that may '
+            'be 0 or less? declare kind = "real"'
+        )
     yield NegativeValues(
         f"{rows.name(bad[0])} has {data.target_col}={rows.y[bad[0]]:g} at {rows.text(bad[0])}: "
-        f"kind='positive' expects 0 or more {rows.extent(bad)}",
+        f"kind={data.kind!r} expects {expected} {rows.extent(bad)}",
         where=rows.where(bad[0]),
-        help='declare kind = "real", or correct returns and bookings before',
+        help=advice,
     )
 
 

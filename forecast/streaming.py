@@ -237,15 +237,17 @@ def at_origin(
     columns = filters.latest_columns(spec, kept)
     seasons = torch.from_numpy(filters.latest_seasons(spec, kept, horizon))
     hidden, cell = (torch.from_numpy(a).transpose(0, 1) for a in (states.hidden, states.cell))
-    future = Future(*(torch.zeros(len(states), horizon, 0) for _ in range(2)))
+    nothing = torch.zeros(len(states), horizon, 0)
+    future = Future(nothing, nothing)
     if bundle.spec.num_dates:
         if known is None:
             known = np.zeros((len(states), horizon, 0), np.float32)
         short = horizon - known.shape[1]
         known = np.concatenate([known, np.repeat(known[:, -1:], short, axis=1)], axis=1)
         dates = bundle.spec.dates(known, bundle.calendar.after(states.last_ds, horizon))
-        means = filters.covariate_means(spec, kept)[:, None, : spec.num_known]
-        distance = (dates[..., : spec.num_known] - means).astype(np.float32)
+        amounts = list(spec.known_amounts)
+        means = filters.covariate_means(spec, kept)[:, None, amounts]
+        distance = (dates[..., amounts] - means).astype(np.float32)
         future = Future(
             network.look(torch.from_numpy(dates)), network.scale(torch.from_numpy(distance))
         )

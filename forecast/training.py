@@ -16,7 +16,7 @@ from forecast.bundle import Bundle, make_network, make_spec
 from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config
-from forecast.encoding import find_floors
+from forecast.encoding import find_common, find_floors
 from forecast.evaluation import Yardstick
 from forecast.examples import Examples
 from forecast.filters import Space
@@ -95,6 +95,7 @@ def train(
         config=config, spec=first.bundle.spec,
         network=networks[0] if len(networks) == 1 else Ensemble(networks).eval(),
         factors=np.mean([b.factors for b in bundles], axis=0),
+        correlation=float(np.mean([b.correlation for b in bundles])),
         facts={
             "series": panel.num_series, "rows": len(panel.values),
             "cutoff": calendar.text(panel.ds.max()), "seed": config.train.seed,
@@ -122,10 +123,12 @@ def _train_one(
     on_event: Callable[[TrainEvent], None] | None,
 ) -> Trained:
     calendar = Calendar(config.data.freq or 1)
+    covariates = np.hstack([panel.known_future, panel.past_only])
     spec = make_spec(
         config, calendar, StaticSpec.learn(panel.static), space=_space(panel, config),
         annual=_spans_two_years(panel, calendar),
-        floors=find_floors(np.hstack([panel.known_future, panel.past_only])),
+        floors=find_floors(covariates),
+        common=find_common(panel.known_future, panel.ds, panel.num_series),
     )  # fmt: skip
     torch.manual_seed(config.train.seed)
     network = make_network(config, spec)
@@ -144,7 +147,10 @@ def _train_one(
         resume=resume, on_event=on_event,
     )  # fmt: skip
     assert progress.factors is not None
-    bundle = Bundle(config=config, spec=spec, network=network, factors=progress.factors)
+    bundle = Bundle(
+        config=config, spec=spec, network=network, factors=progress.factors,
+        correlation=progress.correlation,
+    )  # fmt: skip
     return Trained(bundle, progress.history)
 
 
@@ -183,11 +189,12 @@ def _fit_scaling(network: Network, examples: Examples, until: Tensor) -> None:
     step = torch.arange(len(examples.y)) - examples.begins.repeat_interleave(examples.lengths)
     rows = (step < until.repeat_interleave(examples.lengths)).nonzero()[:, 0]
     rows = rows[:: max(1, len(rows) // MAX_SCALED)]
-    dates, num_known = examples.dates[rows], examples.means.shape[1]
+    dates = examples.dates[rows]
     for name, values in (("input", examples.features[rows]), ("date", dates)):
         if values.shape[1]:
             getattr(network, f"{name}_mean").copy_(values.mean(0))
             getattr(network, f"{name}_scale").copy_(values.std(0, correction=0).clamp(min=1e-3))
-    if num_known:
-        distance = dates[:, :num_known] - examples.means[rows]
+    amounts = list(examples.spec.filters.known_amounts)
+    if amounts:
+        distance = dates[:, amounts] - examples.means[rows]
         network.distance_scale.copy_(distance.std(0, correction=0).clamp(min=1e-3))

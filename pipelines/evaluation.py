@@ -17,6 +17,7 @@ from forecast.bundle import Bundle
 from forecast.calendars import Calendar
 from forecast.errors import TooShort
 from forecast.panel import Panel
+from forecast.rows import ABOVE_ZERO, forbidden
 from forecast.splits import cutoff_lengths
 from pipelines.report import LEVELS
 
@@ -257,8 +258,9 @@ def unlike(champion: Bundle, series: frames.SeriesFrame, horizon: int) -> str:
     lacking |= set(theirs.static) - set(ours.static)
     if lacking:
         return f"it needs {', '.join(sorted(lacking))}, which the data do not have"
-    if theirs.kind == "positive" and series.kind == "real":
-        return "it forecasts values that are never negative, and the data have some"
+    if forbidden(series.frame["y"].to_numpy(np.float64), theirs.kind).any():
+        least = "above 0" if theirs.kind in ABOVE_ZERO else "never negative"
+        return f"it forecasts values that are {least}, and some in the data are not"
     return ""
 
 

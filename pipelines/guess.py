@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from forecast import frames
-from forecast.config import DataConfig
+from forecast.config import DataConfig, Kind
 from forecast.errors import DataError
 
 _IDS = ("unique_id", "id", "item_id", "series_id", "series", "store", "item", "sku", "ticker",
@@ -22,7 +22,9 @@ _PLANNED = re.compile(
     r"price|promo|deal|feat|discount|holiday|event|campaign|weekend|open_|is_|planned|markdown",
     re.IGNORECASE,
 )
+_PRICES = re.compile(r"(adj|adjusted)?_?(close|price)", re.IGNORECASE)
 _SAMPLE = 200_000
+KINDS = '"positive", "count" (many zeros), "real" (may be negative), "price", "volatility"'
 
 
 @dataclass(slots=True)
@@ -169,11 +171,28 @@ def _frequency(frame: pd.DataFrame, found: Guess) -> None:
     if report["freq"] is not None:
         steps = f"{report['rows']:,} rows in {report['series']:,} series"
         found.note("data", "freq", report["freq"], f"the step between stamps of {steps}")
+    found.note("data", "kind", *_kind(report, str(data.get("target_col", ""))))
+    for problem in report["problems"]:
+        if problem["code"] == "data.gap":
+            found.reasons["fill"] = f"steps are missing: {problem['help']}"
+
+
+def _kind(report: dict[str, Any], target: str) -> tuple[Kind, str]:
+    """The kind of data, and why: values tell three of them, a column's name a fourth."""
     zeros, kind = report["zero_share"], report["kind"]
-    why = "some values are negative" if kind == "real" else f"none negative, {zeros:.1%} are 0"
-    found.note("data", "kind", kind, why)
-    if any(problem["code"] == "data.gap" for problem in report["problems"]):
-        found.reasons["fill"] = 'steps are missing: set fill to "zero", "forward" or "mask"'
+    if kind == "real":
+        return kind, "some values are negative"
+    if kind == "count":
+        return kind, (
+            f"none negative and {zeros:.1%} are 0: the mean is forecast (to forecast the median "
+            'set "positive")'
+        )
+    if zeros == 0 and _PRICES.fullmatch(target):
+        return "price", (
+            f"{target} by its name: the last value is forecast, with learned intervals (to "
+            'forecast the level set "positive")'
+        )
+    return kind, f"none negative, {zeros:.1%} are 0"
 
 
 def to_toml(found: Guess) -> str:
@@ -195,7 +214,7 @@ def to_toml(found: Guess) -> str:
         *_entry("time_col", values, '"ds"', "stamps"),
         *_entry("target_col", values, '"y"', "what to forecast"),
         *_entry("freq", values, '"D"', "pandas offset, integer step, or exchange such as XNYS"),
-        *_entry("kind", values, '"auto"', '"positive": never below 0; "real": may be'),
+        *_entry("kind", values, '"auto"', KINDS),
         *_entry("static", values, "[]", "one value a series"),
         *_entry("known_future", values, "[]", "known ahead for all the horizon: price, promotion"),
         *_entry("past_only", values, "[]", "known up to the cutoff only"),
@@ -206,6 +225,7 @@ def to_toml(found: Guess) -> str:
         *_entry("horizon", values, "12", "steps ahead; by default that of the frequency"),
         *_entry("cell", values, '"lstm"', '"gru", "rnn_tanh", "rnn_relu"'),
         *_entry("hidden_size", values, "64", "width of the state"),
+        *_entry("members", values, "1", "networks that forecast together, as one model"),
         "",
         "[train]",
         *_entry("max_steps", values, "1000", "optimiser steps; by default 12 passes over the data"),

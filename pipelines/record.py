@@ -63,8 +63,9 @@ def log_report(
     """Scores as tables, forecasts as Parquet, figures as JSON and as one page; and the bundle."""
     log.table(found.scores, "scores.json")
     made = report.figures(
-        found.cv, series.frame, found.scores, found.by_horizon, events, horizon=horizon
-    )
+        found.cv, series.frame, found.scores, found.by_horizon, events, horizon=horizon,
+        kind=bundle.config.data.kind,
+    )  # fmt: skip
     page = report.to_html(made, title="Backtest beside the baselines")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

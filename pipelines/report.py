@@ -13,6 +13,7 @@ import pandas as pd
 from forecast.backtest import MODEL
 from forecast.bundle import Bundle
 from forecast.checkpoints import TrainEvent
+from forecast.config import Kind
 from forecast.diagnostics.attribution import PARTS, attribution
 from forecast.diagnostics.carry import CarryGain
 from forecast.diagnostics.errors import ErrorTables, error_tables
@@ -26,6 +27,9 @@ Figure = dict[str, Any]
 LEVELS = (80, 95)
 FANS = 6
 COLORS = ("#1f6f8b", "#c0504d", "#7f8c8d", "#8e6c3a", "#5b7f3b", "#7d5ba6")
+LOSSES: dict[Kind, str] = {"count": "Poisson deviance / mean", "volatility": "QLIKE"}
+"""What the loss of a kind counts, where it is not relative to the seasonal naive."""
+_POWERS = {"type": "log", "exponentformat": "power"}
 _MAX_HISTORY = 200
 _MEMORY_STEPS = 400_000  # of all perturbed copies together: a few seconds
 _LAGS = 32
@@ -33,7 +37,7 @@ _LAGS = 32
 
 def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizon: int) -> Figure:
     """What one series did, and the forecasts from the last cutoff with their intervals."""
-    known = history[history["unique_id"] == unique_id].tail(min(5 * horizon + 60, _MAX_HISTORY))
+    known = history[history["unique_id"] == unique_id].tail(min(5 * horizon + 20, _MAX_HISTORY))
     rows = cv[cv["unique_id"] == unique_id]
     rows = rows[rows["cutoff"] == rows["cutoff"].max()].sort_values("ds")
     ds = _stamps(rows["ds"])
@@ -53,7 +57,7 @@ def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizo
     traces.append(_line(ds, _numbers(rows[MODEL]), MODEL, COLORS[0]))
     if "SeasonalNaive" in rows:
         naive = _line(ds, _numbers(rows["SeasonalNaive"]), "SeasonalNaive", COLORS[1])
-        traces.append({**naive, "line": {"color": COLORS[1], "dash": "dot", "width": 1}})
+        traces.append({**naive, "line": {"color": COLORS[1], "dash": "dot", "width": 2}})
     return _figure(traces, title=unique_id, x="", y="")
 
 
@@ -71,28 +75,29 @@ def error_by_horizon(scores: pd.DataFrame) -> Figure:
 
 def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figure:
     """Share of values inside each interval, beside the share there should be."""
-    names = [f"{level} %" for level in levels]
+    places = list(range(len(levels)))
     traces: list[dict[str, Any]] = [
         {
-            "type": "bar", "name": str(model), "x": names, "marker": {"color": COLORS[i % 6]},
+            "type": "bar", "name": str(model), "x": places, "marker": {"color": COLORS[i % 6]},
             "y": [_value(scores, f"coverage_{level}", str(model)) for level in levels],
         }
         for i, model in enumerate(scores["model"].unique())
         if _value(scores, f"coverage_{levels[0]}", str(model)) is not None
     ]  # fmt: skip
-    nominal = {
-        "type": "scatter", "mode": "markers", "name": "nominal", "x": names,
-        "y": [level / 100 for level in levels],
-        "marker": {"symbol": "line-ew", "size": 60, "line": {"width": 2, "color": "#222222"}},
-    }  # fmt: skip
+    nominal = _line(
+        [x for place in places for x in (place - 0.45, place + 0.45, None)],
+        [y for level in levels for y in (level / 100, level / 100, None)],
+        "nominal", "#222222",
+    )  # fmt: skip
     figure = _figure([*traces, nominal], title="Coverage of the intervals", x="level", y="share")
-    figure["layout"]["xaxis"]["type"] = "category"
+    ticks = {"tickvals": places, "ticktext": [f"{level} %" for level in levels]}
+    figure["layout"]["xaxis"] |= ticks
     figure["layout"]["yaxis"]["range"] = [0, 1]
     return figure
 
 
-def training_curve(history: Sequence[TrainEvent]) -> Figure:
-    """Loss, mean loss of each epoch, and gradient norm by step."""
+def training_curve(history: Sequence[TrainEvent], *, kind: Kind = "positive") -> Figure:
+    """Loss, mean loss of each epoch, and gradient norm by step; the unit is that of the kind."""
     steps = [event.step for event in history]
     loss = _line(steps, [event.loss for event in history], "loss", COLORS[0])
     ended = [event for event in history if event.epoch_loss is not None]
@@ -103,11 +108,12 @@ def training_curve(history: Sequence[TrainEvent]) -> Figure:
         at, values = [e.step for e in checked], [e.val_loss for e in checked]
         traces.append(_line(at, values, "validation loss", COLORS[1]))
     norm = _line(steps, [event.grad_norm for event in history], "gradient norm", COLORS[2])
-    traces.append({**norm, "yaxis": "y2"})
-    figure = _figure(traces, title="Training", x="step", y="loss (1 = seasonal naive)")
+    traces.append({**norm, "yaxis": "y2", "opacity": 0.5})
+    unit = LOSSES.get(kind, "1 = seasonal naive")
+    figure = _figure(traces, title="Training", x="step", y=f"loss ({unit})")
     figure["layout"]["yaxis2"] = {
         "title": {"text": "gradient norm"}, "overlaying": "y", "side": "right", "type": "log",
-        "showgrid": False,
+        "showgrid": False, "tickformat": ".1~g", "nticks": 5,
     }  # fmt: skip
     return figure
 
@@ -120,10 +126,11 @@ def figures(
     events: Sequence[TrainEvent],
     *,
     horizon: int,
+    kind: Kind = "positive",
 ) -> dict[str, Figure]:
     """Every figure of a run by its name."""
     made = {
-        "training": training_curve(events),
+        "training": training_curve(events, kind=kind),
         "error_by_horizon": error_by_horizon(by_horizon),
         "coverage": coverage_chart(scores),
     }
@@ -139,12 +146,13 @@ def memory_chart(found: MemoryProfile) -> Figure:
         _line(at, _positive(found.table[name]), name, COLORS[i])
         for i, name in enumerate(("total", "filters", "network"))
     ]
-    far = "beyond what was looked at" if found.reach is None else f"{found.reach:,} steps"
+    far = "beyond what was looked at" if found.reach is None else _back(found.reach)
     figure = _figure(
         traces, title=f"Memory: under 1 % from {far}", x="steps back (1 = the last value)",
         y="change of the forecast per unit",
     )  # fmt: skip
-    figure["layout"]["xaxis"]["type"] = figure["layout"]["yaxis"]["type"] = "log"
+    figure["layout"]["xaxis"]["type"] = "log"
+    figure["layout"]["yaxis"] |= _POWERS
     return figure
 
 
@@ -161,11 +169,13 @@ def gradient_chart(found: GradientProfile) -> Figure:
         traces, title="Gradient through time", x="steps back from the loss",
         y="norm (1 = at the loss)",
     )  # fmt: skip
-    figure["layout"]["yaxis"]["type"] = "log"
+    figure["layout"]["yaxis"] |= _POWERS
     edge = found.chunk_length - 1
     figure["layout"]["shapes"] = [
         {"type": "line", "x0": edge, "x1": edge, "yref": "paper", "y0": 0, "y1": 1,
-         "line": {"color": "#7f8c8d", "dash": "dot", "width": 1}}
+         "line": {"color": "#7f8c8d", "dash": "dot", "width": 1},
+         "label": {"text": "chunk of training", "textangle": 0, "textposition": "end",
+                   "xanchor": "left", "font": {"color": "#7f8c8d"}}}
     ]  # fmt: skip
     return figure
 
@@ -174,10 +184,11 @@ def carry_chart(found: CarryGain) -> Figure:
     """MASE of each way of keeping the state."""
     bars = {
         "type": "bar", "x": found.scores["way"].tolist(), "y": _numbers(found.scores["mase"]),
-        "marker": {"color": COLORS[0]}, "name": "MASE",
+        "marker": {"color": COLORS[0]}, "name": "MASE", "texttemplate": "%{y:.3f}",
     }  # fmt: skip
     figure = _figure([bars], title="What carrying the state is worth", x="state", y="MASE")
     figure["layout"]["xaxis"]["type"] = "category"
+    figure["layout"]["showlegend"] = False
     return figure
 
 
@@ -192,7 +203,8 @@ def worst_chart(found: ErrorTables) -> Figure:
     }  # fmt: skip
     figure = _figure([bars], title="Series with the largest errors", x="MASE", y="")
     figure["layout"]["hovermode"] = "closest"
-    figure["layout"]["yaxis"] |= {"type": "category", "automargin": True}
+    figure["layout"]["yaxis"] |= {"type": "category", "automargin": True, "ticksuffix": "  "}
+    figure["layout"]["showlegend"] = False
     return figure
 
 
@@ -264,9 +276,7 @@ def diagnose(
     errors = error_tables(cv, history, season_length=season_length, groups=panel.static)
     shown = some_series(cv)
     parts = attribution(bundle, panel.take(pd.Index(panel.ids).get_indexer(pd.Index(shown))))
-    figures = {"memory": memory_chart(memory), "worst": worst_chart(errors)}
-    for i, unique_id in enumerate(shown):
-        figures[f"parts_{i + 1}"] = attribution_chart(parts, unique_id)
+    figures = {"memory": memory_chart(memory)}
     facts: dict[str, Any] = {
         "memory_reach": memory.reach, "network_memory_reach": memory.network_reach,
         "gradient": {}, "worst_series": list(errors.worst),
@@ -283,12 +293,17 @@ def diagnose(
     }  # fmt: skip
     if bundle.config.model.window is None:
         gradient = gradient_profile(bundle, panel)
-        figures["gradient"], tables["gradient"] = gradient_chart(gradient), gradient.table
+        tables["gradient"] = gradient.table
+        if (gradient.table["ratio"] > 0).any():  # a forecast may not depend on the network at all
+            figures["gradient"] = gradient_chart(gradient)
         facts["gradient"] = {str(layer): flow for layer, flow in gradient.flow.items()}
     if carried is not None:
         figures["carry"] = carry_chart(carried)
         tables["carry"] = carried.scores
         facts["carry_gain"] = float(carried.scores["gain"].iloc[1])
+    figures["worst"] = worst_chart(errors)
+    for i, unique_id in enumerate(shown):
+        figures[f"parts_{i + 1}"] = attribution_chart(parts, unique_id)
     return Diagnosis(figures=figures, tables=tables, facts=facts)
 
 
@@ -319,13 +334,17 @@ def to_html(figures: dict[str, Figure], *, title: str) -> str:
 
 
 def _figure(traces: list[dict[str, Any]], *, title: str, x: str, y: str) -> Figure:
-    layout = {
+    layout: dict[str, Any] = {
         "title": {"text": title}, "hovermode": "x unified",
         "xaxis": {"title": {"text": x}, "gridcolor": "#eeeeee"},
         "yaxis": {"title": {"text": y}, "gridcolor": "#eeeeee"},
         "plot_bgcolor": "#ffffff", "margin": {"t": 50, "r": 60, "b": 70, "l": 60},
-        "legend": {"orientation": "h", "y": -0.25},
+        "legend": {"orientation": "h", "y": -0.25 if x else -0.15},
+        "showlegend": True,
     }  # fmt: skip
+    numbers = [v for trace in traces for v in trace["y"] if isinstance(v, int | float)]
+    if numbers and max(map(abs, numbers)) < 0.01:  # variances: powers of ten, not millionths
+        layout["yaxis"] |= {"exponentformat": "power"}
     return {"data": traces, "layout": layout}
 
 
@@ -344,6 +363,10 @@ def _stamps(column: pd.Series) -> list[Any]:
 
 def _numbers(column: pd.Series) -> list[float | None]:
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in column.to_numpy(float)]
+
+
+def _back(steps: int) -> str:
+    return f"{steps:,} step{'' if steps == 1 else 's'} back"
 
 
 def _positive(column: pd.Series) -> list[float | None]:

@@ -29,6 +29,11 @@ def quantile_plan(body: schemas.ForecastRequest) -> tuple[tuple[float, ...], lis
     return (*bounds, *fractions), columns, [f"{q:g}" for q in fractions]
 
 
+def numbers_of(body: schemas.ForecastRequest, *, series: int, horizon: int) -> int:
+    """How many numbers an answer holds: series times steps times columns."""
+    return series * horizon * (1 + len(quantile_plan(body)[0]))
+
+
 def forecasts(
     ids: Sequence[str],
     states: States,

@@ -32,7 +32,7 @@ class RequestError(ForecastError):
 
 
 class RequestTooLarge(RequestError):
-    """More bytes, series or rows than one request may hold."""
+    """More bytes, series, rows or numbers than one request may hold or ask for."""
 
     code = "request.too_large"
 

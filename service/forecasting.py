@@ -53,6 +53,7 @@ def _live(
     data, calendar = bundle.config.data, bundle.calendar
     quantiles, _, _ = answers.quantile_plan(body)
     engine.check_horizon(horizon)
+    intake.check_answer(answers.numbers_of(body, series=len(ids), horizon=horizon), limits)
     known = intake.future(body.futr, data, calendar, limits, ids, horizon)
 
     def work() -> tuple[States, Flags, Values]:
@@ -74,6 +75,7 @@ def _cold(
     data, calendar = bundle.config.data, bundle.calendar
     quantiles, _, _ = answers.quantile_plan(body)
     engine.check_horizon(horizon)
+    intake.check_answer(answers.numbers_of(body, series=len(ids), horizon=horizon), limits)
     intake.check_static(series, bundle.spec.static)
     rows = intake.cold_rows(series, data, calendar, limits)
     known = intake.future(body.futr, data, calendar, limits, ids, horizon)

@@ -111,6 +111,24 @@ def cold_rows(
     ).fresh  # fmt: skip
 
 
+def check_answer(numbers: int, limits: Limits) -> None:
+    """
+    Before an answer is computed.
+
+    Raises:
+        Refused: It would hold too many numbers.
+    """
+    if numbers > limits.max_values:
+        raise Refused(
+            RequestTooLarge(
+                f"the answer would hold {numbers:,} numbers: at most {limits.max_values:,} are "
+                "given in one",
+                help="ask for fewer series, steps or quantiles in one request",
+            ),
+            [("", f"at most {limits.max_values:,} numbers in the answer")],
+        )
+
+
 def check_static(series: Sequence[schemas.InlineSeries], spec: StaticSpec) -> None:
     """
     Static covariates: all that the model has, or none of them.

@@ -22,6 +22,7 @@ from forecast.errors import (
     NegativeValues,
     WrongFrequency,
 )
+from forecast.rows import ABOVE_ZERO, forbidden
 from service.errors import Refused
 from service.rows import Rows
 
@@ -148,14 +149,15 @@ def _check_values(batch: _Batch, data: DataConfig) -> None:
             detail=lambda row: f"{batch.name(row)} begins at {batch.at(row)} without a value",
             help="begin each series with its first known value",
         )  # fmt: skip
-    below = np.flatnonzero(batch.rows.y < 0)
-    if len(below) and data.kind == "positive":
+    below = np.flatnonzero(forbidden(batch.rows.y, data.kind))
+    if len(below):
+        what = "not above 0" if data.kind in ABOVE_ZERO else "negative"
         raise batch.refuse(
             NegativeValues, below,
-            f"{len(below)} of {len(gone)} observations are negative; the model learned positive "
-            "data",
-            detail=lambda row: f"{batch.name(row)} at {batch.at(row)}: `y` is negative",
-            help='correct the sign, or train with kind = "real"',
+            f"{len(below)} of {len(gone)} observations are {what}; the model learned data of "
+            f"kind {data.kind!r}",
+            detail=lambda row: f"{batch.name(row)} at {batch.at(row)}: `y` is {what}",
+            help='correct the value, or train with kind = "real"',
         )  # fmt: skip
 
 

@@ -77,7 +77,8 @@ class ForecastRequest(Body):
     unique_ids: Annotated[list[UniqueId], Field(min_length=1)] | None = None
     series: Annotated[list[InlineSeries], Field(min_length=1)] | None = None
     h: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
-        None, description="Steps ahead; by default all that the model learned."
+        None,
+        description="Steps ahead; by default all that the model learned, at most ten times that.",
     )
     level: Annotated[list[Level], Field(max_length=20)] = Field(
         [], description="Central intervals, answered as lo-80 and hi-80."
@@ -124,7 +125,9 @@ class SeriesForecast(BaseModel):
 
     unique_id: str
     ds: list[str | int]
-    statecast: list[float] = Field(description="The point forecast.")
+    statecast: list[float] = Field(
+        description="The point forecast: the median, of counts and variances the mean."
+    )
     quantiles: dict[str, list[float]] = Field({}, description='By fraction: "0.9".')
     position: SeriesPosition
     state: str = Field(

@@ -27,6 +27,7 @@ class Limits(BaseModel):
     max_series: int = Field(10_000, ge=1)
     """Series in one request."""
     max_rows: int = Field(100_000, ge=1)
+    max_values: int = Field(5_000_000, ge=1)
     """Observations, or rows of `futr`, in one request."""
     max_fill: int = Field(1_000, ge=0)
     """Missing steps that one gap may have before it is refused whatever the fill policy."""

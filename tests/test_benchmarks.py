@@ -101,4 +101,6 @@ def test_the_list_names_every_benchmark(capsys):
     benchmarks.__main__.main()
 
     listed = capsys.readouterr().out
-    assert all(f"benchmarks.{name}" in listed for name in ("m4", "retail", "state"))
+    for name in ("m4", "m5", "peers", "report", "retail", "state", "stocks"):
+        assert f"benchmarks.{name} " in listed
+    assert not any(f"benchmarks.{name} " in listed for name in ("cases", "records", "scoring"))

@@ -98,6 +98,15 @@ def test_large_data_are_thinned_and_still_learned(seasonal):
     assert (series == np.searchsorted(data.indptr, origin + h, side="right")).all()
 
 
+def test_a_lag_that_no_history_reaches_is_no_feature():
+    """Histories just longer than a season train on rows that all lack the season before last."""
+    y = [np.arange(1.0, 15.0) + level for level in (0.0, 50.0)]
+
+    made = forecast_boosted(steps(y), season_length=12, levels=[80])
+
+    assert np.isfinite(made).all()
+
+
 def test_series_of_one_step_leave_nothing_to_learn_from():
     """The caller is told, and puts another forecast in its place."""
     assert forecast_boosted(steps([np.ones(1), np.ones(1)]), season_length=1) is None

@@ -130,12 +130,12 @@ def test_help_loads_nothing_heavy():
 def test_every_command_of_the_tree_is_there(statecast):
     """The tree is the documented one, and every command has --json."""
     top = statecast("--help").out
-    for name in ("demo", "doctor", "init", "data", "train", "backtest", "forecast", "observe",
-                 "serve", "models", "runs"):  # fmt: skip
+    for name in ("demo", "doctor", "init", "data", "train", "backtest", "diagnose", "forecast",
+                 "observe", "serve", "models", "runs"):  # fmt: skip
         assert f" {name} " in top
     for name in ("data check", "models list", "models show", "models promote", "models rollback",
-                 "train", "backtest", "forecast", "observe", "serve", "runs", "doctor", "init",
-                 "demo"):  # fmt: skip
+                 "train", "backtest", "diagnose", "forecast", "observe", "serve", "runs", "doctor",
+                 "init", "demo"):  # fmt: skip
         assert "--json" in statecast(*name.split(), "--help").out
 
 
@@ -193,6 +193,23 @@ def test_data_check_reports_and_tells_every_problem(statecast, project, sales):
     assert faulty.code == 2
     assert "series" in faulty.out
     assert "error[data.gap]" in faulty.err
+
+
+def test_kind_of_an_option_is_what_the_data_are_checked_for(statecast, project, sales):
+    """The kind is shown with what it means, and a value that it forbids is a problem."""
+    sales.assign(y=lambda t: t["y"].where(t.index != t.index[7], 0.0)).to_csv("s.csv", index=False)
+
+    count = statecast("data", "check", "s.csv", "--kind", "count")
+    price = statecast("data", "check", "s.csv", "--kind", "price")
+    wrong = statecast("data", "check", "s.csv", "--kind", "weight")
+
+    assert count.code == 0
+    assert "forecast by its mean" in count.out
+    assert price.code == 2
+    assert "error[data.negative]" in price.err
+    assert wrong.code == 2
+    assert "error[config.invalid]" in wrong.err
+    assert "'volatility'" in wrong.err
 
 
 def test_init_writes_a_file_once(statecast, project, sales):
@@ -380,7 +397,7 @@ def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
 
 def test_demo_trains_once_serves_and_stops_cleanly(tmp_path):
     """The whole, twice: the printed requests work as they stand; Ctrl-C leaves no process."""
-    arguments = ["demo", "--port", "0", "--mlflow-port", "0", "--max-steps", "60", "--baselines",
+    arguments = ["demo", "--port", "0", "--mlflow-port", "0", "--max-steps", "150", "--baselines",
                  "", "--json"]  # fmt: skip
 
     first, seen = demo(tmp_path, arguments)

@@ -18,9 +18,18 @@ from forecast.filters import (
 from forecast.panel import Panel
 
 SPECS = [
-    FilterSpec(space="log", seasons=(4,), num_known=1, num_past=0),
-    FilterSpec(space="linear", seasons=(3, 6), unit=None, num_known=0, num_past=1),
-    FilterSpec(space="ratio", seasons=(3,), trends=MEANS, unit=None, num_known=1, num_past=1),
+    FilterSpec(space="log", seasons=(4,), num_known=1, raw=(0,), amounts=(0,)),
+    FilterSpec(space="linear", seasons=(3, 6), unit=None, num_past=1, raw=(0,)),
+    FilterSpec(
+        space="ratio",
+        seasons=(3,),
+        trends=MEANS,
+        unit=None,
+        num_known=1,
+        num_past=1,
+        amounts=(0, 1),
+        raw=(1,),
+    ),
     FilterSpec(space="log", seasons=(5,), trends=HETEROGENEOUS, unit=0.5),
     FilterSpec(space="log", seasons=(), trends=(), unit=None),
 ]

@@ -361,6 +361,41 @@ def test_negative_values_are_refused_where_declared_positive():
     assert check(table, DataConfig()).kind == "real"
 
 
+@pytest.mark.parametrize(
+    ("kind", "least", "said"),
+    [
+        ("positive", 0.0, "expects 0 or more"),
+        ("count", 0.0, "expects 0 or more"),
+        ("price", 0.5, "expects values above 0"),
+        ("volatility", 1e-8, "expects values above 0"),
+    ],
+)
+def test_each_kind_says_what_it_can_be(kind, least, said):
+    """The least value passes; one below, which for prices is 0, is refused with the kind."""
+    table = sales()
+    table.loc[3, "y"] = least
+    assert check(table, DataConfig(kind=kind)).kind == kind
+
+    table.loc[3, "y"] = -1.0 if least == 0 else 0.0
+    assert_tells(refusal(NegativeValues, table, kind=kind), f"kind='{kind}'", said)
+
+
+@pytest.mark.parametrize("kind", ["price", "volatility"])
+def test_zeros_cannot_be_put_into_prices(kind):
+    """The fill policy would make values that the kind forbids."""
+    table = sales().drop(3)
+
+    assert_tells(refusal(ConfigError, table, kind=kind, fill="zero"), "fill='zero'", kind)
+
+
+def test_many_zeros_make_a_count():
+    """From one zero in twenty on; the median of the rest would often be 0."""
+    table = sales()
+    table.loc[3, "y"] = 0.0
+
+    assert check(table, DataConfig()).kind == "count"
+
+
 def test_short_series_are_named():
     """Every series needs `min_length` values."""
     error = refusal(TooShort, sales().drop([1, 2, 3, 4, 5]), freq="D", min_length=3)

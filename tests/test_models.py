@@ -110,7 +110,9 @@ def test_before_training_the_point_forecast_is_the_mean_of_the_skips():
 def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
     """Whatever the weights, the mean of a count stays above zero and moves by a factor."""
     torch.manual_seed(0)
-    spec = FilterSpec(space="ratio", seasons=(7,), trends=MEANS, unit=None, num_known=1)
+    spec = FilterSpec(
+        space="ratio", seasons=(7,), trends=MEANS, unit=None, num_known=1, amounts=(0,)
+    )
     head = PointHead(spec, 6, 4, 3, 2)
     skips, memory = torch.rand(50, spec.num_skips, 3), torch.randn(50, 6)
     future = Future(head.look(torch.randn(50, 3, 2)), torch.randn(50, 3, 1))

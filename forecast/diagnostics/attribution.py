@@ -9,7 +9,7 @@ from forecast import streaming
 from forecast.backtest import MODEL, forecast_frame
 from forecast.bundle import Bundle
 from forecast.models.ensemble import Ensemble
-from forecast.models.heads import Future, Parts
+from forecast.models.heads import Parts
 from forecast.models.network import Network
 from forecast.panel import Panel
 from forecast.states import States
@@ -93,7 +93,7 @@ def _relative(
     memories = origin.memory.chunk(len(networks), dim=-1)
     dates = origin.future.dates.chunk(len(networks), dim=-1)
     made = [
-        network.point.parts(memory, origin.skips, Future(date, origin.future.distance))
+        network.point.parts(memory, origin.skips, origin.future._replace(dates=date))
         for network, memory, date in zip(networks, memories, dates, strict=True)
     ]
     parts = Parts(*(torch.stack(part).mean(0) for part in zip(*made, strict=True)))

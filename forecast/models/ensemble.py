@@ -77,7 +77,7 @@ class Ensemble(nn.Module):
         """What each member sees of each step, side by side."""
         return torch.cat([network.look(dates) for network in self._networks()], dim=-1)
 
-    def scale(self, distance: Float[Tensor, "*step known"]) -> Float[Tensor, "*step known"]:
+    def scale(self, distance: Float[Tensor, "*step amount"]) -> Float[Tensor, "*step amount"]:
         """All members learned from the same data and scale it alike."""
         return self._networks()[0].scale(distance)
 
@@ -92,7 +92,7 @@ class Ensemble(nn.Module):
         parts = memory.chunk(len(networks), dim=-1)
         dates = future.dates.chunk(len(networks), dim=-1)
         made = [
-            network.point(part, skips, Future(date, future.distance))
+            network.point(part, skips, future._replace(dates=date))
             for network, part, date in zip(networks, parts, dates, strict=True)
         ]
         return torch.stack(made).mean(0)

@@ -14,7 +14,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -79,8 +79,10 @@ class Future(NamedTuple):
 
     dates: Float[Tensor, "*origin horizon date"]
     """Covariates and calendar as `PointHead.look` reads them: the same from every origin."""
-    distance: Float[Tensor, "*origin horizon known"]
-    """How far each known-future covariate lies from its running mean at the origin, scaled."""
+    distance: Float[Tensor, "*origin horizon amount"]
+    """How far each known-future amount lies from its running mean at the origin, scaled."""
+    at: tuple[Int[Tensor, " origin"], Int[Tensor, " origin"]] | None = None
+    """Lane and step of each origin; `dates` are then those of each lane and step."""
 
 
 class PointHead(nn.Module):
@@ -91,8 +93,8 @@ class PointHead(nn.Module):
     the bias. One more skip is a linear combination of the others, the same for all series: the
     mean until it is learned.
     Known-future covariates of the target step enter as a product of what the network remembers
-    and what the target's date says, the same map for every horizon, and by their distance from
-    the running mean, with a slope upwards and one downwards.
+    and what the target's date says, the same map for every horizon; amounts also by their
+    distance from the running mean, with a slope upwards and one downwards.
 
     Once trained, the forecast is drawn back towards the anchor, the best single skip, as far as
     `trust` is below 1: the guard. With a trust of 0 from the start it is the anchor throughout.
@@ -102,7 +104,7 @@ class PointHead(nn.Module):
         self, spec: FilterSpec, memory: int, hidden: int, horizon: int, num_dates: int
     ) -> None:
         super().__init__()
-        self.num_known = spec.num_known
+        self.num_amounts = len(spec.known_amounts)
         self.ratio = spec.space == "ratio"
         self.first_seasonal = 2 + len(spec.trends)
         self.mix = nn.Linear(memory, spec.num_skips + 1)
@@ -114,7 +116,7 @@ class PointHead(nn.Module):
             self.dates = nn.Sequential(
                 nn.Linear(num_dates, hidden), nn.SiLU(), nn.Linear(hidden, hidden // 2)
             )
-            self.effect = nn.Linear(memory, hidden // 2 + 2 * spec.num_known)
+            self.effect = nn.Linear(memory, hidden // 2 + 2 * self.num_amounts)
             zeroed.append(self.effect)
         for layer in zeroed:
             nn.init.zeros_(layer.weight)
@@ -160,10 +162,10 @@ class PointHead(nn.Module):
         effect = torch.zeros_like(correction)
         if self.num_dates:
             dates, up, down = self.effect(memory).split(
-                [future.dates.shape[-1], self.num_known, self.num_known], dim=-1
+                [future.dates.shape[-1], self.num_amounts, self.num_amounts], dim=-1
             )
-            effect = (future.dates @ dates[..., None])[..., 0]
-        if self.num_known:
+            effect = _along(dates, future)
+        if self.num_amounts:
             effect = effect + (future.distance.clamp(min=0) @ up[..., None])[..., 0]
             effect = effect + (future.distance.clamp(max=0) @ down[..., None])[..., 0]
         scale = 1.0 if self.ratio else CORRECTION
@@ -194,6 +196,26 @@ class PointHead(nn.Module):
         """Drawn back towards the anchor by 1 - trust."""
         anchor = self.candidates(skips)[..., int(self.anchor), :]
         return anchor + self.trust * (relative - anchor)
+
+
+def _along(
+    dates: Float[Tensor, "*origin date"], future: Future
+) -> Float[Tensor, "*origin horizon"]:
+    """
+    Products of what an origin remembers and what the dates of its targets say.
+
+    Origins of a lane share most of their targets: one product of all steps of a lane with all
+    dates of it is read off along the diagonal, and no date is copied once an origin.
+    """
+    if future.at is None:
+        return (future.dates @ dates[..., None])[..., 0]
+    lane, step = future.at
+    horizon = future.distance.shape[-2]
+    steps = future.dates.shape[1] - horizon
+    asked = dates.new_zeros((len(future.dates), steps, dates.shape[-1]))
+    products = asked.index_put((lane, step), dates) @ future.dates.mT
+    ahead = step[:, None] + torch.arange(1, horizon + 1, device=step.device)
+    return products[lane, step].gather(1, ahead)
 
 
 class Quantiles(NamedTuple):

@@ -62,7 +62,7 @@ class Network(nn.Module):
         self.register_buffer("input_scale", torch.ones(num_features))
         self.register_buffer("date_mean", torch.zeros(num_dates))
         self.register_buffer("date_scale", torch.ones(num_dates))
-        self.register_buffer("distance_scale", torch.ones(filters.num_known))
+        self.register_buffer("distance_scale", torch.ones(len(filters.known_amounts)))
         self.input_mean: Tensor
         self.input_scale: Tensor
         self.date_mean: Tensor
@@ -124,6 +124,6 @@ class Network(nn.Module):
         """Covariates and calendar of each step as the heads take them."""
         return self.point.look(((dates - self.date_mean) / self.date_scale).clamp(-6, 6))
 
-    def scale(self, distance: Float[Tensor, "*step known"]) -> Float[Tensor, "*step known"]:
-        """Distances of covariates from their running means as the heads take them."""
+    def scale(self, distance: Float[Tensor, "*step amount"]) -> Float[Tensor, "*step amount"]:
+        """Distances of amounts from their running means as the heads take them."""
         return (distance / self.distance_scale).clamp(-6, 6)

@@ -84,7 +84,7 @@ def _backtest(
     cutoffs = plan(
         panel, series.calendar, horizon=h or bundle.horizon, windows=found.project.windows,
         step_size=found.project.step_size, seasons=bundle.config.data.season_lengths,
-        chosen=baselines,
+        chosen=baselines, kind=bundle.config.data.kind,
     )  # fmt: skip
     first = series.calendar.text(cutoffs.first_cutoff(panel))
     seen = str(bundle.facts.get("cutoff", "")) > first

@@ -5,12 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines import project
-from pipelines.commands.train import Fill, Freq, as_freq
+from pipelines.commands.train import Fill, Freq, Kind, as_freq
 from pipelines.common import USAGE, Refused, Session, command
 from pipelines.console import table
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+KINDS = {
+    "positive": "never below 0",
+    "count": "zeros are common; forecast by its mean",
+    "real": "may be negative",
+    "price": "the last value is forecast, with learned intervals",
+    "volatility": "a variance, above 0; forecast by its mean",
+}
+"""What the kind of the data means for their forecasts."""
 
 
 def install(app: typer.Typer) -> None:
@@ -25,6 +34,7 @@ def install(app: typer.Typer) -> None:
             str | None, typer.Argument(metavar="FILE", help="CSV, Parquet or SQLAlchemy URL.")
         ] = None,
         freq: Freq = None,
+        kind: Kind = None,
         fill: Fill = None,
         query: Annotated[str | None, typer.Option(help="SQL, when FILE is a database.")] = None,
     ) -> None:
@@ -37,7 +47,7 @@ def install(app: typer.Typer) -> None:
             session.config,
             {
                 "project.source": file, "project.query": query, "data.freq": as_freq(freq),
-                "data.fill": fill,
+                "data.kind": kind, "data.fill": fill,
             },
         )  # fmt: skip
         _check(session, found)
@@ -64,7 +74,7 @@ def _text(told: dict[str, Any]) -> "Table":
         ("rows", f"{told['rows']:,}"),
         ("span", f"{told['first']} to {told['last']}"),
         ("freq", told["freq"]),
-        ("kind", told["kind"]),
+        ("kind", f"{told['kind']} ({KINDS[told['kind']]})"),
         ("zeros", f"{told['zero_share']:.1%}"),
         ("shortest", f"{told['shortest']['unique_id']} ({told['shortest']['rows']:,} rows)"),
         ("longest", f"{told['longest']['unique_id']} ({told['longest']['rows']:,} rows)"),

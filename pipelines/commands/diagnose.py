@@ -86,7 +86,9 @@ def _diagnose(
     )  # fmt: skip
     part = cutoffs.part(panel)
     scored = evaluate(bundle, series, panel, cutoffs)
-    carried = carry_gain(bundle, part, n_windows=cutoffs.windows, step_size=cutoffs.step_size)
+    carried = None  # windows carry nothing
+    if bundle.config.model.window is None:
+        carried = carry_gain(bundle, part, n_windows=cutoffs.windows, step_size=cutoffs.step_size)
     made = report.diagnose(
         bundle, part, scored.cv, series.frame, season_length=cutoffs.season_length,
         carried=carried,
@@ -109,11 +111,18 @@ def _table(made: "Diagnosis") -> "Table":
         ("memory", _reach(facts["memory_reach"])),
         ("memory of the network alone", _reach(facts["network_memory_reach"])),
         ("gradient, by layer", ", ".join(facts["gradient"].values()) or "windows: none"),
-        ("gain of the carried state", f"{facts['carry_gain']:.1%} of MASE"),
+        ("gain of the carried state", _gain(facts.get("carry_gain"))),
         ("worst series (MASE)", named),
     ]
     return table("what", "found", rows=rows)
 
 
+def _gain(share: float | None) -> str:
+    """No `-0.0%`: what rounds to nothing is nothing."""
+    return "windows: none" if share is None else f"{round(share, 3) + 0.0:.1%} of MASE"
+
+
 def _reach(steps: int | None) -> str:
-    return "beyond the history" if steps is None else f"under 1 % from {steps:,} steps back"
+    if steps is None:
+        return "beyond the history"
+    return f"under 1 % from {steps:,} step{'' if steps == 1 else 's'} back"

@@ -30,9 +30,14 @@ Ahead = Annotated[
 ]
 Freq = Annotated[str | None, typer.Option(help="pandas offset, integer, or exchange (XNYS).")]
 Fill = Annotated[str | None, typer.Option(help="Missing steps: refuse, zero, forward or mask.")]
+Kind = Annotated[str | None, typer.Option(help="auto, positive, count, real, price or volatility.")]
 Name = Annotated[str | None, typer.Option(help="Name of the registered model.")]
 Baselines = Annotated[
-    str | None, typer.Option(help="Commas between: SeasonalNaive, Drift, AutoETS, AutoTheta.")
+    str | None,
+    typer.Option(
+        help="Commas between: SeasonalNaive, Drift, AutoETS, AutoTheta, CrostonOptimized, TSB, "
+        "HistGradientBoosting."
+    ),
 ]
 Windows = Annotated[int | None, typer.Option(min=1, help="Cutoffs of the backtest.")]
 
@@ -50,6 +55,10 @@ def install(app: typer.Typer) -> None:
         hidden_size: Annotated[int | None, typer.Option(min=1, help="Width of the state.")] = None,
         max_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
         seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
+        members: Annotated[
+            int | None, typer.Option(min=1, help="Networks that forecast together.")
+        ] = None,
+        kind: Kind = None,
         fill: Fill = None,
         query: Annotated[str | None, typer.Option(help="SQL, when DATA is a database.")] = None,
         name: Name = None,
@@ -74,7 +83,8 @@ def install(app: typer.Typer) -> None:
             {
                 "project.source": data, "project.query": query, "project.name": name,
                 "project.windows": windows, "model.horizon": h, "model.cell": cell,
-                "model.hidden_size": hidden_size, "data.freq": as_freq(freq), "data.fill": fill,
+                "model.hidden_size": hidden_size, "model.members": members, "data.kind": kind,
+                "data.freq": as_freq(freq), "data.fill": fill,
                 "train.max_steps": max_steps, "train.seed": seed,
             },
         )  # fmt: skip

@@ -35,6 +35,23 @@ def expected(trained, history) -> pd.DataFrame:
     return forecast_table(bundle, history, horizon=3, level=(80,))
 
 
+def test_a_history_is_forecast_ten_times_as_far_as_was_learned(trained, history):
+    """Through pyfunc as through the library; the first steps are those of a short forecast."""
+    bundle = flavor.load_model("models:/retail@champion", trained.tracking)
+    far = 10 * bundle.horizon
+    with mlflow_quiet():
+        model = mlflow.pyfunc.load_model("models:/retail@champion")
+        answer = model.predict(history, params={"h": far, "level": [80.0]})
+
+    made = forecast_table(bundle, history, horizon=far, level=(80,))
+    short = forecast_table(bundle, history, level=(80,))
+
+    assert made.groupby("unique_id").size().eq(far).all()
+    pd.testing.assert_frame_equal(answer, made, check_dtype=False, rtol=1e-4)
+    first = made.groupby("unique_id").head(bundle.horizon).reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, short, rtol=1e-5)
+
+
 def test_pyfunc_gives_what_the_library_gives(trained, history, expected):
     """`mlflow.pyfunc.load_model` answers a long history with the library's forecasts."""
     with mlflow_quiet():

@@ -3,6 +3,7 @@
 import tomllib
 
 import pandas as pd
+import pytest
 
 from forecast import frames
 from forecast.config import Config
@@ -50,6 +51,28 @@ def test_doubt_is_said(tmp_path):
     table.to_csv(tmp_path / "t.csv", index=False)
 
     assert "join columns" in guess(str(tmp_path / "t.csv")).reasons["id_col"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind", "why"),
+    [
+        ("sales", [0, 0, 3, 5], "count", "50.0% are 0"),
+        ("sales", [1, 2, 3, 5], "positive", "0.0% are 0"),
+        ("sales", [-1, 2, 3, 5], "real", "negative"),
+        ("close", [10.5, 10.25, 10.75, 11], "price", "last value"),
+        ("close", [10.5, 0, 0, 11], "count", "50.0% are 0"),
+    ],
+)
+def test_the_kind_follows_from_the_values_and_the_name(tmp_path, column, values, kind, why):
+    """Many zeros are counts, a close is a price, and the reason is told."""
+    days = pd.date_range("2024-01-01", periods=4)
+    table = pd.DataFrame({"sku": "a", "date": days, column: values})
+    table.to_csv(tmp_path / "t.csv", index=False)
+
+    found = guess(str(tmp_path / "t.csv"))
+
+    assert found.values["data"]["kind"] == kind
+    assert why in found.reasons["kind"]
 
 
 def test_blank_file_is_valid_and_all_comment():

@@ -7,8 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from forecast import frames
+from forecast.backtest import backtest
+from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.diagnostics.carry import CarryGain
 from forecast.diagnostics.gradients import profile
+from forecast.panel import Panel
+from forecast.training import train
 from pipelines import cli, report
 from pipelines.record import HELD_OUT
 
@@ -48,12 +53,13 @@ def test_error_by_horizon_has_a_line_a_model_and_a_point_a_step(made):
 
 
 def test_coverage_stands_beside_the_nominal(made):
-    """The nominal shares are drawn as marks at 0.80 and 0.95."""
+    """The nominal shares are lines across the bars of their level."""
     _, figures = made
 
     nominal = next(t for t in figures["coverage"]["data"] if t["name"] == "nominal")
 
-    assert nominal["y"] == [0.8, 0.95]
+    assert nominal["x"] == [-0.45, 0.45, None, 0.55, 1.45, None]
+    assert nominal["y"] == [0.8, 0.8, None, 0.95, 0.95, None]
 
 
 def test_training_curve_has_loss_and_gradient_norm_on_two_axes(made):
@@ -65,6 +71,17 @@ def test_training_curve_has_loss_and_gradient_norm_on_two_axes(made):
     assert axes == {
         "loss": "y", "loss of the epoch": "y", "validation loss": "y", "gradient norm": "y2",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"),
+    [("positive", "1 = seasonal naive"), ("count", "Poisson deviance"), ("volatility", "QLIKE")],
+)
+def test_the_unit_of_the_loss_is_that_of_the_kind(kind, unit):
+    """A deviance is not told as a share of the seasonal naive."""
+    figure = report.training_curve([], kind=kind)
+
+    assert unit in figure["layout"]["yaxis"]["title"]["text"]
 
 
 def test_run_holds_a_diagnosis_of_the_scored_model(trained):
@@ -122,6 +139,25 @@ def test_carry_chart_has_a_bar_a_way():
     assert figure["data"][0]["y"] == [0.9, 1.0]
 
 
+def test_figures_that_would_be_empty_are_left_out(retail):
+    """A price is forecast by its last value: nothing flows back into the network."""
+    table = retail[retail["unique_id"].isin(retail["unique_id"].unique()[:2])].groupby("unique_id")
+    series = frames.check(table.tail(60), DataConfig(freq="MS", kind="price"))
+    panel = Panel.from_frame(series)
+    config = Config(
+        data=series.data, model=ModelConfig(hidden_size=4, horizon=3),
+        train=TrainConfig(max_steps=4),
+    )  # fmt: skip
+    bundle = train(panel, config).bundle
+    cv = backtest(bundle, panel, horizon=3, n_windows=1, step_size=3)
+
+    made = report.diagnose(bundle, panel, cv, series.frame, season_length=12)
+
+    assert set(made.figures) == {"memory", "worst", "parts_1", "parts_2"}
+    assert made.facts["gradient"] == {"1": "none"}
+    assert made.figures["memory"]["layout"]["title"]["text"] == "Memory: under 1 % from 1 step back"
+
+
 def test_gradient_chart_marks_the_chunk_and_names_the_flow():
     """A line a layer with its verdict; the dotted line stands at the last step of a chunk."""
     fading = 0.1 ** np.arange(6.0)[:, None]
@@ -130,6 +166,14 @@ def test_gradient_chart_marks_the_chunk_and_names_the_flow():
 
     assert [trace["name"] for trace in figure["data"]] == ["layer 1: steady"]
     assert figure["layout"]["shapes"][0]["x0"] == 3
+
+
+@pytest.mark.parametrize(("size", "powers"), [(1e-4, True), (250_000.0, False)])
+def test_small_values_are_told_in_powers_of_ten(size, powers):
+    """A variance of 1e-4 is not "100µ"; sales stay thousands."""
+    figure = report._figure([{"y": [size, None, -size / 2]}], title="", x="", y="")
+
+    assert (figure["layout"]["yaxis"].get("exponentformat") == "power") is powers
 
 
 def test_names_of_series_cannot_break_the_page():

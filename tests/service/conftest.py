@@ -27,12 +27,14 @@ DATA = Path(__file__).parents[2] / "examples" / "data"
 HORIZON = 6
 
 
-def train_tiny(table: pd.DataFrame, data: DataConfig, directory: Path) -> Path:
+def train_tiny(
+    table: pd.DataFrame, data: DataConfig, directory: Path, *, max_steps: int = 4
+) -> Path:
     """A model that has hardly learned anything, saved."""
     config = Config(
         data=data,
         model=ModelConfig(hidden_size=8, horizon=HORIZON),
-        train=TrainConfig(max_steps=4, batch_size=4, chunk_length=12),
+        train=TrainConfig(max_steps=max_steps, batch_size=4, chunk_length=12),
     )
     panel = Panel.from_frame(checked := check(table, data))
     trained = train(panel, replace(config, data=checked.data))

@@ -115,7 +115,7 @@ def test_a_missing_future_price_is_told_with_series_and_stamp(juice, weekly):
     [
         ({"unique_ids": ["nope"]}, 404, "series.unknown", "/unique_ids/0"),
         ({"unique_ids": ["A3349335T", "A3349335T"]}, 400, "request.invalid", "/unique_ids/1"),
-        ({"unique_ids": ["A3349335T"], "h": 7}, 422, "forecast.horizon", None),
+        ({"unique_ids": ["A3349335T"], "h": 61}, 422, "forecast.horizon", None),
         ({"unique_ids": ["A3349335T"], "level": [99.9]}, 422, "forecast.quantile", None),
         ({"unique_ids": ["A3349335T"], "futr": [{"unique_id": "b", "ds": "2019-01-01"}]},
          400, "request.invalid", "/futr/0/unique_id"),

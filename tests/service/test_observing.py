@@ -1,6 +1,7 @@
 """The plan for a batch, against a slow loop that does one observation at a time."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,30 @@ def rows_of(triples: list[tuple[int, int, float]]) -> Rows:
     series, ds, y = (np.array(column) for column in zip(*triples, strict=True))
     return Rows(series.astype(np.int64), ds.astype(np.int64), y.astype(float),
                 np.empty((len(y), 0)), np.zeros(len(y), bool))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "said"),
+    [
+        ("positive", -1, "negative"), ("count", -1, "negative"),
+        ("price", 0, "not above 0"), ("volatility", 0, "not above 0"),
+    ],
+)  # fmt: skip
+def test_a_value_that_the_kind_forbids_is_refused(kind, y, said):
+    """Each kind has its own least value; where values may be negative all are taken."""
+    one = rows_of([(0, 1, y)])
+    nothing = np.zeros(1, np.int64)
+    known = Known(["a"], nothing, nothing, np.ones(1, bool))
+
+    def planned(of: str):
+        return plan(
+            one, known, lambda asked: asked, DataConfig(kind=of), CALENDAR, max_fill=0,
+            pointer=str,
+        )  # fmt: skip
+
+    with pytest.raises(Refused, match=said):
+        planned(kind)
+    assert planned("real").status.tolist() == [NEW]
 
 
 def one_by_one(log: dict, batch: list, fill: str, max_fill: int) -> tuple[dict, list[int]] | None:

@@ -1,0 +1,127 @@
+"""
+Seconds until forecasts of M4 Hourly are as good as those of a peer after its whole training.
+
+    python -m benchmarks.race --data PATH [--target OWA]
+
+Statecast is trained anew with 30, 60, 120, ... optimiser steps, each run with a schedule of its
+own, until the mean OWA of `--seeds` runs on the official test meets the target. What counts are
+the seconds of those runs alone, from the data in memory to the forecasts made: checking, encoding,
+training, forecasting. One thread, as for the peers.
+
+The target is what neuralforecast's LSTM reaches with its default 1,000 steps, read with its
+seconds from `benchmarks/results/peers.jsonl`; `--target` sets another. Metrics:
+`seconds_to_target`, `steps_to_target` and, beside a peer, `times_sooner`, its seconds over ours.
+
+`--val` holds the last horizon of the train part out instead; the target has to be given then.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+import torch
+
+from benchmarks import m4
+from benchmarks.records import emit, find, note, with_settings
+from forecast.forecaster import Forecaster
+
+CASE = "m4_hourly"
+STEPS = (30, 60, 120, 250, 500, 1000, 2000)
+RESULTS = Path(__file__).parent / "results" / "peers.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An OWA to meet, and the seconds in which it was met, where that is known."""
+
+    owa: float
+    seconds: float | None = None
+
+
+def main() -> None:
+    """Run the race and print its lines."""
+    args = arguments()
+    torch.set_num_threads(1)
+    if args.val and args.target is None:
+        raise SystemExit("peers are scored on the test: with --val give --target OWA")
+    target = read_target(args.results, args.peer) if args.target is None else Target(args.target)
+    note(f"to reach: OWA {target.owa:.4f}" + (f", {target.seconds} s" if target.seconds else ""))
+    train, test = m4.load(find(args.data, "m4"), m4.CASES["hourly"], val=args.val)
+    for steps in args.steps:
+        owas, spans = zip(
+            *(run(train, test, steps, seed, args.set) for seed in range(args.seeds)), strict=True
+        )
+        owa, seconds = mean(owas), mean(spans)
+        note(f"{steps} steps: OWA {owa:.4f} in {seconds:.1f} s")
+        if owa <= target.owa:
+            break
+    else:
+        raise SystemExit(f"OWA {target.owa:.4f} was not reached with {args.steps[-1]} steps")
+    values = {"seconds_to_target": seconds, "steps_to_target": steps}
+    if target.seconds is not None:
+        values["times_sooner"] = target.seconds / seconds
+    for metric, value in values.items():
+        emit("race", f"{CASE}_val" if args.val else CASE, "statecast", metric, value, seconds)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.race", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")
+    parser.add_argument("--target", type=float, metavar="OWA", help="instead of the peer's")
+    parser.add_argument("--peer", default="neuralforecast-lstm", help="whose OWA is the target")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="lines of the peers")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="tried one by one")
+    parser.add_argument("--seeds", type=int, default=3, help="runs whose mean has to meet it")
+    parser.add_argument("--val", action="store_true", help="hold the end of train out instead")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+                        help="any other setting, such as model.cell=gru")  # fmt: skip
+    return parser.parse_args()
+
+
+def read_target(results: Path, peer: str) -> Target:
+    """
+    OWA and seconds of a peer; a run that ended by itself goes before one cut off by a time limit.
+
+    Raises:
+        SystemExit: There is no such line.
+    """
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    records = [json.loads(line) for line in lines]
+    found = [r for r in records if (r["case"], r["model"], r["metric"]) == (CASE, peer, "owa")]
+    if not found:
+        raise SystemExit(
+            f"no OWA of {peer!r} on {CASE} in {results}; run the peers first, or give --target OWA"
+        )
+    last = max(reversed(found), key=lambda record: not record["stopped"])
+    if last["stopped"]:
+        note(f"{peer} was stopped after {last['budget_s']} s, before its last step")
+    return Target(last["value"], last["seconds"])
+
+
+def run(
+    train: pd.DataFrame, test: pd.DataFrame, steps: int, seed: int, assignments: list[str]
+) -> tuple[float, float]:
+    """OWA and seconds of one training with so many steps."""
+    case = m4.CASES["hourly"]
+    tables = {
+        "data": {"kind": "positive", "season_lengths": list(case.seasons)},
+        "train": {"seed": seed, "max_steps": steps},
+    }
+    config = with_settings(tables, assignments)
+    begin = time.perf_counter()
+    made = Forecaster(h=case.horizon, freq=1, config=config).fit(train).predict()
+    seconds = time.perf_counter() - begin
+    scored = test.merge(made, on=["unique_id", "ds"], validate="1:1")
+    return m4.score(scored, train, case, ("Naive2", "statecast"))["statecast"]["owa"], seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The bound of a training step counts what it says; the race ends where its target is met."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import m4, race, step
+from forecast.models.recurrent import RecurrentStack, State, run_cells
+
+TINY = ["--hidden", 8, "--lanes", 6, "--chunk", 4, "--horizon", 5, "--length", 40, "--steps", 14]
+
+
+@pytest.fixture
+def records(monkeypatch, capsys):
+    """Run a benchmark with arguments and return its records, case and metric to value."""
+
+    def run(main, *arguments):
+        monkeypatch.setattr("sys.argv", ["benchmark", *map(str, arguments)])
+        main()
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {(line["case"], line["metric"]): line["value"] for line in lines}
+
+    return run
+
+
+@pytest.fixture
+def hours():
+    """Nine days of three series with a daily season, as M4 has them: steps and no dates."""
+    steps = np.arange(1, 217)
+    noise = np.random.default_rng(0).lognormal(0, 0.05, (3, len(steps)))
+    y = (5 + 3 * np.sin(2 * np.pi * steps / 24)) * noise
+    return pd.DataFrame({
+        "unique_id": np.repeat(["H1", "H2", "H3"], len(steps)),
+        "ds": np.tile(steps, 3),
+        "y": y.ravel(),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_fused_layers_count_as_much_as_cells_written_out(cell):
+    """Whether fused or not, forward and backward have the products of the gates' equations."""
+    stack = RecurrentStack(cell, 5, 3, 1, 0.0)
+    inputs = torch.randn(7, 4, 5, requires_grad=True)
+    start = stack.initial_state(7)
+    state = State(start.hidden.requires_grad_(), start.cell.clone().requires_grad_())
+
+    with step.flop_counter() as fused:
+        stack(inputs, state)[0].sum().backward()
+    with FlopCounterMode(display=False) as written:
+        run_cells(stack, inputs, state)[0].sum().backward()
+
+    assert fused.get_total_flops() == written.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("case", step.CASES)
+def test_a_step_has_a_bound_and_a_rate(records, case):
+    """The lines of a case agree with each other."""
+    found = records(step.main, "--cases", case, "--rounds", 1, *TINY)
+
+    assert all(np.isfinite(value) and value > 0 for value in found.values())
+    bound_ms = found[case, "gflop"] / found[case, "gemm_gflops"] * 1e3
+    assert found[case, "step_ms"] > bound_ms
+
+
+def test_a_profile_names_the_operators(records, capsys, monkeypatch):
+    """`--profile` adds a table on stderr and nothing on stdout."""
+    monkeypatch.setattr("sys.argv", ["step", "--cases", "step", "--rounds", "1", "--profile",
+                                     *map(str, TINY)])  # fmt: skip
+    step.main()
+
+    printed = capsys.readouterr()
+    assert "aten::mm" in printed.err
+    assert all(line.startswith("{") for line in printed.out.splitlines())
+
+
+def test_twice_the_lanes_are_twice_the_products():
+    """The count follows the size of a step."""
+    shape = step.Shape("h", "positive", "lstm", 4, 4, 5, (4,), hidden=8)
+    once, twice = (
+        step.Run(step.panel(s, 40), step.settings(s, 14, [])).flops()
+        for s in (shape, step.replace(shape, lanes=8))
+    )
+
+    assert np.array_equal(2 * once, twice)
+
+
+def write_m4(folder, frame):
+    """The train file of M4 Hourly; `--val` needs no other."""
+    (folder / "m4").mkdir()
+    frame.to_parquet(folder / "m4" / f"{m4.CASES['hourly'].files}_train.parquet")
+
+
+def test_the_race_ends_with_the_first_run_that_meets_the_target(records, hours, tmp_path):
+    """A target that anything meets is met by the fewest steps."""
+    write_m4(tmp_path, hours)
+
+    found = records(race.main, "--data", tmp_path, "--val", "--target", 99, "--steps", 2, 4,
+                    "--seeds", 1, "--set", "model.hidden_size=8")  # fmt: skip
+
+    assert found["m4_hourly_val", "steps_to_target"] == 2
+    assert found["m4_hourly_val", "seconds_to_target"] > 0
+    assert ("m4_hourly_val", "times_sooner") not in found
+
+
+def test_a_race_that_is_not_won_says_so(records, hours, tmp_path):
+    """No number is printed for a target out of reach."""
+    write_m4(tmp_path, hours)
+
+    with pytest.raises(SystemExit, match=r"OWA 0.0000 was not reached with 2 steps"):
+        records(race.main, "--data", tmp_path, "--val", "--target", 0, "--steps", 2,
+                "--seeds", 1, "--set", "model.hidden_size=8")  # fmt: skip
+
+
+def test_the_target_is_a_whole_run_of_the_peer(tmp_path):
+    """A run that a time limit cut off counts only where there is no other."""
+    path = tmp_path / "peers.jsonl"
+    keys = ("case", "model", "metric", "value", "seconds", "stopped", "budget_s")
+    rows = [
+        ("m4_hourly", "lstm", "owa", 0.5, 900.0, False, None),
+        ("m4_hourly", "lstm", "owa", 0.7, 120.0, True, 120.0),
+        ("m4_hourly", "gru", "owa", 0.8, 120.0, True, 120.0),
+        ("m5", "lstm", "wrmsse", 0.1, 1.0, False, None),
+    ]
+    path.write_text("".join(json.dumps(dict(zip(keys, r, strict=True))) + "\n" for r in rows))
+
+    assert race.read_target(path, "lstm") == race.Target(0.5, 900.0)
+    assert race.read_target(path, "gru") == race.Target(0.8, 120.0)
+    with pytest.raises(SystemExit, match="run the peers first"):
+        race.read_target(path, "rnn")
