@@ -74,7 +74,7 @@ clean: ## remove caches and build products; .venv and data/ stay
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 distclean: clean ## remove .venv too, and every local run, model and database
-	rm -rf $(VENV) data
+	rm -rf $(VENV) .venv-peers data
 
 # One environment, filled in two steps: `.run` has what serving and training need, `.dev` all the
 # rest. A stamp is older than its inputs when the environment has to be brought up to date.

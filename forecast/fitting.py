@@ -15,7 +15,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +56,8 @@ EVENTS = 100
 BETAS = (0.9, 0.98)
 FINISH_RATE = 0.3
 """Learning rate of the last leg, as a share of the first one's."""
-TOTAL_WEIGHT = 20.0
-"""Of the guard of totals, beside the deviance of one count."""
-MIN_GROUP = 20
-"""Fewest lanes that a group of series must have in a chunk, on average, for a total of its own."""
+TOTAL_WEIGHT = 0.02
+"""Of a total, for each series in it, beside the deviance of one count: its noise cancels out."""
 MAX_VALIDATED, MAX_CALIBRATED = 1000, 4000
 """Most series that a validation, and guard and calibration, look at."""
 
@@ -75,7 +72,7 @@ class Leg:
     """Targets at or past this step of their series are not learned from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lesson:
     """What a run learns from and how its losses are taken: the same at every step."""
 
@@ -86,15 +83,6 @@ class Lesson:
     @property
     def train(self) -> TrainConfig:
         return self.config.train
-
-    @cached_property
-    def groups(self) -> Int[Tensor, " series"]:
-        """Series whose totals are guarded together: those of one category, if they are many."""
-        static, lanes = self.examples.static, self.train.batch_size or 1
-        for column, size in enumerate(self.examples.spec.static.sizes):
-            if 0 < size <= lanes // MIN_GROUP:
-                return static[:, column].long()
-        return torch.zeros(len(static), dtype=torch.int64)
 
     @property
     def upper(self) -> tuple[float, ...]:
@@ -288,10 +276,10 @@ def _losses(
     if kind == "count":
         y_hat = to_y(relative, origins, lesson.examples)
         usual = (origins.unit * origins.skips[:, 2 + SLOW]).expand_as(y_hat)
-        keys = origins.step * (1 + int(lesson.groups.max())) + lesson.groups[origins.series]
-        _, group = keys.unique(return_inverse=True)
+        steps, group = origins.step.unique(return_inverse=True)
         guard = total_deviation(y_hat * origins.known, usual * origins.known, group)
-        point = point + TOTAL_WEIGHT * guard / lesson.yardstick.size
+        weight = TOTAL_WEIGHT * len(group) / len(steps)
+        point = point + weight * guard / lesson.yardstick.size
     remembered = memory if kind == "price" else memory.detach()
     quantiles = network.quantiles(remembered, relative.detach())
     loss = pinball(origins.relative - quantiles.median, quantiles.distances, lesson.upper,

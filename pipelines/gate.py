@@ -3,6 +3,15 @@
 import math
 from dataclasses import dataclass
 
+from forecast.config import Kind
+
+METRICS: dict[Kind, str] = {"count": "rmse", "price": "msis", "volatility": "msis"}
+"""
+What each kind is judged by; all others by `mase`.
+
+The mean of a count is judged by squared error, since the absolute error of sparse series is least
+at 0; a price is the random walk to every model, so that only its intervals can be better.
+"""
 NOISE = 5e-4
 """Relative gain that means nothing: other threads, another machine."""
 
@@ -21,32 +30,35 @@ def judge(
     seasonal_naive: float,
     champion: float | None,
     min_gain: float = 0.0,
+    metric: str = "mase",
 ) -> Verdict:
     """
-    Compare MASE scores taken today, on the same cutoffs and series, by the same code.
+    Compare scores taken today, on the same cutoffs and series, by the same code.
 
     The challenger must be below the seasonal naive, and below the champion by `min_gain` or
     more. A gain that rounds to 0.0 % is none: a model that works is not disturbed for nothing.
 
     Args:
-        challenger: MASE of the new model, trained on nothing after the first cutoff.
-        seasonal_naive: MASE of the seasonal naive forecast.
-        champion: MASE of the model in service, scored again; None when there is none.
+        challenger: Score of the new model, trained on nothing after the first cutoff.
+        seasonal_naive: Score of the seasonal naive forecast.
+        champion: Score of the model in service, taken again; None when there is none.
         min_gain: Relative gain over the champion asked for, at least 0: 0.02 is 2 %.
+        metric: What the scores are; lower is better.
 
     >>> judge(0.80, seasonal_naive=1.0, champion=0.82, min_gain=0.05).reason
     'gain 2.4% over the champion is below the 5.0% asked for (MASE 0.820 -> 0.800)'
     """
+    name = metric.upper()
     if not math.isfinite(challenger):
-        return Verdict(False, f"the challenger has no usable score (MASE {challenger})")
+        return Verdict(False, f"the challenger has no usable score ({name} {challenger})")
     if not challenger < seasonal_naive:
-        scores = f"(MASE {seasonal_naive:.3f} -> {challenger:.3f})"
+        scores = f"({name} {seasonal_naive:.3f} -> {challenger:.3f})"
         return Verdict(False, f"not better than the seasonal naive forecast {scores}")
     naive = f"{1 - challenger / seasonal_naive:.1%} below the seasonal naive"
     if champion is None:
-        return Verdict(True, f"no champion to beat; {naive} (MASE {challenger:.3f})")
+        return Verdict(True, f"no champion to beat; {naive} ({name} {challenger:.3f})")
     gain = 1 - challenger / champion if champion > 0 else -math.inf
-    scores = f"(MASE {champion:.3f} -> {challenger:.3f})"
+    scores = f"({name} {champion:.3f} -> {challenger:.3f})"
     if not gain > NOISE:
         return Verdict(False, f"not better than the champion {scores}")
     if gain < min_gain:

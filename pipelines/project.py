@@ -48,7 +48,7 @@ class Project:
     step_size: int | None = None
     """Steps between two cutoffs; none is the horizon."""
     min_gain: float = 0.0
-    """Relative gain in MASE over the champion that a promotion needs: 0.02 is 2 %."""
+    """Relative gain in score over the champion that a promotion needs: 0.02 is 2 %."""
 
 
 @dataclass(frozen=True, slots=True)

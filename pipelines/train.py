@@ -22,7 +22,7 @@ import torch
 from forecast import frames, training
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.checkpoints import TrainEvent
-from forecast.config import Config
+from forecast.config import Config, Kind
 from forecast.errors import ForecastError
 from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record, report
@@ -151,7 +151,7 @@ def _learn_and_publish(
         tell(Started("backtest", told))
         found = evaluate(held_out, series, panel, cutoffs, rivals=rivals.wait(), champion=before)
     tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
-    verdict = _verdict(found, champion, job.min_gain)
+    verdict = _verdict(found, champion, job.min_gain, config.data.kind)
     log.metrics(found.flat())
     log.tags({"gate.promote": str(verdict.promote).lower(), "gate.reason": verdict.reason})
     record.log_report(log, held_out, found, series, events, horizon=cutoffs.horizon)
@@ -287,15 +287,18 @@ def _not_after(cutoff: object, first: str) -> bool:
     return str(cutoff) <= first
 
 
-def _verdict(found: Evaluation, champion: Version | None, min_gain: float) -> gate.Verdict:
+def _verdict(
+    found: Evaluation, champion: Version | None, min_gain: float, kind: Kind
+) -> gate.Verdict:
     if champion is not None and found.incomparable:
         return gate.incomparable(found.incomparable)
+    metric = gate.METRICS.get(kind, "mase")
     return gate.judge(
-        found.value("mase"),
-        seasonal_naive=found.value("mase", "SeasonalNaive"),
-        champion=None if champion is None else found.value("mase", "champion"),
-        min_gain=min_gain,
-    )
+        found.value(metric),
+        seasonal_naive=found.value(metric, "SeasonalNaive"),
+        champion=None if champion is None else found.value(metric, "champion"),
+        min_gain=min_gain, metric=metric,
+    )  # fmt: skip
 
 
 def _summary(found: Evaluation) -> str:

@@ -1,11 +1,13 @@
 """The gate: whether a model may go into service, and the sentence that says why."""
 
 import math
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.gate import NOISE, incomparable, judge
+from forecast.config import Kind
+from pipelines.gate import METRICS, NOISE, incomparable, judge
 
 scores = st.floats(0.01, 10)
 
@@ -71,3 +73,15 @@ def test_promotion_always_means_better_than_both(challenger, naive, champion, mi
     better = challenger < naive and challenger < champion
     enough = 1 - challenger / champion >= max(min_gain, NOISE)
     assert verdict.promote == (better and enough)
+
+
+def test_each_kind_is_judged_by_what_can_tell_its_models_apart():
+    """A price by its intervals, a count by squared error; the reason names the score."""
+    assert [METRICS.get(kind, "mase") for kind in get_args(Kind)[1:]] == [
+        "mase", "rmse", "mase", "msis", "msis",
+    ]  # fmt: skip
+
+    verdict = judge(7.5, seasonal_naive=9.0, champion=8.0, metric=METRICS["price"])
+
+    assert verdict.promote
+    assert "(MSIS 8.000 -> 7.500)" in verdict.reason

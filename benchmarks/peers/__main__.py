@@ -1,0 +1,142 @@
+"""
+Peers on the cases of the benchmarks: the same cutoff, the same scores, one thread each.
+
+    make bench-peers
+    python -m benchmarks.peers --data PATH --case aus_retail --model neuralforecast-lstm
+
+Each peer runs in the environment that `make bench-peers` sets up, in a process of its own, with the
+settings a user of the library would begin with. Training ends at the budget (`--budget`, wall
+seconds; what it reached by then forecasts). Results are JSON lines on stdout, or added to
+`--out`; what is there already is not run again.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.cases import NAMES, Case, load
+from benchmarks.peers import handover
+from benchmarks.peers.catalogue import BUDGET_S, LIMIT_S, SCRIPTS, UNLIMITED_S, budget_of, models_of
+from benchmarks.peers.scores import score
+from benchmarks.records import note
+
+TIMES = ("fit_seconds", "predict_seconds", "fit_cpu_seconds", "predict_cpu_seconds")
+
+
+def main() -> None:
+    """Run what was asked for, one peer at a time."""
+    args = arguments()
+    begun = time.monotonic()
+    done = {
+        (line["case"], line["model"])
+        for line in lines_of(args.out)
+        if not (args.again and (line.get("stopped") or line["metric"] == "failed"))
+    }
+    for name in args.case:
+        wanted = [m for m in args.model or models_of(name) if (name, m) not in done]
+        if not wanted:
+            continue
+        case = load(name, args.data)
+        for model in wanted:
+            if time.monotonic() - begun > args.stop_after:
+                raise SystemExit(f"stopped before {model} on {name}: --stop-after has passed")
+            budget_s = budget_of(name, model, args.budget)
+            note(f"{model} on {name}, budget {budget_s or 'none'}")
+            for line in results(case, model, budget_s, args):
+                put(line, args.out)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
+    parser.add_argument("--case", nargs="+", choices=NAMES, default=list(NAMES), metavar="CASE")
+    parser.add_argument("--model", nargs="+", choices=SCRIPTS, metavar="MODEL",
+                        help=f"all that suit the case; {', '.join(SCRIPTS)}")  # fmt: skip
+    parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of training")
+    parser.add_argument("--out", type=Path, help="add the results to this file")
+    parser.add_argument("--again", action="store_true",
+                        help="also what failed or ended at its budget")  # fmt: skip
+    parser.add_argument("--keep", type=Path, help="keep forecasts here, and score what is there")
+    parser.add_argument("--stop-after", type=float, default=float("inf"), metavar="SECONDS",
+                        help="begin no run later than this")  # fmt: skip
+    parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"))
+    return parser.parse_args()
+
+
+def results(
+    case: Case, model: str, budget_s: float | None, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The lines of one peer on one case: scores and seconds, or that it failed and why."""
+    common = {"benchmark": "peers", "case": case.name, "model": model}
+    try:
+        forecasts, run = forecast(case, model, budget_s, args)
+        values = score(case, handover.read(case, model, forecasts), model, args.data)
+    except handover.PeerFailed as error:
+        note(f"  {error}")
+        return [{**common, "metric": "failed", "value": None, "seconds": None,
+                 "budget_s": budget_s, "note": str(error)}]  # fmt: skip
+    values |= {name: run[name] for name in TIMES}
+    if run["steps"] is not None:
+        values["steps"] = run["steps"]
+    note("  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+    told = {
+        "seconds": round(run["fit_seconds"] + run["predict_seconds"], 3),
+        "budget_s": budget_s,
+        "stopped": run["stopped"],
+        "settings": run["settings"],
+    }
+    return [{**common, "metric": m, "value": round(float(v), 6), **told} for m, v in values.items()]
+
+
+def forecast(
+    case: Case, model: str, budget_s: float | None, args: argparse.Namespace
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The peer's forecasts and what it says of its run; kept ones are not made again."""
+    kept = args.keep / case.name / model if args.keep else None
+    if kept is None or not (kept / "run.json").exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            handover.write(case, model, folder, budget_s=budget_s)
+            try:
+                limit_s = UNLIMITED_S if budget_s is None else budget_s + LIMIT_S
+                run = handover.call(args.python, model, folder, limit_s=limit_s)
+            finally:
+                if kept is not None:
+                    kept.mkdir(parents=True, exist_ok=True)
+                    for part in ("forecasts.parquet", "log.txt", "run.json"):
+                        if (folder / part).exists():
+                            shutil.copy(folder / part, kept / part)
+            return pd.read_parquet(folder / "forecasts.parquet"), run
+    return pd.read_parquet(kept / "forecasts.parquet"), json.loads((kept / "run.json").read_text())
+
+
+def lines_of(path: Path | None) -> list[dict[str, Any]]:
+    """The results already in the file."""
+    if path is None or not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def put(line: dict[str, Any], path: Path | None) -> None:
+    """Print a result, or add it to the file."""
+    if path is None:
+        json.dump(line, sys.stdout)
+        print(flush=True)
+        return
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""RNNModel (LSTM) of Darts, in a process of its own."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from darts import TimeSeries
+from darts.dataprocessing.transformers import Scaler
+from darts.models import RNNModel
+from darts.utils.likelihood_models.torch import GaussianLikelihood
+from exchange import QUANTILES, Clock, Given, hand_back, receive
+
+EPOCHS = 100
+"""The library's default."""
+SAMPLES = 100
+ENCODERS = {"h": ["hour", "dayofweek"], "D": ["dayofweek", "month"], "W": ["week"], "M": ["month"],
+            "Q": ["quarter"]}  # fmt: skip
+
+
+class Progress(pl.Callback):
+    """Counts the optimiser steps and the epochs that came to their end."""
+
+    steps = epochs = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Note where the training is."""
+        self.steps = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Note a whole epoch."""
+        self.epochs = trainer.current_epoch + 1
+
+
+def run(given: Given) -> None:
+    """Train one network on all scaled series and sample the steps after the last."""
+    torch.set_num_threads(1)
+    task, progress = given.task, Progress()
+    context = max(task.season, task.horizon)
+    training = context + task.horizon
+    context, training = (min(n, int(given.lengths.max()) - back) for n, back in
+                         ((context, task.horizon), (training, 1)))  # fmt: skip
+    limit = {} if task.budget_s is None else {"max_time": {"seconds": task.budget_s}}
+    names = ENCODERS.get(task.period.split("-")[0])
+    model = RNNModel(
+        input_chunk_length=context,
+        training_length=training,
+        model="LSTM",
+        likelihood=GaussianLikelihood(),
+        n_epochs=EPOCHS,
+        random_state=task.seed,
+        add_encoders={"cyclic": {"future": names}} if names and task.freq != 1 else None,
+        pl_trainer_kwargs={
+            "accelerator": "cpu",
+            "callbacks": [progress],
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            **limit,
+        },
+    )
+    clock = Clock()
+    scaler, scaler_known = Scaler(), Scaler()
+    curves = curves_of(given.train, ["y"], task.freq)
+    missing = [max(training + 1 - len(curve), 0) for curve in curves]
+    series = longer(scaler.fit_transform(curves), missing)
+    known = None
+    if task.known_future:
+        both = pd.concat([given.train, given.future]).sort_values(["unique_id", "ds"])
+        covariates = curves_of(both, list(task.known_future), task.freq)
+        known = longer(scaler_known.fit_transform(covariates), missing)
+    model.fit(series, future_covariates=known, verbose=False)
+    clock.lap("fit")
+    drawn = model.predict(
+        task.horizon, series=series, future_covariates=known, num_samples=SAMPLES, verbose=False
+    )
+    samples = np.concatenate([s.all_values()[:, 0] for s in scaler.inverse_transform(drawn)])
+    clock.lap("predict")
+    values = np.column_stack([samples.mean(axis=1), np.quantile(samples, QUANTILES, axis=1).T])
+    made = pd.DataFrame(values, columns=["mean", *(str(q) for q in QUANTILES)])
+    hand_back(
+        given,
+        pd.concat([given.future[["unique_id", "ds"]], made], axis=1),
+        clock,
+        settings=f"LSTM, input_chunk_length={context}, training_length={training}, "
+        f"GaussianLikelihood, Scaler a series, {sum(map(bool, missing))} series made longer",
+        steps=progress.steps,
+        stopped=progress.epochs < EPOCHS,
+    )
+
+
+def curves_of(table: pd.DataFrame, columns: list[str], freq: str | int) -> list[TimeSeries]:
+    """A `TimeSeries` a series, in the order of the table."""
+    return [
+        TimeSeries.from_dataframe(
+            part.astype(dict.fromkeys(columns, np.float32)), "ds", columns, freq=freq
+        )
+        for _, part in table.groupby("unique_id", sort=False)
+    ]
+
+
+def longer(curves: list[TimeSeries], missing: list[int]) -> list[TimeSeries]:
+    """Series too short to train on begin earlier, with their first values repeated."""
+    return [
+        curve.prepend_values(np.repeat(curve.values()[:1], steps, axis=0)) if steps else curve
+        for curve, steps in zip(curves, missing, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    run(receive(Path(sys.argv[1])))

@@ -1,0 +1,103 @@
+"""DeepAR of GluonTS, in a process of its own."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from exchange import QUANTILES, Clock, Given, hand_back, receive
+from gluonts.torch import DeepAREstimator
+from gluonts.torch.distributions import NegativeBinomialOutput, StudentTOutput
+
+MAX_EPOCHS = 100
+BATCHES = 50
+"""An epoch: both are the library's defaults."""
+
+
+class Steps(pl.Callback):
+    """Counts the optimiser steps of a training."""
+
+    count = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Note where the training is."""
+        self.count = trainer.global_step
+
+
+def run(given: Given) -> None:
+    """Train on windows of every series and sample the steps after the last."""
+    torch.set_num_threads(1)
+    pl.seed_everything(given.task.seed)
+    task, steps = given.task, Steps()
+    limit = {} if task.budget_s is None else {"max_time": {"seconds": task.budget_s}}
+    estimator = DeepAREstimator(
+        freq=task.period,
+        prediction_length=task.horizon,
+        num_feat_dynamic_real=len(task.known_future),
+        num_feat_static_cat=len(task.static_categories),
+        num_feat_static_real=len(task.static_real),
+        cardinality=list(task.static_categories.values()) or None,
+        distr_output=NegativeBinomialOutput() if task.counts else StudentTOutput(),
+        trainer_kwargs={
+            "accelerator": "cpu",
+            "logger": False,
+            "callbacks": [steps],
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "default_root_dir": str(given.folder),
+            **limit,
+        },
+    )
+    clock = Clock()
+    predictor = estimator.train(list(entries(given, future=False)), cache_data=True)
+    clock.lap("fit")
+    parts = []
+    for forecast in predictor.predict(list(entries(given, future=True))):
+        drawn = np.quantile(forecast.samples, QUANTILES, axis=0)
+        parts.append(np.vstack([forecast.samples.mean(axis=0), drawn]).T)
+    clock.lap("predict")
+    columns = ["mean", *(str(q) for q in QUANTILES)]
+    made = pd.DataFrame(np.concatenate(parts), columns=columns)
+    hand_back(
+        given,
+        pd.concat([given.future[["unique_id", "ds"]], made], axis=1),
+        clock,
+        settings=f"freq={task.period}, {'NegativeBinomial' if task.counts else 'StudentT'}Output",
+        steps=steps.count,
+        stopped=steps.count < MAX_EPOCHS * BATCHES,
+    )
+
+
+def entries(given: Given, *, future: bool) -> Iterator[dict[str, Any]]:
+    """A dictionary a series, in the words of GluonTS; a step that was not observed is NaN."""
+    task = given.task
+    static = given.static.set_index("unique_id")
+    ahead = dict(iter(given.future.groupby("unique_id", sort=False)))
+    origin = pd.Period("2000-01-01", freq=task.period)
+    for name, part in given.train.groupby("unique_id", sort=False):
+        first = part["ds"].iloc[0]
+        target = part["y"].where(part["observed"]).to_numpy(dtype=np.float32)
+        known = part[list(task.known_future)]
+        if future:
+            known = pd.concat([known, ahead[name][list(task.known_future)]])
+        entry: dict[str, Any] = {
+            "item_id": name,
+            "start": origin + int(first) if task.freq == 1 else pd.Period(first, freq=task.period),
+            "target": target,
+        }
+        if task.known_future:
+            entry["feat_dynamic_real"] = known.to_numpy(dtype=np.float32).T
+        if task.static_categories:
+            entry["feat_static_cat"] = static.loc[name, list(task.static_categories)].to_numpy(int)
+        if task.static_real:
+            real = static.loc[name, list(task.static_real)]
+            entry["feat_static_real"] = real.to_numpy(dtype=np.float32)
+        yield entry
+
+
+if __name__ == "__main__":
+    run(receive(Path(sys.argv[1])))

@@ -1,0 +1,107 @@
+"""LSTM, GRU and NHITS of neuralforecast, in a process of their own."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from exchange import MEDIAN, QUANTILES, Clock, Given, hand_back, receive
+from neuralforecast import NeuralForecast
+from neuralforecast.losses.pytorch import MAE, MQLoss
+from neuralforecast.models import GRU, LSTM, NHITS
+
+MODELS = {
+    "neuralforecast-lstm": LSTM,
+    "neuralforecast-lstm-mae": LSTM,
+    "neuralforecast-gru": GRU,
+    "neuralforecast-nhits": NHITS,
+}
+MAX_STEPS = 1000
+"""The library's default."""
+
+
+class Steps(pl.Callback):
+    """Counts the optimiser steps of a training; the library trains with a copy of it."""
+
+    count = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Note where the training is."""
+        Steps.count = trainer.global_step
+
+
+def run(given: Given) -> None:
+    """Train on windows of every series and forecast the steps after the last."""
+    torch.set_num_threads(1)
+    task = given.task
+    input_size = 3 * task.horizon
+    pad = int(given.lengths.min()) < input_size + task.horizon
+    static = one_hot(given)
+    plain = task.model.endswith("-mae")
+    scaler = {"scaler_type": "robust"} if task.model == "neuralforecast-nhits" else {}
+    limit = {} if task.budget_s is None else {"max_time": {"seconds": task.budget_s}}
+    model = MODELS[task.model](
+        h=task.horizon,
+        input_size=input_size,
+        max_steps=MAX_STEPS,
+        loss=MAE() if plain else MQLoss(quantiles=list(QUANTILES)),
+        futr_exog_list=list(task.known_future) or None,
+        stat_exog_list=[c for c in static.columns if c != "unique_id"] or None,
+        start_padding_enabled=pad,
+        random_seed=task.seed,
+        alias="m",
+        accelerator="cpu",
+        logger=False,
+        callbacks=[Steps()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **scaler,
+        **limit,
+    )
+    columns = ["unique_id", "ds", "y", *task.known_future]
+    clock = Clock()
+    forecaster = NeuralForecast(models=[model], freq=task.freq)
+    forecaster.fit(given.train[columns], static_df=static if len(static) else None)
+    clock.lap("fit")
+    made = forecaster.predict(futr_df=given.future if task.known_future else None)
+    clock.lap("predict")
+    steps = Steps.count
+    settings = (
+        f"input_size={input_size}, max_steps={MAX_STEPS}, loss={'MAE' if plain else 'MQLoss'}"
+    )
+    settings += ", scaler_type=robust" if scaler else ""
+    settings += ", start_padding_enabled" if pad else ""
+    hand_back(
+        given,
+        quantiles(made),
+        clock,
+        settings=settings,
+        steps=steps,
+        stopped=steps < MAX_STEPS,
+    )
+
+
+def one_hot(given: Given) -> pd.DataFrame:
+    """Static covariates as numbers, a column a category; no row where there are none."""
+    task = given.task
+    names = list(task.static_categories)
+    if not names and not task.static_real:
+        return given.static.iloc[:0][["unique_id"]]
+    real = given.static[["unique_id", *task.static_real]]
+    coded = pd.get_dummies(given.static[names].astype("category"), dtype="float32")
+    return pd.concat([real, coded], axis=1)
+
+
+def quantiles(made: pd.DataFrame) -> pd.DataFrame:
+    """The library names quantiles `m_ql0.1`, the median perhaps `m-median`, a lone point `m`."""
+    names = {f"m_ql{q}": str(q) for q in QUANTILES} | {"m": MEDIAN, "m-median": MEDIAN}
+    for q in QUANTILES:
+        side, level = ("lo", 100 - 200 * q) if q < 0.5 else ("hi", 200 * q - 100)
+        names |= {f"m-{side}-{level:.1f}": str(q), f"m-{side}-{level:g}": str(q)}
+    return made.rename(columns=names)
+
+
+if __name__ == "__main__":
+    run(receive(Path(sys.argv[1])))

@@ -1,0 +1,317 @@
+"""
+Tables and plots of docs/benchmarks.md, from the results in benchmarks/results.
+
+    make bench-report
+
+Reads every `*.jsonl` there: lines as the benchmarks print them, those of peers with what was set
+and whether the budget ended their training. Writes what stands between the two markers of
+`docs/benchmarks.md`, and a plot a case (error against seconds) in `docs/figures`. The same results
+give the same bytes. What was not measured is an empty cell.
+
+A model with results in several files is taken from `peers.jsonl` if it is there, else from the
+first file by name: a row is never put together from two runs. Of equal lines in a file the later
+one counts. Validation cuts and single seeds are left out.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
+OURS = "statecast"
+MAIN = {"m4": "owa", "m5": "wrmsse_l1_9", "carparts": "crps"}
+"""The metric that orders a table, by case or by what it begins with; elsewhere `mase`."""
+ERRORS = (
+    "owa", "wrmsse_l1_9", "wrmsse_l1_12", "mase", "wape", "smape", "rmsse", "crps", "msis",
+)  # fmt: skip
+"""Columns in which lower is better, in their order."""
+COVERAGES = {"coverage_80": 0.80, "coverage_95": 0.95}
+MARKERS = "osv^<>PX"
+SECONDS = {"seconds": "seconds", "cpu_seconds": "of the processor", "steps": "steps"}
+
+
+@dataclass(slots=True)
+class Row:
+    """One model on one case."""
+
+    case: str
+    model: str
+    values: dict[str, float] = field(default_factory=dict)
+    budget_s: float | None = None
+    stopped: bool = False
+    settings: str = ""
+    failure: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a forecast of Statecast."""
+        return self.model.split("-")[0] == OURS
+
+
+def main() -> None:
+    """Rewrite the tables and the plots."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    args = parser.parse_args()
+    files = sorted(args.results.glob("*.jsonl"), key=lambda path: (path.stem != "peers", path.name))
+    rows = merged(read(path.read_text(encoding="utf-8").splitlines()) for path in files)
+    page = args.docs / "benchmarks.md"
+    text = between_markers(page.read_text(encoding="utf-8"), tables(rows), page)
+    figures = args.docs / "figures"
+    figures.mkdir(exist_ok=True)
+    for case in sorted({row.case for row in rows}):
+        plot([row for row in rows if row.case == case], figures / f"{case}.svg")
+    page.write_text(text, encoding="utf-8")
+
+
+def read(lines: Iterable[str]) -> dict[tuple[str, str], Row]:
+    """
+    The rows of one file, by case and model.
+
+    >>> line = '{"benchmark": "m4", "case": "hourly", "model": "a", "metric": "owa", "value": 0.5, '
+    >>> rows = read([line + '"seconds": 2.0}'])
+    >>> rows["m4_hourly", "a"].values
+    {'seconds': 2.0, 'owa': 0.5}
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    for text in lines:
+        line = json.loads(text)
+        case = case_of(line)
+        if case is None:
+            continue
+        key = (case, line["model"])
+        row = rows.setdefault(key, Row(*key))
+        if line["metric"] == "failed":
+            rows[key] = Row(*key, budget_s=line["budget_s"], failure=line["note"])
+            continue
+        row.failure = ""
+        row.values["seconds"] = line["seconds"]
+        row.values[line["metric"]] = line["value"]
+        row.budget_s = line.get("budget_s")
+        row.stopped = line.get("stopped", False)
+        row.settings = line.get("settings", "")
+    for row in rows.values():
+        parts = [row.values.get(f"{part}_cpu_seconds") for part in ("fit", "predict")]
+        measured = [part for part in parts if part is not None]
+        if len(measured) == len(parts):
+            row.values["cpu_seconds"] = sum(measured)
+    return rows
+
+
+def case_of(line: Mapping[str, Any]) -> str | None:
+    """
+    Which case a line is about; None for validation cuts, single seeds and other benchmarks.
+
+    >>> case_of({"benchmark": "m4", "case": "hourly"})
+    'm4_hourly'
+    >>> case_of({"benchmark": "retail", "case": "pbs_val"}) is None
+    True
+    """
+    name: str = line["case"]
+    if line["benchmark"] not in ("m4", "m5", "retail", "peers") or "/" in name:
+        return None
+    if name.endswith("_val"):
+        return None
+    return f"m4_{name}" if line["benchmark"] == "m4" else name
+
+
+def merged(files: Iterable[Mapping[tuple[str, str], Row]]) -> list[Row]:
+    """The rows of all files; the first file that has a model on a case gives its row."""
+    rows: dict[tuple[str, str], Row] = {}
+    for file in files:
+        for key, row in file.items():
+            rows.setdefault(key, row)
+    return list(rows.values())
+
+
+def tables(rows: list[Row]) -> str:
+    """Everything between the markers."""
+    parts = [section([row for row in rows if row.case == case])
+             for case in sorted({row.case for row in rows})]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def section(rows: list[Row]) -> str:
+    """One case: a line on wins and losses, its table, its plot, and what was set."""
+    case = rows[0].case
+    rows = ordered(rows)
+    columns = [name for name in (*ERRORS, *COVERAGES, *SECONDS)
+               if any(name in row.values for row in rows)]  # fmt: skip
+    best = {name: best_of(name, rows) for name in columns}
+    head = ["model", *(SECONDS.get(name, name) for name in columns)]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for row in rows:
+        cells = [f"{row.model} (ours)" if row.ours else row.model]
+        for name in columns:
+            text = spelled(name, row.values.get(name))
+            cells.append(f"**{text}**" if text and row.values.get(name) == best[name] else text)
+        lines.append("| " + " | ".join(cells) + " |")
+    about = [f"- {row.model}: {text}" for row in rows if (text := remark(row))]
+    return "\n\n".join(
+        part for part in (
+            f"### {case}",
+            verdict(rows),
+            "\n".join(lines),
+            f"![{main_metric(case)} against seconds](figures/{case}.svg)" if plotted(rows) else "",
+            "\n".join(about),
+            "\n".join(["```console", *commands(rows), "```"]),
+        ) if part
+    )  # fmt: skip
+
+
+def main_metric(case: str) -> str:
+    """
+    What orders the table of a case.
+
+    >>> main_metric("m4_hourly"), main_metric("pbs")
+    ('owa', 'mase')
+    """
+    return MAIN.get(case) or MAIN.get(case.split("_")[0]) or "mase"
+
+
+def ordered(rows: list[Row]) -> list[Row]:
+    """Best first; rows without the main metric last, by name."""
+    metric = main_metric(rows[0].case)
+    return sorted(
+        rows, key=lambda row: (row.values.get(metric, float("inf")), not row.ours, row.model)
+    )
+
+
+def best_of(name: str, rows: list[Row]) -> float | None:
+    """The best value of a column, None where there is no best, as for seconds."""
+    values = [row.values[name] for row in rows if name in row.values]
+    if name in ERRORS:
+        return min(values)
+    if name in COVERAGES:
+        return min(values, key=lambda value: abs(value - COVERAGES[name]))
+    return None
+
+
+def spelled(name: str, value: float | None) -> str:
+    """
+    A cell: four digits, three decimals of a share; empty where nothing was measured.
+
+    >>> spelled("mase", 1.23456), spelled("crps", 0.0344), spelled("mase", None)
+    ('1.235', '0.03440', '')
+    """
+    if value is None:
+        return ""
+    if name in SECONDS:
+        return f"{value:,.0f}" if value >= 10 or name == "steps" else f"{value:.1f}"
+    if name in COVERAGES:
+        return f"{value:.3f}"
+    return f"{value:#.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def verdict(rows: list[Row]) -> str:
+    """
+    Wins and losses of Statecast, by error: its ratio to the best peer.
+
+    >>> ours = Row("pbs", "statecast", {"mase": 0.9, "crps": 0.2})
+    >>> print(verdict([ours, Row("pbs", "AutoETS", {"mase": 1.0, "crps": 0.1})]))
+    Wins: mase 0.900 of AutoETS. Losses: crps 2.000 of AutoETS.
+    """
+    ours = [row for row in rows if row.ours]
+    if not ours:
+        return "No result of Statecast yet."
+    found: dict[str, list[str]] = {"Wins": [], "Ties": [], "Losses": []}
+    for name in ERRORS:
+        mine = [row.values[name] for row in ours if name in row.values]
+        peers = {r.model: r.values[name] for r in rows if not r.ours and name in r.values}
+        if not mine or not peers:
+            continue
+        peer = min(peers, key=lambda model: (peers[model], model))
+        better = "Wins" if min(mine) < peers[peer] else "Losses"
+        kind = "Ties" if min(mine) == peers[peer] else better
+        ratio = f"{min(mine) / peers[peer]:.3f} of " if peers[peer] else ""
+        found[kind].append(f"{name} {ratio}{peer}")
+    said = [f"{kind}: {', '.join(names)}." for kind, names in found.items() if names]
+    return " ".join(said) or "No peer was measured on what Statecast was."
+
+
+def remark(row: Row) -> str:
+    """What was set, and how the training ended."""
+    said = [row.settings] if row.settings else []
+    if row.stopped and row.budget_s is not None:
+        trained = row.values.get("fit_cpu_seconds")
+        of = "" if trained is None else f", of which the processor worked {trained:.0f} s"
+        said.append(f"training stopped at its budget of {row.budget_s:g} s{of}")
+    if row.failure:
+        said.append(f"no forecast: {row.failure}")
+    return "; ".join(said)
+
+
+def commands(rows: list[Row]) -> list[str]:
+    """How to measure the case again."""
+    case = rows[0].case
+    said = []
+    if any(row.ours for row in rows):
+        known, _, rest = case.partition("_")
+        ours = {"m4": f"m4 --freq {rest}", "m5": "m5"}.get(known, f"retail --sets {case}")
+        said.append(f"python -m benchmarks.{ours} --data PATH")
+    if any(row.settings or row.failure for row in rows):
+        said.append(f"python -m benchmarks.peers --data PATH --case {case}")
+    return said
+
+
+def plotted(rows: list[Row]) -> list[tuple[Row, float, float]]:
+    """Rows with an error and seconds, and both: of the processor if all have them."""
+    metric = main_metric(rows[0].case)
+    scored = [row for row in rows if metric in row.values]
+    clock = "cpu_seconds" if all("cpu_seconds" in row.values for row in scored) else "seconds"
+    return [(row, max(row.values[clock], 0.01), row.values[metric])
+            for row in scored if clock in row.values]  # fmt: skip
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Error against seconds, a point a model, as SVG whose bytes depend on the rows alone."""
+    points = plotted(ordered(rows))
+    if not points:
+        path.unlink(missing_ok=True)
+        return
+    processor = all("cpu_seconds" in row.values for row, _, _ in points)
+    with mpl.rc_context({"svg.hashsalt": OURS, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        for number, (row, seconds, error) in enumerate(points):
+            look = ("D", "black") if row.ours else (MARKERS[number % 8], f"C{number % 10}")
+            axes.plot(seconds, error, look[0], color=look[1], label=row.model)
+        axes.set_xlabel("processor seconds" if processor else "seconds, training and forecast")
+        axes.set_ylabel(main_metric(rows[0].case))
+        axes.set_title(rows[0].case)
+        axes.grid(alpha=0.3)
+        figure.legend(loc="outside right upper", fontsize=8)
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def between_markers(page: str, made: str, path: Path) -> str:
+    """
+    The page with what is between its two markers replaced.
+
+    Raises:
+        SystemExit: The page does not have each marker once, in order.
+
+    >>> page = between_markers(f"a {BEGIN} old {END} b", "new", Path("p.md"))
+    >>> page.splitlines()
+    ['a <!-- tables:begin -->', '', 'new', '', '<!-- tables:end --> b']
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after or END in before:
+        raise SystemExit(f"{path} must have {BEGIN} and then {END}, once each")
+    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    main()
