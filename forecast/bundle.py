@@ -98,7 +98,7 @@ def make_spec(
     return InputSpec(
         filters=FilterSpec(
             space=space, seasons=data.season_lengths, trends=trends,
-            unit=unit if space == "log" else None,
+            zeros=data.kind == "positive", unit=unit if space == "log" else None,
             num_known=len(data.known_future), num_past=len(data.past_only),
             raw=tuple(i for i in range(len(floors)) if i >= len(common) or not common[i]),
             amounts=tuple(i for i, floor in enumerate(floors) if floor or i >= len(common)),

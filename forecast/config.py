@@ -138,7 +138,7 @@ class TrainConfig:
     """How long, in which batches and from which seed."""
 
     max_steps: int | None = None
-    """Optimiser steps, over which the learning rate falls to 1 %; None takes 12 epochs' worth."""
+    """Optimiser steps, over which the learning rate falls to 1 %; None takes 16 epochs' worth."""
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0

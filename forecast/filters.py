@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from forecast.panel import Panel
 
@@ -45,7 +45,7 @@ COUNT_PROFILE_GAIN, SIZE_GAIN = 0.12, 0.05
 MAX_AGE = 100
 """Steps after which a series is no longer young: its age would only tell the date."""
 
-SUM, LEVEL, LAST, SCALE, FAST, FLOOR, SMOOTH, SIZE, GAP, TREND = range(10)
+SUM, LEVEL, LAST, SCALE, FAST, SMOOTH, SIZE, GAP, TREND = range(9)
 """Places in `FilterState.scalars`; each trend takes two from TREND on, covariates follow."""
 VALUE, CENTRE, UNIT, FIRST_TREND = 0, 1, 2, 4
 """Places in the columns: value, centre, unit, smooth, two for each trend, one for each season."""
@@ -59,6 +59,8 @@ class FilterSpec:
     seasons: tuple[int, ...]
     """Steps in each season, shortest first."""
     trends: tuple[Trend, ...] = DAMPED
+    zeros: bool = False
+    """Whether the log space has to make room for values of 0."""
     unit: float | None = 0.1
     """Unit in model space; None takes the running size of a step of each series."""
     num_known: int = 0
@@ -205,7 +207,7 @@ def _step(
     last, level = scalars[:, LAST].copy(), scalars[:, LEVEL].copy()
     profiles = list(_profiles(spec, rings))
 
-    x = to_model_space(spec, y, scalars)
+    x = to_model_space(spec, y, level, first)
     if not observed.all():
         expected = scalars[:, TREND + 2 * SLOW] if ratio else last
         for season, profile in zip(spec.seasons, profiles, strict=True):
@@ -312,21 +314,24 @@ def _centre_and_unit(
 
 
 def to_model_space(
-    spec: FilterSpec, y: Float[np.ndarray, " n"], scalars: Float[np.ndarray, "n scalar"]
+    spec: FilterSpec,
+    y: Float[np.ndarray, " n"],
+    level: Float[np.ndarray, " n"],
+    first: Bool[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
     """
-    `log(max(y, floor))` for the log space, `y` otherwise.
+    `log(y)` for the log space, `y` otherwise.
 
-    The floor is 1 % of the series' first positive value, kept in its state, so that a zero has a
-    logarithm and no other series has a say in it.
+    Where zeros are possible, what lies below 1 % of the running level is read as 1 % of it, so
+    that a zero has a logarithm and no other series has a say in it.
     """
     if spec.space != "log":
         return y
-    floor = scalars[:, FLOOR]
-    scalars[:, FLOOR] = np.where((floor == 0) & (y > 0), 0.01 * y, floor)
-    least = np.where(scalars[:, FLOOR] > 0, scalars[:, FLOOR], 1.0)
-    logs: np.ndarray = np.log(np.maximum(y, least))
-    return logs
+    logs: np.ndarray = np.log(np.where(y > 0, y, 1.0))
+    if not spec.zeros:
+        return logs
+    least = level - np.log(100)
+    return np.where(first, logs, np.where(y > 0, np.maximum(logs, least), least))
 
 
 def _profiles(

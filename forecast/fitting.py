@@ -56,8 +56,8 @@ EVENTS = 100
 BETAS = (0.9, 0.98)
 FINISH_RATE = 0.3
 """Learning rate of the last leg, as a share of the first one's."""
-TOTAL_WEIGHT = 0.02
-"""Of a total, for each series in it, beside the deviance of one count: its noise cancels out."""
+TOTAL_WEIGHT = 20.0
+"""Of the totals of a chunk, beside the deviance of one count."""
 MAX_VALIDATED, MAX_CALIBRATED = 1000, 4000
 """Most series that a validation, and guard and calibration, look at."""
 
@@ -276,10 +276,9 @@ def _losses(
     if kind == "count":
         y_hat = to_y(relative, origins, lesson.examples)
         usual = (origins.unit * origins.skips[:, 2 + SLOW]).expand_as(y_hat)
-        steps, group = origins.step.unique(return_inverse=True)
+        _, group = origins.step.unique(return_inverse=True)
         guard = total_deviation(y_hat * origins.known, usual * origins.known, group)
-        weight = TOTAL_WEIGHT * len(group) / len(steps)
-        point = point + weight * guard / lesson.yardstick.size
+        point = point + TOTAL_WEIGHT * guard / lesson.yardstick.size
     remembered = memory if kind == "price" else memory.detach()
     quantiles = network.quantiles(remembered, relative.detach())
     loss = pinball(origins.relative - quantiles.median, quantiles.distances, lesson.upper,

@@ -11,7 +11,7 @@ from forecast.errors import TooShort
 
 MAX_LANES = 256
 """Narrow batches give more updates a second; the updates are what counts."""
-EPOCHS, STEPS = 12, (400, 12_000)
+EPOCHS, STEPS = 16, (400, 12_000)
 """Passes over the data, and the least and most optimiser steps they may come to."""
 NOISY_EPOCHS = 4
 """Passes over prices and volatilities: all series share their shocks, soon learned by heart."""
@@ -35,6 +35,8 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
     """
     horizon = config.model.horizon or calendar.default_horizon
     seasons = config.data.season_lengths
+    if seasons is None and config.data.kind == "price":
+        seasons = ()  # a random walk has none; a missing close is the one before
     if seasons is None:
         typical = float(np.quantile(lengths, 0.75)) if len(lengths) else 0.0
         seasons = tuple(s for s in calendar.season_lengths if typical >= 2 * s)

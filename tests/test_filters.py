@@ -18,7 +18,7 @@ from forecast.filters import (
 from forecast.panel import Panel
 
 SPECS = [
-    FilterSpec(space="log", seasons=(4,), num_known=1, raw=(0,), amounts=(0,)),
+    FilterSpec(space="log", seasons=(4,), zeros=True, num_known=1, raw=(0,), amounts=(0,)),
     FilterSpec(space="linear", seasons=(3, 6), unit=None, num_past=1, raw=(0,)),
     FilterSpec(
         space="ratio",
@@ -111,6 +111,19 @@ def test_features_do_not_depend_on_the_scale_of_positive_data():
     _, large = advance(spec, start, panel)
 
     np.testing.assert_allclose(small.features, large.features, atol=1e-4)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_a_long_decline_is_read_as_it_is(zeros):
+    """A price at a thousandth of its first value is that price; only a zero is lifted."""
+    spec = FilterSpec(space="log", seasons=(), zeros=zeros)
+    panel = make_panel(spec, [60], seed=4)
+    panel.observed[:] = True
+    panel.values[:] = 1000 * np.exp(-0.2 * np.arange(60))
+
+    _, seen = advance(spec, FilterState.initial(spec, 1), panel)
+
+    np.testing.assert_allclose(seen.columns[:, 0], np.log(panel.values), rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", SPECS)
