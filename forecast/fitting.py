@@ -54,8 +54,6 @@ from forecast.skips import learn_trust
 EVENTS = 100
 """How often a run reports."""
 BETAS = (0.9, 0.98)
-FINISH_RATE = 0.3
-"""Learning rate of the last leg, as a share of the first one's."""
 TOTAL_WEIGHT = 20.0
 """Of the totals of a chunk, beside the deviance of one count."""
 MAX_VALIDATED, MAX_CALIBRATED = 1000, 4000
@@ -67,7 +65,6 @@ class Leg:
     """A part of a run with a schedule of its own: learning, then finishing on all steps."""
 
     steps: int
-    learning_rate: float
     until: Int[Tensor, " series"]
     """Targets at or past this step of their series are not learned from."""
 
@@ -161,10 +158,8 @@ def _legs(lesson: Lesson) -> list[Leg]:
     if epoch <= 2 * last:  # whole epochs: a begun one would end before the steps that are new
         last = max(1, round(last / epoch)) * epoch
     until = (lengths - train.val_size).clamp(min=0)
-    legs = [Leg(train.max_steps - last, train.learning_rate, until)]
-    if last:
-        legs.append(Leg(last, FINISH_RATE * train.learning_rate, lengths))
-    return legs
+    legs = [Leg(train.max_steps - last, until)]
+    return [*legs, Leg(last, lengths)] if last else legs
 
 
 def _optimizer(network: Network, train: TrainConfig) -> torch.optim.Optimizer:
@@ -236,7 +231,7 @@ def _learn(
     if bool(origins.known.any()):
         future = look_ahead(network, examples, chunk, origins)
         losses = _losses(network, memory[origins.lane, origins.step], future, origins, lesson)
-        rate = leg.learning_rate * _schedule((progress.step - progress.leg_begin) / leg.steps)
+        rate = train.learning_rate * _schedule((progress.step - progress.leg_begin) / leg.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
