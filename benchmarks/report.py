@@ -25,10 +25,11 @@ from matplotlib.figure import Figure
 
 BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
 OURS = "statecast"
-MAIN = {"m4": "owa", "m5": "wrmsse_l1_9", "carparts": "crps"}
+MAIN = {"m4": "owa", "m5": "wrmsse_l1_9", "carparts": "crps", "stocks": "qlike_1"}
 """The metric that orders a table, by case or by what it begins with; elsewhere `mase`."""
 ERRORS = (
-    "owa", "wrmsse_l1_9", "wrmsse_l1_12", "mase", "wape", "smape", "rmsse", "crps", "msis",
+    "qlike_1", "qlike_5", "qlike_22", "owa", "wrmsse_l1_9", "wrmsse_l1_12", "mase", "wape", "smape",
+    "rmsse", "crps", "msis",
 )  # fmt: skip
 """Columns in which lower is better, in their order."""
 COVERAGES = {"coverage_80": 0.80, "coverage_95": 0.95}
@@ -118,11 +119,11 @@ def case_of(line: Mapping[str, Any]) -> str | None:
     True
     """
     name: str = line["case"]
-    if line["benchmark"] not in ("m4", "m5", "retail", "peers") or "/" in name:
+    if line["benchmark"] not in ("m4", "m5", "retail", "stocks", "peers") or "/" in name:
         return None
     if name.endswith("_val"):
         return None
-    return f"m4_{name}" if line["benchmark"] == "m4" else name
+    return f"{line['benchmark']}_{name}" if line["benchmark"] in ("m4", "stocks") else name
 
 
 def merged(files: Iterable[Mapping[tuple[str, str], Row]]) -> list[Row]:
@@ -257,7 +258,9 @@ def commands(rows: list[Row]) -> list[str]:
     said = []
     if any(row.ours for row in rows):
         known, _, rest = case.partition("_")
-        ours = {"m4": f"m4 --freq {rest}", "m5": "m5"}.get(known, f"retail --sets {case}")
+        ours = {"m4": f"m4 --freq {rest}", "m5": "m5", "stocks": "stocks"}.get(
+            known, f"retail --sets {case}"
+        )
         said.append(f"python -m benchmarks.{ours} --data PATH")
     if any(row.settings or row.failure for row in rows):
         said.append(f"python -m benchmarks.peers --data PATH --case {case}")

@@ -77,7 +77,7 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     prices = read(find(args.data, "stocks_huge") / "ohlcv.parquet", val=args.val)
-    case = "stocks_huge_val" if args.val else "stocks_huge"
+    case = "test_val" if args.val else "test"
     begin = TRAIN_END if args.val else VAL_END
     if "volatility" in args.parts:
         volatility(prices, begin, case, args)
@@ -178,7 +178,7 @@ def closes(prices: pd.DataFrame, begin: pd.Timestamp, case: str, args: argparse.
     new = read(later, val=False).astype({"y": np.float64})
     first = np.sort(new["ds"].unique())[NEW_HISTORY - 1]
     rolled = roll(bundle, lay_out(new, bundle), pd.Timestamp(first), QUANTILES)
-    report("stocks_sp500_2022", "statecast", price_scores(rolled), time.perf_counter() - start)
+    report("test_2022", "statecast", price_scores(rolled), time.perf_counter() - start)
 
 
 def learn(frame: pd.DataFrame, data: Mapping[str, object], args: argparse.Namespace) -> Bundle:

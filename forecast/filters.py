@@ -45,7 +45,7 @@ COUNT_PROFILE_GAIN, SIZE_GAIN = 0.12, 0.05
 MAX_AGE = 100
 """Steps after which a series is no longer young: its age would only tell the date."""
 
-SUM, LEVEL, LAST, SCALE, FAST, SMOOTH, SIZE, GAP, TREND = range(9)
+SUM, LEVEL, LAST, SCALE, FAST, SMOOTH, SIZE, GAP, PEAK, TREND = range(10)
 """Places in `FilterState.scalars`; each trend takes two from TREND on, covariates follow."""
 VALUE, CENTRE, UNIT, FIRST_TREND = 0, 1, 2, 4
 """Places in the columns: value, centre, unit, smooth, two for each trend, one for each season."""
@@ -224,6 +224,7 @@ def _step(
     mean = scalars[:, SUM] / np.minimum(t + 1, spec.window)
     dlevel = np.where(first, 0.0, mean - level)
     scalars[:, LEVEL], scalars[:, LAST] = mean, x
+    scalars[:, PEAK] = np.where(first, x, np.maximum(scalars[:, PEAK], x))
 
     start = (spec.unit or 0.01) if spec.space == "log" else 0.1 * np.abs(x)
     age = np.maximum(t, 1)
@@ -360,6 +361,18 @@ def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "s
               for season, profile in zip(spec.seasons, _profiles(spec, state.rings), strict=True)),
         ]
     ).astype(np.float32)  # fmt: skip
+
+
+def highest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
+    """
+    The most that is forecast of each series, in model space: ten times its highest value so far.
+
+    Only the log space needs it, where a spread that is plausible around a small value is absurd.
+    """
+    if spec.space != "log":
+        return np.full(len(state.count), np.inf)
+    most: np.ndarray = state.scalars[:, PEAK] + np.log(10)
+    return most
 
 
 def season_offsets(season: int, horizon: int) -> Int[np.ndarray, " horizon"]:

@@ -222,6 +222,8 @@ class Origin(NamedTuple):
     centre: Float[np.ndarray, "series one"]
     """In model space: a relative forecast is counted from it, in units."""
     unit: Float[np.ndarray, "series one"]
+    most: Float[np.ndarray, " series"]
+    """In model space: no forecast lies above it."""
 
 
 def at_origin(
@@ -257,6 +259,7 @@ def at_origin(
         future=future,
         centre=columns[:, CENTRE, None].astype(np.float64),
         unit=columns[:, UNIT, None].astype(np.float64),
+        most=filters.highest(spec, kept),
     )
 
 
@@ -277,7 +280,8 @@ def _forecast(
         offsets = _interpolate(distances[:, :, :horizon], bundle.config.model.quantiles, quantiles)
         median = spread.median.double().numpy()[:, :horizon, None]
         outputs = np.concatenate([outputs, median + offsets], axis=-1)
-    made: np.ndarray = origin.centre[..., None] + origin.unit[..., None] * outputs
+    free = origin.centre[..., None] + origin.unit[..., None] * outputs
+    made: np.ndarray = np.minimum(free, origin.most[:, None, None])
     return made
 
 

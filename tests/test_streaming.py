@@ -204,6 +204,20 @@ def test_beyond_the_trained_horizon_the_forecast_goes_on_from_itself(bundle, pan
     assert (np.diff(far[..., 1:], axis=-1) >= 0).all()
 
 
+def test_no_quantile_lies_far_above_everything_seen(bundle, panel):
+    """However wide the network would go, ten times the highest value is the end."""
+    wild = replace(bundle, factors=np.full_like(bundle.factors, 500.0))
+    highest = [
+        panel.values[a:b].max() for a, b in zip(panel.indptr, panel.indptr[1:], strict=False)
+    ]
+
+    out = forecast(wild, warm_up(wild, panel), quantiles=(0.5, 0.99))
+
+    assert (out[..., 2] <= 10 * np.array(highest)[:, None] * (1 + 1e-5)).all()
+    assert (out[..., 2] > 5 * np.array(highest)[:, None]).any()
+    np.testing.assert_array_equal(out[..., 0], forecast(bundle, warm_up(bundle, panel))[..., 0])
+
+
 def test_quantiles_rise_and_the_median_is_the_point_forecast(bundle, panel):
     """Asked in any order, within or between the learned ones."""
     asked = (0.9, 0.5, 0.1, 0.33, 0.77)
