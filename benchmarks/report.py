@@ -244,9 +244,7 @@ def remark(row: Row) -> str:
     """What was set, and how the training ended."""
     said = [row.settings] if row.settings else []
     if row.stopped and row.budget_s is not None:
-        trained = row.values.get("fit_cpu_seconds")
-        of = "" if trained is None else f", of which the processor worked {trained:.0f} s"
-        said.append(f"training stopped at its budget of {row.budget_s:g} s{of}")
+        said.append(f"training stopped at its budget, {row.budget_s:g} s of the processor")
     if row.failure:
         said.append(f"no forecast: {row.failure}")
     return "; ".join(said)

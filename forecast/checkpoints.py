@@ -65,6 +65,8 @@ class Progress:
     """Step at which the leg began."""
     factors: Float[np.ndarray, "two horizon upper"] | None = None
     """Of the calibration, once measured."""
+    widths: Float[np.ndarray, "two horizon upper"] | None = None
+    """Mean logarithms of the distances that were calibrated."""
     correlation: float = 0.0
     """Of neighbouring steps ahead, measured with them."""
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -97,8 +99,9 @@ def save(
         tensors |= {f"optimizer.{group}.{name}": value for name, value in parts.items()}
     if progress.state is not None:
         tensors |= {"state.hidden": progress.state.hidden, "state.cell": progress.state.cell}
-    if progress.factors is not None:
-        tensors["factors"] = torch.from_numpy(progress.factors)
+    for name in ("factors", "widths"):
+        if (measured := getattr(progress, name)) is not None:
+            tensors[name] = torch.from_numpy(measured)
     tensors["rng"] = torch.get_rng_state()
     notes = {
         "key": _key(config, examples),
@@ -156,7 +159,7 @@ def load(
     return Progress(
         step=notes["step"], epoch=notes["epoch"], chunk=notes["chunk"],
         leg=notes["leg"], leg_begin=notes["leg_begin"], correlation=notes["correlation"],
-        factors=tensors["factors"].numpy() if "factors" in tensors else None,
+        **{name: tensors[name].numpy() for name in ("factors", "widths") if name in tensors},
         best_loss=notes["best_loss"], bad_checks=notes["bad_checks"],
         state=State(tensors["state.hidden"], tensors["state.cell"])
         if "state.hidden" in tensors else None,

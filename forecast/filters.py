@@ -42,6 +42,8 @@ SLOW = 1
 
 PROFILE_GAIN, SCALE_GAIN, FAST_GAIN, COVARIATE_GAIN, SMOOTH_GAIN = 0.2, 0.03, 0.2, 0.05, 0.3
 COUNT_PROFILE_GAIN, SIZE_GAIN = 0.12, 0.05
+LEAST_SHARE = 0.01
+"""Of the running level: where zeros are possible the log space reads nothing as less."""
 MAX_AGE = 100
 """Steps after which a series is no longer young: its age would only tell the date."""
 
@@ -331,7 +333,7 @@ def to_model_space(
     logs: np.ndarray = np.log(np.where(y > 0, y, 1.0))
     if not spec.zeros:
         return logs
-    least = level - np.log(100)
+    least = level + np.log(LEAST_SHARE)
     return np.where(first, logs, np.where(y > 0, np.maximum(logs, least), least))
 
 
@@ -373,6 +375,23 @@ def highest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"
         return np.full(len(state.count), np.inf)
     most: np.ndarray = state.scalars[:, PEAK] + np.log(10)
     return most
+
+
+def lowest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
+    """
+    A forecast below this means zero, in model space: 1.5 % of the running level.
+
+    Only where zeros are possible, in the log space and for counts: networks there come close to
+    a zero that is certain, such as that of a closed shop, but never reach it.
+    """
+    share = 1.5 * LEAST_SHARE
+    if spec.space == "ratio":
+        _, unit = _centre_and_unit(spec, state.scalars)
+        return share * unit
+    if spec.space == "log" and spec.zeros:
+        least: np.ndarray = state.scalars[:, LEVEL] + np.log(share)
+        return least
+    return np.full(len(state.count), -np.inf)
 
 
 def season_offsets(season: int, horizon: int) -> Int[np.ndarray, " horizon"]:

@@ -120,7 +120,6 @@ def fit_network(
         network.stack.whole = not train.stateful and not network.stack.layers.bidirectional
     for leg in legs[progress.leg :]:
         network.train()
-        network.quantiles.requires_grad_(progress.leg == 0)  # else calibrated as it is
         for chunk, origins in _plan(lesson, leg, progress):
             _learn(network, optimizer, lesson, leg, chunk, origins, progress, meter)
             val_loss = None
@@ -140,7 +139,9 @@ def fit_network(
         if progress.leg == 0:
             if progress.best:
                 network.load_state_dict(progress.best)
-            progress.factors, progress.correlation = _settle(network, lesson, leg)
+            _settle(network, lesson, leg, progress)
+        elif progress.widths is not None:
+            _keep_widths(network, lesson, legs[0], progress)
         progress.turn()
     network.eval()
     return progress
@@ -311,35 +312,69 @@ def _some(lesson: Lesson, most: int) -> Int[Tensor, " series"]:
     return until
 
 
-def _settle(
-    network: Network, lesson: Lesson, leg: Leg
-) -> tuple[Float[np.ndarray, "two horizon upper"], float]:
+def _settle(network: Network, lesson: Lesson, leg: Leg, progress: Progress) -> None:
     """
     Guard and calibrate: on the steps that were kept back, else on the last of those learned.
 
-    Returns:
-        The calibration factors, and the correlation of neighbouring steps. At most 4,000 series
-        take part, drawn by the seed.
+    Leaves in `progress` the calibration factors, the mean logarithms of the distances they are
+    for, and the correlation of neighbouring steps.
+    """
+    if lesson.train.val_size and lesson.config.data.kind != "price":
+        learn_trust(
+            network, lesson.examples, lesson.yardstick, first=leg.until - 1,
+            until=lesson.examples.lengths,
+        )  # fmt: skip
+    upper = lesson.upper
+    parts = list(_late_quantiles(network, lesson, leg))
+    if not parts:
+        progress.factors = np.ones((2, lesson.examples.horizon, len(upper)))
+        return
+    missed, spread, there = (np.concatenate(column) for column in zip(*parts, strict=True))
+    progress.factors = fit_factors(missed, spread, there, upper)
+    progress.widths = _logs(spread).mean(axis=0)
+    scores = normal_scores(missed, apply_factors(spread, progress.factors), upper)
+    progress.correlation = neighbour_correlation(scores, there)
+
+
+def _keep_widths(network: Network, lesson: Lesson, leg: Leg, progress: Progress) -> None:
+    """
+    Make up for how the distances changed, at the same origins, since they were calibrated.
+
+    What was learned since is in them: the errors there can no longer tell how wide to be.
+    """
+    assert progress.factors is not None
+    assert progress.widths is not None
+    total, number = np.zeros_like(progress.widths), 0
+    for _, distances, _ in _late_quantiles(network, lesson, leg):
+        total += _logs(distances).sum(axis=0)
+        number += len(distances)
+    progress.factors = progress.factors * np.exp(progress.widths - total / max(number, 1))
+
+
+def _late_quantiles(
+    network: Network, lesson: Lesson, leg: Leg
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """
+    What lies past the median, the distances and what is known, at the origins a leg kept back.
+
+    At most 4,000 series take part, drawn by the seed.
     """
     examples = lesson.examples
     kept = bool(lesson.train.val_size)
-    if kept and lesson.config.data.kind != "price":
-        learn_trust(
-            network, examples, lesson.yardstick, first=leg.until - 1, until=examples.lengths
-        )
-    network.eval()
-    until = _some(lesson, MAX_CALIBRATED)
     first = leg.until - 1 if kept else (examples.lengths - 2 * examples.horizon - 1).clamp(min=0)
-    residual, distances, known = [], [], []
+    network.eval()
     with torch.no_grad():
-        for origins, memory, relative in evaluate(network, examples, first=first, until=until):
+        for origins, memory, relative in evaluate(
+            network, examples, first=first, until=_some(lesson, MAX_CALIBRATED)
+        ):
             quantiles = network.quantiles(memory, relative)
-            residual.append((origins.relative - quantiles.median).numpy())
-            distances.append(quantiles.distances.numpy())
-            known.append(origins.known.numpy())
-    if not residual:
-        return np.ones((2, examples.horizon, len(lesson.upper))), 0.0
-    missed, spread, there = (np.concatenate(parts) for parts in (residual, distances, known))
-    factors = fit_factors(missed, spread, there, lesson.upper)
-    scores = normal_scores(missed, apply_factors(spread, factors), lesson.upper)
-    return factors, neighbour_correlation(scores, there)
+            yield (
+                (origins.relative - quantiles.median).numpy(),
+                quantiles.distances.numpy(),
+                origins.known.numpy(),
+            )
+
+
+def _logs(distances: np.ndarray) -> Float[np.ndarray, "origin two horizon upper"]:
+    logs: np.ndarray = np.log(np.maximum(distances, 1e-9), dtype=np.float64)
+    return logs

@@ -32,6 +32,11 @@ class States:
     """The last step as the network embedded it."""
     static: Float[np.ndarray, "series static"]
 
+    @property
+    def filters(self) -> FilterState:
+        """What the causal filters remember, without copying it."""
+        return FilterState(self.count, self.scalars, self.rings)
+
     def __len__(self) -> int:
         """How many series."""
         return len(self.count)

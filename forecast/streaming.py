@@ -28,7 +28,7 @@ from forecast.errors import (
     UnknownQuantile,
     UnseenHorizon,
 )
-from forecast.filters import CENTRE, UNIT, FilterState
+from forecast.filters import CENTRE, UNIT
 from forecast.models.heads import Future, skip_forecasts
 from forecast.models.recurrent import State
 from forecast.panel import Panel
@@ -74,8 +74,7 @@ def observe(bundle: Bundle, states: States, panel: Panel) -> States:
 
 
 def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
-    before = FilterState(states.count, states.scalars, states.rings)
-    after, encoded = bundle.spec.read(before, panel)
+    after, encoded = bundle.spec.read(states.filters, panel)
     lengths = panel.lengths
     order = np.argsort(-lengths, kind="stable")
     begins = torch.from_numpy(panel.indptr[:-1][order].copy())
@@ -146,7 +145,8 @@ def forecast(
             made = _forecast(bundle, part, horizon, known, quantiles)
         else:
             made = _forecast_beyond(bundle, part, horizon, known, quantiles)
-        out[rows] = to_y(bundle, made)
+        least = filters.lowest(bundle.spec.filters, part.filters)
+        out[rows] = np.where(made < least[:, None, None], 0.0, to_y(bundle, made))
     return out
 
 
@@ -198,8 +198,7 @@ def _as_observed(
 ) -> Panel:
     """A panel in which each series goes on as forecast, past-only covariates as usual."""
     series, steps = path.shape
-    kept = FilterState(states.count, states.scalars, states.rings)
-    past = bundle.spec.usual_past(kept)
+    past = bundle.spec.usual_past(states.filters)
     return Panel(
         ids=tuple(str(i) for i in range(series)),
         indptr=np.arange(0, series * steps + 1, steps, dtype=np.int64),
@@ -235,7 +234,7 @@ def at_origin(
     Covariates may be known for fewer steps: the last ones stand for those that follow.
     """
     spec, horizon, network = bundle.spec.filters, bundle.horizon, bundle.network
-    kept = FilterState(states.count, states.scalars, states.rings)
+    kept = states.filters
     columns = filters.latest_columns(spec, kept)
     seasons = torch.from_numpy(filters.latest_seasons(spec, kept, horizon))
     hidden, cell = (torch.from_numpy(a).transpose(0, 1) for a in (states.hidden, states.cell))

@@ -120,14 +120,18 @@ def test_the_target_is_a_whole_run_of_the_peer(tmp_path):
     path = tmp_path / "peers.jsonl"
     keys = ("case", "model", "metric", "value", "seconds", "stopped", "budget_s")
     rows = [
-        ("m4_hourly", "lstm", "owa", 0.5, 900.0, False, None),
-        ("m4_hourly", "lstm", "owa", 0.7, 120.0, True, 120.0),
-        ("m4_hourly", "gru", "owa", 0.8, 120.0, True, 120.0),
+        *(("m4_hourly", model, metric, value, 900.0, stopped, None)
+          for model, stopped, owa, fit in (
+              ("lstm", False, 0.5, 500.0), ("lstm", True, 0.7, 100.0), ("gru", True, 0.8, 100.0)
+          )
+          for metric, value in (
+              ("owa", owa), ("fit_cpu_seconds", fit), ("predict_cpu_seconds", 2.0)
+          )),
         ("m5", "lstm", "wrmsse", 0.1, 1.0, False, None),
-    ]
+    ]  # fmt: skip
     path.write_text("".join(json.dumps(dict(zip(keys, r, strict=True))) + "\n" for r in rows))
 
-    assert race.read_target(path, "lstm") == race.Target(0.5, 900.0)
-    assert race.read_target(path, "gru") == race.Target(0.8, 120.0)
+    assert race.read_target(path, "lstm") == race.Target(0.5, 502.0)
+    assert race.read_target(path, "gru") == race.Target(0.8, 102.0)
     with pytest.raises(SystemExit, match="run the peers first"):
         race.read_target(path, "rnn")

@@ -194,6 +194,36 @@ def test_zeros_stay_possible_and_nothing_is_negative(quick):
     assert (out.drop(columns=["unique_id", "ds"]) >= 0).all().all()
 
 
+@pytest.mark.parametrize(("weekdays", "kind"), [((6,), "count"), ((), "positive")])
+def test_a_closed_shop_sells_nothing(weekdays, kind):
+    """Where a covariate says that nothing can be sold, the forecast is 0, not nearly."""
+    days = pd.date_range("2024-01-01", periods=314, freq="D")
+    closed = days.weekday.isin(weekdays) | (days.day == 1)
+    rng = np.random.default_rng(3)
+    frame = pd.concat(
+        pd.DataFrame({
+            "unique_id": f"shop{i}", "ds": days, "open": 1.0 - closed,
+            "y": np.round(100 * (i + 1) * rng.lognormal(0, 0.1, len(days))) * ~closed,
+        })
+        for i in range(12)
+    )  # fmt: skip
+    known, ahead = (frame[(frame["ds"] < "2024-10-27") == early] for early in (True, False))
+    config = Config.from_dict(
+        {
+            "data": {"known_future": ["open"]},
+            "model": {"hidden_size": 16},
+            "train": {"max_steps": 800},
+        }
+    )
+
+    forecaster = Forecaster(h=14, config=config).fit(known)
+    made = forecaster.predict(futr_df=ahead).merge(ahead, on=["unique_id", "ds"])
+
+    assert forecaster.bundle_.config.data.kind == kind
+    assert (made.loc[made["open"] == 0, "statecast"] == 0).all()
+    assert (made["statecast"] / made["y"])[made["open"] == 1].between(0.6, 1.6).all()
+
+
 def test_a_forecaster_that_learned_nothing_says_so():
     """Before fit there is nothing to ask."""
     with pytest.raises(NotFitted, match="not learned anything"):

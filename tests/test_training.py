@@ -265,6 +265,23 @@ def test_the_last_leg_learns_from_the_validation_tail(panel, config):
     assert ours["embed.weight"] != theirs["embed.weight"]
 
 
+def test_the_last_leg_leaves_the_widths_as_calibrated(panel, config):
+    """Whatever it does to the memory, the intervals stay as wide where they were calibrated."""
+    blocks = -(-panel.lengths // 12)
+    epoch = int(max(blocks.max(), blocks.sum() // panel.num_series))
+    told = {"val_size": 12, "chunk_length": 12, "batch_size": panel.num_series}
+
+    def log_widths(steps: int, finish_share: float) -> np.ndarray:
+        settings = replace(config.train, max_steps=steps, finish_share=finish_share, **told)
+        bundle = train(panel, replace(config, train=settings)).bundle
+        ends = [panel.head(panel.lengths - left) for left in range(1, 13)]
+        made = [forecast(bundle, warm_up(bundle, end), quantiles=(0.5, 0.9)) for end in ends]
+        return np.log(np.log(np.stack(made)[..., 2] / np.stack(made)[..., 1])).mean(axis=(0, 1))
+
+    before, after = log_widths(8 * epoch, 0.0), log_widths(10 * epoch, 0.2)
+    np.testing.assert_allclose(after, before, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("error", "table"),
     [

@@ -5,7 +5,7 @@ Peers on the cases of the benchmarks: the same cutoff, the same scores, one thre
     python -m benchmarks.peers --data PATH --case aus_retail --model neuralforecast-lstm
 
 Each peer runs in the environment that `make bench-peers` sets up, in a process of its own, with the
-settings a user of the library would begin with. Training ends at the budget (`--budget`, wall
+settings a user of the library would begin with. Training ends at the budget (`--budget`, processor
 seconds; what it reached by then forecasts). Results are JSON lines on stdout, or added to
 `--out`; what is there already is not run again.
 """

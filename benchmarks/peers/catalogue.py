@@ -45,7 +45,7 @@ def models_of(case: str) -> tuple[str, ...]:
 
 def budget_of(case: str, model: str, usual: float = BUDGET_S) -> float | None:
     """
-    Wall seconds of training that a peer gets on a set; None for no limit.
+    Processor seconds of training that a peer gets on a set; None for no limit.
 
     >>> budget_of("pbs", "darts-lstm"), budget_of("m5", "neuralforecast-lstm")
     (120.0, 600.0)

@@ -11,6 +11,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -42,7 +43,7 @@ class Task:
     counts: bool
     """Whole numbers, of which many are zero."""
     budget_s: float | None
-    """Wall seconds of training; None for no limit."""
+    """Processor seconds of training; None for no limit."""
     seed: int = 1
 
     @property
@@ -99,6 +100,35 @@ class Clock:
         self.laps[f"{name}_seconds"] = wall - self._wall
         self.laps[f"{name}_cpu_seconds"] = cpu - self._cpu
         self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+
+class Watch:
+    """
+    A callback of Lightning: counts steps and epochs, ends the training at its budget.
+
+    The budget is in seconds of the processor, so that what else the machine does costs the peer
+    nothing. Mixed into the `Callback` of whichever Lightning the library uses. What it counts
+    belongs to the class, for some libraries train with a copy of the callbacks they are given.
+    """
+
+    budget_s: float | None = None
+    steps = epochs = 0
+    begun = 0.0
+
+    def on_train_start(self, *_: Any) -> None:
+        """The budget runs from here."""
+        type(self).begun = time.process_time()
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        """Note where the training is; stop it if the budget is used up."""
+        cls = type(self)
+        cls.steps = trainer.global_step
+        if cls.budget_s is not None and time.process_time() - cls.begun > cls.budget_s:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        """Note a whole epoch."""
+        type(self).epochs = trainer.current_epoch + 1
 
 
 def hand_back(

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from darts import TimeSeries
 from darts.dataprocessing.transformers import Scaler
 from darts.models import RNNModel
 from darts.utils.likelihood_models.torch import GaussianLikelihood
-from exchange import QUANTILES, Clock, Given, hand_back, receive
+from exchange import QUANTILES, Clock, Given, Watch, hand_back, receive
 
 EPOCHS = 100
 """The library's default."""
@@ -21,29 +20,19 @@ ENCODERS = {"h": ["hour", "dayofweek"], "D": ["dayofweek", "month"], "W": ["week
             "Q": ["quarter"]}  # fmt: skip
 
 
-class Progress(pl.Callback):
-    """Counts the optimiser steps and the epochs that came to their end."""
-
-    steps = epochs = 0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Note where the training is."""
-        self.steps = trainer.global_step
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Note a whole epoch."""
-        self.epochs = trainer.current_epoch + 1
+class Training(Watch, pl.Callback):
+    """Watches over the only training of this process."""
 
 
 def run(given: Given) -> None:
     """Train one network on all scaled series and sample the steps after the last."""
     torch.set_num_threads(1)
-    task, progress = given.task, Progress()
+    task = given.task
+    Training.budget_s = task.budget_s
     context = max(task.season, task.horizon)
     training = context + task.horizon
     context, training = (min(n, int(given.lengths.max()) - back) for n, back in
                          ((context, task.horizon), (training, 1)))  # fmt: skip
-    limit = {} if task.budget_s is None else {"max_time": {"seconds": task.budget_s}}
     names = ENCODERS.get(task.period.split("-")[0])
     model = RNNModel(
         input_chunk_length=context,
@@ -55,10 +44,9 @@ def run(given: Given) -> None:
         add_encoders={"cyclic": {"future": names}} if names and task.freq != 1 else None,
         pl_trainer_kwargs={
             "accelerator": "cpu",
-            "callbacks": [progress],
+            "callbacks": [Training()],
             "enable_progress_bar": False,
             "enable_model_summary": False,
-            **limit,
         },
     )
     clock = Clock()
@@ -86,8 +74,8 @@ def run(given: Given) -> None:
         clock,
         settings=f"LSTM, input_chunk_length={context}, training_length={training}, "
         f"GaussianLikelihood, Scaler a series, {sum(map(bool, missing))} series made longer",
-        steps=progress.steps,
-        stopped=progress.epochs < EPOCHS,
+        steps=Training.steps,
+        stopped=Training.epochs < EPOCHS,
     )
 
 

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
-from exchange import QUANTILES, Clock, Given, hand_back, receive
+from exchange import QUANTILES, Clock, Given, Watch, hand_back, receive
 from gluonts.torch import DeepAREstimator
 from gluonts.torch.distributions import NegativeBinomialOutput, StudentTOutput
 
@@ -18,22 +18,16 @@ BATCHES = 50
 """An epoch: both are the library's defaults."""
 
 
-class Steps(pl.Callback):
-    """Counts the optimiser steps of a training."""
-
-    count = 0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Note where the training is."""
-        self.count = trainer.global_step
+class Training(Watch, pl.Callback):
+    """Watches over the only training of this process."""
 
 
 def run(given: Given) -> None:
     """Train on windows of every series and sample the steps after the last."""
     torch.set_num_threads(1)
     pl.seed_everything(given.task.seed)
-    task, steps = given.task, Steps()
-    limit = {} if task.budget_s is None else {"max_time": {"seconds": task.budget_s}}
+    task = given.task
+    Training.budget_s = task.budget_s
     estimator = DeepAREstimator(
         freq=task.period,
         prediction_length=task.horizon,
@@ -45,11 +39,10 @@ def run(given: Given) -> None:
         trainer_kwargs={
             "accelerator": "cpu",
             "logger": False,
-            "callbacks": [steps],
+            "callbacks": [Training()],
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "default_root_dir": str(given.folder),
-            **limit,
         },
     )
     clock = Clock()
@@ -67,8 +60,8 @@ def run(given: Given) -> None:
         pd.concat([given.future[["unique_id", "ds"]], made], axis=1),
         clock,
         settings=f"freq={task.period}, {'NegativeBinomial' if task.counts else 'StudentT'}Output",
-        steps=steps.count,
-        stopped=steps.count < MAX_EPOCHS * BATCHES,
+        steps=Training.steps,
+        stopped=Training.steps < MAX_EPOCHS * BATCHES,
     )
 
 

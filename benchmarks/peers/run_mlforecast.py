@@ -30,13 +30,13 @@ class Deadline:
     order, before_iteration = 100, False
 
     def __init__(self, seconds: float | None) -> None:
-        self.until = time.perf_counter() + (seconds or float("inf"))
+        self.until = time.process_time() + (seconds or float("inf"))
         self.trees, self.stopped = 0, False
 
     def __call__(self, env: CallbackEnv) -> None:
         """Be called by LightGBM after each tree."""
         self.trees = env.iteration + 1
-        if time.perf_counter() > self.until:
+        if time.process_time() > self.until:
             self.stopped = True
             raise EarlyStopException(env.iteration, [("train", "l2", 0.0, False)])
 

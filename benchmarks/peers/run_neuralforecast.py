@@ -2,12 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from exchange import MEDIAN, QUANTILES, Clock, Given, hand_back, receive
+from exchange import MEDIAN, QUANTILES, Clock, Given, Watch, hand_back, receive
 from neuralforecast import NeuralForecast
 from neuralforecast.losses.pytorch import MAE, MQLoss
 from neuralforecast.models import GRU, LSTM, NHITS
@@ -22,14 +21,8 @@ MAX_STEPS = 1000
 """The library's default."""
 
 
-class Steps(pl.Callback):
-    """Counts the optimiser steps of a training; the library trains with a copy of it."""
-
-    count = 0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Note where the training is."""
-        Steps.count = trainer.global_step
+class Training(Watch, pl.Callback):
+    """Watches over the only training of this process."""
 
 
 def run(given: Given) -> None:
@@ -41,7 +34,7 @@ def run(given: Given) -> None:
     static = one_hot(given)
     plain = task.model.endswith("-mae")
     scaler = {"scaler_type": "robust"} if task.model == "neuralforecast-nhits" else {}
-    limit = {} if task.budget_s is None else {"max_time": {"seconds": task.budget_s}}
+    Training.budget_s = task.budget_s
     model = MODELS[task.model](
         h=task.horizon,
         input_size=input_size,
@@ -54,11 +47,10 @@ def run(given: Given) -> None:
         alias="m",
         accelerator="cpu",
         logger=False,
-        callbacks=[Steps()],
+        callbacks=[Training()],
         enable_progress_bar=False,
         enable_model_summary=False,
         **scaler,
-        **limit,
     )
     columns = ["unique_id", "ds", "y", *task.known_future]
     clock = Clock()
@@ -67,7 +59,6 @@ def run(given: Given) -> None:
     clock.lap("fit")
     made = forecaster.predict(futr_df=given.future if task.known_future else None)
     clock.lap("predict")
-    steps = Steps.count
     settings = (
         f"input_size={input_size}, max_steps={MAX_STEPS}, loss={'MAE' if plain else 'MQLoss'}"
     )
@@ -78,8 +69,8 @@ def run(given: Given) -> None:
         quantiles(made),
         clock,
         settings=settings,
-        steps=steps,
-        stopped=steps < MAX_STEPS,
+        steps=Training.steps,
+        stopped=Training.steps < MAX_STEPS,
     )
 
 
