@@ -9,7 +9,7 @@ from forecast.calendars import Calendar
 from forecast.config import Config
 from forecast.errors import TooShort
 
-MAX_LANES = 256
+MIN_LANES, MAX_LANES = 32, 256
 """Narrow batches give more updates a second; the updates are what counts."""
 EPOCHS, STEPS = 16, (400, 12_000)
 """Passes over the data, and the least and most optimiser steps they may come to."""
@@ -57,9 +57,8 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
     if config.data.kind in ("price", "volatility"):
         epochs = NOISY_EPOCHS
     passes = min(epochs, MAX_OBSERVATIONS / max(int(kept.sum()), 1))
-    rounds = -(-len(lengths) // MAX_LANES)
-    lanes = min(config.train.batch_size or -(-len(lengths) // rounds), len(lengths))
     blocks = -(-kept // chunk)
+    lanes = min(config.train.batch_size or usual_batch_size(blocks), len(lengths))
     epoch = max(int(blocks.max()), -(-int(blocks.sum()) // lanes))
     window = config.model.window
     if window is None and not config.train.stateful:
@@ -91,6 +90,21 @@ def usual_val_size(lengths: Int[np.ndarray, " series"], horizon: int) -> int:
     if horizons == 0 and typical < 3 * horizon:
         return 0
     return max(max(horizons, 1) * horizon, min(20, int(typical) // 7))
+
+
+def usual_batch_size(blocks: Int[np.ndarray, " series"]) -> int:
+    """
+    Lanes that are full to the end of an epoch: no more than the longest series fills in a row.
+
+    Where a few series are much longer than the rest, more lanes would leave them alone in the
+    last steps of each epoch. At least 32, or all, and rounds of equal size.
+
+    >>> [usual_batch_size(np.array(n)) for n in ([10] * 400, [10] * 400 + [100], [10] * 4 + [900])]
+    [200, 41, 5]
+    """
+    rounds = -(-len(blocks) // MAX_LANES)
+    full = -(-int(blocks.sum()) // max(int(blocks.max(initial=1)), 1))
+    return min(-(-len(blocks) // rounds), max(full, MIN_LANES))
 
 
 def usual_chunk_length(seasons: tuple[int, ...]) -> int:

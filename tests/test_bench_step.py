@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import m4, race, step
+from benchmarks import carry, m4, race, step
 from forecast.models.recurrent import RecurrentStack, State, run_cells
 
 TINY = ["--hidden", 8, "--lanes", 6, "--chunk", 4, "--horizon", 5, "--length", 40, "--steps", 14]
@@ -22,7 +22,9 @@ def records(monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["benchmark", *map(str, arguments)])
         main()
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        return {(line["case"], line["metric"]): line["value"] for line in lines}
+        return {(line["case"], line["metric"]): line["value"] for line in lines} | {
+            (line["case"], line["model"], line["metric"]): line["value"] for line in lines
+        }
 
     return run
 
@@ -135,3 +137,17 @@ def test_the_target_is_a_whole_run_of_the_peer(tmp_path):
     assert race.read_target(path, "gru") == race.Target(0.8, 102.0)
     with pytest.raises(SystemExit, match="run the peers first"):
         race.read_target(path, "rnn")
+
+
+def test_carrying_is_compared_by_weights_and_by_recipe(records, hours, tmp_path):
+    """Each way is scored at the same cutoffs; what is carried gains nothing over itself."""
+    write_m4(tmp_path, hours)
+
+    found = records(carry.main, "--data", tmp_path, "--set", "model.hidden_size=8",
+                    "--set", "train.max_steps=4", "--set", "model.horizon=12")  # fmt: skip
+
+    for case, other in (("same_weights", "reset"), ("same_recipe", "windowed")):
+        place = f"m4_hourly/{case}"
+        carried, instead = (found[place, way, "mase"] for way in ("carried", other))
+        assert found[place, "carried", "gain"] == 0
+        assert np.isclose(found[place, other, "gain"], 1 - carried / instead, atol=1e-5)
