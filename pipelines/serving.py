@@ -19,7 +19,7 @@ try:
     from pydantic import ValidationError
 
     from service import server
-    from service.log import import_history
+    from service.importing import import_history
     from service.settings import Settings
 except ImportError as error:
     raise NotInstalled(

@@ -11,8 +11,8 @@ from forecast.states import States
 from service import schemas, stamps
 from service.engine import Position
 from service.observing import STATUSES
-from service.recording import Outcome, Sent
 from service.sources import Source
+from service.writer import Outcome, Sent
 
 
 def quantile_plan(body: schemas.ForecastRequest) -> tuple[tuple[float, ...], list[str], list[str]]:

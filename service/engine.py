@@ -1,32 +1,27 @@
 """
-The live states of all series, in memory, and the one thread that computes with them.
+The live states of all series, in memory: arrays whose rows are series.
 
-States are read and replaced on that thread only, so a forecast sees each series either before or
-after a batch of observations, never in between. Nothing here is durable: the log is.
+States are read and replaced on the compute thread only, so a forecast sees each series either
+before or after a batch of observations, never in between. Nothing here is durable: the log is.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
 
 from forecast import streaming
 from forecast.bundle import Bundle
 from forecast.panel import Panel
 from forecast.states import States, initial_states
-from service.errors import DeadlinePassed
-from service.metrics import Metrics
+from service.compute import Compute
 from service.rows import Entry, Rows
 
-T = TypeVar("T")
-_ROOM = 1024
+BLOCK = 4096
+"""Rows of a block, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +34,17 @@ class Position:
     """Whether a replay of the log made it, with nothing observed since."""
 
 
-class Compute:
-    """One thread for everything that touches the network or the states."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The live states of one block of series at one moment."""
 
-    def __init__(self, deadline: float, metrics: Metrics) -> None:
-        self._deadline = deadline
-        self._metrics = metrics
-        self._pool = ThreadPoolExecutor(1, "compute", initializer=torch.set_num_threads,
-                                        initargs=(1,))  # fmt: skip
-
-    def run(self, work: Callable[[], T], *, patient: bool = False) -> T:
-        """
-        Do it on the compute thread, after what was asked before.
-
-        Raises:
-            DeadlinePassed: It had not ended in time; `patient` work has all the time it needs.
-        """
-        with self._metrics.pending.track_inprogress():
-            future = self._pool.submit(self._timed, work, time.perf_counter())
-            return self._wait(future, None if patient else self._deadline)
-
-    def close(self) -> None:
-        """Finish what runs, drop what waits."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def _timed(self, work: Callable[[], T], asked: float) -> T:
-        begun = time.perf_counter()
-        self._metrics.queue_seconds.observe(begun - asked)
-        try:
-            return work()
-        finally:
-            self._metrics.compute_seconds.observe(time.perf_counter() - begun)
-
-    def _wait(self, future: Future[T], timeout: float | None) -> T:
-        try:
-            return future.result(timeout)
-        except FutureTimeout:
-            if not future.cancel() and future.done():
-                return future.result()
-            raise DeadlinePassed(
-                f"no answer within {timeout:g} s", help="ask for fewer series, or later"
-            ) from None
+    batch: int
+    """The last batch of the log that is in them."""
+    numbers: Int[np.ndarray, " series"]
+    """Of each series in the log."""
+    first_ds: Int[np.ndarray, " series"]
+    rebuilt: Bool[np.ndarray, " series"]
+    states: States
 
 
 class Engine:
@@ -89,29 +54,44 @@ class Engine:
     Args:
         bundle: The model whose states these are.
         compute: The thread they live on.
+        block: Rows that are grown, and snapshotted, at a time.
     """
 
-    def __init__(self, bundle: Bundle, compute: Compute) -> None:
+    def __init__(self, bundle: Bundle, compute: Compute, *, block: int = BLOCK) -> None:
         self.bundle = bundle
         self.digest = bundle.digest
         self.compute = compute
+        self.block = block
+        self.batch = 0
+        """The last batch of the log that is in the states."""
         self.rows: dict[str, int] = {}
-        self.ids: list[str] = []
-        self.numbers: list[int] = []
-        """Of each row in the log."""
-        self._sorted: tuple[str, ...] = ()
-        self._states = initial_states(bundle, _ROOM)
-        self._first_ds = np.zeros(_ROOM, np.int64)
-        self._rebuilt = np.ones(_ROOM, bool)
+        self.ids = [""] * block
+        """The name of each row; empty where the row is free."""
+        self.numbers = np.zeros(block, np.int64)
+        """Of each row in the log; 0 where the row is free."""
+        self._row_of = np.full(block, -1, np.int64)
+        """Of each number, -1 where it has no live state."""
+        self._sorted: tuple[str, ...] | None = ()
+        self._states = initial_states(bundle, block)
+        self._first_ds = np.zeros(block, np.int64)
+        self._rebuilt = np.ones(block, bool)
+        self._moved = np.zeros(1, bool)
+        """Of each block, whether it is another than when it was last copied."""
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.rows)
 
     def names(self) -> tuple[str, ...]:
         """Every series in the order of the alphabet."""
-        if len(self._sorted) != len(self.ids):  # series are added, never taken away
-            self._sorted = tuple(sorted(self.ids.copy()))
-        return self._sorted
+        known = self._sorted
+        if known is None:
+            known = self._sorted = tuple(sorted(self.rows.copy()))
+        return known
+
+    def rows_of(self, numbers: Int[np.ndarray, " series"]) -> Int[np.ndarray, " series"]:
+        """The rows of series by their numbers in the log; -1 where there is none."""
+        known = numbers < len(self._row_of)
+        return np.where(known, self._row_of[np.where(known, numbers, 0)], -1)
 
     def position(self, row: int) -> Position:
         """Where one series stands."""
@@ -180,29 +160,87 @@ class Engine:
             rebuilt: Whether they come from a replay.
             first_ds: Where the series begin, if that is new.
         """
-        known = len(self.ids)
         unseen = [entry for entry in entries if entry.unique_id not in self.rows]
-        self._make_room(known + len(unseen))
-        self.ids += [entry.unique_id for entry in unseen]
-        self.numbers += [entry.number for entry in unseen]
-        at = {entry.unique_id: known + i for i, entry in enumerate(unseen)}
-        rows = [at.get(e.unique_id, self.rows.get(e.unique_id, -1)) for e in entries]
-        for field in fields(States):
-            if field.name != "digest":
-                getattr(self._states, field.name)[rows] = getattr(states, field.name)
+        self._make_room(len(self.rows) + len(unseen))
+        free = np.flatnonzero(self.numbers == 0)[: len(unseen)]
+        self._name(free, unseen)
+        rows = np.array([self.rows[entry.unique_id] for entry in entries], np.int64)
+        self._put(rows, states)
         self._rebuilt[rows] = rebuilt
         if first_ds is not None:
             self._first_ds[rows] = first_ds
-        self.rows.update(at)
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Forget some series; on the compute thread."""
+        for name in names:
+            row = self.rows.pop(name)
+            self._moved[row // self.block] = True
+            self._row_of[self.numbers[row]] = -1
+            self.ids[row], self.numbers[row] = "", 0
+        self._sorted = None
+
+    def moved_blocks(self) -> list[int]:
+        """Blocks that are other than when they were last copied."""
+        return np.flatnonzero(self._moved).tolist()
+
+    def copy_block(self, place: int) -> Block:
+        """The live states of one block, copied; on the compute thread."""
+        rows = place * self.block + np.flatnonzero(
+            self.numbers[place * self.block : (place + 1) * self.block]
+        )
+        self._moved[place] = False
+        return Block(
+            self.batch, self.numbers[rows], self._first_ds[rows], self._rebuilt[rows],
+            self._states.take(rows),
+        )  # fmt: skip
+
+    def not_copied(self, place: int) -> None:
+        """What was copied last of this block was lost."""
+        self._moved[place] = True
+
+    def adopt_block(self, place: int, block: Block, entries: Sequence[Entry]) -> None:
+        """Put a copied block back where it was, in an engine that has nothing there yet."""
+        self._make_room((place + 1) * self.block)
+        rows = place * self.block + np.arange(len(block.numbers))
+        self._name(rows, entries)
+        self._put(rows, block.states)
+        self._first_ds[rows], self._rebuilt[rows] = block.first_ds, block.rebuilt
+        self._moved[place] = False
+
+    def _name(self, rows: Int[np.ndarray, " series"], entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        highest = max(entry.number for entry in entries)
+        if highest >= len(self._row_of):
+            more = max(len(self._row_of), highest + 1 - len(self._row_of))
+            self._row_of = np.r_[self._row_of, np.full(more, -1, np.int64)]
+        for row, entry in zip(rows.tolist(), entries, strict=True):
+            self.ids[row], self.numbers[row] = entry.unique_id, entry.number
+            self._row_of[entry.number] = row
+        self.rows.update(zip((entry.unique_id for entry in entries), rows.tolist(), strict=True))
+        self._sorted = None
+
+    def _put(self, rows: Int[np.ndarray, " series"], states: States) -> None:
+        for field in fields(States):
+            if field.name != "digest":
+                getattr(self._states, field.name)[rows] = getattr(states, field.name)
+        self._moved[rows // self.block] = True
 
     def _make_room(self, series: int) -> None:
-        room = len(self._first_ds)
+        room = len(self.numbers)
         if series > room:
-            more = max(room, series - room)
+            more = -(-max(room, series - room) // self.block) * self.block
             blank = initial_states(self.bundle, more)
             self._states = States.concat([self._states, blank])
+            self.ids += [""] * more
+            self.numbers = np.r_[self.numbers, np.zeros(more, np.int64)]
             self._first_ds = np.r_[self._first_ds, np.zeros(more, np.int64)]
             self._rebuilt = np.r_[self._rebuilt, np.ones(more, bool)]
+            self._moved = np.r_[self._moved, np.zeros(more // self.block, bool)]
+
+    def entries(self, rows: Int[np.ndarray, " series"]) -> list[Entry]:
+        """Number and name of some series; static covariates are in their states."""
+        return [Entry(int(self.numbers[row]), self.ids[row], {}) for row in rows.tolist()]
 
     def check_horizon(self, horizon: int) -> None:
         """

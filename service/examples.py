@@ -46,11 +46,12 @@ def install_openapi(app: FastAPI, *, open_names: bool) -> None:
 def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
     """Bodies that work right now, by resource and name; None while there are no series."""
     engine, calendar = serving.engine, serving.bundle.calendar
-    if not engine.ids:
+    name = next(iter(engine.rows), None)
+    if name is None:
         return None
-    name, data = engine.ids[0], serving.bundle.config.data
+    data = serving.bundle.config.data
     with serving.log.read() as transaction:
-        rows = transaction.history([engine.numbers[0]])
+        rows = transaction.history([int(engine.numbers[engine.rows[name]])])
     horizon = min(_STEPS, serving.bundle.horizon)
     ahead = stamps.render(calendar.after(rows.ds[-1:], horizon)[0], calendar)
     last = dict(zip((*data.known_future, *data.past_only), rows.covariates[-1], strict=True))

@@ -1,11 +1,14 @@
 """A forecast request, from live states or from the history it brings."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from forecast.errors import ForecastError
 from forecast.states import States
 from service import answers, intake, schemas
+from service.engine import Engine
 from service.errors import Refused, ServiceError
 from service.metrics import Metrics
 from service.settings import Limits
@@ -43,11 +46,32 @@ def forecast(
     return schemas.ForecastResponse(model=answers.model_of(serving.source), forecasts=made)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request to forecast live states, as arrays."""
+
+    rows: Int[np.ndarray, " series"]
+    last_ds: Int[np.ndarray, " series"]
+    """Where the states stood when `known` was laid out."""
+    known: Float[np.ndarray, "series horizon known"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Its forecasts, and where the states stand that made them."""
+
+    states: States
+    rebuilt: Flags
+    values: Values
+
+
 def _live(
     serving: Serving, body: schemas.ForecastRequest, limits: Limits
 ) -> list[schemas.SeriesForecast]:
     engine, bundle = serving.engine, serving.bundle
+    serving.recorder.catch_up()
     ids = body.unique_ids or []
+    serving.recorder.need(ids)
     rows = intake.live_rows(ids, engine, limits)
     horizon = body.h or bundle.horizon
     data, calendar = bundle.config.data, bundle.calendar
@@ -56,13 +80,35 @@ def _live(
     intake.check_answer(answers.numbers_of(body, series=len(ids), horizon=horizon), limits)
     known = intake.future(body.futr, data, calendar, limits, ids, horizon)
 
-    def work() -> tuple[States, Flags, Values]:
-        states, rebuilt = engine.snapshot(rows)
-        values = engine.forecast(states, horizon, known(states.last_ds), quantiles)
-        return states, rebuilt, values
+    def work(asked: list[_Asked]) -> list[_Made | None]:
+        return _forecast_together(engine, horizon, quantiles, asked)
 
-    states, rebuilt, values = engine.compute.run(work)
-    return answers.forecasts(ids, states, answers.state_words(rebuilt), values, body, calendar)
+    made = None
+    while made is None:  # a step that arrives in between moves the stamps of the covariates
+        _, last_ds = engine.spans(rows)
+        asked = _Asked(rows, last_ds, known(last_ds))
+        made = engine.compute.together((engine.digest, horizon, quantiles), asked, work)
+    words = answers.state_words(made.rebuilt)
+    return answers.forecasts(ids, made.states, words, made.values, body, calendar)
+
+
+def _forecast_together(
+    engine: Engine, horizon: int, quantiles: tuple[float, ...], asked: list[_Asked]
+) -> list[_Made | None]:
+    """One call of the network for several requests; None for one whose states have moved on."""
+    states, rebuilt = engine.snapshot(np.concatenate([one.rows for one in asked]))
+    known = None
+    if asked[0].known is not None:
+        known = np.concatenate([one.known for one in asked if one.known is not None])
+    values = engine.forecast(states, horizon, known, quantiles)
+    made: list[_Made | None] = []
+    ends = np.cumsum([len(one.rows) for one in asked])
+    for one, end in zip(asked, ends.tolist(), strict=True):
+        part = np.arange(end - len(one.rows), end)
+        own = states if len(asked) == 1 else states.take(part)
+        moved = one.known is not None and (own.last_ds != one.last_ds).any()
+        made.append(None if moved else _Made(own, rebuilt[part], values[part]))
+    return made
 
 
 def _cold(

@@ -16,9 +16,9 @@ from service import schemas, stamps
 from service.engine import Engine
 from service.errors import Refused, RequestError, RequestTooLarge
 from service.observing import Known, plan
-from service.recording import Sent, no_such_series
 from service.rows import Rows
 from service.settings import Limits
+from service.writer import Sent, no_such_series
 
 Future = Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"] | None]
 """From the last stamps of series to the covariates of the steps that follow."""

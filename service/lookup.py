@@ -7,18 +7,21 @@ import numpy as np
 
 from service import schemas, stamps
 from service.answers import model_of, moment, position_body
-from service.recording import no_such_series
 from service.slot import Serving
+from service.writer import no_such_series
 
 
 def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> schemas.SeriesPage:
     """Series after `cursor` in the order of their names, those that contain `q`."""
     engine, calendar = serving.engine, serving.bundle.calendar
-    names: Sequence[str] = engine.names()
+    serving.recorder.catch_up()
+    waiting = serving.recorder.writer.waiting
+    names: Sequence[str] = sorted({*engine.names(), *waiting}) if waiting else engine.names()
     if q:
         names = [name for name in names if q.lower() in name.lower()]
     start = 0 if cursor is None else bisect_right(names, cursor)
     shown = names[start : start + limit]
+    serving.recorder.need(shown)
     rows = np.array([engine.rows[name] for name in shown], np.int64)
     states, _ = engine.compute.run(lambda: engine.snapshot(rows))
     items = [
@@ -39,7 +42,7 @@ def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:
         UnknownSeries: Nothing.
     """
     row, calendar = _row(serving, unique_id), serving.bundle.calendar
-    number = serving.engine.numbers[row]
+    number = int(serving.engine.numbers[row])
     with serving.log.read() as transaction:
         first, last, steps, filled, revisions = transaction.summary(number)
         created = transaction.created_at(number)
@@ -92,6 +95,8 @@ def model(serving: Serving) -> schemas.ModelDetail:
 
 
 def _row(serving: Serving, unique_id: str) -> int:
+    serving.recorder.catch_up()
+    serving.recorder.need([unique_id])
     row = serving.engine.rows.get(unique_id)
     if row is None:
         raise no_such_series(unique_id, serving.engine)

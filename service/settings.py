@@ -24,11 +24,14 @@ class Limits(BaseModel):
     """Bytes of one request body, counted while they arrive."""
     max_concurrency: int = Field(64, ge=1)
     """Requests that run at once; more are answered 503 with Retry-After."""
+    max_waiting: int = Field(1_000, ge=1)
+    """Requests that wait for the network at once; more are answered 503 with Retry-After."""
     max_series: int = Field(10_000, ge=1)
     """Series in one request."""
     max_rows: int = Field(100_000, ge=1)
-    max_values: int = Field(5_000_000, ge=1)
     """Observations, or rows of `futr`, in one request."""
+    max_values: int = Field(5_000_000, ge=1)
+    """Numbers in one answer."""
     max_fill: int = Field(1_000, ge=0)
     """Missing steps that one gap may have before it is refused whatever the fill policy."""
     deadline: float = Field(30.0, gt=0)
@@ -70,6 +73,8 @@ class Settings(BaseSettings):
     """A file with one key, or digest of one, a line."""
     unknown_series: Literal["refuse", "create"] = "refuse"
     """What an observation of a series never seen does."""
+    snapshot_seconds: float = Field(60.0, gt=0)
+    """Seconds between two snapshots of the states that moved."""
     seed_data: Path | None = None
     """A table read into the log at start when the log is empty."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

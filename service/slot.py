@@ -8,24 +8,25 @@ that it lives and how far it is.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from forecast.bundle import Bundle
 from forecast.errors import ForecastError
-from service.engine import Compute, Engine
+from service.compute import Compute
+from service.engine import Engine
 from service.errors import NotReady
-from service.log import Log, import_history
+from service.importing import import_history
+from service.log import Log
 from service.metrics import Metrics
 from service.recording import Recorder
-from service.rows import Entry
+from service.recovery import recover
 from service.settings import Settings
+from service.snapshots import Snapshots
 from service.sources import Source, fetch
+from service.writer import Writer
 
-CHUNK_ROWS = 500_000
-"""Stored observations in one chunk of the replay."""
+_RETRY_S = 5.0
 
 logger = logging.getLogger("service.slot")
 
@@ -48,11 +49,12 @@ class Progress:
     """How far the start is."""
 
     phase: str = "starting"
-    """`starting`, `loading` (the model), `replaying` (the log), `ready`, `failed`, `stopped`."""
+    """`starting`, `loading`, `replaying` (answers already), `ready`, `failed`, `stopped`."""
     model: str = ""
     replayed: int = 0
+    """Series with a live state."""
     series: int = 0
-    """Series to replay in all."""
+    """Series in the log."""
 
 
 class Slot:
@@ -71,10 +73,12 @@ class Slot:
         self._settings = settings
         self._metrics = metrics
         self._serving: Serving | None = None
-        self._stopping = threading.Event()
+        self._stopping, self._settled = threading.Event(), threading.Event()
+        self._snapshots: Snapshots | None = None
         self._thread = threading.Thread(target=self._start, name="slot", daemon=True)
         self._log: Log | None = None
-        self._compute = Compute(settings.limits.deadline, metrics)
+        self._recorder: Recorder | None = None
+        self._compute = Compute(settings.limits.deadline, settings.limits.max_waiting, metrics)
         self._listeners: list[Callable[[Slot], None]] = []
 
     def start(self) -> None:
@@ -87,16 +91,20 @@ class Slot:
 
     def wait(self, timeout: float | None = None) -> "Slot":
         """Until the start has succeeded or failed."""
-        self._thread.join(timeout)
+        self._settled.wait(timeout)
         return self
 
     def close(self) -> None:
-        """Stop the replay if it runs, finish the computation that runs, close the log."""
+        """Stop the replay if it runs, finish what is computed and written, keep the states."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._serving = None
+        serving, self._serving = self._serving, None
         self.progress = replace(self.progress, phase="stopped")
+        if self._recorder is not None:
+            self._recorder.close()
+        if serving is not None:
+            self._snapshot(serving.engine)
         self._compute.close()
         if self._log is not None:
             self._log.close()
@@ -132,34 +140,70 @@ class Slot:
             self.failure = ForecastError("internal error while loading; the log tells more")
             self.progress = replace(self.progress, phase="failed")
             logger.exception("cannot serve")
+        self._settled.set()
         for listener in self._listeners:
             listener(self)
+        if self._serving is not None:
+            self._keep()
 
-    def _load(self) -> Serving | None:
+    def _load(self) -> Serving:
         begun = time.perf_counter()
-        self.progress = Progress("loading", self._settings.model)
-        source, bundle = fetch(self._settings)
+        settings, limits = self._settings, self._settings.limits
+        self.progress = Progress("loading", settings.model)
+        source, bundle = fetch(settings)
         data = bundle.config.data
         self._seed(bundle)
-        self._log = log = Log(self._settings.log_url, (*data.known_future, *data.past_only))
+        self._log = log = Log(settings.log_url, (*data.known_future, *data.past_only))
         log.bind_calendar(bundle.calendar)
-        engine = Engine(bundle, self._compute)
-        rows = self._replay(engine, log)
-        if self._stopping.is_set():
-            return None
-        recorder = Recorder(
-            engine, log, self._metrics, unknown_series=self._settings.unknown_series,
-            max_fill=self._settings.limits.max_fill, deadline=self._settings.limits.deadline,
+        writer = Writer(
+            Engine(bundle, self._compute), log, self._metrics,
+            unknown_series=settings.unknown_series, max_fill=limits.max_fill,
         )  # fmt: skip
+        self._snapshots = Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
+        restored = recover(writer, self._snapshots)
+        self._recorder = Recorder(writer, limits.deadline)
         labels = (source.name, source.version or "", source.alias or "", source.digest[:12])
         self._metrics.model_info.labels(*labels).set(1)
-        self._metrics.live_series.set(len(engine))
-        self.progress = replace(self.progress, phase="ready")
+        self._tell(writer)
         logger.info(
-            "serving %s version %s: %d series, %d observations replayed, %.1f s",
-            source.name, source.version, len(engine), rows, time.perf_counter() - begun,
+            "serving %s version %s: %d series from snapshots, %d to be replayed, %.1f s",
+            source.name, source.version, restored, len(writer.waiting),
+            time.perf_counter() - begun,
         )  # fmt: skip
-        return Serving(source, bundle, engine, log, recorder, time.time())
+        return Serving(source, bundle, writer.engine, log, self._recorder, time.time())
+
+    def _tell(self, writer: Writer) -> None:
+        """How far the replay is."""
+        ready, waiting = len(writer.engine), len(writer.waiting)
+        self.progress = Progress(
+            "replaying" if waiting else "ready", self._settings.model, ready, ready + waiting
+        )
+        self._metrics.live_series.set(ready)
+
+    def _keep(self) -> None:
+        """Replay what waits, then write snapshots until the end."""
+        assert self._serving is not None
+        assert self._snapshots is not None
+        recorder, engine = self._serving.recorder, self._serving.engine
+        writer = recorder.writer
+        while writer.waiting and not self._stopping.is_set():
+            try:
+                recorder.replay_waiting(
+                    stopped=self._stopping.is_set, told=lambda: self._tell(writer)
+                )
+            except Exception:  # what waits is replayed when asked for, too
+                logger.exception("the replay broke off; it goes on in %g s", _RETRY_S)
+                self._stopping.wait(_RETRY_S)
+        self._tell(writer)
+        while not self._stopping.wait(self._settings.snapshot_seconds):
+            self._snapshot(engine)
+
+    def _snapshot(self, engine: Engine) -> None:
+        assert self._snapshots is not None
+        try:
+            self._snapshots.save(engine)
+        except OSError as error:
+            logger.warning("states cannot be kept on the disk: %s; a start will take longer", error)
 
     def _seed(self, bundle: Bundle) -> None:
         """Read `seed_data` into a log that holds nothing yet."""
@@ -173,39 +217,3 @@ class Slot:
             log.close()
         if empty:
             import_history(self._settings.log_url, self._settings.seed_data, bundle.config.data)
-
-    def _replay(self, engine: Engine, log: Log) -> int:
-        """Build every state from the log, in chunks of series; returns the observations read."""
-        total = 0
-        with log.read() as transaction:
-            entries, lengths = transaction.entries(), transaction.lengths()
-            entries = [entry for entry in entries if entry.number in lengths]
-            self.progress = replace(self.progress, phase="replaying", series=len(entries))
-            for chunk in _chunks(entries, lengths):
-                if self._stopping.is_set():
-                    break
-                rows = transaction.history([entry.number for entry in chunk])
-                numbers = np.array([entry.number for entry in chunk], np.int64)
-                rows = replace(rows, series=np.searchsorted(numbers, rows.series))
-                ids, static = [e.unique_id for e in chunk], [e.static for e in chunk]
-                first = rows.ds[np.searchsorted(rows.series, np.arange(len(ids)))]
-                states = engine.replayed(ids, static, rows)
-                engine.commit(chunk, states, rebuilt=True, first_ds=first)
-                total += len(rows)
-                self.progress = replace(self.progress, replayed=len(engine))
-        self._metrics.rebuilds.labels("start").inc(len(engine))
-        return total
-
-
-def _chunks(entries: list[Entry], lengths: dict[int, int]) -> Iterator[list[Entry]]:
-    """Runs of series with about `CHUNK_ROWS` observations each."""
-    chunk: list[Entry] = []
-    rows = 0
-    for entry in entries:
-        chunk.append(entry)
-        rows += lengths[entry.number]
-        if rows >= CHUNK_ROWS:
-            yield chunk
-            chunk, rows = [], 0
-    if chunk:
-        yield chunk

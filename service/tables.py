@@ -1,10 +1,10 @@
-"""The tables of the observation log, and the connection that only one process may write through."""
+"""The tables of the observation log, and how they are reached."""
 
 import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -29,6 +29,22 @@ series = sa.Table(
     sa.Column("unique_id", sa.Text, nullable=False, unique=True),
     sa.Column("static", sa.Text, comment="JSON object of static covariates"),
     sa.Column("created_at", sa.BigInteger, nullable=False, comment="Unix milliseconds"),
+    sa.Column("batch", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("series_batch", "batch"),
+)
+
+removed = sa.Table(
+    "removed",
+    metadata,
+    sa.Column("series", sa.Integer, primary_key=True),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+)
+
+head = sa.Table(
+    "head",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("batch", sa.BigInteger, nullable=False, comment="the last one written"),
 )
 
 observation = sa.Table(
@@ -41,6 +57,8 @@ observation = sa.Table(
     sa.Column("covariates", sa.Text, comment="JSON object"),
     sa.Column("filled", sa.Boolean, nullable=False, comment="made up by the fill policy"),
     sa.Column("recorded_at", sa.BigInteger, nullable=False, comment="Unix milliseconds"),
+    sa.Column("batch", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("observation_batch", "batch"),
     sqlite_with_rowid=False,
 )
 
@@ -59,38 +77,44 @@ def open_engine(address: sa.URL) -> sa.Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, tables included
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
     return engine
 
 
+def snapshots(engine: sa.Engine) -> sa.Engine:
+    """The same pool, whose transactions see the database as it is at one moment."""
+    if engine.dialect.name == "sqlite":
+        return engine  # they do by nature
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def alone(connection: sa.Connection) -> None:
+    """Wait until no other process changes the tables; until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
 @contextlib.contextmanager
-def only_writer(engine: sa.Engine, address: sa.URL, place: str) -> Iterator[None]:
-    """Hold the log for this process; the lock falls with the process, however that ends."""
-    busy = LogLocked(
-        "another process writes to the observation log", where=place,
-        help="send observations to the running server instead, or stop it first",
-    )  # fmt: skip
-    if address.get_backend_name() == "sqlite":
-        with Path(f"{address.database}.lock").open("w") as file:
-            _flock(file, busy)
-            yield
+def only_writer(address: sa.URL, place: str) -> Iterator[None]:
+    """Hold a log that is a file for this process; the lock falls with it, however it ends."""
+    if address.get_backend_name() != "sqlite":
+        yield
         return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        query = sa.select(sa.func.pg_try_advisory_lock(_ADVISORY_LOCK))
-        if not connection.execute(query).scalar_one():
-            raise busy
+    with Path(f"{address.database}.lock").open("w") as file:
         try:
-            yield
-        finally:
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(_ADVISORY_LOCK)))
-
-
-def _flock(file: IO[str], busy: LogLocked) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise busy from None
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LogLocked(
+                "another process writes to the observation log", where=place,
+                help="send observations to the running server instead, or stop it first",
+            ) from None  # fmt: skip
+        yield

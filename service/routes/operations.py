@@ -31,8 +31,12 @@ def livez() -> Liveness:
     responses={**responses(), **_NOT_READY},
 )  # fmt: skip
 def readyz(slot: CurrentSlot, response: Response) -> Readiness:
-    """Tells phase and progress; 503 until the model and all states are there."""
-    ready = slot.progress.phase == "ready"
+    """
+    Tells phase and progress; 503 until forecasts are answered.
+
+    While the phase is `replaying`, a series that has no state yet is replayed when asked for.
+    """
+    ready = slot.progress.phase in {"replaying", "ready"}
     response.status_code = 200 if ready else 503
     serving = slot.serving if ready else None
     return Readiness(

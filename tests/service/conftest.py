@@ -19,7 +19,7 @@ from forecast.frames import check
 from forecast.panel import Panel
 from forecast.training import train
 from service.app import create_app
-from service.log import import_history
+from service.importing import import_history
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def emptied(address: str) -> str:
     """The same database without our tables."""
     engine = sa.create_engine(address)
     with engine.begin() as connection:
-        for table in ("observation", "series", "meta"):
+        for table in ("observation", "series", "meta", "head", "removed", "alembic_version"):
             connection.execute(sa.text(f"drop table if exists {table}"))
     engine.dispose()
     return address
@@ -132,7 +132,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
                 app, base_url="http://127.0.0.1", raise_server_exceptions=False
             )  # fmt: skip
             stack.enter_context(client)
-            app.state.slot.wait(60)
+            slot = app.state.slot.wait(60)
+            wait_until(lambda: slot.progress.phase, lambda phase: phase != "replaying")
             return client
 
         yield start

@@ -11,7 +11,8 @@ from forecast.calendars import Calendar
 from forecast.config import DataConfig
 from forecast.errors import DuplicateStamps, LateValues, MissingSteps
 from service.errors import LogError, LogFrequency, LogLocked
-from service.log import Log, import_history
+from service.importing import import_history
+from service.log import Log
 from service.rows import Rows
 
 MONTHLY = DataConfig(freq="MS", kind="positive")
@@ -126,8 +127,9 @@ def test_a_transaction_that_fails_leaves_nothing(url):
     log.close()
 
 
-def test_only_one_process_writes(url):
+def test_only_one_process_writes_a_file(tmp_path):
     """The second is refused until the first has let go."""
+    url = f"sqlite:///{tmp_path / 'log.db'}"
     log = Log(url)
     with pytest.raises(LogLocked):
         Log(url)

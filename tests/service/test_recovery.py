@@ -1,11 +1,13 @@
 """
 A real server process, killed without warning while a client reports observations.
 
-What was acknowledged is there exactly once, and the states equal a fresh replay of the log.
+What was acknowledged is there exactly once, and the states equal a fresh replay of the log,
+whether they were restored from snapshots or not.
 """
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,11 +26,11 @@ import pytest
 import sqlalchemy as sa
 
 from forecast.bundle import load_bundle
-from service.log import import_history
+from service.importing import import_history
 from service.settings import Settings
 from tests.service.conftest import wait_until
 
-KILLS = 3
+KILLS = 10
 
 
 def free_port() -> int:
@@ -148,7 +150,10 @@ def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(
     monthly_bundle: Path, monthly: pd.DataFrame, tmp_path: Path
 ):
     """Killed at random moments while it writes; the states equal a replay of the log."""
-    environment = {"STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path)}
+    environment = {
+        "STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path),
+        "STATECAST_SNAPSHOT_SECONDS": "0.01",
+    }  # fmt: skip
     url = Settings(data_dir=tmp_path).log_url
     import_history(url, monthly, load_bundle(monthly_bundle).config.data)
     names = sorted(monthly["unique_id"].unique())
@@ -174,6 +179,11 @@ def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(
         live = forecasts(address, names)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    with server(environment) as (process, address):
+        restored = forecasts(address, names)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    shutil.rmtree(tmp_path / "snapshots")
     with server(environment) as (_, address):
         replayed = forecasts(address, names)
 
@@ -182,3 +192,4 @@ def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(
     assert state["position"]["observations"] == 120 + reporter.at
     assert state["position"]["last_ds"] == str(reporter.months[reporter.at - 1].date())
     np.testing.assert_allclose(live, replayed, rtol=1e-5)
+    np.testing.assert_allclose(restored, replayed, rtol=1e-5)

@@ -1,0 +1,62 @@
+"""
+The log's schema, version by version; an older log is brought up to date where it lies.
+
+Each version is one script of Alembic. All that a log needs is done in one transaction: a process
+killed in the midst leaves the log as it was.
+"""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from service.errors import LogError
+
+FIRST = "0001"
+"""What logs had before versions were noted by Alembic."""
+
+
+def upgrade(connection: sa.Connection, place: str, *, note: Callable[[str], None]) -> None:
+    """
+    Make the tables, or bring those there are up to date, inside the connection's transaction.
+
+    Args:
+        connection: In a transaction that nobody else writes beside.
+        place: For messages.
+        note: Told what is done to a log that holds something.
+
+    Raises:
+        LogError: A newer release, or another program, made these tables.
+    """
+    config = Config()
+    config.set_main_option("script_location", "service:migrations")
+    scripts = ScriptDirectory.from_config(config)
+    newest = scripts.get_current_head()
+    here = MigrationContext.configure(connection)
+    found = here.get_current_revision()
+    tables = set(sa.inspect(connection).get_table_names())
+    if found is None and {"meta", "series", "observation"} <= tables:
+        here.stamp(scripts, FIRST)
+        found = FIRST
+    elif found is None and tables & {"meta", "series", "observation"}:
+        raise LogError(
+            "this database has tables of another program", where=place,
+            help="name a database of its own in STATECAST_DATABASE_URL",
+        )  # fmt: skip
+    known = {script.revision for script in scripts.walk_revisions()}
+    if found is not None and found not in known:
+        raise LogError(
+            f"the log has schema version {found}; this release reads up to {newest}",
+            where=place, help="use the release that wrote it, or a newer one",
+        )  # fmt: skip
+    if found == newest:
+        return
+    if found is not None:
+        note(f"bringing the log from schema version {found} to {newest}: {place}")
+    steps = scripts._upgrade_revs("head", found or "base")  # as Alembic's own command does
+    with EnvironmentContext(config, scripts, fn=lambda *_: steps) as environment:
+        environment.configure(connection=connection, transactional_ddl=False)
+        environment.run_migrations()

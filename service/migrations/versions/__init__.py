@@ -1,0 +1,1 @@
+"""One script a version, each from the one before."""

@@ -1,0 +1,50 @@
+"""From what is on the disk to live states: snapshots first, then what the log has had since."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from service.engine import Block
+from service.rows import Entry
+from service.snapshots import Snapshots
+from service.writer import Writer
+
+
+def recover(writer: Writer, snapshots: Snapshots) -> int:
+    """
+    Put the states of the snapshots in place, brought to where the log is.
+
+    Series that are in the log and not in the snapshots wait in `writer.waiting` to be replayed.
+
+    Returns:
+        How many series came from the snapshots.
+    """
+    engine = writer.engine
+    with writer.log.read() as transaction:
+        entries = {entry.number: entry for entry in transaction.entries()}
+        now = transaction.before
+    since, blocks = snapshots.load(engine)
+    for place, block in blocks.items():
+        kept = _of(block, entries)
+        named = [entries[number] for number in kept.numbers.tolist()]
+        engine.compute.run(partial(engine.adopt_block, place, kept, named), patient=True)
+    restored = len(engine)
+    writer.waiting = {
+        entry.unique_id: number for number, entry in entries.items()
+        if entry.unique_id not in engine.rows
+    }  # fmt: skip
+    engine.batch = since if blocks else now
+    writer.catch_up()
+    return restored
+
+
+def _of(block: Block, entries: Mapping[int, Entry]) -> Block:
+    """Without the series that the log no longer has."""
+    there = np.array([number in entries for number in block.numbers.tolist()], bool)
+    if there.all():
+        return block
+    return Block(
+        block.batch, block.numbers[there], block.first_ds[there], block.rebuilt[there],
+        block.states.take(np.flatnonzero(there)),
+    )  # fmt: skip

@@ -1,0 +1,289 @@
+"""
+What is written to the log, and what becomes of the states: one batch at a time, on one thread.
+
+Whatever fails before the commit leaves both the log and the states as they were; once the commit
+is on the disk, nothing can fail but the process itself, and then a replay at the next start gives
+the same states. The same way leads from the log to the states where another process wrote, or
+where it is not known how a commit ended: what came since is read and taken in.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from forecast.errors import UnknownSeries
+from forecast.states import States
+from service.engine import Engine
+from service.errors import Refused
+from service.log import Log
+from service.metrics import Metrics
+from service.observing import STATUSES, Known, Plan, plan
+from service.rows import Entry, Rows
+from service.transaction import Transaction
+
+_SHOWN = 10
+_LOOKED_THROUGH = 20_000
+"""Names among which the nearest is looked for; more would take too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Observations as a request gives them, in its order."""
+
+    names: Sequence[str]
+    ds: Int[np.ndarray, " item"]
+    y: Float[np.ndarray, " item"]
+    covariates: Float[np.ndarray, "item covariate"]
+    pointer: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of them."""
+
+    status: Int[np.ndarray, " item"]
+    """A place in `observing.STATUSES` for each item."""
+    created: tuple[str, ...]
+    """Series that were not known before."""
+    fills: tuple[tuple[str, int, int], ...]
+    """Series, first stamp and number of the steps of each gap that the policy filled."""
+
+    def count(self, status: int) -> int:
+        """How many items have a status."""
+        return int((self.status == status).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """States to put in place once the log has the observations."""
+
+    entries: list[Entry]
+    states: States
+    rebuilt: bool
+    first_ds: Int[np.ndarray, " series"] | None = None
+
+
+class Writer:
+    """Writes to one log and moves the states of one engine; never from two threads at once."""
+
+    def __init__(
+        self, engine: Engine, log: Log, metrics: Metrics, *,
+        unknown_series: Literal["refuse", "create"], max_fill: int,
+    ) -> None:  # fmt: skip
+        self.engine = engine
+        self.log = log
+        self._metrics = metrics
+        self.waiting: dict[str, int] = {}
+        """Series of the log that have no live state yet, by name, with their numbers."""
+        self._create = unknown_series == "create"
+        self._max_fill = max_fill
+
+    def write(self, sent: Sent) -> Outcome:
+        """
+        Store a batch, all of it or nothing; it is on the disk when this returns.
+
+        Raises:
+            Refused: With the error of the catalogue and the items it concerns.
+            LogError: The log cannot be written; whether it was is found out at the next batch.
+        """
+        names = list(dict.fromkeys(sent.names))
+        place = {name: i for i, name in enumerate(names)}
+        rows = Rows(
+            np.array([place[name] for name in sent.names], np.int64), sent.ds, sent.y,
+            sent.covariates, np.zeros(len(sent.ds), bool),
+        )  # fmt: skip
+        with self.log.write() as transaction:
+            self.take_in(transaction)
+            self._bring_in(transaction, names)
+            unknown = [name for name in names if name not in self.engine.rows]
+            if unknown and not self._create:
+                raise self._no_such(unknown, sent)
+            outcome, changes = self._store(transaction, names, rows, sent.pointer)
+            batch = transaction.batch
+        self._put(changes, batch)
+        for number, status in enumerate(STATUSES):
+            self._metrics.observations.labels(status).inc(outcome.count(number))
+        return outcome
+
+    def rebuild(self, name: str) -> None:
+        """
+        Replay one series from the log.
+
+        Raises:
+            UnknownSeries: It is not in the log.
+        """
+        with self.log.read() as transaction:
+            self.take_in(transaction)
+            self._bring_in(transaction, [name])
+            if name not in self.engine.rows:
+                raise no_such_series(name, self.engine)
+            number = int(self.engine.numbers[self.engine.rows[name]])
+            self._put([self._replay(transaction, [number])], transaction.before)
+        self._metrics.rebuilds.labels("asked").inc()
+
+    def catch_up(self) -> None:
+        """Take in everything that is in the log."""
+        with self.log.read() as transaction:
+            self.take_in(transaction)
+
+    def bring_in(self, names: Sequence[str]) -> None:
+        """Replay those of the series that wait for it."""
+        with self.log.read() as transaction:
+            self.take_in(transaction)
+            self._bring_in(transaction, names)
+
+    def bring_in_some(self, count: int) -> None:
+        """Replay so many of the series that wait, the oldest first."""
+        self.bring_in(list(islice(self.waiting, count)))
+
+    def _bring_in(self, transaction: Transaction, names: Sequence[str]) -> None:
+        numbers = [self.waiting[name] for name in names if name in self.waiting]
+        if numbers:
+            self._put([self._replay(transaction, numbers)], transaction.before)
+        for name in names:
+            self.waiting.pop(name, None)
+
+    def take_in(self, transaction: Transaction) -> None:
+        """Bring the states to where the log is: others may have written, or we be in doubt."""
+        engine = self.engine
+        if transaction.before == engine.batch:
+            return
+        found = transaction.changes(engine.batch)
+        if self.waiting:
+            numbers = {*found.removed, *(entry.number for entry in found.begun)}
+            self.waiting = {n: at for n, at in self.waiting.items() if at not in numbers}
+        gone = engine.rows_of(np.array(found.removed, np.int64))
+        lost = [engine.ids[row] for row in gone[gone >= 0].tolist()]
+        if lost:
+            engine.compute.run(lambda: engine.drop(lost), patient=True)
+        known = engine.rows_of(found.rows.series)
+        revised = np.array(found.revised, np.int64)
+        again = {*revised[engine.rows_of(revised) >= 0].tolist(),
+                 *(entry.number for entry in found.begun)} - {*found.removed}  # fmt: skip
+        on = (known >= 0) & ~np.isin(found.rows.series, [*again])
+        _, ends = engine.spans(np.maximum(known, 0))
+        rows = found.rows.take(on & (found.rows.ds > ends))
+        changes = []
+        if len(rows):
+            changes.append(self._advance(replace(rows, series=engine.rows_of(rows.series))))
+        if again:
+            changes.append(self._replay(transaction, sorted(again)))
+        self._put(changes, transaction.before)
+
+    def _store(
+        self, transaction: Transaction, names: list[str], rows: Rows,
+        pointer: Callable[[int], str],
+    ) -> tuple[Outcome, list[_Change]]:  # fmt: skip
+        engine = self.engine
+        at = np.array([engine.rows.get(name, -1) for name in names], np.int64)
+        first, last = engine.spans(np.maximum(at, 0))
+        known = Known(names, first, last, at < 0)
+        numbers = np.where(at < 0, -1, engine.numbers[at]).tolist()
+
+        def stored(asked: Rows) -> Rows:
+            return transaction.current(asked, numbers)
+
+        made = plan(
+            rows, known, stored, engine.bundle.config.data, engine.bundle.calendar,
+            max_fill=self._max_fill, pointer=pointer,
+        )  # fmt: skip
+        created = [name for name, empty in zip(names, known.empty, strict=True) if empty]
+        fresh_numbers = iter(transaction.add_series(created, {}))
+        number = np.array([n if n >= 0 else next(fresh_numbers) for n in numbers], np.int64)
+        transaction.append(replace(made.fresh, series=number[made.fresh.series]))
+        transaction.append(replace(made.revised, series=number[made.revised.series]), revise=True)
+        changes = self._changes(transaction, names, known, made)
+        return Outcome(made.status, tuple(created), _fills(made.fresh, names)), changes
+
+    def _changes(
+        self, transaction: Transaction, names: list[str], known: Known, made: Plan
+    ) -> list[_Change]:
+        """New states: one step on where only new steps came, a replay where the past changed."""
+        again = np.zeros(len(names), bool)
+        again[made.revised.series] = True
+        replayed = [name for name, a, e in zip(names, again, known.empty, strict=True) if a or e]
+        rows = made.fresh.take(~(again | known.empty)[made.fresh.series])
+        changes = []
+        if len(rows):
+            at = np.array([self.engine.rows.get(name, -1) for name in names], np.int64)
+            changes.append(self._advance(replace(rows, series=at[rows.series])))
+        if replayed:
+            numbers = [entry.number for entry in transaction.find(replayed)]
+            changes.append(self._replay(transaction, numbers))
+            self._metrics.rebuilds.labels("revision").inc(int(again.sum()))
+        return changes
+
+    def _advance(self, fresh: Rows) -> _Change:
+        """States after new steps; `fresh.series` are rows of the engine, each series in order."""
+        engine = self.engine
+        at, series = np.unique(fresh.series, return_inverse=True)
+        order = np.argsort(series, kind="stable")
+        rows = replace(fresh, series=series.astype(np.int64)).take(order)
+        entries = engine.entries(at)
+        ids = [entry.unique_id for entry in entries]
+        states = engine.compute.run(lambda: engine.observed(at, ids, rows), patient=True)
+        return _Change(entries, states, rebuilt=False)
+
+    def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> _Change:
+        """States of some series from everything the log has of them."""
+        engine = self.engine
+        rows = transaction.history(numbers)
+        at, series = np.unique(rows.series, return_inverse=True)
+        wanted = transaction.entries(at.tolist())
+        rows = replace(rows, series=series.astype(np.int64))
+        ids, static = [e.unique_id for e in wanted], [e.static for e in wanted]
+        states = engine.compute.run(lambda: engine.replayed(ids, static, rows), patient=True)
+        first = rows.ds[np.searchsorted(rows.series, np.arange(len(ids)))]
+        return _Change(wanted, states, rebuilt=True, first_ds=first)
+
+    def _put(self, changes: list[_Change], batch: int) -> None:
+        """In one move: no forecast sees a part of a batch."""
+        engine = self.engine
+
+        def work() -> None:
+            for change in changes:
+                engine.commit(change.entries, change.states, rebuilt=change.rebuilt,
+                              first_ds=change.first_ds)  # fmt: skip
+            engine.batch = batch
+
+        engine.compute.run(work, patient=True)
+        self._metrics.live_series.set(len(engine))
+
+    def _no_such(self, unknown: list[str], sent: Sent) -> Refused:
+        lost = set(unknown)
+        items = [i for i, name in enumerate(sent.names) if name in lost]
+        error = no_such_series(unknown[0], self.engine, len(lost))
+        return Refused(
+            error,
+            [(f"{sent.pointer(i)}/unique_id", "no such series") for i in items[:_SHOWN]],
+        )
+
+
+def no_such_series(name: str, engine: Engine, count: int = 1) -> UnknownSeries:
+    """The error that names the series and the nearest one there is."""
+    near = difflib.get_close_matches(name, list(islice(engine.rows.copy(), _LOOKED_THROUGH)), n=1)
+    more = f" and {count - 1} more" if count > 1 else ""
+    return UnknownSeries(
+        f"no series {name!r}{more}", where=f"among {len(engine):,} series",
+        help=(f"did you mean {near[0]!r}? " if near else "")
+        + "GET /v1/series lists them; STATECAST_UNKNOWN_SERIES=create begins new ones",
+    )  # fmt: skip
+
+
+def _fills(fresh: Rows, names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+    made = fresh.filled
+    if not made.any():
+        return ()
+    changed = np.r_[True, fresh.series[1:] != fresh.series[:-1]]
+    opens = np.flatnonzero(made & (changed | ~np.r_[False, made[:-1]]))
+    group = np.cumsum(np.isin(np.arange(len(fresh)), opens))[made] - 1
+    sizes: Any = np.bincount(group)
+    return tuple(
+        (names[int(fresh.series[row])], int(fresh.ds[row]), int(size))
+        for row, size in zip(opens, sizes, strict=True)
+    )

@@ -1,0 +1,97 @@
+"""An older log is brought up to date where it lies; one that cannot be is refused, untouched."""
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from service.errors import LogError
+from service.importing import import_history
+from service.log import Log
+from service.tables import metadata
+from tests.service.test_log import MONTHLY, contents
+
+FIRST = (
+    "create table meta (key text not null primary key, value text not null)",
+    "create table series (series integer not null primary key, unique_id text not null unique, "
+    "static text, created_at bigint not null)",
+    "create table observation (series integer not null references series (series), "
+    "ds bigint not null, revision integer not null, y double precision, covariates text, "
+    "filled boolean not null, recorded_at bigint not null, primary key (series, ds, revision))",
+    "insert into meta values ('schema_version', '1'), ('freq', '\"MS\"')",
+    "insert into series values (1, 'a', null, 0)",
+    "insert into observation values (1, 0, 1, 5.0, null, false, 0), (1, 0, 2, 6.0, null, false, 0)",
+)
+"""A log as the first release made it."""
+
+
+def run(url: str, *statements: str) -> list[sa.Row]:
+    """Past our own code; the rows of the last statement."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        results = [connection.execute(sa.text(statement)) for statement in statements]
+        rows = list(results[-1]) if results[-1].returns_rows else []
+    engine.dispose()
+    return rows
+
+
+def test_a_log_of_the_first_release_is_brought_up_to_date(url, caplog):
+    """Its series and values are all there, and it can be written to."""
+    run(url, *FIRST)
+
+    names, rows = contents(url)
+
+    assert (names, rows.y.tolist()) == (["a"], [6.0])
+    assert run(url, "select batch from head") == [(0,)]
+    assert run(url, "select version_num from alembic_version") == [("0002",)]
+
+
+@pytest.mark.parametrize("statements", [(), FIRST])
+def test_migrated_and_new_logs_have_the_tables_that_the_code_describes(url, statements):
+    """Comments apart, which only the code has."""
+    run(url, *statements) if statements else None
+    Log(url).close()
+
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        compare_type = connection.dialect.name == "postgresql"  # SQLite has one type of number
+        context = MigrationContext.configure(connection, opts={"compare_type": compare_type})
+        found = compare_metadata(context, metadata)
+    engine.dispose()
+    changes = [change for part in found for change in (part if isinstance(part, list) else [part])]
+    assert [change for change in changes if "comment" not in change[0]] == []
+
+
+def test_a_log_of_a_newer_release_is_refused_and_left_as_it_is(url, monthly):
+    """An older server must not write what a newer one relies on."""
+    import_history(url, monthly, MONTHLY)
+    run(url, "update alembic_version set version_num = '9999'")
+
+    with pytest.raises(LogError, match="schema version 9999"):
+        Log(url)
+
+    assert run(url, "select count(*) from observation") == [(600,)]
+
+
+def test_tables_of_another_program_are_not_touched(url):
+    """A database that has a table `series` of its own."""
+    run(url, "create table series (name text)", "insert into series values ('mine')")
+
+    with pytest.raises(LogError, match="tables of another program"):
+        Log(url)
+
+    assert run(url, "select * from series") == [("mine",)]
+
+
+def test_a_migration_that_breaks_off_leaves_the_log_as_it_was(tmp_path):
+    """All of it is one transaction, tables included."""
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    run(url, *FIRST, "create table removed (mine text)")  # in the way of the second version
+
+    with pytest.raises(LogError, match="cannot be opened"):
+        Log(url)
+
+    tables = {name for (name,) in run(url, "select name from sqlite_master where type = 'table'")}
+    assert tables == {"meta", "series", "observation", "removed"}
+    run(url, "drop table removed")
+    assert contents(url)[0] == ["a"]
