@@ -8,6 +8,7 @@ from jaxtyping import Int
 from forecast.calendars import Calendar
 from forecast.config import Config
 from forecast.errors import TooShort
+from forecast.lanes import assign_lanes
 
 MIN_LANES, MAX_LANES = 32, 256
 """Narrow batches give more updates a second; the updates are what counts."""
@@ -94,17 +95,24 @@ def usual_val_size(lengths: Int[np.ndarray, " series"], horizon: int) -> int:
 
 def usual_batch_size(blocks: Int[np.ndarray, " series"]) -> int:
     """
-    Lanes that are full to the end of an epoch: no more than the longest series fills in a row.
+    Lanes that are full to the end of an epoch, in rounds of equal size.
 
-    Where a few series are much longer than the rest, more lanes would leave them alone in the
-    last steps of each epoch. At least 32, or all, and rounds of equal size.
+    Where a few series are much longer than the rest, more lanes would run dry early and leave
+    the last steps of each epoch to the long ones. At least 32, or all.
 
-    >>> [usual_batch_size(np.array(n)) for n in ([10] * 400, [10] * 400 + [100], [10] * 4 + [900])]
-    [200, 41, 5]
+    >>> [usual_batch_size(np.array(n)) for n in ([10] * 400, [10] * 400 + [100], [9] * 9 + [7])]
+    [200, 41, 10]
     """
     rounds = -(-len(blocks) // MAX_LANES)
-    full = -(-int(blocks.sum()) // max(int(blocks.max(initial=1)), 1))
-    return min(-(-len(blocks) // rounds), max(full, MIN_LANES))
+    most = -(-len(blocks) // rounds)
+    least = max(-(-int(blocks.sum()) // max(int(blocks.max(initial=1)), 1)), MIN_LANES)
+    tried = np.unique(np.linspace(min(least, most), most, 8).astype(int)).tolist()
+
+    def steps(lanes: int) -> int:
+        return max(int(blocks[lane].sum()) for lane in assign_lanes(blocks, lanes))
+
+    best: int = min(reversed(tried), key=lambda lanes: lanes * steps(lanes))
+    return best
 
 
 def usual_chunk_length(seasons: tuple[int, ...]) -> int:
