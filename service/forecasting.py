@@ -51,6 +51,8 @@ class _Asked:
     """A request to forecast live states, as arrays."""
 
     rows: Int[np.ndarray, " series"]
+    numbers: Int[np.ndarray, " series"]
+    """Of the series that had these rows when they were looked up."""
     last_ds: Int[np.ndarray, " series"]
     """Where the states stood when `known` was laid out."""
     known: Float[np.ndarray, "series horizon known"] | None
@@ -72,7 +74,7 @@ def _live(
     serving.recorder.catch_up()
     ids = body.unique_ids or []
     serving.recorder.need(ids)
-    rows = intake.live_rows(ids, engine, limits)
+    intake.live_rows(ids, engine, limits)
     horizon = body.h or bundle.horizon
     data, calendar = bundle.config.data, bundle.calendar
     quantiles, _, _ = answers.quantile_plan(body)
@@ -84,9 +86,10 @@ def _live(
         return _forecast_together(engine, horizon, quantiles, asked)
 
     made = None
-    while made is None:  # a step that arrives in between moves the stamps of the covariates
+    while made is None:  # a step that came in between has moved the stamps of the covariates
+        rows = intake.live_rows(ids, engine, limits)
         _, last_ds = engine.spans(rows)
-        asked = _Asked(rows, last_ds, known(last_ds))
+        asked = _Asked(rows, engine.numbers[rows], last_ds, known(last_ds))
         made = engine.compute.together((engine.digest, horizon, quantiles), asked, work)
     words = answers.state_words(made.rebuilt)
     return answers.forecasts(ids, made.states, words, made.values, body, calendar)
@@ -95,7 +98,7 @@ def _live(
 def _forecast_together(
     engine: Engine, horizon: int, quantiles: tuple[float, ...], asked: list[_Asked]
 ) -> list[_Made | None]:
-    """One call of the network for several requests; None for one whose states have moved on."""
+    """One call of the network for several requests; None where other states stand there now."""
     states, rebuilt = engine.snapshot(np.concatenate([one.rows for one in asked]))
     known = None
     if asked[0].known is not None:
@@ -107,6 +110,7 @@ def _forecast_together(
         part = np.arange(end - len(one.rows), end)
         own = states if len(asked) == 1 else states.take(part)
         moved = one.known is not None and (own.last_ds != one.last_ds).any()
+        moved |= (engine.numbers[one.rows] != one.numbers).any()
         made.append(None if moved else _Made(own, rebuilt[part], values[part]))
     return made
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from forecast.states import States
 from service import schemas, stamps
 from service.answers import model_of, moment, position_body
+from service.engine import Position
 from service.slot import Serving
 from service.writer import no_such_series
 
@@ -22,15 +24,20 @@ def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> 
     start = 0 if cursor is None else bisect_right(names, cursor)
     shown = names[start : start + limit]
     serving.recorder.need(shown)
-    rows = np.array([engine.rows[name] for name in shown], np.int64)
-    states, _ = engine.compute.run(lambda: engine.snapshot(rows))
+    more = shown[-1] if len(names) > start + limit else None
+
+    def work() -> tuple[list[str], States]:
+        there = [name for name in shown if name in engine.rows]
+        rows = np.array([engine.rows[name] for name in there], np.int64)
+        return there, engine.snapshot(rows)[0]
+
+    shown, states = engine.compute.run(work)
     items = [
         schemas.SeriesItem(unique_id=name, last_ds=last, observations=int(count))
         for name, last, count in zip(
             shown, stamps.render(states.last_ds, calendar), states.count, strict=True
         )
     ]
-    more = shown[-1] if len(names) > start + limit else None
     return schemas.SeriesPage(series=items, total=len(names), next=more)
 
 
@@ -61,8 +68,15 @@ def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
     Raises:
         UnknownSeries: It has none.
     """
-    row, engine = _row(serving, unique_id), serving.engine
-    position = engine.compute.run(lambda: engine.position(row))
+    _row(serving, unique_id)
+    engine = serving.engine
+
+    def work() -> Position:
+        if unique_id not in engine.rows:
+            raise no_such_series(unique_id, engine)
+        return engine.position(engine.rows[unique_id])
+
+    position = engine.compute.run(work)
     return schemas.StateDetail(
         unique_id=unique_id,
         position=position_body(position, serving.bundle.calendar),

@@ -94,6 +94,16 @@ class Recorder:
         """
         self._ask(lambda: self.writer.rebuild(name))
 
+    def remove(self, name: str) -> int:
+        """
+        Take a series away, for good; returns how many rows it had.
+
+        Raises:
+            UnknownSeries: It is not in the log.
+        """
+        rows: int = self._ask(lambda: self.writer.remove(name))
+        return rows
+
     def need(self, names: Sequence[str]) -> None:
         """Have those of the series replayed now that still wait for it."""
         waiting = self.writer.waiting

@@ -188,6 +188,13 @@ class SeriesPage(Answer):
     next: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
+class RemovedSeries(Answer):
+    """A series that is no longer there."""
+
+    unique_id: str
+    rows: int = Field(description="Stored observations that went with it, old revisions included.")
+
+
 class SeriesDetail(Answer):
     """What the log has of a series."""
 

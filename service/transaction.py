@@ -106,11 +106,7 @@ class Transaction:
         query = query.order_by(series.c.series)
         queries = [query]
         if numbers is not None:
-            queries = [
-                query.where(series.c.series.between(part[0], part[-1]) if whole
-                            else series.c.series.in_(part))
-                for part, whole in _parts(numbers)
-            ]  # fmt: skip
+            queries = [query.where(_among(series.c.series, numbers)) for numbers in _parts(numbers)]
         found = (row for one in queries for row in self._connection.execute(one))
         return [Entry(n, name, json.loads(static) if static else {}) for n, name, static in found]
 
@@ -170,9 +166,9 @@ class Transaction:
         c = observation.c
         columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
         found: list[Any] = []
-        for part, whole in _parts(numbers):
-            some = c.series.between(part[0], part[-1]) if whole else c.series.in_(part)
-            query = sa.select(*columns).where(some).order_by(c.series, c.ds, c.revision)
+        for part in _parts(numbers):
+            query = sa.select(*columns).where(_among(c.series, part))
+            query = query.order_by(c.series, c.ds, c.revision)
             found += self._tuples(query)
         return self._rows(found)
 
@@ -217,6 +213,19 @@ class Transaction:
         self._wrote = True
         self._connection.exec_driver_sql(self._insert, list(zip(*columns, strict=True)))
 
+    def remove(self, numbers: Sequence[int]) -> int:
+        """Take series away with everything observed of them; returns how many rows those were."""
+        rows = 0
+        for part in _parts(numbers):
+            values = sa.delete(observation).where(_among(observation.c.series, part))
+            rows += self._connection.execute(values).rowcount
+            self._connection.execute(sa.delete(series).where(_among(series.c.series, part)))
+        noted = [{"series": number, "batch": self.before + 1} for number in numbers]
+        if noted:
+            self._wrote = True
+            self._connection.execute(sa.insert(removed), noted)
+        return rows
+
     @property
     def _insert(self) -> str:
         """Plain SQL: the driver takes tuples as they are, three times as fast as by name."""
@@ -257,14 +266,20 @@ class Transaction:
         return rows if latest.all() else rows.take(latest)
 
 
-def _parts(numbers: Sequence[int]) -> Iterator[tuple[Sequence[int], bool]]:
-    """Slices for one query each, and whether a slice is every number between its ends."""
+def _parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Slices for one query each: every number between two ends, or not too many."""
     ordered = sorted(numbers)
     if ordered and ordered[-1] - ordered[0] + 1 == len(ordered):
-        yield ordered, True
+        yield ordered
         return
     for start in range(0, len(ordered), _IN):
-        yield ordered[start : start + _IN], False
+        yield ordered[start : start + _IN]
+
+
+def _among(column: sa.Column[int], part: Sequence[int]) -> sa.ColumnElement[bool]:
+    if part[-1] - part[0] + 1 == len(part):
+        return column.between(part[0], part[-1])
+    return column.in_(part)
 
 
 def _now() -> int:

@@ -126,6 +126,29 @@ class Writer:
             self._put([self._replay(transaction, [number])], transaction.before)
         self._metrics.rebuilds.labels("asked").inc()
 
+    def remove(self, name: str) -> int:
+        """
+        Take a series away from log and states, for good; returns how many rows it had.
+
+        Raises:
+            UnknownSeries: It is not in the log.
+        """
+        with self.log.write() as transaction:
+            self.take_in(transaction)
+            found = transaction.find([name])
+            if not found:
+                raise no_such_series(name, self.engine)
+            rows = transaction.remove([found[0].number])
+            batch = transaction.batch
+        self.waiting.pop(name, None)
+        self._drop([name] if name in self.engine.rows else [])
+        self._put([], batch)
+        return rows
+
+    def _drop(self, names: list[str]) -> None:
+        if names:
+            self.engine.compute.run(lambda: self.engine.drop(names), patient=True)
+
     def catch_up(self) -> None:
         """Take in everything that is in the log."""
         with self.log.read() as transaction:
@@ -159,8 +182,7 @@ class Writer:
             self.waiting = {n: at for n, at in self.waiting.items() if at not in numbers}
         gone = engine.rows_of(np.array(found.removed, np.int64))
         lost = [engine.ids[row] for row in gone[gone >= 0].tolist()]
-        if lost:
-            engine.compute.run(lambda: engine.drop(lost), patient=True)
+        self._drop(lost)
         known = engine.rows_of(found.rows.series)
         revised = np.array(found.revised, np.int64)
         again = {*revised[engine.rows_of(revised) >= 0].tolist(),

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from service import lookup
 from service.problems import responses
 from service.routes.dependencies import DOCUMENTED_KEYS, Current
-from service.schemas import SeriesDetail, SeriesPage, StateDetail
+from service.schemas import RemovedSeries, SeriesDetail, SeriesPage, StateDetail
 
 router = APIRouter(prefix="/v1", tags=["series"], dependencies=DOCUMENTED_KEYS)
 
@@ -56,3 +56,12 @@ def rebuild_state(unique_id: Name, serving: Current) -> StateDetail:
 def get_series(unique_id: Name, serving: Current) -> SeriesDetail:
     """What the log has of a series: span, filled steps, revisions, static covariates."""
     return lookup.detail(serving, unique_id)
+
+
+@router.delete(
+    "/series/{unique_id:path}", operation_id="delete_series", summary="Forget a series",
+    responses=responses(404, 422),
+)  # fmt: skip
+def delete_series(unique_id: Name, serving: Current) -> RemovedSeries:
+    """Take a series away for good: its observations, its revisions and its state."""
+    return RemovedSeries(unique_id=unique_id, rows=serving.recorder.remove(unique_id))

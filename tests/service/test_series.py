@@ -41,6 +41,7 @@ def test_a_series_tells_what_is_stored_of_it(juice, weekly):
         ("GET", "/v1/series/nope"),
         ("GET", "/v1/series/nope/state"),
         ("POST", "/v1/series/a/b/c/state:rebuild"),
+        ("DELETE", "/v1/series/nope"),
     ],
 )
 def test_an_unknown_series_is_not_found(retail, method, path):
@@ -139,3 +140,29 @@ def test_the_access_log_has_one_line_a_request_without_secrets(serve, monthly_bu
     lines = [r.message for r in caplog.records if r.name == "service.access"]
     assert len(lines) == 1
     assert re.fullmatch(r"GET /v1/series 200 \d+\.\dms id=me", lines[0])
+
+
+def test_a_deleted_series_is_gone_and_may_begin_anew(serve, monthly_bundle, monthly):
+    """Its name is free: what comes then knows nothing of before, at the next start neither."""
+    names = sorted(monthly["unique_id"].unique())
+    client = serve(monthly_bundle, monthly, unknown_series="create")
+    gone = client.delete(f"/v1/series/{names[1]}").json()
+    assert gone == {"unique_id": names[1], "rows": 120}
+    assert client.get(f"/v1/series/{names[1]}").status_code == 404
+    assert client.post("/v1/forecasts", json={"unique_ids": [names[1]]}).status_code == 404
+
+    fresh = {"unique_id": names[1], "ds": "2021-05-01", "y": 12.0}
+    other = {"unique_id": "another", "ds": "2020-01-01", "y": 7.0}
+    sent = client.post("/v1/observations", json={"observations": [fresh, other]}).json()
+    assert sent["created"] == [names[1], "another"]
+    made = client.post("/v1/forecasts", json={"unique_ids": names}).json()["forecasts"]
+    assert [one["position"]["observations"] for one in made] == [120, 1, 120, 120, 120]
+    folder = client.app.state.settings.data_dir
+    client.__exit__(None, None, None)
+
+    again = serve(monthly_bundle, data_dir=folder)
+
+    restored = again.post("/v1/forecasts", json={"unique_ids": names}).json()["forecasts"]
+    for one, other in zip(made, restored, strict=True):
+        assert one["statecast"] == pytest.approx(other["statecast"], rel=1e-5)
+        assert one["position"] == other["position"]
