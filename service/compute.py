@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -138,13 +138,16 @@ class Compute:
         with self._metrics.pending.track_inprogress():
             try:
                 return job.future.result(None if patient else self._deadline)
+            except CancelledError:  # nobody was thought to wait any more, or the server stops
+                pass
             except FutureTimeout:
                 if not job.future.cancel() and job.future.done():
                     return job.future.result()
-                raise DeadlinePassed(
-                    f"no answer within {self._deadline:g} s",
-                    help="ask for fewer series, or later",
-                ) from None
+            if self._closed:
+                raise NotReady("the server is stopping", help="try again")
+            raise DeadlinePassed(
+                f"no answer within {self._deadline:g} s", help="ask for fewer series, or later"
+            )
 
     def _loop(self) -> None:
         torch.set_num_threads(1)

@@ -5,12 +5,13 @@ Those that wait at the same time are written in one transaction (group commit) a
 step. Nothing is acknowledged before its transaction is on the disk.
 """
 
+import contextlib
 import functools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
@@ -144,14 +145,15 @@ class Recorder:
             self._line.append(job)
             self._waiting += job.size
             self._ready.notify()
-        try:
+        with contextlib.suppress(FutureTimeout, CancelledError):
             return job.future.result(self._deadline)
-        except FutureTimeout:
-            if job.future.cancel():
-                raise DeadlinePassed(
-                    f"no turn to write within {self._deadline:g} s; nothing was stored",
-                    help="send it again, later or in fewer and larger requests",
-                ) from None
+        if job.future.cancel() or job.future.cancelled():
+            if self._closed:
+                raise NotReady("the server is stopping; nothing was stored", help="send it again")
+            raise DeadlinePassed(
+                f"no turn to write within {self._deadline:g} s; nothing was stored",
+                help="send it again, later or in fewer and larger requests",
+            )
         try:  # it is being written: how that ends is worth waiting for
             return job.future.result(self._deadline)
         except FutureTimeout:

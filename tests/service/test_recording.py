@@ -1,0 +1,112 @@
+"""The line of those who write: one transaction for all that wait, and each told for itself."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecast.errors import MissingSteps, UnknownSeries
+from service.errors import NotReady, Refused
+from service.importing import import_history
+from service.recording import Recorder
+from service.writer import Outcome, Sent
+from tests.service.conftest import wait_until
+from tests.service.test_log import MONTHLY
+from tests.service.test_snapshots import Host, assert_equal
+
+
+def sent(*items: tuple[str, str, float]) -> Sent:
+    """Observations as a request brings them."""
+    names, months, y = zip(*items, strict=True)
+    stamps = np.array([pd.Timestamp(month).value for month in months])
+    return Sent(names, stamps, np.array(y), np.empty((len(names), 0)), lambda item: f"/{item}")
+
+
+@pytest.fixture
+def host(url, monthly, monthly_bundle, tmp_path) -> Iterator[Host]:
+    """Five series on each kind of database."""
+    import_history(url, monthly, MONTHLY)
+    made = Host(url, monthly_bundle, tmp_path / "snapshots", 4096)
+    made.states()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recorder(host) -> Iterator[Recorder]:
+    """Its writer, in a thread of its own."""
+    made = Recorder(host.writer, 30.0)
+    yield made
+    made.close()
+
+
+def together(recorder: Recorder, requests: list[Sent]) -> list[Outcome | BaseException]:
+    """What becomes of requests that wait for their turn at the same time, in this order."""
+    begun, end = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        begun.set()
+        end.wait(30)
+
+    with ThreadPoolExecutor(len(requests) + 1) as callers:
+        callers.submit(recorder._ask, busy)
+        begun.wait(30)
+        futures = []
+        for number, request in enumerate(requests, start=1):
+            futures.append(callers.submit(recorder.record, request))
+            wait_until(lambda: len(recorder._line), lambda size, n=number: size == n)
+        end.set()
+    return [future.exception(30) or future.result(30) for future in futures]
+
+
+def test_requests_that_wait_are_one_batch(host, recorder, monthly):
+    """One transaction for all; each is told what became of its own."""
+    names = sorted(monthly["unique_id"].unique())
+    before = host.engine.batch
+    requests = [sent((name, "2019-01-01", 300.0)) for name in names]
+    requests.append(sent((names[0], "2019-02-01", 301.0), ("new", "2019-01-01", 5.0)))
+    requests.append(sent((names[0], "2019-01-01", 300.0), ("new", "2019-02-01", 6.0)))
+
+    outcomes = together(recorder, requests)
+
+    assert host.engine.batch - before == 1
+    assert [outcome.count(0) for outcome in outcomes] == [1, 1, 1, 1, 1, 2, 1]
+    assert outcomes[6].status.tolist() == [1, 0]
+    assert [outcome.created for outcome in outcomes] == [(), (), (), (), (), ("new",), ()]
+
+
+def test_a_request_with_a_fault_is_refused_alone(host, recorder, monthly):
+    """Wherever it stood in the line, the others are stored."""
+    names = sorted(monthly["unique_id"].unique())
+    requests = [
+        sent((names[0], "2019-01-01", 300.0)),
+        sent((names[1], "2019-01-01", 300.0), (names[2], "2019-03-01", 300.0)),  # a gap
+        sent((names[3], "2019-01-01", 300.0)),
+        sent((names[0], "2019-02-01", 301.0)),
+    ]
+
+    outcomes = together(recorder, requests)
+
+    assert [getattr(outcome, "status", None) is None for outcome in outcomes] == [
+        False, True, False, False,
+    ]  # fmt: skip
+    refused = outcomes[1]
+    assert isinstance(refused, Refused)
+    assert isinstance(refused.error, MissingSteps)
+    assert refused.items[0][0] == "/1"
+    live = host.states()
+    host.writer.rebuild(names[0])
+    assert_equal(host.states(), live)
+    assert live[names[1]].count == 120
+
+
+def test_what_can_never_be_written_is_told(host, recorder):
+    """A series that is not there; anything, once the recorder is closed."""
+    with pytest.raises(UnknownSeries):
+        recorder.remove("nobody")
+    recorder.close()
+    with pytest.raises(NotReady):
+        recorder.record(sent(("a", "2019-01-01", 1.0)))
