@@ -148,6 +148,23 @@ def save_bundle(bundle: Bundle, directory: Path, *, overwrite: bool = False) -> 
     fresh.replace(directory)
 
 
+def read_digest(directory: Path | str) -> str:
+    """
+    The digest that a directory says its bundle has; nothing is verified.
+
+    Raises:
+        BundleError: There is no bundle at this place, or its JSON cannot be read.
+    """
+    try:
+        text = json.loads((Path(directory) / JSON_NAME).read_text(encoding="utf-8"))
+        return str(text["digest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"no bundle can be read here: {error}", where=str(directory),
+            help="give the directory that `statecast train` or Forecaster.save wrote",
+        ) from error  # fmt: skip
+
+
 def load_bundle(directory: Path | str) -> Bundle:
     """
     Read and verify a directory that `save_bundle` wrote.

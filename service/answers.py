@@ -11,6 +11,7 @@ from forecast.states import States
 from service import schemas, stamps
 from service.engine import Position
 from service.observing import STATUSES
+from service.slot import Successor
 from service.sources import Source
 from service.writer import Outcome, Sent
 
@@ -98,6 +99,17 @@ def outcome_body(
 def model_of(source: Source) -> schemas.Model:
     """Name, version and digest."""
     return schemas.Model(name=source.name, version=source.version, digest=source.digest)
+
+
+def successor_of(successor: Successor | None) -> schemas.SuccessorDetail | None:
+    """The last model that was to take over, if there was one."""
+    if successor is None:
+        return None
+    source = successor.source
+    return schemas.SuccessorDetail(
+        version=source.version, digest=source.digest, phase=successor.phase,
+        reason=successor.reason,
+    )  # fmt: skip
 
 
 def state_words(rebuilt: Bool[np.ndarray, " series"]) -> list[str]:

@@ -15,6 +15,8 @@ What only a service can refuse; like all errors, these stand in one catalogue by
     . LogFrequency                log.frequency            it holds series of another frequency
   - ModelSourceError              registry.unavailable    no tracking server and no local copy
     . UnknownModel               model.unknown            no model of this name, alias or folder
+    . ShadowRefused              model.refused            a new model that must not take over
+    . NothingBefore              model.no_previous        no model before this one is kept
   - ConfigError
     . OpenBind                    config.open_bind         other machines could call, without keys
     . PortInUse                   cli.port_busy            another program listens on the port
@@ -101,6 +103,18 @@ class UnknownModel(ModelSourceError):
     """No model has this name, alias, version or folder."""
 
     code = "model.unknown"
+
+
+class ShadowRefused(ModelSourceError):
+    """A new model that must not take over from the one in service."""
+
+    code = "model.refused"
+
+
+class NothingBefore(ModelSourceError):
+    """There is no model before the one in service to go back to."""
+
+    code = "model.no_previous"
 
 
 class OpenBind(ConfigError):

@@ -49,6 +49,7 @@ def observations(
         stamps.parse([item.ds for item in items], calendar, pointers),
         np.array([np.nan if item.y is None else item.y for item in items]),
         _covariates(extras, names, pointer),
+        names,
         pointer,
     )
 

@@ -9,6 +9,7 @@ process, which holds a lock; PostgreSQL by any number, one transaction at a time
 """
 
 import contextlib
+import copy
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,12 @@ class Log:
     def close(self) -> None:
         """Give the lock back."""
         self._guard.close()
+
+    def seen_by(self, covariates: Sequence[str]) -> "Log":
+        """The same log, open already, for a model with other covariates."""
+        other = copy.copy(self)
+        other.covariates = tuple(covariates)
+        return other
 
     def bind_calendar(self, calendar: Calendar) -> None:
         """

@@ -7,9 +7,9 @@ import numpy as np
 
 from forecast.states import States
 from service import schemas, stamps
-from service.answers import model_of, moment, position_body
+from service.answers import model_of, moment, position_body, successor_of
 from service.engine import Position
-from service.slot import Serving
+from service.slot import Serving, Slot
 from service.writer import no_such_series
 
 
@@ -85,15 +85,33 @@ def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
     )
 
 
-def model(serving: Serving) -> schemas.ModelDetail:
-    """The model in service."""
+def readiness(slot: Slot) -> schemas.Readiness:
+    """How far the server is."""
+    ready = slot.progress.phase in {"replaying", "ready"}
+    serving = slot.serving if ready else None
+    return schemas.Readiness(
+        ready=ready, phase=slot.progress.phase, series=slot.progress.series,
+        replayed=slot.progress.replayed, model=model_of(serving.source) if serving else None,
+        reason=slot.failure.message if slot.failure else slot.trouble,
+        successor=successor_of(slot.successor),
+    )  # fmt: skip
+
+
+def models(slot: Slot) -> list[schemas.ModelDetail]:
+    """The model in service, then the one before it."""
+    kept = [slot.serving] if slot.previous is None else [slot.serving, slot.previous]
+    return [model(serving, in_service=not place) for place, serving in enumerate(kept)]
+
+
+def model(serving: Serving, *, in_service: bool = True) -> schemas.ModelDetail:
+    """A model that is held."""
     source, config = serving.source, serving.bundle.config
     return schemas.ModelDetail(
         name=source.name,
         version=source.version,
         digest=source.digest,
         alias=source.alias,
-        in_service=True,
+        in_service=in_service,
         since=moment(serving.since),
         freq=serving.bundle.calendar.freq,
         kind=config.data.kind,

@@ -56,6 +56,10 @@ class Metrics:
             "model_info", "1 for the model in service.", (*model, "alias", "digest"),
             namespace=app, registry=r,
         )  # fmt: skip
+        self.successions = Counter(
+            "model_successions_total", "New models by what became of them.", ("outcome",),
+            namespace=app, registry=r,
+        )  # fmt: skip
         self.live_series = Gauge("series", "Series with a live state.", namespace=app, registry=r)
         self.observations = Counter(
             "observations_total", "Observations by what they were.", ("status",),

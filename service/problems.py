@@ -36,6 +36,7 @@ STATUSES = {
     "request.unauthorized": 401,
     "request.validation": 422,
     "model": 503,
+    "model.no_previous": 409,
     "registry": 503,
     "bundle": 503,
     "log": 503,

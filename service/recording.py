@@ -43,6 +43,13 @@ class _Job:
         """How many observations it has."""
         return len(self.todo.names) if isinstance(self.todo, Sent) else 0
 
+    def goes_with(self, other: "_Job") -> bool:
+        """Whether both are observations with the same columns."""
+        mine, theirs = self.todo, other.todo
+        if isinstance(mine, Sent) and isinstance(theirs, Sent):
+            return mine.columns == theirs.columns
+        return False
+
 
 class Recorder:
     """
@@ -105,6 +112,20 @@ class Recorder:
         rows: int = self._ask(lambda: self.writer.remove(name))
         return rows
 
+    def hand_over(self, writer: Writer) -> None:
+        """
+        Let another model's writer take over, once it has all that this one has written.
+
+        Raises:
+            LogError: The log cannot be read; nothing has changed then.
+        """
+
+        def work() -> None:
+            writer.catch_up()
+            self.writer = writer
+
+        self._ask(work)
+
     def need(self, names: Sequence[str]) -> None:
         """Have those of the series replayed now that still wait for it."""
         waiting = self.writer.waiting
@@ -130,7 +151,7 @@ class Recorder:
         with log.read() as transaction:
             behind = transaction.before > self.writer.engine.batch
         if behind:
-            self._ask(self.writer.catch_up)
+            self._ask(lambda: self.writer.catch_up())
 
     def _ask(self, todo: Sent | Callable[[], Any]) -> Any:
         job = _Job(todo, Future(), time.perf_counter() + self._deadline)
@@ -181,7 +202,7 @@ class Recorder:
         """The first of the line, and those behind it that fit into the same transaction."""
         jobs = [self._line.popleft()]
         size = jobs[0].size
-        while size and self._line and self._line[0].size:
+        while self._line and jobs[0].goes_with(self._line[0]):
             size += self._line[0].size
             if size > MOST_TOGETHER:
                 break
@@ -239,6 +260,7 @@ def _merge(jobs: Sequence[_Job]) -> Sent:
         np.concatenate([part.ds for part in parts]),
         np.concatenate([part.y for part in parts]),
         np.concatenate([part.covariates for part in parts]),
+        parts[0].columns,
         pointer,
     )
 

@@ -247,6 +247,15 @@ class Liveness(Answer):
     status: str = "alive"
 
 
+class SuccessorDetail(Answer):
+    """The last model that was to take over."""
+
+    version: str | None
+    digest: str
+    phase: str = Field(description="`replaying`, `in service`, `refused` or `rolled back`.")
+    reason: str = ""
+
+
 class Readiness(Answer):
     """How far the server is."""
 
@@ -256,6 +265,7 @@ class Readiness(Answer):
     series: int
     replayed: int
     reason: str = ""
+    successor: SuccessorDetail | None = None
 
 
 class Version(Answer):

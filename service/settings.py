@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """What an observation of a series never seen does."""
     snapshot_seconds: float = Field(60.0, gt=0)
     """Seconds between two snapshots of the states that moved."""
+    watch_seconds: float = Field(30.0, gt=0)
+    """Seconds between two looks for a new model."""
     seed_data: Path | None = None
     """A table read into the log at start when the log is empty."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

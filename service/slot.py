@@ -1,8 +1,9 @@
 """
-The model in service: fetched, its states replayed from the log, then put in place in one move.
+The model in service: fetched, its states restored, put in place in one move; and its successors.
 
 Everything slow happens on a thread of its own, so that the server tells from the first moment
-that it lives and how far it is.
+that it lives and how far it is. A new model takes over only once its states are where the log is
+and its forecasts have been looked at; whatever is wrong with it, the one in service stays.
 """
 
 import logging
@@ -15,18 +16,21 @@ from forecast.bundle import Bundle
 from forecast.errors import ForecastError
 from service.compute import Compute
 from service.engine import Engine
-from service.errors import NotReady
+from service.errors import NothingBefore, NotReady
 from service.importing import import_history
 from service.log import Log
 from service.metrics import Metrics
 from service.recording import Recorder
 from service.recovery import recover
 from service.settings import Settings
+from service.shadow import check_forecasts
 from service.snapshots import Snapshots
-from service.sources import Source, fetch
+from service.sources import Source, fetch, look
 from service.writer import Writer
 
 _RETRY_S = 5.0
+_SHADOW_SERIES = 64
+"""Series of a shadow that are replayed at a time, between the requests of others."""
 
 logger = logging.getLogger("service.slot")
 
@@ -36,12 +40,26 @@ class Serving:
     """One model with its live states and the log they came from."""
 
     source: Source
-    bundle: Bundle
-    engine: Engine
-    log: Log
+    writer: Writer
+    snapshots: Snapshots
     recorder: Recorder
     since: float
     """Unix seconds."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model."""
+        return self.writer.engine.bundle
+
+    @property
+    def engine(self) -> Engine:
+        """Its live states."""
+        return self.writer.engine
+
+    @property
+    def log(self) -> Log:
+        """The log, with the covariates of this model."""
+        return self.writer.log
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,16 @@ class Progress:
     """Series in the log."""
 
 
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The last model that was to take over, and what became of it."""
+
+    source: Source
+    phase: str
+    """`replaying`, `in service`, `refused`, `rolled back`."""
+    reason: str = ""
+
+
 class Slot:
     """
     Holds what answers requests; empty until the first model is ready.
@@ -70,19 +98,25 @@ class Slot:
         self.progress = Progress()
         self.failure: ForecastError | None = None
         """Why there is nothing to serve and never will be."""
+        self.successor: Successor | None = None
+        self.trouble = ""
+        """Why the source of the model cannot be read now."""
         self._settings = settings
         self._metrics = metrics
         self._serving: Serving | None = None
+        self.previous: Serving | None = None
+        """What was in service before, to go back to."""
         self._stopping, self._settled = threading.Event(), threading.Event()
-        self._snapshots: Snapshots | None = None
-        self._thread = threading.Thread(target=self._start, name="slot", daemon=True)
+        self._wake = threading.Event()
+        self._swapping = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="slot", daemon=True)
         self._log: Log | None = None
         self._recorder: Recorder | None = None
         self._compute = Compute(settings.limits.deadline, settings.limits.max_waiting, metrics)
         self._listeners: list[Callable[[Slot], None]] = []
 
     def start(self) -> None:
-        """Begin to fetch, load and replay; returns at once."""
+        """Begin to fetch, load and restore; returns at once."""
         self._thread.start()
 
     def when_settled(self, listener: Callable[["Slot"], None]) -> None:
@@ -94,9 +128,14 @@ class Slot:
         self._settled.wait(timeout)
         return self
 
+    def refresh(self) -> None:
+        """Look for a new model now."""
+        self._wake.set()
+
     def close(self) -> None:
         """Stop the replay if it runs, finish what is computed and written, keep the states."""
         self._stopping.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
         serving, self._serving = self._serving, None
@@ -104,7 +143,7 @@ class Slot:
         if self._recorder is not None:
             self._recorder.close()
         if serving is not None:
-            self._snapshot(serving.engine)
+            self._snapshot(serving)
         self._compute.close()
         if self._log is not None:
             self._log.close()
@@ -129,7 +168,25 @@ class Slot:
             help="try again; GET /readyz tells how far it is",
         )
 
-    def _start(self) -> None:
+    def rollback(self) -> Serving:
+        """
+        Put the model before this one back in service; its states take in what came since.
+
+        Raises:
+            NothingBefore: There is none.
+            LogError: The log cannot be read; nothing has changed then.
+        """
+        with self._swapping:
+            previous, now = self.previous, self.serving
+            if previous is None:
+                raise NothingBefore(
+                    "no model was in service before this one since the server started",
+                    help="promote the version you want in the registry",
+                )
+            self.successor = Successor(now.source, "rolled back")
+            return self._put(previous)
+
+    def _run(self) -> None:
         try:
             self._serving = self._load()
         except ForecastError as error:
@@ -144,66 +201,145 @@ class Slot:
         for listener in self._listeners:
             listener(self)
         if self._serving is not None:
+            self._replay_waiting(self._serving)
             self._keep()
 
     def _load(self) -> Serving:
         begun = time.perf_counter()
-        settings, limits = self._settings, self._settings.limits
+        settings = self._settings
         self.progress = Progress("loading", settings.model)
         source, bundle = fetch(settings)
-        data = bundle.config.data
         self._seed(bundle)
-        self._log = log = Log(settings.log_url, (*data.known_future, *data.past_only))
+        self._log = log = Log(settings.log_url)
         log.bind_calendar(bundle.calendar)
-        writer = Writer(
-            Engine(bundle, self._compute), log, self._metrics,
-            unknown_series=settings.unknown_series, max_fill=limits.max_fill,
-        )  # fmt: skip
-        self._snapshots = Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
-        restored = recover(writer, self._snapshots)
-        self._recorder = Recorder(writer, limits.deadline)
-        labels = (source.name, source.version or "", source.alias or "", source.digest[:12])
-        self._metrics.model_info.labels(*labels).set(1)
-        self._tell(writer)
+        writer, snapshots = self._writer(bundle)
+        restored = recover(writer, snapshots)
+        self._recorder = Recorder(writer, settings.limits.deadline)
+        serving = Serving(source, writer, snapshots, self._recorder, time.time())
+        self._tell(serving)
         logger.info(
             "serving %s version %s: %d series from snapshots, %d to be replayed, %.1f s",
             source.name, source.version, restored, len(writer.waiting),
             time.perf_counter() - begun,
         )  # fmt: skip
-        return Serving(source, bundle, writer.engine, log, self._recorder, time.time())
+        return serving
 
-    def _tell(self, writer: Writer) -> None:
-        """How far the replay is."""
-        ready, waiting = len(writer.engine), len(writer.waiting)
+    def _writer(self, bundle: Bundle) -> tuple[Writer, Snapshots]:
+        """States of a model, none yet, over the log."""
+        assert self._log is not None
+        data, settings = bundle.config.data, self._settings
+        log = self._log.seen_by((*data.known_future, *data.past_only))
+        writer = Writer(
+            Engine(bundle, self._compute), log, self._metrics,
+            unknown_series=settings.unknown_series, max_fill=settings.limits.max_fill,
+        )  # fmt: skip
+        return writer, Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
+
+    def _tell(self, serving: Serving) -> None:
+        """How far the replay is, and which model answers."""
+        ready, waiting = len(serving.engine), len(serving.writer.waiting)
         self.progress = Progress(
             "replaying" if waiting else "ready", self._settings.model, ready, ready + waiting
         )
         self._metrics.live_series.set(ready)
+        source = serving.source
+        labels = (source.name, source.version or "", source.alias or "", source.digest[:12])
+        self._metrics.model_info.clear()
+        self._metrics.model_info.labels(*labels).set(1)
 
-    def _keep(self) -> None:
-        """Replay what waits, then write snapshots until the end."""
-        assert self._serving is not None
-        assert self._snapshots is not None
-        recorder, engine = self._serving.recorder, self._serving.engine
-        writer = recorder.writer
-        while writer.waiting and not self._stopping.is_set():
+    def _replay_waiting(self, serving: Serving) -> None:
+        while serving.writer.waiting and not self._stopping.is_set():
             try:
-                recorder.replay_waiting(
-                    stopped=self._stopping.is_set, told=lambda: self._tell(writer)
+                serving.recorder.replay_waiting(
+                    stopped=self._stopping.is_set, told=lambda: self._tell(serving)
                 )
             except Exception:  # what waits is replayed when asked for, too
                 logger.exception("the replay broke off; it goes on in %g s", _RETRY_S)
                 self._stopping.wait(_RETRY_S)
-        self._tell(writer)
-        while not self._stopping.wait(self._settings.snapshot_seconds):
-            self._snapshot(engine)
+        self._tell(serving)
 
-    def _snapshot(self, engine: Engine) -> None:
-        assert self._snapshots is not None
+    def _keep(self) -> None:
+        """Write snapshots and look for new models, until the end."""
+        settings = self._settings
+        snapshot_at = time.monotonic() + settings.snapshot_seconds
+        look_at = time.monotonic() + settings.watch_seconds
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            self._wake.wait(max(0.0, min(snapshot_at, look_at) - now))
+            asked, now = self._wake.is_set(), time.monotonic()
+            self._wake.clear()
+            if self._stopping.is_set():
+                return
+            if now >= snapshot_at:
+                self._snapshot(self.serving)
+                snapshot_at = time.monotonic() + settings.snapshot_seconds
+            if asked or now >= look_at:
+                self._look_for_successor()
+                look_at = time.monotonic() + settings.watch_seconds
+
+    def _snapshot(self, serving: Serving) -> None:
         try:
-            self._snapshots.save(engine)
-        except OSError as error:
+            serving.snapshots.save(serving.engine)
+        except (OSError, ForecastError) as error:
             logger.warning("states cannot be kept on the disk: %s; a start will take longer", error)
+
+    def _look_for_successor(self) -> None:
+        """Bring a new model into service, if the source has one and nothing speaks against it."""
+        now, last = self.serving, self.successor
+        try:
+            seen = look(self._settings)
+            self.trouble = ""
+            if seen == now.source.mark or (last is not None and seen == last.source.mark):
+                return
+            source, bundle = fetch(self._settings)
+        except ForecastError as error:
+            if self.trouble != error.message:
+                logger.warning("the model's source [%s]: %s", error.code, error)
+            self.trouble = error.message
+            return
+        if source.digest == now.source.digest:
+            return
+        if self.previous is not None and source.digest == self.previous.source.digest:
+            self.rollback()  # its states are still there
+            return
+        self.successor = told = Successor(source, "replaying")
+        try:
+            self._succeed(now, source, bundle)
+        except ForecastError as error:
+            logger.warning("version %s stays out [%s]: %s", source.version, error.code, error)
+            self.successor = replace(told, phase="refused", reason=error.message)
+            self._metrics.successions.labels("refused").inc()
+        except Exception:  # a model that cannot be computed with must not stop the server
+            logger.exception("version %s stays out", source.version)
+            self.successor = replace(told, phase="refused", reason="internal error: see the log")
+            self._metrics.successions.labels("refused").inc()
+
+    def _succeed(self, now: Serving, source: Source, bundle: Bundle) -> None:
+        assert self._log is not None
+        self._log.bind_calendar(bundle.calendar)
+        writer, snapshots = self._writer(bundle)
+        recover(writer, snapshots)
+        while writer.waiting and not self._stopping.is_set():
+            writer.bring_in_some(_SHADOW_SERIES)
+        if self._stopping.is_set():
+            return
+        check_forecasts(now.writer, writer)
+        with self._swapping:
+            self._put(Serving(source, writer, snapshots, now.recorder, time.time()))
+        self.successor = Successor(source, "in service")
+
+    def _put(self, serving: Serving) -> Serving:
+        """In one move; what is in flight ends with the model it began with."""
+        before, dropped = self.serving, self.previous
+        serving.recorder.hand_over(serving.writer)
+        self.previous, self._serving = before, replace(serving, since=time.time())
+        if dropped is not None and dropped.source.digest != serving.source.digest:
+            dropped.snapshots.forget()
+        self._tell(self._serving)
+        self._metrics.successions.labels("in service").inc()
+        logger.info("version %s in service instead of %s", serving.source.version,
+                    before.source.version)  # fmt: skip
+        return self._serving
 
     def _seed(self, bundle: Bundle) -> None:
         """Read `seed_data` into a log that holds nothing yet."""

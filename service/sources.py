@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from forecast.bundle import JSON_NAME, WEIGHTS_NAME, Bundle, load_bundle
+from forecast.bundle import JSON_NAME, WEIGHTS_NAME, Bundle, load_bundle, read_digest
 from forecast.errors import ForecastError
 from service.errors import ModelSourceError, UnknownModel
 from service.settings import Settings
@@ -39,6 +39,11 @@ class Source:
     alias: str | None
     digest: str
     directory: str
+
+    @property
+    def mark(self) -> str:
+        """What `look` calls it."""
+        return self.version or self.digest
 
 
 def fetch(settings: Settings) -> tuple[Source, Bundle]:
@@ -66,6 +71,21 @@ def fetch(settings: Settings) -> tuple[Source, Bundle]:
         )  # fmt: skip
     bundle = load_bundle(directory)
     return Source(directory.resolve().name, None, None, bundle.digest, str(directory)), bundle
+
+
+def look(settings: Settings) -> str:
+    """
+    What the settings name now, in one word: a version of the registry, or a bundle's digest.
+
+    Cheap: nothing is copied, and of a directory only the JSON is read.
+
+    Raises:
+        UnknownModel, ModelSourceError, BundleError: As for `fetch`.
+    """
+    registered = _REGISTERED.fullmatch(settings.model)
+    if registered is None:
+        return read_digest(settings.model)
+    return _resolve(settings, registered)
 
 
 def _fetch_registered(settings: Settings, wanted: re.Match[str]) -> tuple[Source, Bundle]:

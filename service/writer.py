@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from forecast.errors import UnknownSeries
 from forecast.states import States
 from service.engine import Engine
-from service.errors import Refused
+from service.errors import NotReady, Refused
 from service.log import Log
 from service.metrics import Metrics
 from service.observing import STATUSES, Known, Plan, plan
@@ -39,6 +39,8 @@ class Sent:
     ds: Int[np.ndarray, " item"]
     y: Float[np.ndarray, " item"]
     covariates: Float[np.ndarray, "item covariate"]
+    columns: tuple[str, ...]
+    """Names of the covariates."""
     pointer: Callable[[int], str]
 
 
@@ -90,7 +92,10 @@ class Writer:
         Raises:
             Refused: With the error of the catalogue and the items it concerns.
             LogError: The log cannot be written; whether it was is found out at the next batch.
+            NotReady: They were laid out for a model that is no longer in service.
         """
+        if sent.columns != self.log.covariates:
+            raise NotReady("another model took over meanwhile", help="send it again")
         names = list(dict.fromkeys(sent.names))
         place = {name: i for i, name in enumerate(names)}
         rows = Rows(

@@ -4,8 +4,8 @@ from fastapi import APIRouter
 
 from service import lookup
 from service.problems import responses
-from service.routes.dependencies import DOCUMENTED_KEYS, Current
-from service.schemas import Models
+from service.routes.dependencies import DOCUMENTED_KEYS, CurrentSlot
+from service.schemas import ModelDetail, Models, Readiness
 
 router = APIRouter(prefix="/v1", tags=["models"], dependencies=DOCUMENTED_KEYS)
 
@@ -14,6 +14,29 @@ router = APIRouter(prefix="/v1", tags=["models"], dependencies=DOCUMENTED_KEYS)
     "/models", operation_id="list_models", summary="Models this server holds",
     responses=responses(),
 )  # fmt: skip
-def list_models(serving: Current) -> Models:
-    """The model in service: what it takes, what it was trained on, how it scored."""
-    return Models(models=[lookup.model(serving)])
+def list_models(slot: CurrentSlot) -> Models:
+    """The model in service, and the one before it: what they take, and how they scored."""
+    return Models(models=lookup.models(slot))
+
+
+@router.post(
+    "/models:refresh", operation_id="refresh_models", summary="Look for a new model now",
+    status_code=202, responses=responses(),
+)  # fmt: skip
+def refresh_models(slot: CurrentSlot) -> Readiness:
+    """The server looks by itself from time to time; `GET /readyz` tells what came of it."""
+    slot.refresh()
+    return lookup.readiness(slot)
+
+
+@router.post(
+    "/models:rollback", operation_id="rollback_model", summary="Go back to the model before",
+    responses=responses(409),
+)  # fmt: skip
+def rollback_model(slot: CurrentSlot) -> ModelDetail:
+    """
+    Put the model that was in service before back; its states take in what came since.
+
+    It stays until the source names yet another version.
+    """
+    return lookup.model(slot.rollback())

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from fastapi import APIRouter, Response
 
-from service.answers import model_of
+from service import lookup
 from service.problems import responses
 from service.routes.dependencies import DOCUMENTED_KEYS, AppMetrics, CurrentSlot
 from service.schemas import Liveness, Readiness, Version
@@ -35,15 +35,12 @@ def readyz(slot: CurrentSlot, response: Response) -> Readiness:
     Tells phase and progress; 503 until forecasts are answered.
 
     While the phase is `replaying`, a series that has no state yet is replayed when asked for.
+    `successor` is the last model that was to take over; `reason` says what is wrong with the
+    model's source.
     """
-    ready = slot.progress.phase in {"replaying", "ready"}
-    response.status_code = 200 if ready else 503
-    serving = slot.serving if ready else None
-    return Readiness(
-        ready=ready, phase=slot.progress.phase, series=slot.progress.series,
-        replayed=slot.progress.replayed, model=model_of(serving.source) if serving else None,
-        reason=slot.failure.message if slot.failure else "",
-    )  # fmt: skip
+    told = lookup.readiness(slot)
+    response.status_code = 200 if told.ready else 503
+    return told
 
 
 @router.get(

@@ -22,7 +22,7 @@ def sent(*items: tuple[str, str, float]) -> Sent:
     """Observations as a request brings them."""
     names, months, y = zip(*items, strict=True)
     stamps = np.array([pd.Timestamp(month).value for month in months])
-    return Sent(names, stamps, np.array(y), np.empty((len(names), 0)), lambda item: f"/{item}")
+    return Sent(names, stamps, np.array(y), np.empty((len(names), 0)), (), lambda item: f"/{item}")
 
 
 @pytest.fixture

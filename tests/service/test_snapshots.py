@@ -43,7 +43,7 @@ class Host:
     def observe(self, name: str, month: str, y: float) -> None:
         """One value."""
         stamp = np.array([pd.Timestamp(month).value])
-        sent = Sent([name], stamp, np.array([y]), np.empty((1, 0)), lambda item: f"/{item}")
+        sent = Sent([name], stamp, np.array([y]), np.empty((1, 0)), (), lambda item: f"/{item}")
         self.writer.write(sent)
 
     def states(self) -> dict[str, States]:

@@ -1,0 +1,180 @@
+"""A new model takes over while the server answers; a bad one stays out; the last one comes back."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from forecast.bundle import Bundle, load_bundle, save_bundle
+from forecast.config import DataConfig
+from tests.service.conftest import train_tiny, wait_until
+
+WATCH = {"watch_seconds": 0.05}
+
+
+@pytest.fixture(scope="module")
+def second(monthly, tmp_path_factory) -> Path:
+    """Another model of the same data."""
+    folder = tmp_path_factory.mktemp("second")
+    return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "b", max_steps=6)
+
+
+@pytest.fixture
+def pointer(tmp_path, monthly_bundle) -> Path:
+    """A directory that is served; its contents will change."""
+    folder = tmp_path / "served"
+    shutil.copytree(monthly_bundle, folder)
+    return folder
+
+
+def put(bundle: Path | Bundle, folder: Path) -> None:
+    """Another bundle where the first was, as a deployment leaves it."""
+    fresh = folder.with_name("fresh")
+    if isinstance(bundle, Path):
+        shutil.copytree(bundle, fresh)
+    else:
+        save_bundle(bundle, fresh)
+    shutil.rmtree(folder)
+    fresh.rename(folder)
+
+
+def forecasts(client: TestClient, names: list[str]) -> list[dict[str, Any]]:
+    """Of some series, with the model that made them."""
+    answer = client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def successor(client: TestClient, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What became of the last new model."""
+    ready = wait_until(lambda: client.get("/readyz").json(),
+                       lambda told: done(told["successor"] or {}))  # fmt: skip
+    assert ready["ready"]
+    return ready["successor"]
+
+
+def observe(client: TestClient, name: str, ds: str, y: float) -> None:
+    """One value."""
+    row = {"unique_id": name, "ds": ds, "y": y}
+    answer = client.post("/v1/observations", json={"observations": [row]})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, monthly, tmp_path):
+    """It has everything observed by then, and what a start with it would have."""
+    names = sorted(monthly["unique_id"].unique())
+    client = serve(pointer, monthly, **WATCH, data_dir=tmp_path / "data")
+    observe(client, names[0], "2019-01-01", 300.0)
+    before = forecasts(client, names)
+
+    put(second, pointer)
+    told = successor(client, lambda s: s.get("phase") == "in service")
+
+    assert told["digest"] == load_bundle(second).digest
+    after = forecasts(client, names)
+    assert after["model"]["digest"] == told["digest"] != before["model"]["digest"]
+    assert after["forecasts"][0]["position"] == before["forecasts"][0]["position"]
+    observe(client, names[0], "2019-02-01", 310.0)
+    live = forecasts(client, names)
+    client.__exit__(None, None, None)
+    shutil.rmtree(tmp_path / "data" / "snapshots")
+    fresh = forecasts(serve(pointer, data_dir=tmp_path / "data"), names)
+    for one, other in zip(live["forecasts"], fresh["forecasts"], strict=True):
+        np.testing.assert_allclose(one["statecast"], other["statecast"], rtol=1e-5)
+
+
+def test_a_rollback_brings_the_model_before_back_with_what_came_since(
+    serve, pointer, second, monthly
+):
+    """One call, and it stays although the source still names the other."""
+    names = sorted(monthly["unique_id"].unique())
+    client = serve(pointer, monthly, **WATCH)
+    first = forecasts(client, names)["model"]["digest"]
+    assert client.post("/v1/models:rollback").status_code == 409
+    put(second, pointer)
+    successor(client, lambda s: s.get("phase") == "in service")
+    observe(client, names[0], "2019-01-01", 300.0)
+
+    back = client.post("/v1/models:rollback").json()
+
+    assert (back["digest"], back["in_service"]) == (first, True)
+    made = forecasts(client, names)
+    assert made["model"]["digest"] == first
+    assert made["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
+    assert client.post("/v1/models:refresh").status_code == 202
+    kept = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
+    assert kept == [(first, True), (load_bundle(second).digest, False)]
+    assert client.get("/readyz").json()["successor"]["phase"] == "rolled back"
+    again = client.post("/v1/models:rollback").json()
+    assert again["digest"] == load_bundle(second).digest
+
+
+def _wild(bundle: Bundle) -> Bundle:
+    with torch.no_grad():
+        bundle.network.point.trust.fill_(1.0)
+        bundle.network.point.outer.bias.fill_(5.0)
+    return replace(bundle)
+
+
+def _broken(bundle: Bundle) -> Bundle:
+    with torch.no_grad():
+        bundle.network.point.trust.fill_(1.0)
+        bundle.network.point.outer.bias.fill_(float("nan"))
+    return replace(bundle)
+
+
+@pytest.mark.parametrize(("harm", "reason"), [(_wild, "lie further than"), (_broken, "finite")])
+def test_a_model_that_forecasts_wildly_stays_out(serve, pointer, second, monthly, harm, reason):
+    """The one in service answers on, to the digit."""
+    names = sorted(monthly["unique_id"].unique())
+    client = serve(pointer, monthly, **WATCH)
+    before = forecasts(client, names)
+
+    put(harm(load_bundle(second)), pointer)
+    told = successor(client, lambda s: s.get("phase") == "refused")
+
+    assert reason in told["reason"]
+    assert forecasts(client, names) == before
+
+
+@pytest.mark.parametrize(
+    ("harm", "code"),
+    [
+        (lambda folder: (folder / "weights.safetensors").write_bytes(b"torn"), "weights"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), "bundle"),
+        (lambda folder: shutil.rmtree(folder), "bundle"),
+    ],
+)
+def test_a_damaged_bundle_stays_out(serve, pointer, second, monthly, harm, code):
+    """Half written or gone: `/readyz` says what is wrong with the source, and a whole one heals."""
+    names = sorted(monthly["unique_id"].unique())
+    client = serve(pointer, monthly, **WATCH)
+    before = forecasts(client, names)
+    put(second, pointer)
+    harm(pointer)
+
+    told = wait_until(lambda: client.get("/readyz").json(), lambda told: bool(told["reason"]))
+
+    assert told["ready"]
+    assert code in told["reason"]
+    assert forecasts(client, names)["forecasts"] == before["forecasts"]
+    pointer.mkdir(exist_ok=True)
+    put(second, pointer)
+    successor(client, lambda s: s.get("phase") == "in service")
+    assert client.get("/readyz").json()["reason"] == ""
+
+
+def test_a_model_of_another_frequency_stays_out(serve, pointer, weekly_bundle, monthly):
+    """It would read the stamps of this log wrongly."""
+    client = serve(pointer, monthly, **WATCH)
+
+    put(weekly_bundle, pointer)
+    told = successor(client, lambda s: s.get("phase") == "refused")
+
+    assert "freq='MS'" in told["reason"]
