@@ -230,7 +230,7 @@ in_image server python -c '
 import importlib.util, os, shutil, sys
 assert os.getuid() == 10001, os.getuid()
 tools = [name for name in ("gcc", "cc", "make", "git") if shutil.which(name)]
-extra = [name for name in ("pip", "statsforecast", "ray", "pytest", "alembic", "dbos") if importlib.util.find_spec(name)]
+extra = [name for name in ("pip", "statsforecast", "ray", "pytest", "matplotlib", "dbos") if importlib.util.find_spec(name)]
 open_folders = [
     top for root in ("/app", "/etc", "/usr", "/root", "/home")
     for top, _, _ in os.walk(root) if os.access(top, os.W_OK)

@@ -108,6 +108,8 @@ class Slot:
         """What was in service before, to go back to."""
         self._stopping, self._settled = threading.Event(), threading.Event()
         self._wake = threading.Event()
+        self._seen = self._ignored = ""
+        """What the source named at the last look; what it named when that was left or refused."""
         self._swapping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="slot", daemon=True)
         self._log: Log | None = None
@@ -183,7 +185,7 @@ class Slot:
                     "no model was in service before this one since the server started",
                     help="promote the version you want in the registry",
                 )
-            self.successor = Successor(now.source, "rolled back")
+            self.successor, self._ignored = Successor(now.source, "rolled back"), self._seen
             return self._put(previous)
 
     def _run(self) -> None:
@@ -215,6 +217,7 @@ class Slot:
         writer, snapshots = self._writer(bundle)
         restored = recover(writer, snapshots)
         self._recorder = Recorder(writer, settings.limits.deadline)
+        self._seen = source.mark
         serving = Serving(source, writer, snapshots, self._recorder, time.time())
         self._tell(serving)
         logger.info(
@@ -285,12 +288,14 @@ class Slot:
 
     def _look_for_successor(self) -> None:
         """Bring a new model into service, if the source has one and nothing speaks against it."""
-        now, last = self.serving, self.successor
         try:
-            seen = look(self._settings)
+            self._seen = seen = look(self._settings)
             self.trouble = ""
-            if seen == now.source.mark or (last is not None and seen == last.source.mark):
-                return
+            with self._swapping:
+                now = self.serving
+                if seen in (now.source.mark, self._ignored):
+                    return
+                self._ignored = ""
             source, bundle = fetch(self._settings)
         except ForecastError as error:
             if self.trouble != error.message:
@@ -299,23 +304,27 @@ class Slot:
             return
         if source.digest == now.source.digest:
             return
-        if self.previous is not None and source.digest == self.previous.source.digest:
-            self.rollback()  # its states are still there
-            return
         self.successor = told = Successor(source, "replaying")
         try:
             self._succeed(now, source, bundle)
         except ForecastError as error:
             logger.warning("version %s stays out [%s]: %s", source.version, error.code, error)
-            self.successor = replace(told, phase="refused", reason=error.message)
-            self._metrics.successions.labels("refused").inc()
+            self._refuse(told, seen, error.message)
         except Exception:  # a model that cannot be computed with must not stop the server
             logger.exception("version %s stays out", source.version)
-            self.successor = replace(told, phase="refused", reason="internal error: see the log")
-            self._metrics.successions.labels("refused").inc()
+            self._refuse(told, seen, "internal error: see the log")
+
+    def _refuse(self, successor: Successor, seen: str, reason: str) -> None:
+        self.successor = replace(successor, phase="refused", reason=reason)
+        self._ignored = seen
+        self._metrics.successions.labels("refused").inc()
 
     def _succeed(self, now: Serving, source: Source, bundle: Bundle) -> None:
         assert self._log is not None
+        before = self.previous
+        if before is not None and before.source.digest == source.digest:
+            self._take_over(now, replace(before, source=source))  # its states are still there
+            return
         self._log.bind_calendar(bundle.calendar)
         writer, snapshots = self._writer(bundle)
         recover(writer, snapshots)
@@ -324,9 +333,14 @@ class Slot:
         if self._stopping.is_set():
             return
         check_forecasts(now.writer, writer)
+        self._take_over(now, Serving(source, writer, snapshots, now.recorder, time.time()))
+
+    def _take_over(self, now: Serving, serving: Serving) -> None:
+        """Unless another model came into service meanwhile: then the next look decides anew."""
         with self._swapping:
-            self._put(Serving(source, writer, snapshots, now.recorder, time.time()))
-        self.successor = Successor(source, "in service")
+            if self._serving is now:
+                self.successor = Successor(serving.source, "in service")
+                self._put(serving)
 
     def _put(self, serving: Serving) -> Serving:
         """In one move; what is in flight ends with the model it began with."""

@@ -143,9 +143,12 @@ class Transaction:
     def add_series(
         self, unique_ids: Sequence[str], static: Mapping[str, Mapping[str, Any]]
     ) -> list[int]:
-        """Number series never seen before; numbers rise in the order given."""
-        highest = self._connection.execute(sa.select(sa.func.max(series.c.series))).scalar_one()
-        start, now = (highest or 0) + 1, _now()
+        """Number series never seen before; numbers rise in the order given, none comes twice."""
+        used = [
+            self._connection.execute(sa.select(sa.func.max(table.c.series))).scalar_one() or 0
+            for table in (series, removed)
+        ]
+        start, now = max(used) + 1, _now()
         rows = [
             {
                 "series": start + i,
