@@ -256,10 +256,10 @@ def gemm_rates(shape: Shape) -> dict[tuple[int, int, int], float]:
         (shape.lanes * shape.chunk, hidden, 4 * hidden), (shape.lanes, hidden, 4 * hidden),
         (origins, seen, 2 * hidden), (origins, 2 * hidden, shape.horizon), (512, 512, 512),
     ]  # fmt: skip
-    return {size: _gemm_rate(*size) for size in sizes}
+    return {size: gemm_rate(*size) for size in sizes}
 
 
-def _gemm_rate(m: int, k: int, n: int, tries: int = 10) -> float:
+def gemm_rate(m: int, k: int, n: int, tries: int = 10) -> float:
     a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
     torch.mm(a, b, out=out)
     best = 0.0

@@ -1,0 +1,146 @@
+"""
+How fast the live engine goes, without HTTP: steps, durable observations, forecasts, by batch.
+
+    python -m benchmarks.engine [--set model.hidden_size=32]
+
+Daily counts with a weekly season, horizon 28, the default network, one compute thread. Metrics, of
+case `engine` at the largest batch and of `engine/N series` at each: `observations_per_s` (one step
+of N series from their live states), `durable_observations_per_s` (the same as requests of at most
+100,000 through plan, step and a committed transaction of SQLite), `forecasts_per_s` (series a
+second, 28 steps with five quantiles). `observe_bound` and `forecast_bound` say how many times the
+time of the matrix products alone the calls take, at the machine's own rate of float32 products.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.records import emit, note, with_settings
+from benchmarks.step import flop_counter, gemm_rate
+from forecast.bundle import Bundle
+from forecast.forecaster import Forecaster
+from service.compute import Compute
+from service.engine import Engine
+from service.log import Log
+from service.metrics import Metrics
+from service.rows import Rows
+from service.writer import Sent, Writer
+
+BATCHES = (1, 100, 1_000, 10_000, 100_000)
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+HORIZON = 28
+DAY = 86_400_000_000_000
+MOST_SENT = 100_000
+
+
+def main() -> None:
+    """Measure and print the lines."""
+    args = arguments()
+    torch.set_num_threads(1)
+    bundle = trained(args.set)
+    rate = 1e9 * gemm_rate(512, 512, 512)
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in args.batches:
+            place = f"engine/{batch} series"
+            measured = measure(bundle, batch, Path(folder) / f"{batch}.db", args.rounds, rate)
+            for metric, value in measured.items():
+                emit("engine", place, "statecast", metric, value, args.rounds)
+                if batch == args.batches[-1]:
+                    emit("engine", "engine", "statecast", metric, value, args.rounds)
+            told = "  ".join(f"{name} {value:,.1f}" for name, value in measured.items())
+            note(f"{place}: {told}")
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engine", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="SERIES")
+    parser.add_argument("--rounds", type=float, default=3.0, help="seconds of each measurement")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+                        help="any setting, such as model.cell=gru")  # fmt: skip
+    return parser.parse_args()
+
+
+def trained(assignments: list[str]) -> Bundle:
+    """A model of the usual shape; how well it forecasts does not matter here."""
+    days = pd.date_range("2020-01-01", periods=200, freq="D")
+    rng = np.random.default_rng(0)
+    table = pd.concat(
+        pd.DataFrame({"unique_id": f"s{i}", "ds": days, "y": rng.poisson(3.0, len(days)) + 0.0})
+        for i in range(8)
+    )
+    tables = {"train": {"max_steps": 5}, "data": {"kind": "count"}}
+    config = with_settings(tables, assignments)
+    return Forecaster(h=HORIZON, freq="D", config=config).fit(table).bundle_
+
+
+def measure(
+    bundle: Bundle, batch: int, path: Path, seconds: float, rate: float
+) -> dict[str, float]:
+    """Rates of one batch size, over a log of its own."""
+    compute = Compute(600.0, 1_000, Metrics())
+    log = Log(f"sqlite:///{path}")
+    log.bind_calendar(bundle.calendar)
+    engine = Engine(bundle, compute)
+    writer = Writer(engine, log, Metrics(), unknown_series="create", max_fill=0)
+    day = int(pd.Timestamp("2021-01-01").value)
+    names = [f"series {i}" for i in range(batch)]
+
+    def send() -> None:
+        nonlocal day
+        for begin in range(0, batch, MOST_SENT):
+            part = names[begin : begin + MOST_SENT]
+            y = np.random.default_rng(day % 1000).poisson(3.0, len(part)).astype(np.float64)
+            stamps, none = np.full(len(part), day), np.empty((len(part), 0))
+            writer.write(Sent(part, stamps, y, none, (), str))
+        day += DAY
+
+    for _ in range(8):  # a history of a week, and all pages of the log in their place
+        send()
+    rows = np.array([engine.rows[name] for name in names], np.int64)
+    series = np.arange(batch)
+    fresh = Rows(series, np.full(batch, day), np.full(batch, 3.0), np.empty((batch, 0)),
+                 np.zeros(batch, bool))  # fmt: skip
+    states, _ = engine.snapshot(rows)
+
+    def step() -> None:
+        engine.observed(rows, names, fresh)
+
+    def forecast() -> None:
+        engine.forecast(states, HORIZON, None, QUANTILES)
+
+    found: dict[str, float] = {}
+    for name, call in (("observe", step), ("forecast", forecast)):
+        reached = rate_of(call, batch, seconds)
+        with flop_counter() as counter:
+            call()
+        found["observations_per_s" if name == "observe" else "forecasts_per_s"] = reached
+        found[f"{name}_bound"] = rate * batch / counter.get_total_flops() / reached
+    found["durable_observations_per_s"] = rate_of(send, batch, seconds)
+    compute.close()
+    log.close()
+    return found
+
+
+def rate_of(call: Callable[[], object], size: int, seconds: float) -> float:
+    """How many a second, by the median call."""
+    spans, begun = [], time.perf_counter()
+    while not spans or time.perf_counter() - begun < seconds:
+        begin = time.perf_counter()
+        call()
+        spans.append(time.perf_counter() - begin)
+    return size / median(spans)
+
+
+if __name__ == "__main__":
+    main()
