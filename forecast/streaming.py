@@ -245,7 +245,10 @@ def at_origin(
             known = np.zeros((len(states), horizon, 0), np.float32)
         short = horizon - known.shape[1]
         known = np.concatenate([known, np.repeat(known[:, -1:], short, axis=1)], axis=1)
-        dates = bundle.spec.dates(known, bundle.calendar.after(states.last_ds, horizon))
+        last_ds = states.last_ds
+        if not spec.num_known and len(last_ds) and (last_ds == last_ds[0]).all():
+            known, last_ds = known[:1], last_ds[:1]  # one calendar for all: read once
+        dates = bundle.spec.dates(known, bundle.calendar.after(last_ds, horizon))
         amounts = list(spec.known_amounts)
         means = filters.covariate_means(spec, kept)[:, None, amounts]
         distance = (dates[..., amounts] - means).astype(np.float32)
@@ -275,7 +278,7 @@ def _forecast(
     outputs = point.double().numpy()[:, :horizon, None]
     if quantiles:
         spread = bundle.network.quantiles(origin.memory, point)
-        distances = apply_factors(spread.distances.double().numpy(), bundle.factors)
+        distances = apply_factors(spread.distances.numpy(), bundle.factors)
         offsets = _interpolate(distances[:, :, :horizon], bundle.config.model.quantiles, quantiles)
         median = spread.median.double().numpy()[:, :horizon, None]
         outputs = np.concatenate([outputs, median + offsets], axis=-1)
@@ -292,14 +295,15 @@ def _interpolate(
     """Offsets from the median; between learned quantiles linear in the normal deviate."""
     normal = NormalDist()
     deviates = [normal.inv_cdf(q) for q in learned if q >= 0.5]
-    grid = np.concatenate([np.zeros_like(distances[..., :1]), distances], axis=-1)
     out = np.empty((distances.shape[0], distances.shape[2], len(asked)))
     for i, quantile in enumerate(asked):
         deviate = normal.inv_cdf(max(quantile, 1 - quantile))
         j = min(max(bisect_left(deviates, deviate) - 1, 0), len(deviates) - 2)
         share = (deviate - deviates[j]) / (deviates[j + 1] - deviates[j])
-        side = grid[:, int(quantile > 0.5)]
-        offset = side[..., j] + share * (side[..., j + 1] - side[..., j])
+        side = distances[:, int(quantile > 0.5)]
+        offset = side[..., j] if share == 1 else share * side[..., j]
+        if share != 1 and j:
+            offset = offset + (1 - share) * side[..., j - 1]
         out[..., i] = offset if quantile > 0.5 else -offset
     return out
 

@@ -77,8 +77,8 @@ class Parts(NamedTuple):
 class Future(NamedTuple):
     """What is known beforehand of the steps to forecast."""
 
-    dates: Float[Tensor, "*origin horizon date"]
-    """Covariates and calendar as `PointHead.look` reads them: the same from every origin."""
+    dates: Float[Tensor, "*#origin horizon date"]
+    """Covariates and calendar as `PointHead.look` reads them; a single row stands for all."""
     distance: Float[Tensor, "*origin horizon amount"]
     """How far each known-future amount lies from its running mean at the origin, scaled."""
     at: tuple[Int[Tensor, " origin"], Int[Tensor, " origin"]] | None = None
@@ -207,6 +207,8 @@ def _along(
     Origins of a lane share most of their targets: one product of all steps of a lane with all
     dates of it is read off along the diagonal, and no date is copied once an origin.
     """
+    if future.at is None and len(future.dates) == 1:
+        return dates @ future.dates[0].mT  # the same targets for all: one product for all
     if future.at is None:
         return (future.dates @ dates[..., None])[..., 0]
     lane, step = future.at
