@@ -15,7 +15,7 @@ MIN_LANES, MAX_LANES = 32, 256
 EPOCHS, STEPS = 16, (400, 12_000)
 """Passes over the data, and the least and most optimiser steps they may come to."""
 SEASONLESS_EPOCHS = 8
-"""Without a season there is less to learn: on M4 Yearly 8 passes were best, 32 the worst."""
+"""Without a season there is less to learn: on M4 Yearly 9 passes were best, 31 the worst."""
 NOISY_EPOCHS = 4
 """Passes over prices and volatilities: all series share their shocks, soon learned by heart."""
 MAX_OBSERVATIONS = 40_000_000
@@ -99,6 +99,9 @@ def usual_batch_size(blocks: Int[np.ndarray, " series"]) -> int:
 
     Where a few series are much longer than the rest, more lanes would run dry early and leave
     the last steps of each epoch to the long ones. At least 32, or all.
+
+    Args:
+        blocks: Chunks of each series.
 
     >>> [usual_batch_size(np.array(n)) for n in ([10] * 400, [10] * 400 + [100], [9] * 9 + [7])]
     [200, 41, 10]

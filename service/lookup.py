@@ -48,12 +48,14 @@ def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:
     Raises:
         UnknownSeries: Nothing.
     """
-    row, calendar = _row(serving, unique_id), serving.bundle.calendar
-    number = int(serving.engine.numbers[row])
+    calendar = serving.bundle.calendar
     with serving.log.read() as transaction:
+        found = transaction.find([unique_id])
+        if not found:
+            raise no_such_series(unique_id, serving.engine)
+        number, static = found[0].number, found[0].static
         first, last, steps, filled, revisions = transaction.summary(number)
         created = transaction.created_at(number)
-        static = transaction.find([unique_id])[0].static
     begin, end = stamps.render(np.array([first, last]), calendar)
     return schemas.SeriesDetail(
         unique_id=unique_id, created_at=moment(created / 1000), static=dict(static),
@@ -68,8 +70,9 @@ def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
     Raises:
         UnknownSeries: It has none.
     """
-    _row(serving, unique_id)
     engine = serving.engine
+    serving.recorder.catch_up()
+    serving.recorder.need([unique_id])
 
     def work() -> Position:
         if unique_id not in engine.rows:
@@ -124,12 +127,3 @@ def model(serving: Serving, *, in_service: bool = True) -> schemas.ModelDetail:
         facts=serving.bundle.facts,
         scores=serving.bundle.scores,
     )
-
-
-def _row(serving: Serving, unique_id: str) -> int:
-    serving.recorder.catch_up()
-    serving.recorder.need([unique_id])
-    row = serving.engine.rows.get(unique_id)
-    if row is None:
-        raise no_such_series(unique_id, serving.engine)
-    return row

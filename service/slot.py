@@ -185,8 +185,9 @@ class Slot:
                     "no model was in service before this one since the server started",
                     help="promote the version you want in the registry",
                 )
+            back = self._put(previous)
             self.successor, self._ignored = Successor(now.source, "rolled back"), self._seen
-            return self._put(previous)
+            return back
 
     def _run(self) -> None:
         try:
@@ -297,12 +298,17 @@ class Slot:
                     return
                 self._ignored = ""
             source, bundle = fetch(self._settings)
-        except ForecastError as error:
-            if self.trouble != error.message:
-                logger.warning("the model's source [%s]: %s", error.code, error)
-            self.trouble = error.message
+        except (ForecastError, OSError) as error:
+            reason = error.message if isinstance(error, ForecastError) else str(error)
+            if self.trouble != reason:
+                logger.warning("the model's source: %s", error)
+            self.trouble = reason
             return
-        if source.digest == now.source.digest:
+        if source.digest == now.source.digest:  # the same model under another version
+            with self._swapping:
+                if self._serving is now:
+                    self._serving = replace(now, source=source)
+                    self._tell(self._serving)
             return
         self.successor = told = Successor(source, "replaying")
         try:
@@ -339,8 +345,8 @@ class Slot:
         """Unless another model came into service meanwhile: then the next look decides anew."""
         with self._swapping:
             if self._serving is now:
-                self.successor = Successor(serving.source, "in service")
                 self._put(serving)
+                self.successor = Successor(serving.source, "in service")
 
     def _put(self, serving: Serving) -> Serving:
         """In one move; what is in flight ends with the model it began with."""
