@@ -6,7 +6,7 @@ Pipelines and service know nothing of each other; the command line starts both.
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ except ImportError as error:
         f"the server is not installed: {error}", help="pip install 'statecast[server]'"
     ) from error
 
-__all__ = ["Settings", "read_into_log", "run", "settings_of", "with_free_port"]
+__all__ = ["Settings", "base_urls", "read_into_log", "run", "settings_of", "with_free_port"]
 
 
 def settings_of(found: Found, **options: Any) -> Settings:
@@ -39,11 +39,8 @@ def settings_of(found: Found, **options: Any) -> Settings:
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     given["data_dir"] = found.data_dir
     given.setdefault("tracking_uri", found.tracking_uri)
-    if "STATECAST_MODEL" not in os.environ:
-        given.setdefault("model", f"models:/{found.project.name}@champion")
-    source = found.project.source
-    if source and "STATECAST_SEED_DATA" not in os.environ and Path(source).is_file():
-        given.setdefault("seed_data", Path(source))
+    if not os.environ.get("STATECAST_MODELS"):
+        given |= _of_project(found, given)
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -52,6 +49,22 @@ def settings_of(found: Found, **options: Any) -> Settings:
             for e in error.errors(include_url=False, include_input=False)
         )
         raise ConfigError(f"the server's settings do not fit: {told}") from None
+
+
+def _of_project(found: Found, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The project's model and its data, where nothing else is said."""
+    ours: dict[str, Any] = {}
+    if "model" not in given and "STATECAST_MODEL" not in os.environ:
+        ours["model"] = f"models:/{found.project.name}@champion"
+    source = found.project.source
+    if source and "STATECAST_SEED_DATA" not in os.environ and Path(source).is_file():
+        ours["seed_data"] = Path(source)
+    return ours
+
+
+def base_urls(settings: Settings, url: str) -> list[str]:
+    """What comes before `/v1/...`: of the server at `url`, or of each of its models."""
+    return [f"{url}/models/{name}" for name in settings.models] or [url]
 
 
 def with_free_port(settings: Settings) -> Settings:
@@ -69,5 +82,16 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
 def read_into_log(
     found: Found, table: str, data: DataConfig, *, query: str | None = None
 ) -> dict[str, int]:
-    """Read a table into the observation log while no server has it open."""
-    return import_history(settings_of(found).log_url, table, data, query=query)
+    """
+    Read a table into the observation log while no server has it open.
+
+    Raises:
+        ConfigError: There are several models, each with a log of its own.
+    """
+    settings = settings_of(found)
+    if settings.models:
+        raise ConfigError(
+            f"STATECAST_MODELS names {len(settings.models)} models, each with a log of its own",
+            help="send it to a running server: statecast observe FILE --server URL/models/NAME",
+        )
+    return import_history(settings.log_url, table, data, query=query)

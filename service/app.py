@@ -13,9 +13,11 @@ from service.auth import Gate
 from service.examples import install_openapi
 from service.limits import BodyLimit, Crowd, Frame
 from service.metrics import Metrics
+from service.naming import ByName
 from service.routes import forecasts, models, observations, operations, series
 from service.settings import Settings
 from service.slot import Slot
+from service.slots import Slots
 
 DESCRIPTION = """
 Forecasts of many time series, from states that a recurrent model carries: each observation costs
@@ -28,16 +30,19 @@ Every failure is `application/problem+json` with a stable `code`.
 class AppState(TypedDict):
     """What the lifespan hands to every request."""
 
-    slot: Slot
+    slots: Slots
+    slot: Slot | None
+    """What answers at addresses without the name of a model, where there is one."""
 
 
-def create_app(settings: Settings, *, on_settled: Callable[[Slot], None] | None = None) -> FastAPI:
+def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None = None) -> FastAPI:
     """
     Build the app; nothing is loaded until it starts, and nothing at import.
 
     Args:
         settings: All of them.
-        on_settled: Called from another thread once the start has succeeded or failed.
+        on_settled: Called from another thread once the start of every model has succeeded or
+            failed.
 
     Raises:
         OpenBind: Other machines could call, and no API key is set.
@@ -49,18 +54,17 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slot], None] | None 
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = settings.limits.max_concurrency + 8  # room for the probes
-        slot = app.state.slot = Slot(settings, metrics)
-        if on_settled is not None:
-            slot.when_settled(on_settled)
-        slot.start()
+        slots = app.state.slots = Slots(settings, metrics)
+        app.state.slot = slots.only
+        slots.start(on_settled)
         try:
-            yield {"slot": slot}
+            yield {"slots": slots, "slot": slots.only}
         finally:
-            await anyio.to_thread.run_sync(slot.close)
+            await anyio.to_thread.run_sync(slots.close)
 
     app = FastAPI(
         title="Statecast", version=version("statecast"), description=DESCRIPTION,
-        lifespan=lifespan, docs_url=None, redoc_url=None,
+        lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.settings, app.state.metrics = settings, metrics
     for resource in (forecasts, observations, series, models, operations):
@@ -69,6 +73,8 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slot], None] | None 
     docs.install(app)
     install_openapi(app, open_names=not settings.key_digests)
     # The last one added is the outermost.
+    if settings.models:
+        app.add_middleware(ByName)
     app.add_middleware(BodyLimit, most=settings.limits.max_body_bytes)
     app.add_middleware(Gate, settings=settings)
     app.add_middleware(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Unauthorized, WrongHost
+from service.naming import parted
 from service.problems import of_error
 from service.settings import Settings, is_loopback
 
@@ -45,7 +46,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         header = dict(scope["headers"])
-        path = scope["path"]
+        _, path = parted(scope["path"])
         free = path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
         if self._hosts and _host_name(header) not in self._hosts:
             error = WrongHost(

@@ -5,11 +5,13 @@ Examples name a real series with its real next stamps, so that "try it out" answ
 API keys set they name none: the document is open to all.
 """
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import JSONResponse
 
 from service import stamps
 from service.errors import NotReady
@@ -23,10 +25,11 @@ _PATHS = {"forecasts": "/v1/forecasts", "observations": "/v1/observations"}
 
 
 def install_openapi(app: FastAPI, *, open_names: bool) -> None:
-    """Replace the framework's document by one with our failures and examples."""
+    """`/openapi.json`: the framework's document with our failures, examples and servers."""
     base: dict[str, Any] = {}
 
-    def document() -> dict[str, Any]:
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi(request: Request) -> JSONResponse:
         if not base:
             base.update(get_openapi(
                 title=app.title, version=app.version, description=app.description,
@@ -36,11 +39,23 @@ def install_openapi(app: FastAPI, *, open_names: bool) -> None:
             base["components"]["schemas"] |= {**told.pop("$defs"), "Problem": told}
             base["components"]["schemas"].pop("HTTPValidationError", None)
             base["components"]["schemas"].pop("ValidationError", None)
-        slot: Slot | None = getattr(app.state, "slot", None)
-        _put(base, _real(slot) if slot and open_names else None)
-        return base
+        slot: Slot | None = request.state.slot
+        document = deepcopy(base)
+        _put(document, _real(slot) if slot and open_names else None)
+        if servers := _servers(request):
+            document["servers"] = servers
+        return JSONResponse(document)
 
-    app.openapi = document  # type: ignore[method-assign]
+
+def _servers(request: Request) -> list[dict[str, Any]]:
+    """Base URLs, where the paths of the document are not those of the server."""
+    names = [name for name in request.state.slots.by_name if name]
+    if prefix := request.scope["root_path"]:
+        return [{"url": prefix}]
+    if not names:
+        return []
+    variables = {"model": {"enum": names, "default": names[0]}}
+    return [{"url": "/models/{model}", "variables": variables}]
 
 
 def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:

@@ -27,7 +27,7 @@ def forecast(
     Raises:
         ForecastError, Refused: As they say.
     """
-    labels = (serving.source.name, serving.source.version or "")
+    labels = (metrics.model, serving.source.version or "")
     try:
         made = _cold(serving, body, limits) if body.series else _live(serving, body, limits)
     except ServiceError:
@@ -42,7 +42,7 @@ def forecast(
     metrics.inferences.labels(*labels, "success").inc()
     metrics.inference_series.labels(*labels).inc(len(made))
     metrics.batches.labels(*labels).inc()
-    metrics.batch_size.observe(len(made))
+    metrics.batch_size.labels(metrics.model).observe(len(made))
     return schemas.ForecastResponse(model=answers.model_of(serving.source), forecasts=made)
 
 
@@ -90,7 +90,7 @@ def _live(
         rows = intake.live_rows(ids, engine, limits)
         _, last_ds = engine.spans(rows)
         asked = _Asked(rows, engine.numbers[rows], last_ds, known(last_ds))
-        made = engine.compute.together((engine.digest, horizon, quantiles), asked, work)
+        made = engine.compute.together((engine, horizon, quantiles), asked, work)
     words = answers.state_words(made.rebuilt)
     return answers.forecasts(ids, made.states, words, made.values, body, calendar)
 
@@ -140,4 +140,4 @@ def _cold(
 
 def _count_failure(metrics: Metrics, labels: tuple[str, str], reason: str) -> None:
     metrics.inferences.labels(*labels, "failure").inc()
-    metrics.failures.labels(reason).inc()
+    metrics.failures.labels(metrics.model, reason).inc()

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Overloaded, RequestTooLarge
 from service.metrics import Metrics
+from service.naming import parted
 from service.problems import internal, of_error
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -67,8 +68,10 @@ class Frame:
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         handler = getattr(scope.get("route"), "path_format", "none")
-        self._metrics.requests.labels(method, handler, str(status)).inc()
-        self._metrics.request_seconds.labels(method, handler).observe(seconds)
+        slot = scope["state"].get("slot")
+        model = slot.metrics.model if slot else ""
+        self._metrics.requests.labels(model, method, handler, str(status)).inc()
+        self._metrics.request_seconds.labels(model, method, handler).observe(seconds)
         path = scope.get("raw_path", b"").decode("latin-1")[:300]
         access.info("%s %s %d %.1fms id=%s", method, path, status, 1000 * seconds, request_id)
 
@@ -83,7 +86,7 @@ class Crowd:
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+        if scope["type"] != "http" or parted(scope["path"])[1] in _ALWAYS:
             await self._app(scope, receive, send)
             return
         if self._running >= self._most:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from forecast.calendars import Calendar
 from service import migrations
 from service.errors import LogError, LogFrequency
-from service.tables import alone, only_writer, open_engine, snapshots
+from service.tables import alone, make_schema, only_writer, open_engine, snapshots
 from service.transaction import Transaction
 
 logger = logging.getLogger("service.log")
@@ -30,7 +30,8 @@ class Log:
     The log behind one URL.
 
     Args:
-        url: SQLAlchemy URL of an SQLite file or a PostgreSQL database; tables are made.
+        url: SQLAlchemy URL of an SQLite file or a PostgreSQL database; tables are made, and the
+            schema that `?schema=` names.
         covariates: Names in the order in which `Rows.covariates` has them.
 
     Raises:
@@ -50,6 +51,7 @@ class Log:
                 guard.enter_context(only_writer(address, self.place))
                 with self._engine.begin() as connection:
                     alone(connection)
+                    make_schema(connection, address)
                     migrations.upgrade(connection, self.place, note=logger.warning)
                 self.shared = address.get_backend_name() != "sqlite"
                 with self.read() as transaction:

@@ -10,7 +10,11 @@ from service import schemas, stamps
 from service.answers import model_of, moment, position_body, successor_of
 from service.engine import Position
 from service.slot import Serving, Slot
+from service.slots import Slots
 from service.writer import no_such_series
+
+_PHASES = ("starting", "loading", "stopped", "replaying", "ready", "failed")
+"""The phase of a server is the first of these that one of its models is in."""
 
 
 def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> schemas.SeriesPage:
@@ -89,7 +93,7 @@ def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
 
 
 def readiness(slot: Slot) -> schemas.Readiness:
-    """How far the server is."""
+    """How far one model is."""
     ready = slot.progress.phase in {"replaying", "ready"}
     serving = slot.serving if ready else None
     return schemas.Readiness(
@@ -97,6 +101,20 @@ def readiness(slot: Slot) -> schemas.Readiness:
         replayed=slot.progress.replayed, model=model_of(serving.source) if serving else None,
         reason=slot.failure.message if slot.failure else slot.trouble,
         successor=successor_of(slot.successor),
+    )  # fmt: skip
+
+
+def readiness_of_all(slots: Slots) -> schemas.Readiness:
+    """How far the server is; a model that cannot be loaded does not make it unready for others."""
+    each = {name: readiness(slot) for name, slot in slots.by_name.items()}
+    phases = {one.phase for one in each.values()} - {"failed"} or {"failed"}
+    phase = min(phases, key=_PHASES.index)
+    return schemas.Readiness(
+        ready=phase in {"replaying", "ready"}, phase=phase, model=None,
+        series=sum(one.series for one in each.values()),
+        replayed=sum(one.replayed for one in each.values()),
+        reason="; ".join(f"{name}: {one.reason}" for name, one in each.items() if one.reason),
+        models={**each},
     )  # fmt: skip
 
 

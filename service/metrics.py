@@ -1,5 +1,8 @@
 """What Prometheus reads at /metrics. Never a label by series: there may be a million."""
 
+import copy
+from typing import Self
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -8,25 +11,31 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
 class Metrics:
-    """The metrics of one app, in a registry of its own."""
+    """
+    The metrics of one app, in a registry of its own.
+
+    What belongs to one of its models has the label `model`: the name under which it is served.
+    """
 
     def __init__(self) -> None:
+        self.model = "default"
+        """The label of the model that is told of."""
         r = self.registry = CollectorRegistry()
         app, model = "statecast", ("model", "version")
         self.requests = Counter(
             "http_requests_total", "HTTP requests by route template and status.",
-            ("method", "handler", "status"), registry=r,
+            ("model", "method", "handler", "status"), registry=r,
         )  # fmt: skip
         self.request_seconds = Histogram(
             "http_request_duration_seconds", "Time to answer by route template.",
-            ("method", "handler"), buckets=_SECONDS, registry=r,
+            ("model", "method", "handler"), buckets=_SECONDS, registry=r,
         )  # fmt: skip
         self.inferences = Counter(
             "inference_requests_total", "Forecast requests.", (*model, "outcome"),
             namespace=app, registry=r,
         )  # fmt: skip
         self.failures = Counter(
-            "inference_failures_total", "Forecast requests that failed.", ("reason",),
+            "inference_failures_total", "Forecast requests that failed.", ("model", "reason"),
             namespace=app, registry=r,
         )  # fmt: skip
         self.inference_series = Counter(
@@ -37,7 +46,7 @@ class Metrics:
             namespace=app, registry=r,
         )  # fmt: skip
         self.batch_size = Histogram(
-            "batch_size", "Series in one call of the network.", buckets=_SIZES,
+            "batch_size", "Series in one call of the network.", ("model",), buckets=_SIZES,
             namespace=app, registry=r,
         )  # fmt: skip
         self.queue_seconds = Histogram(
@@ -53,22 +62,32 @@ class Metrics:
             namespace=app, registry=r,
         )  # fmt: skip
         self.model_info = Gauge(
-            "model_info", "1 for the model in service.", (*model, "alias", "digest"),
+            "model_info", "1 for the model in service.",
+            (*model, "name", "alias", "digest"),
             namespace=app, registry=r,
         )  # fmt: skip
         self.successions = Counter(
-            "model_successions_total", "New models by what became of them.", ("outcome",),
+            "model_successions_total", "New models by what became of them.",
+            ("model", "outcome"),
             namespace=app, registry=r,
         )  # fmt: skip
-        self.live_series = Gauge("series", "Series with a live state.", namespace=app, registry=r)
+        self.live_series = Gauge(
+            "series", "Series with a live state.", ("model",), namespace=app, registry=r
+        )
         self.observations = Counter(
-            "observations_total", "Observations by what they were.", ("status",),
+            "observations_total", "Observations by what they were.", ("model", "status"),
             namespace=app, registry=r,
         )  # fmt: skip
         self.rebuilds = Counter(
-            "state_rebuilds_total", "States replayed from the log.", ("reason",),
+            "state_rebuilds_total", "States replayed from the log.", ("model", "reason"),
             namespace=app, registry=r,
         )  # fmt: skip
+
+    def of(self, model: str) -> Self:
+        """The same metrics, told of a model of this name."""
+        other = copy.copy(self)
+        other.model = model
+        return other
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""

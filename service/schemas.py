@@ -256,8 +256,8 @@ class SuccessorDetail(Answer):
     reason: str = ""
 
 
-class Readiness(Answer):
-    """How far the server is."""
+class ModelReadiness(Answer):
+    """How far one model is."""
 
     ready: bool
     phase: str
@@ -266,6 +266,13 @@ class Readiness(Answer):
     replayed: int
     reason: str = ""
     successor: SuccessorDetail | None = None
+
+
+class Readiness(ModelReadiness):
+    """How far the server is."""
+
+    models: dict[str, ModelReadiness] = {}
+    """Each by its name, where there are several."""
 
 
 class Version(Answer):

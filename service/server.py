@@ -13,7 +13,7 @@ import uvicorn
 from service.app import create_app
 from service.errors import PortInUse
 from service.settings import Settings
-from service.slot import Slot
+from service.slots import Slots
 
 _NEXT_PORTS = 50
 _GRACE = 20
@@ -31,18 +31,19 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
     Raises:
         OpenBind: Other machines could call, and no API key is set.
         PortInUse: Another program listens there.
-        ForecastError: The model or the log cannot be used; told after an orderly stop.
+        ForecastError: The model or the log cannot be used, or those of no model; told after an
+            orderly stop.
     """
     settings.check_bind()
     _set_up_logging(settings.log_level)
     torch.set_num_threads(1)
     listener = bind(settings)
     url = base_url(listener)
-    settled: list[Slot] = []
+    settled: list[Slots] = []
 
-    def tell(slot: Slot) -> None:
-        settled.append(slot)
-        if slot.failure is not None:
+    def tell(slots: Slots) -> None:
+        settled.append(slots)
+        if slots.failure is not None:
             server.should_exit = True
         elif on_ready is not None:
             on_ready(url)

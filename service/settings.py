@@ -2,17 +2,23 @@
 
 import hashlib
 import ipaddress
+import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from forecast.errors import ConfigError
 from service.errors import OpenBind
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_TAKEN = frozenset({"artifacts", "bundles", "checkpoints", "snapshots", "public"})
+"""Folders of `data_dir`, and the schema of a log without a name."""
 
 
 class Limits(BaseModel):
@@ -46,7 +52,7 @@ class Settings(BaseSettings):
 
     Read from variables that begin with `STATECAST_`; `STATECAST_LIMITS__MAX_SERIES` reaches into
     `limits`. Raises pydantic's `ValidationError`; whether the address may be used without keys
-    is asked by `check_bind`.
+    is asked by `check_bind`. Raises `ConfigError` where settings contradict each other.
     """
 
     model_config = SettingsConfigDict(
@@ -63,6 +69,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     model: str = "models:/statecast@champion"
     """A registered model, or the directory of a bundle."""
+    models: Annotated[dict[str, str], NoDecode] = Field({})
+    """Several models instead of one, as JSON: to each name a source as `model` has it."""
     tracking_uri: str | None = None
     """Where MLflow is; None takes `MLFLOW_TRACKING_URI`, then `<data_dir>/mlflow.db`."""
     database_url: str | None = None
@@ -95,6 +103,61 @@ class Settings(BaseSettings):
     @classmethod
     def _hash(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(key_digest(key) for key in keys)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except json.JSONDecodeError as error:
+            example = '{"sales": "models:/sales@champion"}'
+            raise ValueError(f"expected JSON such as {example}: {error}") from None
+
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, models: dict[str, str]) -> dict[str, str]:
+        for name in models:
+            if not _MODEL_NAME.fullmatch(name) or name in _TAKEN or name.startswith("pg_"):
+                raise ValueError(
+                    f"{name[:80]!r} cannot name a model: expected at most 63 of a-z, 0-9, _ and -, "
+                    f"first a letter or digit; not pg_..., nor {', '.join(sorted(_TAKEN))}"
+                )
+        return models
+
+    @model_validator(mode="after")
+    def _check_several(self) -> Self:
+        if not self.models:
+            return self
+        if "model" in self.model_fields_set:
+            raise ConfigError(
+                "STATECAST_MODELS and STATECAST_MODEL are both set",
+                help="name every model in STATECAST_MODELS, or serve the one of STATECAST_MODEL",
+            )
+        if self.seed_data is not None:
+            raise ConfigError(
+                "STATECAST_SEED_DATA is for one model, and STATECAST_MODELS names several",
+                help="statecast observe FILE --server URL/models/NAME, once for each",
+            )
+        if sa.make_url(self.log_url).get_backend_name() == "sqlite" and self.database_url:
+            raise ConfigError(
+                "STATECAST_DATABASE_URL names one file, and each of several models has its own log",
+                help="leave it out: each log is DATA_DIR/NAME/observations.db; or name a "
+                "PostgreSQL database: each log is a schema of it",
+            )
+        return self
+
+    def each(self) -> dict[str, "Settings"]:
+        """The settings of each model by its name; a single one has the name `""`."""
+        return {name: self._of(name) for name in self.models} or {"": self}
+
+    def _of(self, name: str) -> "Settings":
+        url = self.database_url
+        if url is not None:
+            url = sa.make_url(url).update_query_dict({"schema": name}).render_as_string(False)
+        return self.model_copy(update={
+            "models": {}, "model": self.models[name], "data_dir": self.data_dir / name,
+            "database_url": url, "tracking_uri": self.mlflow_uri,
+        })  # fmt: skip
 
     @property
     def key_digests(self) -> tuple[str, ...]:

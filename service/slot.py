@@ -92,17 +92,24 @@ class Slot:
     Args:
         settings: Which model and which log.
         metrics: Where to count.
+        compute: The thread of the states; others may use it, too.
+        name: Under which it is served beside others. Then a start that failed is tried again from
+            time to time: what others serve goes on meanwhile.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, compute: Compute, *, name: str = ""
+    ) -> None:
+        self.name = name
+        self.metrics = metrics
         self.progress = Progress()
         self.failure: ForecastError | None = None
-        """Why there is nothing to serve and never will be."""
+        """Why there is nothing to serve."""
         self.successor: Successor | None = None
         self.trouble = ""
         """Why the source of the model cannot be read now."""
         self._settings = settings
-        self._metrics = metrics
+        self._logger = logger.getChild(name) if name else logger
         self._serving: Serving | None = None
         self.previous: Serving | None = None
         """What was in service before, to go back to."""
@@ -111,10 +118,11 @@ class Slot:
         self._seen = self._ignored = ""
         """What the source named at the last look; what it named when that was left or refused."""
         self._swapping = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="slot", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"slot {name}".strip(), daemon=True)
         self._log: Log | None = None
         self._recorder: Recorder | None = None
-        self._compute = Compute(settings.limits.deadline, settings.limits.max_waiting, metrics)
+        self._compute = compute
+        self._model_info: tuple[str, ...] | None = None
         self._listeners: list[Callable[[Slot], None]] = []
 
     def start(self) -> None:
@@ -146,7 +154,6 @@ class Slot:
             self._recorder.close()
         if serving is not None:
             self._snapshot(serving)
-        self._compute.close()
         if self._log is not None:
             self._log.close()
 
@@ -190,27 +197,45 @@ class Slot:
             return back
 
     def _run(self) -> None:
-        try:
-            self._serving = self._load()
-        except ForecastError as error:
-            self.failure = error
-            self.progress = replace(self.progress, phase="failed")
-            logger.error("cannot serve [%s]: %s", error.code, error)  # noqa: TRY400 - known
-        except Exception:  # told here, for nobody waits for this thread
-            self.failure = ForecastError("internal error while loading; the log tells more")
-            self.progress = replace(self.progress, phase="failed")
-            logger.exception("cannot serve")
+        self.progress = Progress("loading", self._settings.model)
+        self._try_to_load()
         self._settled.set()
         for listener in self._listeners:
             listener(self)
+        while self.name and self._serving is None and not self._stopping.is_set():
+            self._wake.wait(self._settings.watch_seconds)
+            self._wake.clear()
+            if not self._stopping.is_set():
+                self._try_to_load()
         if self._serving is not None:
             self._replay_waiting(self._serving)
             self._keep()
 
+    def _try_to_load(self) -> None:
+        """Once; why it failed is kept, and logged unless it is the same as before."""
+        failed = self.failure
+        try:
+            serving = self._load()
+        except ForecastError as error:
+            self.failure = error
+            if failed is None or failed.message != error.message:
+                self._logger.error("cannot serve [%s]: %s", error.code, error)  # noqa: TRY400 - known
+        except Exception:  # told here, for nobody waits for this thread
+            self.failure = ForecastError("internal error while loading; the log tells more")
+            if failed is None or failed.message != self.failure.message:
+                self._logger.exception("cannot serve")
+        else:
+            self._serving, self.failure = serving, None
+            self._tell(serving)
+            return
+        self.progress = replace(self.progress, phase="failed")
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
     def _load(self) -> Serving:
         begun = time.perf_counter()
         settings = self._settings
-        self.progress = Progress("loading", settings.model)
         source, bundle = fetch(settings)
         self._seed(bundle)
         self._log = log = Log(settings.log_url)
@@ -220,8 +245,7 @@ class Slot:
         self._recorder = Recorder(writer, settings.limits.deadline)
         self._seen = source.mark
         serving = Serving(source, writer, snapshots, self._recorder, time.time())
-        self._tell(serving)
-        logger.info(
+        self._logger.info(
             "serving %s version %s: %d series from snapshots, %d to be replayed, %.1f s",
             source.name, source.version, restored, len(writer.waiting),
             time.perf_counter() - begun,
@@ -234,7 +258,7 @@ class Slot:
         data, settings = bundle.config.data, self._settings
         log = self._log.seen_by((*data.known_future, *data.past_only))
         writer = Writer(
-            Engine(bundle, self._compute), log, self._metrics,
+            Engine(bundle, self._compute), log, self.metrics,
             unknown_series=settings.unknown_series, max_fill=settings.limits.max_fill,
         )  # fmt: skip
         return writer, Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
@@ -245,11 +269,14 @@ class Slot:
         self.progress = Progress(
             "replaying" if waiting else "ready", self._settings.model, ready, ready + waiting
         )
-        self._metrics.live_series.set(ready)
-        source = serving.source
-        labels = (source.name, source.version or "", source.alias or "", source.digest[:12])
-        self._metrics.model_info.clear()
-        self._metrics.model_info.labels(*labels).set(1)
+        metrics, source = self.metrics, serving.source
+        metrics.live_series.labels(metrics.model).set(ready)
+        version, alias = source.version or "", source.alias or ""
+        labels = (metrics.model, version, source.name, alias, source.digest[:12])
+        if self._model_info not in (None, labels):
+            metrics.model_info.remove(*self._model_info)
+        self._model_info = labels
+        metrics.model_info.labels(*labels).set(1)
 
     def _replay_waiting(self, serving: Serving) -> None:
         while serving.writer.waiting and not self._stopping.is_set():
@@ -258,7 +285,7 @@ class Slot:
                     stopped=self._stopping.is_set, told=lambda: self._tell(serving)
                 )
             except Exception:  # what waits is replayed when asked for, too
-                logger.exception("the replay broke off; it goes on in %g s", _RETRY_S)
+                self._logger.exception("the replay broke off; it goes on in %g s", _RETRY_S)
                 self._stopping.wait(_RETRY_S)
         self._tell(serving)
 
@@ -285,7 +312,7 @@ class Slot:
         try:
             serving.snapshots.save(serving.engine)
         except (OSError, ForecastError) as error:
-            logger.warning("states cannot be kept on the disk: %s; a start will take longer", error)
+            self._logger.warning("states not kept on the disk: %s; a start will take longer", error)
 
     def _look_for_successor(self) -> None:
         """Bring a new model into service, if the source has one and nothing speaks against it."""
@@ -301,7 +328,7 @@ class Slot:
         except (ForecastError, OSError) as error:
             reason = error.message if isinstance(error, ForecastError) else str(error)
             if self.trouble != reason:
-                logger.warning("the model's source: %s", error)
+                self._logger.warning("the model's source: %s", error)
             self.trouble = reason
             return
         if source.digest == now.source.digest:  # the same model under another version
@@ -314,16 +341,16 @@ class Slot:
         try:
             self._succeed(now, source, bundle)
         except ForecastError as error:
-            logger.warning("version %s stays out [%s]: %s", source.version, error.code, error)
+            self._logger.warning("version %s stays out [%s]: %s", source.version, error.code, error)
             self._refuse(told, seen, error.message)
         except Exception:  # a model that cannot be computed with must not stop the server
-            logger.exception("version %s stays out", source.version)
+            self._logger.exception("version %s stays out", source.version)
             self._refuse(told, seen, "internal error: see the log")
 
     def _refuse(self, successor: Successor, seen: str, reason: str) -> None:
         self.successor = replace(successor, phase="refused", reason=reason)
         self._ignored = seen
-        self._metrics.successions.labels("refused").inc()
+        self.metrics.successions.labels(self.metrics.model, "refused").inc()
 
     def _succeed(self, now: Serving, source: Source, bundle: Bundle) -> None:
         assert self._log is not None
@@ -356,8 +383,8 @@ class Slot:
         if dropped is not None and dropped.source.digest != serving.source.digest:
             dropped.snapshots.forget()
         self._tell(self._serving)
-        self._metrics.successions.labels("in service").inc()
-        logger.info("version %s in service instead of %s", serving.source.version,
+        self.metrics.successions.labels(self.metrics.model, "in service").inc()
+        self._logger.info("version %s in service instead of %s", serving.source.version,
                     before.source.version)  # fmt: skip
         return self._serving
 

@@ -64,8 +64,9 @@ observation = sa.Table(
 
 
 def open_engine(address: sa.URL) -> sa.Engine:
+    """For a file, or for a database and the schema that `?schema=` names."""
     if address.get_backend_name() != "sqlite":
-        return sa.create_engine(address, pool_pre_ping=True)
+        return _open_server(address)
     if address.database in {None, "", ":memory:"}:
         raise LogError(
             "a log in memory is lost at the first stop", where=str(address),
@@ -88,6 +89,34 @@ def open_engine(address: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _open_server(address: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(address.difference_update_query(["schema"]), pool_pre_ping=True)
+    schema = schema_of(address)
+    if schema is not None:
+
+        @event.listens_for(engine, "connect", insert=True)
+        def choose(connection: Any, _: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute("select set_config('search_path', quote_ident(%s), false)", (schema,))
+            cursor.close()
+            connection.commit()
+
+    return engine
+
+
+def schema_of(address: sa.URL) -> str | None:
+    """The schema of a PostgreSQL database that `?schema=` names, if it does."""
+    named = address.query.get("schema")
+    return named[-1] if isinstance(named, tuple) else named
+
+
+def make_schema(connection: sa.Connection, address: sa.URL) -> None:
+    """Unless it is there: making one needs a right that the owner of one may lack."""
+    schema = schema_of(address)
+    if schema is not None and not sa.inspect(connection).has_schema(schema):
+        connection.execute(sa.schema.CreateSchema(schema))
 
 
 def snapshots(engine: sa.Engine) -> sa.Engine:

@@ -111,8 +111,9 @@ class Writer:
             outcome, changes = self._store(transaction, names, rows, sent.pointer)
             batch = transaction.batch
         self._put(changes, batch)
+        metrics = self._metrics
         for number, status in enumerate(STATUSES):
-            self._metrics.observations.labels(status).inc(outcome.count(number))
+            metrics.observations.labels(metrics.model, status).inc(outcome.count(number))
         return outcome
 
     def rebuild(self, name: str) -> None:
@@ -129,7 +130,7 @@ class Writer:
                 raise no_such_series(name, self.engine)
             number = int(self.engine.numbers[self.engine.rows[name]])
             self._put([self._replay(transaction, [number])], transaction.before)
-        self._metrics.rebuilds.labels("asked").inc()
+        self._metrics.rebuilds.labels(self._metrics.model, "asked").inc()
 
     def remove(self, name: str) -> int:
         """
@@ -242,7 +243,7 @@ class Writer:
         if replayed:
             numbers = [entry.number for entry in transaction.find(replayed)]
             changes.append(self._replay(transaction, numbers))
-            self._metrics.rebuilds.labels("revision").inc(int(again.sum()))
+            self._metrics.rebuilds.labels(self._metrics.model, "revision").inc(int(again.sum()))
         return changes
 
     def _advance(self, fresh: Rows) -> _Change:
@@ -279,7 +280,7 @@ class Writer:
             engine.batch = batch
 
         engine.compute.run(work, patient=True)
-        self._metrics.live_series.set(len(engine))
+        self._metrics.live_series.labels(self._metrics.model).set(len(engine))
 
     def _no_such(self, unknown: list[str], sent: Sent) -> Refused:
         lost = set(unknown)

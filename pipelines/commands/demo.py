@@ -97,7 +97,8 @@ def _serve(
             said = f"port {mlflow_port} is busy: MLflow's pages are on {pages.port} instead"
             session.console.warn(said)
     with pages or nullcontext():
-        serve.run(session, settings, _Told(session, pages).start)
+        teller = _Told(session, pages)
+        serve.run(session, settings, lambda url: teller.start(serving.base_urls(settings, url)[0]))
 
 
 class _Told:

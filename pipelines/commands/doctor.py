@@ -79,7 +79,8 @@ def _checks(session: Session, port: int) -> Iterator[Check]:
     if found.project.source:
         yield _attempt("data", lambda: _source(found), session)
     yield _attempt("MLflow", lambda: _registry(session, found), session)
-    yield _log(found.data_dir)
+    logs = found.data_dir.glob("*/observations.db")  # of several models
+    yield from map(_log, [found.data_dir / "observations.db", *sorted(logs)])
     yield _port(port)
 
 
@@ -138,10 +139,9 @@ def _registry(session: Session, found: project.Found) -> Check:
     return Check(OK, "MLflow", f"champion: {champion.name} v{champion.version}")
 
 
-def _log(folder: Path) -> Check:
+def _log(path: Path) -> Check:
     import sqlite3
 
-    path = folder / "observations.db"
     if not path.exists():
         return Check(OK, "observations", "none yet: the first start of the server makes the log")
     try:

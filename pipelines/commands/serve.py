@@ -45,7 +45,8 @@ def install(app: typer.Typer) -> None:
         )
 
         def on_ready(url: str) -> None:
-            session.console.step("serve", f"{url}   docs {url}/docs")
+            for base in serving.base_urls(settings, url):
+                session.console.step("serve", f"{base}   docs {base}/docs")
             session.console.say("Ctrl-C stops it.")
 
         run(session, settings, on_ready)

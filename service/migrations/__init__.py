@@ -5,6 +5,7 @@ Each version is one script of Alembic. All that a log needs is done in one trans
 killed in the midst leaves the log as it was.
 """
 
+import threading
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -17,6 +18,8 @@ from service.errors import LogError
 
 FIRST = "0001"
 """What logs had before versions were noted by Alembic."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic's `op` is one for the whole process, and logs are opened from several threads."""
 
 
 def upgrade(connection: sa.Connection, place: str, *, note: Callable[[str], None]) -> None:
@@ -57,6 +60,6 @@ def upgrade(connection: sa.Connection, place: str, *, note: Callable[[str], None
     if found is not None:
         note(f"bringing the log from schema version {found} to {newest}: {place}")
     steps = scripts._upgrade_revs("head", found or "base")  # as Alembic's own command does
-    with EnvironmentContext(config, scripts, fn=lambda *_: steps) as environment:
+    with _ONE_AT_A_TIME, EnvironmentContext(config, scripts, fn=lambda *_: steps) as environment:
         environment.configure(connection=connection, transactional_ddl=False)
         environment.run_migrations()

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from service import forecasting
 from service.problems import responses
-from service.routes.dependencies import DOCUMENTED_KEYS, AppMetrics, AppSettings, Current
+from service.routes.dependencies import DOCUMENTED_KEYS, AppSettings, Current, ModelMetrics
 from service.schemas import ForecastRequest, ForecastResponse
 
 router = APIRouter(prefix="/v1", tags=["forecasts"], dependencies=DOCUMENTED_KEYS)
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1", tags=["forecasts"], dependencies=DOCUMENTED_KEY
     responses=responses(404, 409, 413, 415, 422, 504),
 )
 def create_forecasts(
-    body: ForecastRequest, serving: Current, settings: AppSettings, metrics: AppMetrics
+    body: ForecastRequest, serving: Current, settings: AppSettings, metrics: ModelMetrics
 ) -> ForecastResponse:
     """
     Forecast from the live states of `unique_ids`, or cold from the histories in `series`.

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 
 from service import lookup
 from service.problems import responses
-from service.routes.dependencies import DOCUMENTED_KEYS, AppMetrics, CurrentSlot
+from service.routes.dependencies import DOCUMENTED_KEYS, AllSlots, AnySlot, AppMetrics
 from service.schemas import Liveness, Readiness, Version
 
 router = APIRouter(tags=["operations"])
@@ -30,15 +30,16 @@ def livez() -> Liveness:
     "/readyz", operation_id="get_readiness", summary="Can it answer forecasts?",
     responses={**responses(), **_NOT_READY},
 )  # fmt: skip
-def readyz(slot: CurrentSlot, response: Response) -> Readiness:
+def readyz(slots: AllSlots, slot: AnySlot, response: Response) -> Readiness:
     """
     Tells phase and progress; 503 until forecasts are answered.
 
     While the phase is `replaying`, a series that has no state yet is replayed when asked for.
     `successor` is the last model that was to take over; `reason` says what is wrong with the
-    model's source.
+    model's source. A server of several models tells of each in `models`: it is ready once none
+    is being loaded and one answers.
     """
-    told = lookup.readiness(slot)
+    told = lookup.readiness_of_all(slots) if slot is None else lookup.readiness(slot)
     response.status_code = 200 if told.ready else 503
     return told
 

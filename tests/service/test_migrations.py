@@ -1,5 +1,7 @@
 """An older log is brought up to date where it lies; one that cannot be is refused, untouched."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -95,3 +97,15 @@ def test_a_migration_that_breaks_off_leaves_the_log_as_it_was(tmp_path):
     assert tables == {"meta", "series", "observation", "removed"}
     run(url, "drop table removed")
     assert contents(url)[0] == ["a"]
+
+
+def test_logs_may_be_made_from_several_threads_at_once(tmp_path):
+    """As a server of several models does; each script finds its own log."""
+    urls = [f"sqlite:///{tmp_path / f'{i}.db'}" for i in range(12)]
+
+    with ThreadPoolExecutor(len(urls)) as threads:
+        for log in threads.map(Log, urls):
+            log.close()
+
+    for url in urls:
+        assert contents(url)[0] == []

@@ -118,16 +118,18 @@ def test_metrics_count_by_route_and_never_by_series(retail):
 
     text = retail.get("/metrics").text
 
-    assert 'handler="/v1/series/{unique_id}",method="GET",status="200"} 1.0' in text
-    assert 'handler="none",method="GET",status="404"} 1.0' in text
+    assert 'handler="/v1/series/{unique_id}",method="GET",model="default",status="200"} 1.0' in text
+    assert 'handler="none",method="GET",model="default",status="404"} 1.0' in text
     assert (
-        'statecast_inference_requests_total{model="retail",outcome="success",version=""} 1.0'
+        'statecast_inference_requests_total{model="default",outcome="success",version=""} 1.0'
         in text
     )
-    assert 'statecast_inference_failures_total{reason="request"} 1.0' in text
-    assert "statecast_series 5.0" in text
+    assert 'statecast_inference_failures_total{model="default",reason="request"} 1.0' in text
+    assert 'statecast_series{model="default"} 5.0' in text
     assert "A3349335T" not in text
-    assert re.search(r'statecast_model_info\{alias="",digest="[0-9a-f]{12}",model="retail"', text)
+    assert re.search(
+        r'statecast_model_info\{alias="",digest="[0-9a-f]{12}",model="default",name="retail"', text
+    )
 
 
 def test_the_access_log_has_one_line_a_request_without_secrets(serve, monthly_bundle, caplog):

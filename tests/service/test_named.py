@@ -1,0 +1,393 @@
+"""Several models in one server: each by its name, with series, log and fate of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from starlette.testclient import TestClient
+
+from forecast.bundle import load_bundle
+from forecast.config import DataConfig
+from forecast.errors import ConfigError
+from pipelines.client import call
+from service.app import create_app
+from service.importing import import_history
+from service.settings import Settings
+from tests.service.conftest import train_tiny, wait_until
+from tests.service.test_recovery import server
+
+ServeNamed = Callable[..., TestClient]
+
+
+@pytest.fixture
+def serve_named(tmp_path) -> Iterator[ServeNamed]:
+    """Start a server of several models: `serve_named({name: bundle}, {name: history})`."""
+    with ExitStack() as stack:
+
+        def start(
+            bundles: dict[str, Path], histories: dict[str, pd.DataFrame] | None = None,
+            **settings: Any,
+        ) -> TestClient:  # fmt: skip
+            settings.setdefault("data_dir", tmp_path / "data")
+            models = {name: str(folder) for name, folder in bundles.items()}
+            chosen = Settings(models=models, **settings)
+            for name, history in (histories or {}).items():
+                data = load_bundle(bundles[name]).config.data
+                import_history(chosen.each()[name].log_url, history, data)
+            client = TestClient(
+                create_app(chosen), base_url="http://127.0.0.1", raise_server_exceptions=False
+            )
+            stack.enter_context(client)
+            wait_until(lambda: ready(client), lambda told: told["phase"] in {"ready", "failed"})
+            return client
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def second(monthly, tmp_path_factory) -> Path:
+    """Another model of the monthly data."""
+    folder = tmp_path_factory.mktemp("second")
+    return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "b", max_steps=6)
+
+
+def ready(client: TestClient) -> dict[str, Any]:
+    """What `/readyz` tells."""
+    return client.get("/readyz").json()
+
+
+def point(client: TestClient, model: str, name: str) -> list[float]:
+    """The forecast of one series."""
+    answer = client.post(f"/models/{model}/v1/forecasts", json={"unique_ids": [name]})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["forecasts"][0]["statecast"]
+
+
+def observe(client: TestClient, model: str, name: str, ds: str, y: float) -> None:
+    """One value."""
+    row = {"unique_id": name, "ds": ds, "y": y}
+    answer = client.post(f"/models/{model}/v1/observations", json={"observations": [row]})
+    assert answer.status_code == 200, answer.text
+
+
+def last_ds(client: TestClient, model: str, name: str) -> str:
+    """Where the state of one series stands."""
+    return client.get(f"/models/{model}/v1/series/{name}/state").json()["position"]["last_ds"]
+
+
+def test_models_of_one_server_keep_their_series_apart(
+    serve_named, monthly, weekly, monthly_bundle, weekly_bundle
+):
+    """A series of one is unknown to the other, and each answers as alone."""
+    client = serve_named(
+        {"sales": monthly_bundle, "juice": weekly_bundle}, {"sales": monthly, "juice": weekly}
+    )
+
+    for model, table in (("sales", monthly), ("juice", weekly)):
+        listed = client.get(f"/models/{model}/v1/series").json()["series"]
+        assert [one["unique_id"] for one in listed] == sorted(table["unique_id"].unique())
+    told = ready(client)
+    assert (told["ready"], told["series"], [*told["models"]]) == (True, 9, ["sales", "juice"])
+    assert client.get("/models/juice/readyz").json()["series"] == 4
+    name = weekly["unique_id"].iloc[0]
+    problem = client.get(f"/models/sales/v1/series/{name}").json()
+    assert (problem["code"], problem["status"]) == ("series.unknown", 404)
+
+
+def test_equal_names_and_equal_bundles_are_still_two_series(serve_named, monthly, monthly_bundle):
+    """The same model over two logs: what one observes moves no forecast of the other."""
+    bundles = {"north": monthly_bundle, "south": monthly_bundle}
+    client = serve_named(bundles, dict.fromkeys(bundles, monthly))
+    series = monthly["unique_id"].iloc[0]
+    alone = point(client, "south", series)
+
+    observe(client, "north", series, "2019-01-01", 9_000.0)
+
+    assert point(client, "south", series) == alone
+    assert point(client, "north", series) != alone
+    assert last_ds(client, "north", series) == "2019-01-01"
+    assert last_ds(client, "south", series) == "2018-12-01"
+    client.__exit__(None, None, None)
+    again = serve_named(bundles)
+    assert last_ds(again, "north", series) == "2019-01-01"
+    assert last_ds(again, "south", series) == "2018-12-01"
+    np.testing.assert_allclose(point(again, "south", series), alone, rtol=1e-5)
+
+
+def test_requests_that_wait_together_are_answered_by_their_own_model(
+    serve_named, monthly, monthly_bundle
+):
+    """One compute thread serves both; forecasts of equal bundles do not share a call."""
+    client = serve_named(
+        {"north": monthly_bundle, "south": monthly_bundle},
+        {"north": monthly, "south": monthly},
+    )
+    name = monthly["unique_id"].iloc[0]
+    observe(client, "north", name, "2019-01-01", 9_000.0)
+    alone = {model: point(client, model, name) for model in ("north", "south")}
+    compute = client.app.state.slots.by_name["north"].serving.engine.compute
+    assert client.app.state.slots.by_name["south"].serving.engine.compute is compute
+    hold = threading.Event()
+    registry = client.app.state.metrics.registry
+    with ThreadPoolExecutor(9) as callers:
+        callers.submit(compute.run, lambda: hold.wait(30))
+        asked = [(model, callers.submit(point, client, model, name)) for model in [*alone] * 4]
+        wait_until(
+            lambda: registry.get_sample_value("statecast_pending_requests"), lambda n: n == 9
+        )
+        hold.set()
+        for model, made in asked:
+            np.testing.assert_allclose(made.result(30), alone[model], rtol=1e-6)
+
+
+def test_a_model_takes_over_and_goes_back_while_the_other_serves(
+    serve_named, monthly, monthly_bundle, second, tmp_path
+):
+    """Aliases move one by one; so does a rollback."""
+    pointer = tmp_path / "served"
+    shutil.copytree(monthly_bundle, pointer)
+    client = serve_named(
+        {"moving": pointer, "still": monthly_bundle}, {"moving": monthly, "still": monthly},
+        watch_seconds=0.05,
+    )  # fmt: skip
+    name = monthly["unique_id"].iloc[0]
+    before = {model: point(client, model, name) for model in ("moving", "still")}
+    shutil.copytree(second, tmp_path / "fresh")
+    shutil.rmtree(pointer)
+    (tmp_path / "fresh").rename(pointer)
+
+    wait_until(
+        lambda: client.get("/models/moving/readyz").json()["successor"] or {},
+        lambda told: told.get("phase") == "in service",
+    )
+
+    assert point(client, "moving", name) != before["moving"]
+    assert point(client, "still", name) == before["still"]
+    assert client.post("/models/still/v1/models:rollback").status_code == 409
+    assert client.post("/models/moving/v1/models:rollback").status_code == 200
+    assert point(client, "moving", name) == before["moving"]
+    text = client.get("/metrics").text
+    assert 'statecast_model_successions_total{model="moving",outcome="in service"} 2.0' in text
+    assert text.count('statecast_model_info{alias="",') == 2
+
+
+def test_a_corrupt_model_leaves_the_others_alone_and_heals(
+    serve_named, monthly, monthly_bundle, tmp_path
+):
+    """The others answer, `/readyz` says which and why; once it is whole it is served."""
+    pointer = tmp_path / "served"
+    shutil.copytree(monthly_bundle, pointer)
+    (pointer / "weights.safetensors").write_bytes(b"torn")
+    client = serve_named(
+        {"sales": monthly_bundle, "torn": pointer}, {"sales": monthly}, watch_seconds=0.05
+    )
+    name = monthly["unique_id"].iloc[0]
+
+    told = client.get("/readyz")
+
+    assert (told.status_code, told.json()["phase"]) == (200, "ready")
+    assert told.json()["reason"].startswith("torn: ")
+    assert told.json()["models"]["torn"]["phase"] == "failed"
+    assert client.get("/models/torn/readyz").status_code == 503
+    refused = client.post("/models/torn/v1/forecasts", json={"unique_ids": [name]})
+    assert (refused.status_code, refused.json()["code"]) == (503, "service.not_ready")
+    assert point(client, "sales", name)
+    shutil.copyfile(monthly_bundle / "weights.safetensors", pointer / "weights.safetensors")
+    wait_until(lambda: client.get("/models/torn/readyz").status_code, lambda code: code == 200)
+    assert ready(client)["reason"] == ""
+
+
+def test_a_log_of_another_frequency_is_given_back_by_the_model_that_cannot_use_it(
+    serve_named, monthly, monthly_bundle, weekly_bundle, tmp_path
+):
+    """A failed start holds no lock, so the next try can succeed."""
+    import_history(
+        f"sqlite:///{tmp_path / 'data' / 'sales' / 'observations.db'}",
+        monthly, load_bundle(monthly_bundle).config.data,
+    )  # fmt: skip
+    pointer = tmp_path / "served"
+    shutil.copytree(weekly_bundle, pointer)
+    client = serve_named({"sales": pointer, "other": weekly_bundle}, watch_seconds=0.05)
+    assert "freq='MS'" in ready(client)["reason"]
+
+    shutil.copytree(monthly_bundle, pointer, dirs_exist_ok=True)
+
+    wait_until(lambda: ready(client)["reason"], lambda reason: reason == "")
+    assert client.get("/models/sales/v1/series").json()["total"] == 5
+
+
+def test_an_address_without_a_model_or_with_a_wrong_one_names_those_there_are(
+    serve_named, monthly_bundle
+):
+    """404 with one code, and the nearest name."""
+    client = serve_named({"sales": monthly_bundle, "stocks": monthly_bundle})
+
+    bare = client.post("/v1/forecasts", json={"unique_ids": ["a"]}).json()
+    wrong = client.get("/models/salse/v1/series").json()
+
+    assert (bare["status"], bare["code"]) == (404, "request.model")
+    assert "sales, stocks" in bare["where"]
+    assert (wrong["status"], wrong["code"]) == (404, "request.model")
+    assert "did you mean 'sales'" in wrong["help"]
+    assert client.get("/models/sales/nowhere").json()["code"] == "request.not_found"
+    assert client.get("/models/sales").json()["code"] == "request.not_found"
+
+
+def test_a_server_of_one_model_has_no_addresses_by_name(retail):
+    """As ever."""
+    assert retail.get("/models/sales/v1/series").json()["code"] == "request.not_found"
+    assert ready(retail)["models"] == {}
+
+
+def test_the_document_fits_each_model(serve_named, monthly, monthly_bundle):
+    """One document: at a model's address its base URL and examples that work, else all of them."""
+    client = serve_named({"sales": monthly_bundle, "stocks": monthly_bundle}, {"sales": monthly})
+
+    own = client.get("/models/sales/openapi.json").json()
+    common = client.get("/openapi.json").json()
+
+    assert own["servers"] == [{"url": "/models/sales"}]
+    body = own["paths"]["/v1/forecasts"]["post"]["requestBody"]["content"]["application/json"]
+    example = body["examples"]["live"]["value"]
+    assert client.post(f"{own['servers'][0]['url']}/v1/forecasts", json=example).status_code == 200
+    assert common["servers"][0]["variables"]["model"]["enum"] == ["sales", "stocks"]
+    assert own["paths"].keys() == common["paths"].keys()
+    assert "A33493" not in client.get("/models/stocks/openapi.json").text
+    pytest.importorskip("fastapi_offline")
+    assert client.get("/models/sales/docs").status_code == 200
+    assert client.get("/models/sales/docs/assets/swagger-ui.css").status_code == 200
+
+
+def test_keys_guard_every_model_but_its_probes(serve_named, monthly_bundle):
+    """As they do those of a single one."""
+    client = serve_named({"sales": monthly_bundle}, api_keys=["k"])
+
+    assert client.get("/models/sales/v1/series").status_code == 401
+    assert client.get("/models/sales/readyz").status_code == 200
+    assert client.get("/models/sales/v1/series", headers={"x-api-key": "k"}).status_code == 200
+
+
+def test_metrics_tell_the_models_apart(serve_named, monthly, monthly_bundle):
+    """By the label `model`; what has no model has an empty one."""
+    client = serve_named(
+        {"sales": monthly_bundle, "stocks": monthly_bundle},
+        {"sales": monthly, "stocks": monthly},
+    )
+    name = monthly["unique_id"].iloc[0]
+    observe(client, "sales", name, "2019-01-01", 300.0)
+    point(client, "stocks", name)
+    client.post("/models/stocks/v1/forecasts", json={"unique_ids": ["none"]})
+
+    value = client.app.state.metrics.registry.get_sample_value
+
+    new = "statecast_observations_total"
+    assert value(new, {"model": "sales", "status": "new"}) == 1
+    assert value(new, {"model": "stocks", "status": "new"}) is None
+    assert value("statecast_series", {"model": "stocks"}) == 5
+    asked = {"version": "", "outcome": "success"}
+    assert value("statecast_inference_requests_total", {"model": "stocks", **asked}) == 1
+    assert value("statecast_inference_requests_total", {"model": "sales", **asked}) is None
+    failed = {"model": "stocks", "reason": "request"}
+    assert value("statecast_inference_failures_total", failed) == 1
+    http = {"method": "POST", "handler": "/v1/observations", "status": "200"}
+    assert value("http_requests_total", {"model": "sales", **http}) == 1
+    probes = {"method": "GET", "handler": "/readyz", "status": "200", "model": ""}
+    assert value("http_requests_total", probes) >= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"STATECAST_MODELS": '{"a": "x"}', "STATECAST_MODEL": "y"}, "are both set"),
+        ({"STATECAST_MODELS": '{"a": "x"}', "STATECAST_SEED_DATA": "y.csv"}, "for one model"),
+        ({"STATECAST_MODELS": '{"a": "x"}', "STATECAST_DATABASE_URL": "sqlite:///l.db"}, "one fi"),
+        ({"STATECAST_MODELS": '{"Sales": "x"}'}, "cannot name a model"),
+        ({"STATECAST_MODELS": '{"a/b": "x"}'}, "cannot name a model"),
+        ({"STATECAST_MODELS": '{"bundles": "x"}'}, "cannot name a model"),
+        ({"STATECAST_MODELS": "sales=x"}, "expected JSON"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(given, said, monkeypatch):
+    """Before anything is opened."""
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+
+    with pytest.raises((ConfigError, ValueError), match=said):
+        Settings()
+
+
+def test_the_command_line_talks_to_a_model_by_its_address(monthly, monthly_bundle, tmp_path):
+    """A base URL with the name, over a real socket."""
+    environment = {
+        "STATECAST_MODELS": json.dumps(dict.fromkeys(("sales", "stocks"), str(monthly_bundle))),
+        "STATECAST_DATA_DIR": str(tmp_path), "STATECAST_UNKNOWN_SERIES": "create",
+    }  # fmt: skip
+    row = {"unique_id": "tea", "ds": "2019-01-01", "y": 4.0}
+    with server(environment) as (_, url):
+        sent = call(f"{url}/models/stocks/", "/v1/observations", {"observations": [row]})
+        seen = {name: call(f"{url}/models/{name}", "/v1/series")["total"]
+                for name in ("sales", "stocks")}  # fmt: skip
+
+    assert sent["created"] == ["tea"]
+    assert seen == {"sales": 0, "stocks": 1}
+
+
+def test_a_server_ends_when_none_of_its_models_can_be_served(tmp_path):
+    """Exit code 2, and why for each."""
+    environment = {
+        **os.environ, "STATECAST_PORT": "0", "STATECAST_DATA_DIR": str(tmp_path),
+        "STATECAST_MODELS": '{"sales": "nowhere", "stocks": "here/neither"}',
+    }  # fmt: skip
+
+    done = subprocess.run([sys.executable, "-m", "service"], env=environment, capture_output=True,
+                          text=True, check=False, timeout=60)  # fmt: skip
+
+    assert done.returncode == 2
+    assert "error[service.unavailable]: no model can be served: sales: no bundle" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def schemas(postgres) -> Iterator[str]:
+    """A database, without the schemas of the test's models afterwards."""
+    yield postgres
+    engine = sa.create_engine(postgres)
+    with engine.begin() as connection:
+        for name in ("sales", "4-stocks"):
+            connection.execute(sa.schema.DropSchema(name, cascade=True, if_exists=True))
+    engine.dispose()
+
+
+def test_on_postgresql_each_model_has_a_schema(schemas, serve_named, monthly_bundle, weekly_bundle):
+    """Made where it is missing; logs of two frequencies in one database, migrated side by side."""
+    bundles = {"sales": monthly_bundle, "4-stocks": weekly_bundle}
+    client = serve_named(bundles, database_url=schemas, unknown_series="create")
+    row = {"unique_id": "tea", "ds": "2019-01-01", "y": 4.0}
+    assert client.post("/models/sales/v1/observations", json={"observations": [row]}).is_success
+    client.__exit__(None, None, None)
+
+    again = serve_named(bundles, database_url=schemas)
+
+    assert last_ds(again, "sales", "tea") == "2019-01-01"
+    assert again.get("/models/4-stocks/v1/series").json()["total"] == 0
+    engine = sa.create_engine(schemas)
+    for name, freq in (("sales", '"MS"'), ("4-stocks", '"W-THU"')):
+        assert {"alembic_version", "observation"} <= {*sa.inspect(engine).get_table_names(name)}
+        with engine.connect() as connection:
+            found = connection.execute(
+                sa.text(f"select value from \"{name}\".meta where key = 'freq'")
+            ).scalar_one()
+        assert found == freq
+    engine.dispose()
