@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
+from service.shared import Shared
 from service.writer import Outcome, Sent, Writer
 
 MOST_TOGETHER = 100_000
@@ -67,6 +68,7 @@ class Recorder:
         self._waiting = 0
         self._ready = threading.Condition()
         self._closed = False
+        self._looking = Shared(self._look, deadline)
         self._thread = threading.Thread(target=self._loop, name="recorder", daemon=True)
         self._thread.start()
 
@@ -144,11 +146,16 @@ class Recorder:
             told()
 
     def catch_up(self) -> None:
-        """Take in what other processes have written by now; a file has no other writer."""
-        log = self.writer.log
-        if not log.shared:
-            return
-        with log.read() as transaction:
+        """
+        Take in what other processes have written by now; a file has no other writer.
+
+        Those who ask at the same time share one look at the log, which begins after they asked.
+        """
+        if self.writer.log.shared:
+            self._looking.join()
+
+    def _look(self) -> None:
+        with self.writer.log.read() as transaction:
             behind = transaction.before > self.writer.engine.batch
         if behind:
             self._ask(lambda: self.writer.catch_up())

@@ -97,3 +97,27 @@ def test_config_file_that_is_not_there_is_refused(tmp_path):
     """A misspelt --config does not fall back to another file."""
     with pytest.raises(UsageError, match="no such settings file"):
         find(tmp_path / "nope.toml", environ={}, start=tmp_path)
+
+
+def test_a_server_of_several_models_takes_neither_model_nor_data_of_the_project(
+    folder, monkeypatch
+):
+    """Each is named by the variable alone; which log a file is for has to be said."""
+    serving = pytest.importorskip("pipelines.serving")
+    (folder.parents[1] / "sales.csv").touch()
+    found = find(None, environ={}, start=folder)
+    alone = serving.settings_of(found)
+    monkeypatch.setenv("STATECAST_MODELS", '{"sales": "a", "stocks": "b"}')
+
+    several = serving.settings_of(found)
+
+    assert (alone.model, alone.seed_data) == ("models:/file@champion", Path(found.project.source))
+    assert several.seed_data is None
+    assert [one.model for one in several.each().values()] == ["a", "b"]
+    assert serving.base_urls(several, "http://h") == [
+        "http://h/models/sales", "http://h/models/stocks",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="a log of its own"):
+        serving.read_into_log(found, "sales.csv", found.config.data)
+    with pytest.raises(ConfigError, match="both set"):
+        serving.settings_of(found, model="c")
