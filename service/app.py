@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from service import docs, problems
 from service.auth import Gate
+from service.callers import Watch
 from service.examples import install_openapi
 from service.limits import BodyLimit, Crowd, Frame
 from service.metrics import Metrics
@@ -75,6 +76,7 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None
     # The last one added is the outermost.
     if settings.models:
         app.add_middleware(ByName)
+    app.add_middleware(Watch)
     app.add_middleware(BodyLimit, most=settings.limits.max_body_bytes)
     app.add_middleware(Gate, settings=settings)
     app.add_middleware(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from service.callers import check_caller, waits_for
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
 
@@ -136,10 +137,12 @@ class Compute:
 
     def _wait(self, job: _Job, *, patient: bool) -> Any:
         with self._metrics.pending.track_inprogress():
+            if not patient:
+                waits_for(job.future)
             try:
                 return job.future.result(None if patient else self._deadline)
-            except CancelledError:  # nobody was thought to wait any more, or the server stops
-                pass
+            except CancelledError:  # nobody waits or was thought to, or the server stops
+                check_caller()
             except FutureTimeout:
                 if not job.future.cancel() and job.future.done():
                     return job.future.result()

@@ -6,6 +6,7 @@ What only a service can refuse; like all errors, these stand in one catalogue by
     . RequestTooLarge             request.too_large        more bytes, series or rows than allowed
     . Unauthorized                request.unauthorized     no API key, or an unknown one
     . WrongHost                   request.host             a Host header this server does not serve
+    . Abandoned                   request.abandoned        the client hung up before its turn
     . NoSuchModel                 request.model            an address without a model of this server
   - ServiceError                  service.unavailable      the service cannot answer now
     . NotReady                    service.not_ready        the model or the states are still loading
@@ -50,6 +51,12 @@ class WrongHost(RequestError):
     """A Host header that this server does not serve."""
 
     code = "request.host"
+
+
+class Abandoned(RequestError):
+    """The client hung up before the turn of its request."""
+
+    code = "request.abandoned"
 
 
 class NoSuchModel(RequestError):

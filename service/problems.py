@@ -32,6 +32,7 @@ STATUSES = {
     "series.unknown": 404,
     "state": 409,
     "request": 400,
+    "request.abandoned": 499,
     "request.model": 404,
     "request.too_large": 413,
     "request.unauthorized": 401,

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from service.callers import check_caller, waits_for
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
 from service.shared import Shared
 from service.writer import Outcome, Sent, Writer
@@ -173,9 +174,11 @@ class Recorder:
             self._line.append(job)
             self._waiting += job.size
             self._ready.notify()
+        waits_for(job.future)
         with contextlib.suppress(FutureTimeout, CancelledError):
             return job.future.result(self._deadline)
         if job.future.cancel() or job.future.cancelled():
+            check_caller()
             if self._closed:
                 raise NotReady("the server is stopping; nothing was stored", help="send it again")
             raise DeadlinePassed(

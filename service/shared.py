@@ -1,5 +1,6 @@
 """Work whose result is good for everybody who asked before it began."""
 
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -12,7 +13,8 @@ class Shared:
     At most one run of it, and one to come that all who ask meanwhile share.
 
     Args:
-        work: What is done, on the thread of the first who asked.
+        work: What is done, on the thread of the first who asked, but for all: it goes on when that
+            one's client hangs up.
         deadline: Seconds that anybody waits for it.
     """
 
@@ -47,7 +49,7 @@ class Shared:
             self._next = None
             self._running = before if late else run
         try:
-            (self._give_up if late else self._work)()
+            contextvars.Context().run(self._give_up if late else self._work)
         except BaseException as error:  # noqa: BLE001 - raised again by all who wait for it
             run.set_exception(error)
         else:

@@ -1,0 +1,139 @@
+"""A client that hangs up before its turn costs nothing; what has begun is finished."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvicorn
+
+from forecast.bundle import load_bundle
+from service.app import create_app
+from service.importing import import_history
+from service.server import bind
+from service.settings import Settings
+from service.slot import Serving
+from tests.service.conftest import wait_until
+
+
+@dataclass
+class Real:
+    """A server on a real socket, in this process."""
+
+    port: int
+    app: Any
+
+    @property
+    def serving(self) -> Serving:
+        return self.app.state.slot.serving
+
+    def value(self, metric: str, **labels: str) -> float:
+        return self.app.state.metrics.registry.get_sample_value(metric, labels) or 0.0
+
+    def post(self, path: str, body: dict[str, Any]) -> socket.socket:
+        """Send a request and do not wait for the answer."""
+        data = json.dumps(body).encode()
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+        return connection
+
+    def abandoned(self, path: str) -> float:
+        """Requests that were given up."""
+        return self.value("http_requests_total", model="default", method="POST", handler=path,
+                          status="499")  # fmt: skip
+
+
+@pytest.fixture
+def real(monthly, monthly_bundle, tmp_path) -> Iterator[Real]:
+    """The monthly model behind uvicorn."""
+    settings = Settings(model=str(monthly_bundle), data_dir=tmp_path, port=0)
+    import_history(settings.log_url, monthly, load_bundle(monthly_bundle).config.data)
+    app = create_app(settings)
+    with closing(bind(settings)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        wait_until(lambda: server.started, bool)
+        slot = app.state.slot.wait(60)
+        wait_until(lambda: slot.progress.phase, lambda phase: phase == "ready")
+        yield Real(listener.getsockname()[1], app)
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def busy(run: Any) -> Iterator[None]:
+    """Keep a thread of the server at work meanwhile."""
+    begun, end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        end.wait(30)
+
+    thread = threading.Thread(target=run, args=(work,))
+    thread.start()
+    assert begun.wait(30)
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_a_forecast_whose_client_has_gone_is_not_computed(real, monthly):
+    """It lets go of its thread while the network is still busy, and its turn never comes."""
+    asked = {"unique_ids": [monthly["unique_id"].iloc[0]]}
+    compute = real.serving.engine.compute
+    with busy(compute.run):
+        connection = real.post("/v1/forecasts", asked)
+        wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 2)
+        begun = real.value("statecast_queue_duration_seconds_count")
+
+        connection.close()
+
+        wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 1)
+        wait_until(lambda: real.abandoned("/v1/forecasts"), lambda count: count == 1)
+    compute.run(lambda: None)
+    assert real.value("statecast_queue_duration_seconds_count") == begun + 1  # that of this line
+    with closing(real.post("/v1/forecasts", asked)) as patient:
+        assert patient.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def observation(name: str) -> dict[str, Any]:
+    """The next month of a series."""
+    return {"observations": [{"unique_id": name, "ds": "2019-01-01", "y": 300.0}]}
+
+
+def test_an_observation_whose_client_has_gone_before_its_turn_is_not_stored(real, monthly):
+    """Nothing was acknowledged, and nothing is there."""
+    recorder = real.serving.recorder
+    with busy(recorder._ask):
+        connection = real.post("/v1/observations", observation(monthly["unique_id"].iloc[0]))
+        waiting: Future[Any] = wait_until(lambda: [*recorder._line], bool)[0].future
+
+        connection.close()
+
+        wait_until(waiting.cancelled, bool)
+    wait_until(lambda: real.abandoned("/v1/observations"), lambda count: count == 1)
+    recorder._ask(lambda: None)
+    assert real.value("statecast_observations_total", model="default", status="new") == 0
+
+
+def test_an_observation_that_is_being_written_is_finished(real, monthly):
+    """Whoever sent it is gone; the transaction goes on."""
+    with busy(real.serving.engine.compute.run):
+        connection = real.post("/v1/observations", observation(monthly["unique_id"].iloc[0]))
+        wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 2)
+        connection.close()
+    new = {"model": "default", "status": "new"}
+    wait_until(lambda: real.value("statecast_observations_total", **new), lambda count: count == 1)
+    assert real.abandoned("/v1/observations") == 0
