@@ -82,16 +82,5 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
 def read_into_log(
     found: Found, table: str, data: DataConfig, *, query: str | None = None
 ) -> dict[str, int]:
-    """
-    Read a table into the observation log while no server has it open.
-
-    Raises:
-        ConfigError: There are several models, each with a log of its own.
-    """
-    settings = settings_of(found)
-    if settings.models:
-        raise ConfigError(
-            f"STATECAST_MODELS names {len(settings.models)} models, each with a log of its own",
-            help="send it to a running server: statecast observe FILE --server URL/models/NAME",
-        )
-    return import_history(settings.log_url, table, data, query=query)
+    """Read a table into the observation log while no server has it open."""
+    return import_history(settings_of(found).log_url, table, data, query=query)

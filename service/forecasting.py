@@ -9,7 +9,7 @@ from forecast.errors import ForecastError
 from forecast.states import States
 from service import answers, intake, schemas
 from service.engine import Engine
-from service.errors import Refused, ServiceError
+from service.errors import Abandoned, Refused, ServiceError
 from service.metrics import Metrics
 from service.settings import Limits
 from service.slot import Serving
@@ -30,6 +30,9 @@ def forecast(
     labels = (metrics.model, serving.source.version or "")
     try:
         made = _cold(serving, body, limits) if body.series else _live(serving, body, limits)
+    except Abandoned:
+        _count_failure(metrics, labels, "abandoned")
+        raise
     except ServiceError:
         _count_failure(metrics, labels, "rejected")
         raise

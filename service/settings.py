@@ -138,7 +138,7 @@ class Settings(BaseSettings):
                 "STATECAST_SEED_DATA is for one model, and STATECAST_MODELS names several",
                 help="statecast observe FILE --server URL/models/NAME, once for each",
             )
-        if sa.make_url(self.log_url).get_backend_name() == "sqlite" and self.database_url:
+        if self.database_url and sa.make_url(self.database_url).get_backend_name() == "sqlite":
             raise ConfigError(
                 "STATECAST_DATABASE_URL names one file, and each of several models has its own log",
                 help="leave it out: each log is DATA_DIR/NAME/observations.db; or name a "
@@ -169,7 +169,18 @@ class Settings(BaseSettings):
 
     @property
     def log_url(self) -> str:
-        """SQLAlchemy URL of the observation log."""
+        """
+        SQLAlchemy URL of the observation log.
+
+        Raises:
+            ConfigError: There are several models; each of `each` has a log of its own.
+        """
+        if self.models:
+            raise ConfigError(
+                f"STATECAST_MODELS names {len(self.models)} models, each with a log of its own",
+                help="ask a running server: --server URL/models/NAME; or leave STATECAST_MODELS "
+                "out and name the log of one in STATECAST_DATABASE_URL",
+            )
         return self.database_url or f"sqlite:///{self.data_dir / 'observations.db'}"
 
     @property

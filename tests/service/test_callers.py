@@ -102,6 +102,8 @@ def test_a_forecast_whose_client_has_gone_is_not_computed(real, monthly):
 
         wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 1)
         wait_until(lambda: real.abandoned("/v1/forecasts"), lambda count: count == 1)
+    failures = {"model": "default", "reason": "abandoned"}
+    assert real.value("statecast_inference_failures_total", **failures) == 1
     compute.run(lambda: None)
     assert real.value("statecast_queue_duration_seconds_count") == begun + 1  # that of this line
     with closing(real.post("/v1/forecasts", asked)) as patient:
