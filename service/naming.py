@@ -33,8 +33,7 @@ def no_model_named(name: str, names: Sequence[str]) -> NoSuchModel:
     near = difflib.get_close_matches(name, names, n=1)
     way_out = f"did you mean {near[0]!r}? " if near else ""
     return NoSuchModel(
-        f"no model {name[:80]!r}" if name else "this server has several models: say which",
-        where=f"among {', '.join(names)}",
+        f"{f'no model {name[:80]!r}' if name else 'no model named'}: here are {', '.join(names)}",
         help=f"{way_out}call it as /models/{(near or names)[0]}/v1/...",
     )
 

@@ -238,7 +238,7 @@ def test_an_address_without_a_model_or_with_a_wrong_one_names_those_there_are(
     wrong = client.get("/models/salse/v1/series").json()
 
     assert (bare["status"], bare["code"]) == (404, "request.model")
-    assert "sales, stocks" in bare["where"]
+    assert "sales, stocks" in bare["detail"]
     assert (wrong["status"], wrong["code"]) == (404, "request.model")
     assert "did you mean 'sales'" in wrong["help"]
     assert client.get("/models/sales/nowhere").json()["code"] == "request.not_found"
