@@ -1,18 +1,18 @@
 """Tiny models of real data, and servers around them."""
 
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.frames import check
@@ -22,7 +22,6 @@ from service.app import create_app
 from service.importing import import_history
 from service.settings import Settings
 
-T = TypeVar("T")
 DATA = Path(__file__).parents[2] / "examples" / "data"
 HORIZON = 6
 
@@ -74,15 +73,6 @@ def weekly_bundle(weekly: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
         kind="positive",
     )  # fmt: skip
     return train_tiny(weekly, data, tmp_path_factory.mktemp("weekly") / "juice")
-
-
-def wait_until(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 30) -> T:
-    """Look again until it is as wanted; fails when that takes too long."""
-    deadline = time.monotonic() + seconds
-    while not done(seen := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain, last seen: {seen}"
-        time.sleep(0.01)
-    return seen
 
 
 @pytest.fixture(scope="session")

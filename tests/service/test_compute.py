@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.servers import wait_until
 from service.compute import Compute
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
-from tests.service.conftest import wait_until
 
 
 class Bench:

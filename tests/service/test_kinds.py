@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.servers import server
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.frames import check
@@ -16,7 +17,6 @@ from forecast.streaming import forecast, warm_up
 from service import schemas
 from service.answers import numbers_of
 from tests.service.conftest import HORIZON, Serve, train_tiny
-from tests.service.test_recovery import server
 
 RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}
 
@@ -52,7 +52,7 @@ def shop(
         "STATECAST_MODEL": str(demand_bundle), "STATECAST_DATA_DIR": str(folder),
         "STATECAST_SEED_DATA": str(folder / "seed.parquet"),
     }  # fmt: skip
-    with server(environment) as (_, url), httpx.Client(base_url=url, timeout=60) as client:
+    with server(environment) as one, httpx.Client(base_url=one.url, timeout=60) as client:
         yield client
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from starlette.testclient import TestClient
 
+from benchmarks.servers import wait_until
 from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
 from forecast.models.recurrent import RecurrentStack, State, run_cells
@@ -25,7 +26,7 @@ from forecast.panel import Panel
 from forecast.streaming import forecast, warm_up
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import train_tiny, wait_until
+from tests.service.conftest import train_tiny
 from tests.service.test_slot import put
 
 NAMES = ("a", "b/c", "é")

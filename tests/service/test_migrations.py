@@ -1,12 +1,15 @@
 """An older log is brought up to date where it lies; one that cannot be is refused, untouched."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from benchmarks.servers import Point, ServerStopped, server, started
 from service.errors import LogError
 from service.importing import import_history
 from service.log import Log
@@ -109,3 +112,29 @@ def test_logs_may_be_made_from_several_threads_at_once(tmp_path):
 
     for url in urls:
         assert contents(url)[0] == []
+
+
+def test_a_server_killed_after_any_statement_of_a_migration_finds_the_log_as_it_was(
+    url, monthly_bundle, tmp_path
+):
+    """The next start brings it up to date, with every value once."""
+    environment = {
+        "STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path / "data"),
+        "STATECAST_DATABASE_URL": url,
+    }  # fmt: skip
+    run(url, *FIRST)
+    for turn in itertools.count(1):
+        statement = Point("alembic/ddl/impl.py", "DefaultImpl._exec", "leave", turn)
+        with started(environment, statement) as running:
+            try:
+                running.wait_until_ready()
+                break
+            except ServerStopped:
+                assert running.wait() == -9
+        assert run(url, "select value from meta where key = 'schema_version'") == [("1",)]
+        assert run(url, "select y from observation order by revision") == [(5.0,), (6.0,)]
+
+    assert turn > 8
+    with server(environment) as running:
+        found = httpx.get(f"{running.url}/v1/series/a").json()
+    assert (found["observations"], found["revisions"]) == (1, 1)

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from benchmarks.servers import wait_until
 from forecast import errors as library_errors
 from forecast.errors import ConfigError, ForecastError
 from service import errors as service_errors
 from service.errors import OpenBind, Overloaded
 from service.problems import status_of
 from service.settings import Settings, key_digest
-from tests.service.conftest import wait_until
 
 FIELDS = {
     "type", "title", "status", "detail", "instance", "code", "request_id", "where", "help",

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.servers import wait_until
 from forecast.errors import MissingSteps, UnknownSeries
 from service.errors import NotReady, Refused
 from service.importing import import_history
 from service.recording import Recorder
 from service.writer import Outcome, Sent
-from tests.service.conftest import wait_until
 from tests.service.test_log import MONTHLY
 from tests.service.test_snapshots import Host, assert_equal
 

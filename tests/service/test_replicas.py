@@ -1,6 +1,5 @@
 """Several real servers over one PostgreSQL: a client reads its own writes through any of them."""
 
-import signal
 from contextlib import ExitStack
 from itertools import cycle
 
@@ -8,12 +7,20 @@ import httpx
 import numpy as np
 import pandas as pd
 
+from benchmarks.clients import body_of
+from benchmarks.servers import server
 from forecast.bundle import load_bundle
 from service.importing import import_history
 from tests.service.conftest import emptied
-from tests.service.test_recovery import body_of, forecasts, server
 
 ROUNDS = 12
+
+
+def forecasts(url: str, names: list[str]) -> np.ndarray:
+    """Point forecasts and bounds of every series."""
+    body = {"unique_ids": names, "level": [80]}
+    answer = httpx.post(f"{url}/v1/forecasts", json=body).json()["forecasts"]
+    return np.array([[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer])
 
 
 def test_a_client_reads_its_own_writes_through_any_server(
@@ -33,11 +40,11 @@ def test_a_client_reads_its_own_writes_through_any_server(
             }))
             for i in range(3)
         ]  # fmt: skip
-        addresses = [address for _, address in servers]
+        addresses = [one.url for one in servers]
         turns = cycle(range(3))
         for number, month in enumerate(months):
             if number == ROUNDS // 2:
-                servers[1][0].send_signal(signal.SIGKILL)
+                servers[1].kill()
                 addresses, turns = [addresses[0], addresses[2]], cycle(range(2))
             writer, reader = addresses[next(turns)], addresses[next(turns)]
             batch = {(name, str(month.date())): 500.0 + number for name in (*names, "begun-here")}
@@ -54,7 +61,7 @@ def test_a_client_reads_its_own_writes_through_any_server(
         "STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATABASE_URL": url,
         "STATECAST_DATA_DIR": str(tmp_path / "fresh"),
     }  # fmt: skip
-    with server(replica) as (_, address):
-        replayed = forecasts(address, [*names, "begun-here"])
+    with server(replica) as fresh:
+        replayed = forecasts(fresh.url, [*names, "begun-here"])
     for made in seen:
         np.testing.assert_allclose(made, replayed, rtol=1e-5)

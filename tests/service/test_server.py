@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.servers import server
 from service.errors import PortInUse
 from service.server import base_url, bind
 from service.settings import Settings
-from tests.service.test_recovery import server
 
 HEAVY = ("mlflow", "statsforecast", "plotly", "typer", "dbos", "ray", "matplotlib", "sklearn")
 
@@ -99,11 +99,10 @@ def test_a_server_that_cannot_serve_stops_with_a_message(environment, said, tmp_
 def test_a_stopped_server_ends_orderly(monthly_bundle: Path, tmp_path: Path):
     """SIGTERM: what runs is finished, the log is given back, and the next can start."""
     environment = {"STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path)}
-    with server(environment) as (process, url):
-        assert httpx.get(f"{url}/livez").headers.get("server") is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in {0, -signal.SIGTERM}
-        assert process.stderr is not None
-        assert b"Traceback" not in process.stderr.read()
-    with server(environment) as (_, url):
-        assert httpx.get(f"{url}/readyz").json()["ready"] is True
+    with server(environment) as running:
+        assert httpx.get(f"{running.url}/livez").headers.get("server") is None
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) in {0, -signal.SIGTERM}
+        assert "Traceback" not in running.said
+    with server(environment) as running:
+        assert httpx.get(f"{running.url}/readyz").json()["ready"] is True

@@ -11,9 +11,10 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
+from benchmarks.servers import wait_until
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.config import DataConfig
-from tests.service.conftest import train_tiny, wait_until
+from tests.service.conftest import train_tiny
 
 WATCH = {"watch_seconds": 0.05}
 
