@@ -2,9 +2,9 @@
 States on the disk, so that a start replays only what came since: a cache of the log, never more.
 
 A file a block of series, written beside the old one and moved over it; only blocks that moved
-since are written again. Each file says which batch of the log is in it. `mark.json` says of all
-files together that they lack nothing of the batches up to its own: a block whose file is older
-has not moved by then.
+since are written again. Each file says which batch of the log is in it, and the print of that batch:
+a log put back to an earlier day has another. `mark.json` says of all files together that they lack
+nothing of the batches up to its own: a block whose file is older has not moved by then.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from forecast.states import States
 from service.engine import Block, Engine
 from service.log import Log
 
-_FORMAT = 1
+_FORMAT = 2
 _MARK = "mark.json"
 
 
@@ -53,17 +53,18 @@ class Snapshots:
         """
         compute = engine.compute
         batch, moved = compute.spare(lambda: (engine.batch, engine.moved_blocks()))
+        told = cache(partial(self._told, engine))
         self.folder.mkdir(parents=True, exist_ok=True)
         for place in moved:
             if stopped():
                 return 0
             block = compute.spare(partial(engine.copy_block, place))
             try:
-                _write(self.folder / _name(place), self._pack(block))
+                _write(self.folder / _name(place), _pack(block, told(block.batch)))
             except OSError:
                 engine.not_copied(place)
                 raise
-        _write(self.folder / _MARK, json.dumps(self._told(batch, engine)).encode())
+        _write(self.folder / _MARK, json.dumps(told(batch)).encode())
         return len(moved)
 
     def load(self, engine: Engine) -> tuple[int, dict[int, Block]]:
@@ -77,17 +78,18 @@ class Snapshots:
             batch = int(mark["batch"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0, {}
-        if mark != self._told(batch, engine):
+        told = cache(partial(self._told, engine))
+        if mark != told(batch):
             return 0, {}
         blocks = {}
         for path in sorted(self.folder.glob("block-*.state")):
-            block = self._unpack(path)
+            block = _unpack(path, told)
             if block is not None:
                 blocks[int(path.stem.removeprefix("block-"))] = block
         return batch, blocks
 
-    def _told(self, batch: int, engine: Engine) -> dict[str, Any]:
-        """What a mark says; a log that was put back to an earlier day has another print."""
+    def _told(self, engine: Engine, batch: int) -> dict[str, Any]:
+        """What mark and files of a batch say."""
         with self._log.read() as transaction:
             found = transaction.fingerprint(batch)
         return {"format": _FORMAT, "log_id": self._log.log_id, "digest": self._digest,
@@ -97,33 +99,29 @@ class Snapshots:
         """Take them away."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _pack(self, block: Block) -> bytes:
-        arrays = {
-            "numbers": block.numbers, "first_ds": block.first_ds, "rebuilt": block.rebuilt,
-            "states": np.frombuffer(block.states.to_bytes(), np.uint8),
-        }  # fmt: skip
-        payload = save_arrays(arrays)
-        header = {
-            "format": _FORMAT, "log_id": self._log.log_id, "digest": self._digest,
-            "batch": block.batch, "crc": zlib.crc32(payload),
-        }  # fmt: skip
-        return json.dumps(header).encode() + b"\n" + payload
 
-    def _unpack(self, path: Path) -> Block | None:
-        try:
-            header, _, payload = path.read_bytes().partition(b"\n")
-            told = json.loads(header)
-            if (told["format"], told["log_id"], told["digest"], told["crc"]) != (
-                _FORMAT, self._log.log_id, self._digest, zlib.crc32(payload)
-            ):  # fmt: skip
-                return None
-            arrays = load_arrays(payload)
-            return Block(
-                told["batch"], arrays["numbers"], arrays["first_ds"], arrays["rebuilt"],
-                States.from_bytes(arrays["states"].tobytes()),
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError, StateError):
+def _pack(block: Block, told: dict[str, Any]) -> bytes:
+    arrays = {
+        "numbers": block.numbers, "first_ds": block.first_ds, "rebuilt": block.rebuilt,
+        "states": np.frombuffer(block.states.to_bytes(), np.uint8),
+    }  # fmt: skip
+    payload = save_arrays(arrays)
+    return json.dumps({**told, "crc": zlib.crc32(payload)}).encode() + b"\n" + payload
+
+
+def _unpack(path: Path, told: Callable[[int], dict[str, Any]]) -> Block | None:
+    try:
+        header, _, payload = path.read_bytes().partition(b"\n")
+        found = json.loads(header)
+        if found != {**told(found["batch"]), "crc": zlib.crc32(payload)}:
             return None
+        arrays = load_arrays(payload)
+        return Block(
+            found["batch"], arrays["numbers"], arrays["first_ds"], arrays["rebuilt"],
+            States.from_bytes(arrays["states"].tobytes()),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, StateError):
+        return None
 
 
 def _name(place: int) -> str:

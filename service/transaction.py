@@ -64,13 +64,22 @@ class Transaction:
             self._connection.execute(sa.update(head).values(batch=self.batch))
 
     def fingerprint(self, batch: int) -> list[int]:
-        """What tells a batch from another of the same number in a copy of this log."""
+        """
+        What tells a batch from another of the same number in a copy of this log.
+
+        Its rows, the latest time they were recorded at, and the last series removed; nothing of a
+        batch that the log does not have.
+        """
+        if batch > self.before:
+            return []
         c = observation.c
         query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(c.recorded_at), 0)).where(
             c.batch == batch
         )
+        gone = sa.select(sa.func.coalesce(sa.func.max(removed.c.series), 0))
         count, latest = self._connection.execute(query).one()
-        return [int(count), int(latest)] if batch else [0, 0]
+        last = self._connection.execute(gone.where(removed.c.batch == batch)).scalar_one()
+        return [int(count), int(latest), int(last)] if batch else [0, 0, 0]
 
     def changes(self, since: int) -> Changes:
         """What was written after a batch, up to the last one."""

@@ -1,7 +1,9 @@
 """States on the disk: a start reads them and what the log has had since, and trusts no more."""
 
+import contextlib
 import resource
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,6 +192,30 @@ def test_snapshots_of_another_course_of_the_log_are_not_read(start, names, tmp_p
 
     assert restored.restored == 0
     assert_equal(restored.states(), live)
+
+
+@pytest.mark.parametrize("broken_off", [True, False])
+def test_states_that_the_log_does_not_reach_are_not_read(start, names, tmp_path, broken_off):
+    """A log put back to an earlier day: files are newer than it, with a newer mark or without."""
+    host = start(block=2)
+    host.states()
+    host.snapshots.save(host.engine)
+    earlier = tmp_path / "earlier.db"
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as log:
+        log.execute("vacuum into ?", (str(earlier),))
+    host.observe(names[0], "2019-01-01", 300.0)
+    host.writer.remove(names[-1])
+    stops = iter([False, broken_off, False])
+    host.snapshots.save(host.engine, stopped=lambda: next(stops))
+    host.close()
+    shutil.copy(earlier, tmp_path / "log.db")
+    for rest in ("-wal", "-shm"):
+        (tmp_path / f"log.db{rest}").unlink(missing_ok=True)
+
+    states = start(block=2).states()
+
+    shutil.rmtree(tmp_path / "snapshots")
+    assert_equal(states, start(block=2).states())
 
 
 def test_a_disk_that_takes_no_more_loses_no_snapshot(start, names):
