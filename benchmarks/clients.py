@@ -1,14 +1,19 @@
 """Clients of a server that may be killed, and the account they keep of what they were told."""
 
+import contextlib
 import itertools
 import random
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
 from forecast.bundle import Bundle
 from forecast.panel import Panel
@@ -63,16 +68,22 @@ class Reporter:
         """Until the server is gone."""
         with httpx.Client(base_url=url, timeout=60, verify=False) as client:
             while True:
-                self.pending = self.pending or self._drawn()
                 try:
-                    answer = client.post("/v1/observations", json=body_of(self.pending))
+                    answer = self.send(client)
                 except httpx.TransportError:
                     return
                 assert answer.status_code == 200, answer.text
-                for stamp, y in self.pending.items():
-                    self.acknowledged.setdefault(stamp, []).append(y)
-                self.pending = {}
-                self.requests += 1
+
+    def send(self, client: httpx.Client) -> httpx.Response:
+        """One request; what it holds is acknowledged if the answer says so, else pending."""
+        self.pending = self.pending or self._drawn()
+        answer = client.post("/v1/observations", json=body_of(self.pending))
+        if answer.status_code == 200:
+            for stamp, y in self.pending.items():
+                self.acknowledged.setdefault(stamp, []).append(y)
+            self.pending = {}
+            self.requests += 1
+        return answer
 
     def _drawn(self) -> dict[Stamp, float]:
         """The next day of every series, and now and then a correction; no value comes twice."""
@@ -116,6 +127,35 @@ def body_of(batch: dict[Stamp, float]) -> dict[str, Any]:
     """The request that reports a batch."""
     rows = [{"unique_id": name, "ds": day, "y": y} for (name, day), y in batch.items()]
     return {"observations": rows}
+
+
+def stored_in(url: str) -> Stored:
+    """What a log holds, read past the service; of SQLite a copy is read, and checked as a whole."""
+    address = sa.make_url(url)
+    with tempfile.TemporaryDirectory() as folder:
+        if address.database is not None and address.get_backend_name() == "sqlite":
+            for suffix in ("", "-wal"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(f"{address.database}{suffix}", folder)
+            address = address.set(database=f"{folder}/{Path(address.database).name}")
+        engine = sa.create_engine(address)
+        with engine.connect() as connection:
+            if address.get_backend_name() == "sqlite":
+                assert connection.execute(sa.text("pragma integrity_check")).scalar() == "ok"
+            there = sa.inspect(connection).has_table("observation")
+            rows = connection.execute(sa.text(_STORED)).all() if there else []
+        engine.dispose()
+    stored: Stored = {}
+    for name, ds, y in rows:
+        stored.setdefault((name, NAMED[(ds - _FIRST) // _DAY]), []).append(y)
+    return stored
+
+
+_FIRST, _DAY = DAYS[0].value, pd.Timedelta(days=1).value
+_STORED = """
+    select s.unique_id, o.ds, o.y from observation o join series s using (series)
+    order by o.series, o.ds, o.revision
+"""
 
 
 def compare_states(url: str, bundles: Sequence[Bundle], stored: Stored) -> Verdict:

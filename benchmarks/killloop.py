@@ -24,7 +24,6 @@ import contextlib
 import random
 import shutil
 import signal
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,12 +34,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.clients import NAMED, Reporter, Stored, Verdict, ask, compare_states
+from benchmarks.clients import Reporter, Verdict, ask, compare_states, stored_in
 from benchmarks.records import emit
 from benchmarks.servers import POINTS, Server, ServerStopped, started
 from forecast.bundle import load_bundle, save_bundle
@@ -75,7 +73,8 @@ class Loop:
         self, home: Path, folders: tuple[Path, Path], rng: random.Random,
         database_url: str | None = None,
     ) -> None:  # fmt: skip
-        self._home, self._rng, self._database_url = home, rng, database_url
+        self._home, self._rng = home, rng
+        self.url = database_url or f"sqlite:///{home / 'observations.db'}"
         self._folders = folders
         self.bundles = [load_bundle(folder) for folder in folders]
         self._named = 0
@@ -100,14 +99,14 @@ class Loop:
                 found += self._loaded(server, kind)
             else:  # its point came first
                 found += Verdict(at_points=1)
-        stored = self.stored()
+        stored = stored_in(self.url)
         return sum((reporter.compare(stored) for reporter in self.reporters), found)
 
     def _loaded(self, server: Server, kind: str) -> Verdict:
         """States compared, then clients at work until the server is gone."""
         url = server.url
         try:
-            found = compare_states(url, self.bundles, self.stored())
+            found = compare_states(url, self.bundles, stored_in(self.url))
         except httpx.TransportError:
             return Verdict(at_points=1)
         names = [name for one in self.reporters for name in one.names if one.requests]
@@ -124,11 +123,10 @@ class Loop:
 
     def environment(self) -> dict[str, str]:
         """Settings of the server."""
-        database = {"STATECAST_DATABASE_URL": self._database_url} if self._database_url else {}
         return {
             "STATECAST_MODEL": str(self._home / "served"), "STATECAST_DATA_DIR": str(self._home),
             "STATECAST_UNKNOWN_SERIES": "create", "STATECAST_SNAPSHOT_SECONDS": "0.02",
-            "STATECAST_WATCH_SECONDS": "0.05", **database,
+            "STATECAST_WATCH_SECONDS": "0.05", "STATECAST_DATABASE_URL": self.url,
         }  # fmt: skip
 
     def _name_other(self) -> None:
@@ -137,26 +135,6 @@ class Loop:
         fresh = self._home / "fresh"
         fresh.symlink_to(self._folders[self._named])
         fresh.replace(self._home / "served")
-
-    def stored(self) -> Stored:
-        """What is in the log, read past the service."""
-        query = ("select s.unique_id, o.ds, o.y from observation o join series s using (series) "
-                 "order by o.series, o.ds, o.revision")  # fmt: skip
-        if self._database_url is None:
-            rows = _read_copy(self._home / "observations.db", query)
-        else:
-            engine = sa.create_engine(self._database_url)
-            with engine.connect() as connection:
-                there = sa.inspect(connection).has_table("observation")
-                rows = [(*row,) for row in connection.execute(sa.text(query))] if there else []
-            engine.dispose()
-        stored: Stored = {}
-        for name, ds, y in rows:
-            stored.setdefault((name, NAMED[(ds - _FIRST) // _DAY]), []).append(y)
-        return stored
-
-
-_FIRST, _DAY = pd.Timestamp(NAMED[0]).value, pd.Timedelta(days=1).value
 
 
 def _comes_up(server: Server) -> bool:
@@ -177,19 +155,6 @@ def _end(server: Server, seconds: float) -> bool:
         raise ServerStopped(server.said)
     server.kill()
     return code is not None
-
-
-def _read_copy(path: Path, query: str) -> list[tuple[str, int, float]]:
-    """Of an SQLite file that was left as a kill left it, and its copy checked page by page."""
-    with tempfile.TemporaryDirectory() as folder:
-        for suffix in ("", "-wal"):
-            if Path(f"{path}{suffix}").exists():
-                shutil.copy(f"{path}{suffix}", folder)
-        with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as connection:
-            assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
-            if not connection.execute("select 1 from sqlite_master").fetchall():
-                return []
-            return connection.execute(query).fetchall()
 
 
 def train(home: Path, seed: int) -> Path:

@@ -28,7 +28,7 @@ import httpx
 
 T = TypeVar("T")
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["service.server", "service.migrations", "forecast.forecaster"])
+_PROCESSES.set_forkserver_preload(["benchmarks.servers", "service.server", "forecast.forecaster"])
 _START_S = 60
 
 
@@ -123,13 +123,22 @@ class Server:
 
 
 @contextmanager
-def started(environment: dict[str, str], point: Point | None = None) -> Iterator[Server]:
-    """A server that has just been started on any free port; killed at the end if it still runs."""
+def started(
+    environment: dict[str, str], point: Point | None = None, *, clock: tuple[int, ...] = ()
+) -> Iterator[Server]:
+    """
+    A server that has just been started on any free port; killed at the end if it still runs.
+
+    Args:
+        environment: Its settings.
+        point: Where it ends itself.
+        clock: Seconds by which its wall clock is off, one after the other at each look.
+    """
     with tempfile.TemporaryDirectory() as folder:
         stderr = Path(folder) / "stderr"
         stderr.touch()
         process = _PROCESSES.Process(
-            target=_serve, args=({"STATECAST_PORT": "0", **environment}, stderr, point)
+            target=_serve, args=({"STATECAST_PORT": "0", **environment}, stderr, point, clock)
         )
         process.start()
         running = Server(process, stderr)
@@ -148,11 +157,15 @@ def server(environment: dict[str, str]) -> Iterator[Server]:
         yield running
 
 
-def _serve(environment: dict[str, str], stderr: Path, point: Point | None) -> None:
+def _serve(
+    environment: dict[str, str], stderr: Path, point: Point | None, clock: tuple[int, ...]
+) -> None:
     os.environ.update(environment)
     os.dup2(os.open(stderr, os.O_WRONLY | os.O_APPEND), sys.stderr.fileno())
     if point is not None:
         _end_at(point)
+    if clock:
+        _set_off(clock)
     runpy.run_module("service", run_name="__main__", alter_sys=True)
 
 
@@ -180,6 +193,13 @@ def _end_at(point: Point) -> None:
         return None
 
     threading.settrace(enter)
+
+
+def _set_off(clock: tuple[int, ...]) -> None:
+    """The wall clock of this process alone; what measures spans has a clock that never jumps."""
+    off, right = itertools.cycle(clock), time.time_ns
+    time.time_ns = lambda: right() + next(off) * 10**9
+    time.time = lambda: time.time_ns() / 1e9
 
 
 def wait_until(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 30) -> T:

@@ -22,6 +22,17 @@ from service.errors import LogError, LogFrequency
 from service.tables import alone, make_schema, only_writer, open_engine, snapshots
 from service.transaction import Transaction
 
+_DAMAGED = "the file is damaged"
+_MEND = (
+    "put a backup in its place, without -wal and -shm beside it; what can still be read of this "
+    "one: sqlite3 observations.db .recover"
+)
+_KINDS = {
+    "is full": "the disk is full", "I/O error": "the disk fails", "readonly": "it is read-only",
+    "malformed": _DAMAGED, "not a database": _DAMAGED,
+}  # fmt: skip
+"""What SQLite says, and what is told of it."""
+
 logger = logging.getLogger("service.log")
 
 
@@ -59,9 +70,11 @@ class Log:
                 self._guard = guard.pop_all()
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             raise LogError(
-                f"the observation log cannot be opened ({type(error).__name__})",
+                f"the observation log cannot be opened ({_kind(error)})",
                 where=f"{url.rpartition('@')[2]}: {_reason(error)}",
-                help="check STATECAST_DATABASE_URL, the folder's rights and free space",
+                help=_MEND
+                if _kind(error) == _DAMAGED
+                else "check STATECAST_DATABASE_URL, the folder's rights and free space",
             ) from error
 
     def close(self) -> None:
@@ -124,9 +137,15 @@ class Log:
         except sa.exc.DBAPIError as error:
             logger.error("%s: %s", self.place, _reason(error))  # noqa: TRY400 - told in short
             raise LogError(
-                f"the observation log cannot be {done} ({type(error).__name__})",
+                f"the observation log cannot be {done} ({_kind(error)})",
                 help="send it again: nothing is stored twice; the server's log tells the reason",
             ) from error
+
+
+def _kind(error: Exception) -> str:
+    """In words where they are known, else the class."""
+    reason = _reason(error)
+    return next((told for said, told in _KINDS.items() if said in reason), type(error).__name__)
 
 
 def _reason(error: Exception) -> str:

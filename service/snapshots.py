@@ -2,9 +2,9 @@
 States on the disk, so that a start replays only what came since: a cache of the log, never more.
 
 A file a block of series, written beside the old one and moved over it; only blocks that moved
-since are written again. Each file says which batch of the log is in it, and the print of that batch:
-a log put back to an earlier day has another. `mark.json` says of all files together that they lack
-nothing of the batches up to its own: a block whose file is older has not moved by then.
+since are written again. Each file says which batch of the log is in it, with the print of that
+batch: a log put back to an earlier day has another. `mark.json` says of all files together that
+they lack nothing of the batches up to its own: a block whose file is older has not moved by then.
 """
 
 import json

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from benchmarks import killloop
 from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
@@ -73,6 +74,13 @@ def weekly_bundle(weekly: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
         kind="positive",
     )  # fmt: skip
     return train_tiny(weekly, data, tmp_path_factory.mktemp("weekly") / "juice")
+
+
+@pytest.fixture(scope="session")
+def daily_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two models of daily values."""
+    folder = tmp_path_factory.mktemp("daily")
+    return killloop.train(folder, 1), killloop.train(folder, 2)
 
 
 @pytest.fixture(scope="session")

@@ -7,31 +7,22 @@ were restored from snapshots or not.
 
 import random
 import shutil
-from pathlib import Path
 
 import httpx
-import pytest
 
-from benchmarks.clients import Verdict, body_of, compare_states
-from benchmarks.killloop import KINDS, Loop, train
+from benchmarks.clients import Verdict, body_of, compare_states, stored_in
+from benchmarks.killloop import KINDS, Loop
 from benchmarks.servers import POINTS, server
 
 KILLS_OF_EACH = 4
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two models of daily values."""
-    folder = tmp_path_factory.mktemp("models")
-    return train(folder, 1), train(folder, 2)
-
-
-def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(models, tmp_path):
+def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(daily_models, tmp_path):
     """Before and after a commit, in a snapshot, in a swap, in a start, at any moment."""
     rng = random.Random(1)
     kinds = [*KINDS] * KILLS_OF_EACH
     rng.shuffle(kinds)
-    loop = Loop(tmp_path, models, rng)
+    loop = Loop(tmp_path, daily_models, rng)
 
     found = sum((loop.kill(kind) for kind in kinds), Verdict())
 
@@ -46,6 +37,6 @@ def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(models, tmp_
             assert (again["new"], again["duplicate"]) == (0, len(everything))
     shutil.rmtree(tmp_path / "snapshots")
     with server(loop.environment()) as running:
-        replayed = compare_states(running.url, loop.bundles, loop.stored())
+        replayed = compare_states(running.url, loop.bundles, stored_in(loop.url))
     assert (replayed.lost, replayed.doubled) == (0, 0)
     assert replayed.state_error <= 1e-5
