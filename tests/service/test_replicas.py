@@ -1,19 +1,28 @@
 """Several real servers over one PostgreSQL: a client reads its own writes through any of them."""
 
+import itertools
+import random
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import cycle
+from typing import Any
 
 import httpx
 import numpy as np
 import pandas as pd
 
-from benchmarks.clients import body_of
-from benchmarks.servers import server
+from benchmarks.clients import NAMED, Reporter, Verdict, body_of, compare_states, stored_in
+from benchmarks.servers import server, wait_until
 from forecast.bundle import load_bundle
 from service.importing import import_history
 from tests.service.conftest import emptied
 
 ROUNDS = 12
+DAYS = 40
+"""That each client reports."""
 
 
 def forecasts(url: str, names: list[str]) -> np.ndarray:
@@ -65,3 +74,58 @@ def test_a_client_reads_its_own_writes_through_any_server(
         replayed = forecasts(fresh.url, [*names, "begun-here"])
     for made in seen:
         np.testing.assert_allclose(made, replayed, rtol=1e-5)
+
+
+def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, tmp_path):
+    """While it is away: 503, and when to come back. Then all goes on, and nothing is lost."""
+    url, turns = emptied(postgres), itertools.count()
+    reporters = [Reporter([f"{i}-{j}" for j in range(3)], random.Random(i)) for i in range(3)]
+    refused: list[set[str]] = [set() for _ in reporters]
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(server({
+                "STATECAST_MODEL": str(daily_models[0]), "STATECAST_DATABASE_URL": url,
+                "STATECAST_DATA_DIR": str(tmp_path / f"replica-{i}"),
+                "STATECAST_UNKNOWN_SERIES": "create", "STATECAST_SNAPSHOT_SECONDS": "0.1",
+            }))
+            for i in range(3)
+        ]  # fmt: skip
+        clients = [stack.enter_context(httpx.Client(base_url=one.url, timeout=60))
+                   for one in servers]  # fmt: skip
+
+        def until_answered(seen: set[str], ask: Callable[[httpx.Client], httpx.Response]) -> Any:
+            while True:
+                client = clients[next(turns) % len(clients)]
+                answer = ask(client)
+                if answer.status_code == 200:
+                    return answer.json()
+                assert answer.status_code == 503, answer.text
+                assert answer.json()["code"] == "log.invalid"
+                seen.add(f"{answer.request.method} {client.base_url.port}")
+                threading.Event().wait(0.05 * int(answer.headers["Retry-After"]))
+
+        def work(reporter: Reporter, seen: set[str]) -> None:
+            state = f"/v1/series/{reporter.names[0]}/state"
+            while reporter.requests < DAYS:
+                until_answered(seen, reporter.send)
+                told = until_answered(seen, lambda client: client.get(state))
+                assert told["position"] == {
+                    "last_ds": NAMED[reporter.requests - 1], "observations": reporter.requests
+                }  # fmt: skip
+
+        with ThreadPoolExecutor(len(reporters)) as pool:
+            working = [pool.submit(work, *pair) for pair in zip(reporters, refused, strict=True)]
+            wait_until(lambda: min(one.requests for one in reporters), lambda n: n >= DAYS // 4)
+            postmaster = cluster.get_postmaster_info().process
+            postmaster.send_signal(signal.SIGQUIT)  # at once, as after a crash
+            postmaster.wait(30)
+            wait_until(lambda: set.union(*refused), lambda seen: len(seen) == 2 * len(servers))
+            assert [client.get("/livez").status_code for client in clients] == [200] * 3
+            cluster.ensure_postgres_running()
+            for one in working:
+                one.result()
+        stored, bundle = stored_in(url), load_bundle(daily_models[0])
+        found = sum((compare_states(one.url, [bundle], stored) for one in servers), Verdict())
+    found = sum((reporter.compare(stored) for reporter in reporters), found)
+    assert (found.lost, found.doubled, found.torn) == (0, 0, 0)
+    assert found.state_error <= 1e-5
