@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle
 from service.errors import ModelSourceError, UnknownModel
+from service.importing import import_history
 from service.settings import Settings
 from service.sources import fetch
+from tests.service.conftest import train_tiny
 
 NAME = "models:/juice@champion"
 
@@ -121,3 +124,43 @@ def test_a_version_without_a_bundle_is_refused(home, registry, tmp_path):
     with pytest.raises(UnknownModel, match="holds 0 bundles"):
         fetch(home.model_copy(update={"model": f"models:/juice/{version}"}))
     shutil.rmtree(other)
+
+
+def test_a_server_starts_and_goes_on_without_mlflow_and_follows_it_when_it_is_back(
+    serve, registry, home, weekly, weekly_bundle, tmp_path
+):
+    """From its copies; `/readyz` says that the source is away, and the watch does not end."""
+    folder, client = registry
+    second = train_tiny(weekly, load_bundle(weekly_bundle).config.data, tmp_path / "b", max_steps=6)
+    run = client.create_run(client.get_experiment_by_name("tests").experiment_id)
+    client.log_artifacts(run.info.run_id, str(second), "model/artifacts/bundle")
+    newer = client.create_model_version("juice", f"{run.info.artifact_uri}/model", run.info.run_id)
+    fetch(home)
+    store, away = folder / "mlflow.db", folder / "away.db"
+    settings = {"data_dir": home.data_dir, "tracking_uri": home.tracking_uri}
+    history = f"sqlite:///{home.data_dir / 'observations.db'}"
+    import_history(history, weekly, load_bundle(weekly_bundle).config.data)
+    store.rename(away)
+    try:
+        server = serve(Path(NAME), **settings, watch_seconds=0.02)
+        told = wait_until(lambda: server.get("/readyz").json(), lambda told: bool(told["reason"]))
+        assert told["ready"]
+        assert "no MLflow database" in told["reason"]
+        assert told["model"]["version"] == "1"
+        assert server.get("/v1/series").json()["total"] == weekly["unique_id"].nunique()
+    finally:
+        away.rename(store)
+
+    wait_until(lambda: server.get("/readyz").json()["reason"], lambda reason: not reason)
+    client.set_registered_model_alias("juice", "champion", newer.version)
+    told = wait_until(lambda: server.get("/readyz").json(),
+                      lambda told: told["model"]["version"] == str(newer.version))  # fmt: skip
+
+    assert told["model"]["digest"] == load_bundle(second).digest
+    server.__exit__(None, None, None)
+    store.rename(away)
+    try:
+        again = serve(Path(NAME), **settings).get("/readyz").json()
+    finally:
+        away.rename(store)
+    assert (again["ready"], again["model"]) == (True, told["model"])
