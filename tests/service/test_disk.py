@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.clients import Reporter, body_of, compare_states, stored_in
+from benchmarks.clients import NAMED, Reporter, body_of, compare_states, stored_in
 from benchmarks.servers import Server, ServerStopped, server, started
 from forecast.bundle import Bundle, load_bundle
 
@@ -220,6 +220,47 @@ def test_a_damaged_log_is_told_and_left_as_it_is(begin, home):
     assert f"{home.log}: " in said
     assert "put a backup in its place" in said
     assert home.log.read_bytes() == garbled
+
+
+def broken_page(path: Path) -> bytes:
+    """The file with one page garbled that only the history of the first series needs."""
+    whole = path.read_bytes()
+    copy = path.with_name("copy.db")
+    for start in range(4096, len(whole), 4096):
+        copy.write_bytes(whole[:start] + bytes([0x5A]) * 4096 + whole[start + 4096 :])
+        with contextlib.closing(sqlite3.connect(copy)) as log:
+            try:
+                log.execute("select * from series, meta, head").fetchall()
+                log.execute("select y from observation where series > 1").fetchall()
+                log.execute(
+                    "select * from observation where batch = (select batch from head)"
+                ).fetchall()
+            except sqlite3.DatabaseError:
+                continue
+            with contextlib.suppress(sqlite3.DatabaseError):
+                log.execute("select y from observation where series = 1").fetchall()
+                continue
+        return copy.read_bytes()
+    raise AssertionError("no such page")
+
+
+def test_damage_that_is_met_later_fails_what_touches_it(home):
+    """Live states go on; the history that cannot be read is a 503 that says so."""
+    with server(home.environment) as running:
+        for days in (NAMED[:300], NAMED[300:301]):
+            batch = {(name, day): 5.0 for name in ("a", "b") for day in days}
+            httpx.post(f"{running.url}/v1/observations", json=body_of(batch)).raise_for_status()
+        running.send_signal(signal.SIGTERM)
+        running.wait()
+    home.log.write_bytes(broken_page(home.log))
+
+    with server(home.environment) as running, httpx.Client(base_url=running.url) as client:
+        lost, kept = (client.get(f"/v1/series/{name}") for name in ("a", "b"))
+        forecast = client.post("/v1/forecasts", json={"unique_ids": ["a", "b"]})
+
+    assert (lost.status_code, lost.json()["code"]) == (503, "log.invalid")
+    assert "the file is damaged" in lost.json()["detail"]
+    assert (kept.status_code, forecast.status_code) == (200, 200)
 
 
 def test_a_clock_that_jumps_changes_nothing(home):

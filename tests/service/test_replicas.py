@@ -121,6 +121,9 @@ def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, 
             postmaster.wait(30)
             wait_until(lambda: set.union(*refused), lambda seen: len(seen) == 2 * len(servers))
             assert [client.get("/livez").status_code for client in clients] == [200] * 3
+            body = {"unique_ids": ["0-0"]}
+            assert clients[0].post("/v1/forecasts", json=body).status_code == 503
+            assert clients[0].get("/readyz").status_code == 200
             cluster.ensure_postgres_running()
             for one in working:
                 one.result()
