@@ -18,6 +18,8 @@ SEASONLESS_EPOCHS = 8
 """Without a season there is less to learn: on M4 Yearly 9 passes were best, 31 the worst."""
 NOISY_EPOCHS = 4
 """Passes over prices and volatilities: all series share their shocks, soon learned by heart."""
+COUNT_STEPS = 1_000
+"""Least steps for counts: a few large series own their loss, so each step tells less."""
 MAX_OBSERVATIONS = 40_000_000
 """Observations after which a large panel has been learned from enough."""
 CHUNK_LENGTH, CHUNK_LENGTHS = 12, range(8, 17)
@@ -64,7 +66,10 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
     window = config.model.window
     if window is None and not config.train.stateful:
         window = chunk
-    steps = config.train.max_steps or int(np.clip(passes * epoch, *STEPS))
+    least, most = STEPS
+    if config.data.kind == "count":
+        least = COUNT_STEPS
+    steps = config.train.max_steps or int(np.clip(passes * epoch, least, most))
     return Config(
         data=replace(config.data, freq=calendar.freq, season_lengths=tuple(sorted(set(seasons)))),
         model=replace(config.model, horizon=horizon, window=window),

@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from benchmarks.servers import server
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
@@ -26,7 +27,6 @@ from service.app import create_app
 from service.importing import import_history
 from service.settings import Settings
 from tests.service.conftest import train_tiny, wait_until
-from tests.service.test_recovery import server
 
 ServeNamed = Callable[..., TestClient]
 
@@ -335,7 +335,8 @@ def test_the_command_line_talks_to_a_model_by_its_address(monthly, monthly_bundl
         "STATECAST_DATA_DIR": str(tmp_path), "STATECAST_UNKNOWN_SERIES": "create",
     }  # fmt: skip
     row = {"unique_id": "tea", "ds": "2019-01-01", "y": 4.0}
-    with server(environment) as (_, url):
+    with server(environment) as running:
+        url = running.url
         sent = call(f"{url}/models/stocks/", "/v1/observations", {"observations": [row]})
         seen = {name: call(f"{url}/models/{name}", "/v1/series")["total"]
                 for name in ("sales", "stocks")}  # fmt: skip
