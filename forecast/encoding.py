@@ -1,6 +1,7 @@
 """What the network reads: filters, covariates, calendar and static, put together once."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +16,7 @@ MANY_SERIES = 32
 """Series from which on a panel could learn its dates by heart."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """Everything that fixes the meaning of the network's inputs."""
 
@@ -31,7 +32,7 @@ class InputSpec:
     One a covariate, known-future first: above 0 it is read as its logarithm, from this value on.
     """
 
-    @property
+    @cached_property
     def num_calendar(self) -> int:
         """Calendar features of one stamp."""
         return int(self.calendar_features(np.zeros(1, np.int64)).shape[1])

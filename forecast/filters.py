@@ -414,7 +414,8 @@ def latest_seasons(
     for i, (season, profile) in enumerate(
         zip(spec.seasons, _profiles(spec, state.rings), strict=True)
     ):
-        at = origin + season_offsets(season, horizon)
-        out[:, i, 0] = state.rings[rows, at % spec.ring_length]
-        out[:, i, 1] = profile[rows, at % season]
+        at = origin + season_offsets(season, min(season, horizon))
+        again = np.arange(horizon) % season
+        out[:, i, 0] = state.rings[rows, at % spec.ring_length][:, again]
+        out[:, i, 1] = profile[rows, at % season][:, again]
     return out

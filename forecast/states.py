@@ -46,6 +46,10 @@ class States:
         rows = np.asarray(rows, np.int64)
         return type(self)(self.digest, *(array[rows] for array in self._arrays()))
 
+    def between(self, begin: int, end: int) -> "States":
+        """The states of neighbouring series, not copied."""
+        return type(self)(self.digest, *(array[begin:end] for array in self._arrays()))
+
     def put(self, rows: Sequence[int] | Int[np.ndarray, " row"], other: "States") -> "States":
         """A copy in which `rows[i]` is row `i` of `other`."""
         rows = np.asarray(rows, np.int64)

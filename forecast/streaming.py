@@ -136,17 +136,19 @@ def forecast(
     _check_digest(bundle, states)
     horizon = bundle.horizon if horizon is None else horizon
     _check_request(bundle, states, horizon, known_future, quantiles)
-    out = np.empty((len(states), horizon, 1 + len(quantiles)))
+    out = np.empty((1 + len(quantiles), len(states), horizon)).transpose(1, 2, 0)
     for begin in range(0, len(states), MAX_SERIES):
         rows = slice(begin, begin + MAX_SERIES)
         known = None if known_future is None else known_future[rows]
-        part = states.take(np.arange(len(states))[rows])
+        part = states.between(begin, begin + MAX_SERIES)
         if horizon <= bundle.horizon:
             made = _forecast(bundle, part, horizon, known, quantiles)
         else:
             made = _forecast_beyond(bundle, part, horizon, known, quantiles)
         least = filters.lowest(bundle.spec.filters, part.filters)
-        out[rows] = np.where(made < least[:, None, None], 0.0, to_y(bundle, made))
+        for output in range(out.shape[-1]):
+            plane = made[..., output]
+            out[rows, :, output] = np.where(plane < least[:, None], 0.0, to_y(bundle, plane))
     return out
 
 
@@ -275,37 +277,46 @@ def _forecast(
     """One block of at most the trained horizon, in model space."""
     origin = at_origin(bundle, states, known)
     point = bundle.network.point(origin.memory, origin.skips, origin.future)
-    outputs = point.double().numpy()[:, :horizon, None]
+    made = np.empty((1 + len(quantiles), len(states), horizon))
+    made[0] = point.numpy()[:, :horizon]
     if quantiles:
-        spread = bundle.network.quantiles(origin.memory, point)
-        distances = apply_factors(spread.distances.numpy(), bundle.factors)
-        offsets = _interpolate(distances[:, :, :horizon], bundle.config.model.quantiles, quantiles)
-        median = spread.median.double().numpy()[:, :horizon, None]
-        outputs = np.concatenate([outputs, median + offsets], axis=-1)
-    free = origin.centre[..., None] + origin.unit[..., None] * outputs
-    made: np.ndarray = np.minimum(free, origin.most[:, None, None])
-    return made
+        asked = _between(bundle.config.model.quantiles, quantiles)
+        nearest = 1 + max(place for place, _, _ in asked)
+        spread = bundle.network.quantiles(origin.memory, point, nearest)
+        distances = apply_factors(spread.distances.numpy(), bundle.factors[..., :nearest])
+        for plane, (place, share, sign) in zip(made[1:], asked, strict=True):
+            side = sign * distances[:, int(sign > 0), :horizon]
+            plane[:] = spread.median.numpy()[:, :horizon]
+            plane += share * side[..., place]
+            if share < 1 and place:
+                plane += (1 - share) * side[..., place - 1]
+    for plane in made:  # one by one, each stays in the cache
+        plane *= origin.unit
+        plane += origin.centre
+        np.minimum(plane, origin.most[:, None], out=plane)
+    return made.transpose(1, 2, 0)
 
 
-def _interpolate(
-    distances: Float[np.ndarray, "series two horizon upper"],
-    learned: tuple[float, ...],
-    asked: tuple[float, ...],
-) -> Float[np.ndarray, "series horizon quantile"]:
-    """Offsets from the median; between learned quantiles linear in the normal deviate."""
+def _between(
+    learned: tuple[float, ...], asked: tuple[float, ...]
+) -> list[tuple[int, float, float]]:
+    """
+    Which learned distance each quantile takes, its share (the one before has the rest), the sign.
+
+    Between learned quantiles it is linear in the normal deviate.
+
+    >>> _between((0.1, 0.5, 0.9), (0.1, 0.5))
+    [(0, 1.0, -1.0), (0, 0.0, -1.0)]
+    """
     normal = NormalDist()
     deviates = [normal.inv_cdf(q) for q in learned if q >= 0.5]
-    out = np.empty((distances.shape[0], distances.shape[2], len(asked)))
-    for i, quantile in enumerate(asked):
+    found = []
+    for quantile in asked:
         deviate = normal.inv_cdf(max(quantile, 1 - quantile))
         j = min(max(bisect_left(deviates, deviate) - 1, 0), len(deviates) - 2)
         share = (deviate - deviates[j]) / (deviates[j + 1] - deviates[j])
-        side = distances[:, int(quantile > 0.5)]
-        offset = side[..., j] if share == 1 else share * side[..., j]
-        if share != 1 and j:
-            offset = offset + (1 - share) * side[..., j - 1]
-        out[..., i] = offset if quantile > 0.5 else -offset
-    return out
+        found.append((j, share, 1.0 if quantile > 0.5 else -1.0))
+    return found
 
 
 def check_horizon(bundle: Bundle, horizon: int) -> None:

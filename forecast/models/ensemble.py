@@ -98,12 +98,13 @@ class Ensemble(nn.Module):
         return torch.stack(made).mean(0)
 
     def quantiles(
-        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"]
-    ) -> Quantiles:
+        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"],
+        nearest: int | None = None,
+    ) -> Quantiles:  # fmt: skip
         """The mean of the members' medians and distances."""
         networks = self._networks()
         parts = memory.chunk(len(networks), dim=-1)
-        made = [n.quantiles(part, point) for n, part in zip(networks, parts, strict=True)]
+        made = [n.quantiles(part, point, nearest) for n, part in zip(networks, parts, strict=True)]
         return Quantiles(
             torch.stack([q.median for q in made]).mean(0),
             torch.stack([q.distances for q in made]).mean(0),

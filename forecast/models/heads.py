@@ -134,10 +134,14 @@ class PointHead(nn.Module):
         self, skips: Float[Tensor, "*origin skip horizon"]
     ) -> Float[Tensor, "*origin candidate horizon"]:
         """The skips and, last, their linear combination."""
+        return torch.cat([skips, self.combined(skips)[..., None, :]], dim=-2)
+
+    def combined(
+        self, skips: Float[Tensor, "*origin skip horizon"]
+    ) -> Float[Tensor, "*origin horizon"]:
+        """The linear combination of the skips."""
         combined = (skips * self.slopes).sum(-2) + self.intercept
-        if self.ratio:
-            combined = combined.clamp(min=LEAST)
-        return torch.cat([skips, combined[..., None, :]], dim=-2)
+        return combined.clamp(min=LEAST) if self.ratio else combined
 
     def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """Read what is known of each step; width 0 if nothing is."""
@@ -194,7 +198,8 @@ class PointHead(nn.Module):
         skips: Float[Tensor, "*origin skip horizon"],
     ) -> Float[Tensor, "*origin horizon"]:
         """Drawn back towards the anchor by 1 - trust."""
-        anchor = self.candidates(skips)[..., int(self.anchor), :]
+        place = int(self.anchor)
+        anchor = skips[..., place, :] if place < skips.shape[-2] else self.combined(skips)
         return anchor + self.trust * (relative - anchor)
 
 
@@ -262,20 +267,28 @@ class QuantileHead(nn.Module):
             nn.init.zeros_(self.tilt.bias)
 
     def forward(
-        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"]
-    ) -> Quantiles:
-        """Median and distances; `point` is the relative point forecast."""
+        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"],
+        nearest: int | None = None,
+    ) -> Quantiles:  # fmt: skip
+        """
+        Median and distances.
+
+        Args:
+            memory: What the network remembers at each origin.
+            point: The relative point forecast.
+            nearest: How many of the distances, from the median outwards; None gives all.
+        """
         seen = memory
         if self.ratio:
             seen = torch.cat([memory, point.clamp(min=LEAST).log()], dim=-1)
         inner = functional.silu(self.inner(seen))
         parts = self.outer(inner).unflatten(-1, (-1, self.growth.shape[0]))
         width = functional.softplus(parts[..., :2, :]) * self.growth
-        shape = self.shape
+        shape = self.shape[..., :nearest].mT  # long rows of horizons, not short ones of quantiles
         if self.ratio:
             width = width * point.clamp(min=0.05).sqrt()[..., None, :]
-            shape = shape + self.tilt(inner).unflatten(-1, (2, 1, -1))
-        distances = width[..., None] * functional.softplus(shape).cumsum(-1)
+            shape = shape + self.tilt(inner).unflatten(-1, (2, -1, 1))[..., :nearest, :]
+        distances = (width[..., None, :] * functional.softplus(shape).cumsum(-2)).mT
         median = point
         if self.shifted and self.ratio:
             median = point * functional.softplus(parts[..., 2, :] + NEUTRAL)
