@@ -114,7 +114,7 @@ def measure(
     states, _ = engine.snapshot(rows)
 
     def step() -> None:
-        engine.observed(rows, names, fresh)
+        engine.observed(rows, fresh)
 
     def forecast() -> None:
         engine.forecast(states, HORIZON, None, QUANTILES)

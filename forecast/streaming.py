@@ -36,8 +36,8 @@ from forecast.states import States, initial_states
 
 MAX_REACH = 10
 """How many times the trained horizon may be asked for."""
-MAX_SERIES, MAX_STEPS = 4096, 256
-"""Most series and steps in one call of the network: bounds memory, changes no result."""
+MAX_SERIES, MAX_OBSERVATIONS = 2048, 2**14
+"""Most series, and steps of all of them, in one call of the network: what the cache holds."""
 
 
 def warm_up(bundle: Bundle, panel: Panel) -> States:
@@ -67,10 +67,11 @@ def observe(bundle: Bundle, states: States, panel: Panel) -> States:
     _check_continues(bundle, states, panel)
     parts = []
     for begin in range(0, len(states), MAX_SERIES):
-        rows = np.arange(begin, min(begin + MAX_SERIES, len(states)))
-        part = panel if len(rows) == len(states) else panel.take(rows)
-        parts.append(_observe(bundle, states.take(rows), part))
-    return States.concat(parts) if parts else states
+        part = states.between(begin, begin + MAX_SERIES)
+        whole = len(part) == len(states)
+        steps = panel if whole else panel.take(np.arange(begin, begin + len(part)))
+        parts.append(_observe(bundle, part, steps))
+    return States.concat(parts) if len(parts) > 1 else parts[0] if parts else states
 
 
 def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
@@ -86,14 +87,12 @@ def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
     stops = np.unique(lengths)
     at = 0
     while at < stops.max(initial=0):
-        until = min(int(stops[stops > at][0]), at + MAX_STEPS)
         n = int((lengths > at).sum())
+        until = min(int(stops[stops > at][0]), at + max(1, MAX_OBSERVATIONS // n))
         inputs = features[begins[:n, None] + torch.arange(at, until)]
-        memory, state = bundle.network.remember(
-            inputs, static[:n], State(hidden[:, :n], cell[:, :n])
-        )
+        before = State(hidden[:, :n], cell[:, :n])
+        seen[:n], state = bundle.network.observe(inputs, static[:n], before)
         hidden[:, :n], cell[:, :n] = state.hidden, state.cell
-        seen[:n] = bundle.network.seen(memory[:, -1])
         at = until
     back = np.argsort(order)
     moved = lengths > 0

@@ -5,7 +5,7 @@ States are read and replaced on the compute thread only, so a forecast sees each
 before or after a batch of observations, never in between. Nothing here is durable: the log is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -93,6 +93,10 @@ class Engine:
         known = numbers < len(self._row_of)
         return np.where(known, self._row_of[np.where(known, numbers, 0)], -1)
 
+    def find(self, names: Iterable[str]) -> Int[np.ndarray, " series"]:
+        """The rows of series by their names; -1 where there is none."""
+        return np.array([self.rows.get(name, -1) for name in names], np.int64)
+
     def position(self, row: int) -> Position:
         """Where one series stands."""
         states = self._states
@@ -143,32 +147,35 @@ class Engine:
         """States after the whole history of some series, in one fused pass."""
         return streaming.observe(self.bundle, self.begin(ids, static), self.panel(ids, rows))
 
-    def observed(self, rows: Int[np.ndarray, " series"], ids: Sequence[str], fresh: Rows) -> States:
+    def observed(self, rows: Int[np.ndarray, " series"], fresh: Rows) -> States:
         """States of some series after new steps; the live ones stay as they are."""
+        ids = [self.ids[row] for row in rows.tolist()]
         return streaming.observe(self.bundle, self._states.take(rows), self.panel(ids, fresh))
 
+    def advance(self, rows: Int[np.ndarray, " series"], states: States) -> None:
+        """Replace the live states of rows by those that `observed` gave; on the compute thread."""
+        self._put(rows, states)
+        self._rebuilt[rows] = False
+
     def commit(
-        self, entries: Sequence[Entry], states: States, *, rebuilt: bool,
-        first_ds: Int[np.ndarray, " series"] | None = None,
-    ) -> None:  # fmt: skip
+        self, entries: Sequence[Entry], states: States, first_ds: Int[np.ndarray, " series"]
+    ) -> None:
         """
-        Replace some live states, and begin those of series never seen; on the compute thread.
+        Put replayed states in place, of series that were seen or never; on the compute thread.
 
         Args:
             entries: The series, as the log knows them.
             states: One row for each.
-            rebuilt: Whether they come from a replay.
-            first_ds: Where the series begin, if that is new.
+            first_ds: Where the series begin.
         """
         unseen = [entry for entry in entries if entry.unique_id not in self.rows]
         self._make_room(len(self.rows) + len(unseen))
         free = np.flatnonzero(self.numbers == 0)[: len(unseen)]
         self._name(free, unseen)
-        rows = np.array([self.rows[entry.unique_id] for entry in entries], np.int64)
+        rows = self.find([entry.unique_id for entry in entries])
         self._put(rows, states)
-        self._rebuilt[rows] = rebuilt
-        if first_ds is not None:
-            self._first_ds[rows] = first_ds
+        self._rebuilt[rows] = True
+        self._first_ds[rows] = first_ds
 
     def drop(self, names: Sequence[str]) -> None:
         """Forget some series; on the compute thread."""
@@ -237,10 +244,6 @@ class Engine:
             self._first_ds = np.r_[self._first_ds, np.zeros(more, np.int64)]
             self._rebuilt = np.r_[self._rebuilt, np.ones(more, bool)]
             self._moved = np.r_[self._moved, np.zeros(more // self.block, bool)]
-
-    def entries(self, rows: Int[np.ndarray, " series"]) -> list[Entry]:
-        """Number and name of some series; static covariates are in their states."""
-        return [Entry(int(self.numbers[row]), self.ids[row], {}) for row in rows.tolist()]
 
     def check_horizon(self, horizon: int) -> None:
         """

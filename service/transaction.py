@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from service.tables import head, meta, observation, removed, series
 
 _IN = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
+_ROWS = 100
+"""Rows in one `INSERT`: a statement a row takes twice the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,11 @@ class Transaction:
             [self.before + 1] * len(rows),
         )  # fmt: skip
         self._wrote = True
-        self._connection.exec_driver_sql(self._insert, list(zip(*columns, strict=True)))
+        values = [*chain.from_iterable(zip(*columns, strict=True))]
+        size = _ROWS * len(columns)
+        for start in range(0, len(values), size):
+            part = tuple(values[start : start + size])
+            self._connection.exec_driver_sql(self._insert(len(part) // len(columns)), part)
 
     def remove(self, numbers: Sequence[int]) -> int:
         """Take series away with everything observed of them; returns how many rows those were."""
@@ -238,13 +245,12 @@ class Transaction:
             self._connection.execute(sa.insert(removed), noted)
         return rows
 
-    @property
-    def _insert(self) -> str:
-        """Plain SQL: the driver takes tuples as they are, three times as fast as by name."""
+    def _insert(self, rows: int) -> str:
+        """Plain SQL with the marks of many rows: the driver takes their values as they are."""
         mark = "?" if self._connection.dialect.paramstyle == "qmark" else "%s"
         names = [column.name for column in observation.columns]
-        marks = ", ".join([mark] * len(names))
-        return f"insert into observation ({', '.join(names)}) values ({marks})"
+        marks = f"({', '.join([mark] * len(names))})"
+        return f"insert into observation ({', '.join(names)}) values {', '.join([marks] * rows)}"
 
     def _tuples(self, query: sa.Select[Any]) -> Sequence[Any]:
         """All rows as the driver gives them: wrapping each would take longer than reading it."""

@@ -10,6 +10,7 @@ where it is not known how a commit ended: what came since is read and taken in.
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ from service.rows import Entry, Rows
 from service.transaction import Transaction
 
 _SHOWN = 10
+_TOGETHER = 4096
+"""Series whose states are computed in one go: as many as the network takes in one call."""
 _LOOKED_THROUGH = 20_000
 """Names among which the nearest is looked for; more would take too long."""
 
@@ -61,13 +64,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
-    """States to put in place once the log has the observations."""
+class _Advance:
+    """States after new steps, to put in place once the log has them."""
+
+    rows: Int[np.ndarray, " series"]
+    """Of the engine."""
+    states: States
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """States after whole histories, to put in place once the log has them."""
 
     entries: list[Entry]
     states: States
-    rebuilt: bool
-    first_ds: Int[np.ndarray, " series"] | None = None
+    first_ds: Int[np.ndarray, " series"]
+
+
+_Change = _Advance | _Replay
 
 
 class Writer:
@@ -97,18 +111,18 @@ class Writer:
         if sent.columns != self.log.covariates:
             raise NotReady("another model took over meanwhile", help="send it again")
         names = list(dict.fromkeys(sent.names))
-        place = {name: i for i, name in enumerate(names)}
-        rows = Rows(
-            np.array([place[name] for name in sent.names], np.int64), sent.ds, sent.y,
-            sent.covariates, np.zeros(len(sent.ds), bool),
-        )  # fmt: skip
+        series = np.arange(len(names))
+        if len(names) < len(sent.names):
+            place = {name: i for i, name in enumerate(names)}
+            series = np.array([place[name] for name in sent.names], np.int64)
+        rows = Rows(series, sent.ds, sent.y, sent.covariates, np.zeros(len(series), bool))
         with self.log.write() as transaction:
             self.take_in(transaction)
             self._bring_in(transaction, names)
-            unknown = [name for name in names if name not in self.engine.rows]
-            if unknown and not self._create:
-                raise self._no_such(unknown, sent)
-            outcome, changes = self._store(transaction, names, rows, sent.pointer)
+            at = self.engine.find(names)
+            if (at < 0).any() and not self._create:
+                raise self._no_such([names[i] for i in np.flatnonzero(at < 0)], sent)
+            outcome, changes = self._store(transaction, names, at, rows, sent.pointer)
             batch = transaction.batch
         self._put(changes, batch)
         metrics = self._metrics
@@ -171,11 +185,12 @@ class Writer:
         self.bring_in(list(islice(self.waiting, count)))
 
     def _bring_in(self, transaction: Transaction, names: Sequence[str]) -> None:
-        numbers = [self.waiting[name] for name in names if name in self.waiting]
-        if numbers:
+        lacking = [name for name in names if name in self.waiting] if self.waiting else []
+        if lacking:
+            numbers = [self.waiting[name] for name in lacking]
             self._put([self._replay(transaction, numbers)], transaction.before)
-        for name in names:
-            self.waiting.pop(name, None)
+        for name in lacking:
+            del self.waiting[name]
 
     def take_in(self, transaction: Transaction) -> None:
         """Bring the states to where the log is: others may have written, or we be in doubt."""
@@ -196,68 +211,69 @@ class Writer:
         on = (known >= 0) & ~np.isin(found.rows.series, [*again])
         _, ends = engine.spans(np.maximum(known, 0))
         rows = found.rows.take(on & (found.rows.ds > ends))
-        changes = []
+        changes: list[_Change] = []
         if len(rows):
-            changes.append(self._advance(replace(rows, series=engine.rows_of(rows.series))))
+            changes += self._advance(replace(rows, series=engine.rows_of(rows.series)))
         if again:
             changes.append(self._replay(transaction, sorted(again)))
         self._put(changes, transaction.before)
 
     def _store(
-        self, transaction: Transaction, names: list[str], rows: Rows,
-        pointer: Callable[[int], str],
+        self, transaction: Transaction, names: list[str], at: Int[np.ndarray, " series"],
+        rows: Rows, pointer: Callable[[int], str],
     ) -> tuple[Outcome, list[_Change]]:  # fmt: skip
         engine = self.engine
-        at = np.array([engine.rows.get(name, -1) for name in names], np.int64)
         first, last = engine.spans(np.maximum(at, 0))
         known = Known(names, first, last, at < 0)
-        numbers = np.where(at < 0, -1, engine.numbers[at]).tolist()
+        number = np.where(at < 0, -1, engine.numbers[at])
 
         def stored(asked: Rows) -> Rows:
-            return transaction.current(asked, numbers)
+            return transaction.current(asked, number.tolist())
 
         made = plan(
             rows, known, stored, engine.bundle.config.data, engine.bundle.calendar,
             max_fill=self._max_fill, pointer=pointer,
         )  # fmt: skip
-        created = [name for name, empty in zip(names, known.empty, strict=True) if empty]
-        fresh_numbers = iter(transaction.add_series(created, {}))
-        number = np.array([n if n >= 0 else next(fresh_numbers) for n in numbers], np.int64)
+        created = [names[i] for i in np.flatnonzero(known.empty)]
+        number[known.empty] = transaction.add_series(created, {})
         transaction.append(replace(made.fresh, series=number[made.fresh.series]))
         transaction.append(replace(made.revised, series=number[made.revised.series]), revise=True)
-        changes = self._changes(transaction, names, known, made)
+        changes = self._changes(transaction, at, number, made)
         return Outcome(made.status, tuple(created), _fills(made.fresh, names)), changes
 
     def _changes(
-        self, transaction: Transaction, names: list[str], known: Known, made: Plan
-    ) -> list[_Change]:
+        self, transaction: Transaction, at: Int[np.ndarray, " series"],
+        number: Int[np.ndarray, " series"], made: Plan,
+    ) -> list[_Change]:  # fmt: skip
         """New states: one step on where only new steps came, a replay where the past changed."""
-        again = np.zeros(len(names), bool)
+        again = np.zeros(len(at), bool)
         again[made.revised.series] = True
-        replayed = [name for name, a, e in zip(names, again, known.empty, strict=True) if a or e]
-        rows = made.fresh.take(~(again | known.empty)[made.fresh.series])
-        changes = []
+        replayed = again | (at < 0)
+        rows = made.fresh.take(~replayed[made.fresh.series])
+        changes: list[_Change] = []
         if len(rows):
-            at = np.array([self.engine.rows.get(name, -1) for name in names], np.int64)
-            changes.append(self._advance(replace(rows, series=at[rows.series])))
-        if replayed:
-            numbers = [entry.number for entry in transaction.find(replayed)]
-            changes.append(self._replay(transaction, numbers))
+            changes += self._advance(replace(rows, series=at[rows.series]))
+        if replayed.any():
+            changes.append(self._replay(transaction, number[replayed].tolist()))
             self._metrics.rebuilds.labels(self._metrics.model, "revision").inc(int(again.sum()))
         return changes
 
-    def _advance(self, fresh: Rows) -> _Change:
+    def _advance(self, fresh: Rows) -> list[_Advance]:
         """States after new steps; `fresh.series` are rows of the engine, each series in order."""
         engine = self.engine
-        at, series = np.unique(fresh.series, return_inverse=True)
-        order = np.argsort(series, kind="stable")
-        rows = replace(fresh, series=series.astype(np.int64)).take(order)
-        entries = engine.entries(at)
-        ids = [entry.unique_id for entry in entries]
-        states = engine.compute.run(lambda: engine.observed(at, ids, rows), patient=True)
-        return _Change(entries, states, rebuilt=False)
+        fresh = fresh.take(np.argsort(fresh.series, kind="stable"))
+        at, begins = np.unique(fresh.series, return_index=True)
+        changes = []
+        for some in range(0, len(at), _TOGETHER):  # forecasts go in between
+            part = at[some : some + _TOGETHER]
+            ends = np.r_[begins, len(fresh)][[some, some + len(part)]]
+            rows = fresh.take(np.arange(*ends))
+            rows = replace(rows, series=np.searchsorted(part, rows.series))
+            states = engine.compute.run(partial(engine.observed, part, rows), patient=True)
+            changes.append(_Advance(part, states))
+        return changes
 
-    def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> _Change:
+    def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> _Replay:
         """States of some series from everything the log has of them."""
         engine = self.engine
         rows = transaction.history(numbers)
@@ -267,7 +283,7 @@ class Writer:
         ids, static = [e.unique_id for e in wanted], [e.static for e in wanted]
         states = engine.compute.run(lambda: engine.replayed(ids, static, rows), patient=True)
         first = rows.ds[np.searchsorted(rows.series, np.arange(len(ids)))]
-        return _Change(wanted, states, rebuilt=True, first_ds=first)
+        return _Replay(wanted, states, first)
 
     def _put(self, changes: list[_Change], batch: int) -> None:
         """In one move: no forecast sees a part of a batch."""
@@ -275,8 +291,10 @@ class Writer:
 
         def work() -> None:
             for change in changes:
-                engine.commit(change.entries, change.states, rebuilt=change.rebuilt,
-                              first_ds=change.first_ds)  # fmt: skip
+                if isinstance(change, _Advance):
+                    engine.advance(change.rows, change.states)
+                else:
+                    engine.commit(change.entries, change.states, change.first_ds)
             engine.batch = batch
 
         engine.compute.run(work, patient=True)

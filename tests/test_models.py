@@ -192,8 +192,8 @@ def test_members_forecast_as_their_mean():
 
     torch.testing.assert_close(point, torch.stack(points).mean(0))
     torch.testing.assert_close(state.hidden, torch.cat([a[1].hidden for a in alone]))
-    recalled = ensemble.recall(state, ensemble.seen(memory[:, -1]))
-    torch.testing.assert_close(recalled, memory[:, -1])
+    seen, after = ensemble.observe(steps, static, ensemble.initial_state(2))
+    torch.testing.assert_close(ensemble.recall(after, seen), memory[:, -1])
 
 
 def test_recurrent_weights_start_orthogonal_and_the_forget_gate_open():

@@ -54,6 +54,24 @@ class Ensemble(nn.Module):
             torch.cat([s.hidden for s in states]), torch.cat([s.cell for s in states])
         )
 
+    def observe(
+        self,
+        features: Float[Tensor, "lane step feature"],
+        static: Float[Tensor, "lane static"],
+        state: State,
+    ) -> tuple[Float[Tensor, "lane seen"], State]:
+        """Every member reads the same steps; what each saw last lies side by side."""
+        networks = self._networks()
+        hidden, cell = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
+        seen, states = zip(
+            *(network.observe(features, static, State(h, c))
+              for network, h, c in zip(networks, hidden, cell, strict=True)),
+            strict=True,
+        )  # fmt: skip
+        return torch.cat(seen, dim=-1), State(
+            torch.cat([s.hidden for s in states]), torch.cat([s.cell for s in states])
+        )
+
     def recall(
         self, state: State, seen: Float[Tensor, "lane seen"]
     ) -> Float[Tensor, "lane memory"]:
@@ -66,12 +84,6 @@ class Ensemble(nn.Module):
              for network, h, c, part in zip(networks, hidden, cell, parts, strict=True)],
             dim=-1,
         )  # fmt: skip
-
-    def seen(self, memory: Float[Tensor, "*step memory"]) -> Float[Tensor, "*step seen"]:
-        """The part of the memory that is not in the state."""
-        networks = self._networks()
-        parts = memory.chunk(len(networks), dim=-1)
-        return torch.cat([n.seen(part) for n, part in zip(networks, parts, strict=True)], dim=-1)
 
     def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """What each member sees of each step, side by side."""

@@ -106,6 +106,17 @@ class Network(nn.Module):
         outputs, state = self.stack(seen, state)
         return torch.cat([outputs, seen], dim=-1), state
 
+    def observe(
+        self,
+        features: Float[Tensor, "lane step feature"],
+        static: Float[Tensor, "lane static"],
+        state: State,
+    ) -> tuple[Float[Tensor, "lane seen"], State]:
+        """What `recall` needs of the last step; as `remember`, which lays out every step's."""
+        seen = self.read(features, static)
+        _, state = self.stack(seen, state)
+        return seen[:, -1], state
+
     def recall(
         self, state: State, seen: Float[Tensor, "lane seen"]
     ) -> Float[Tensor, "lane memory"]:
@@ -115,10 +126,6 @@ class Network(nn.Module):
         before = State(state.hidden.roll(1, 0), state.cell)  # its first step is read over again
         outputs, _ = self.stack(seen[:, None], before)
         return torch.cat([outputs[:, 0], seen], dim=-1)
-
-    def seen(self, memory: Float[Tensor, "*step memory"]) -> Float[Tensor, "*step seen"]:
-        """The part of the memory that is not in the state."""
-        return memory[..., memory.shape[-1] // 2 :]
 
     def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """Covariates and calendar of each step as the heads take them."""

@@ -1,0 +1,195 @@
+"""
+A million live series in one process: memory, start, replay of the log, forecasts meanwhile.
+
+    python -m benchmarks.million [--series 1000000] [--steps 20]
+
+Daily counts as in `benchmarks.engine`, a log in SQLite that begins with `--steps` days of every
+series. Three starts of the engine are what a server goes through: a replay of the whole log in the
+recorder's line while one client asks for forecasts of single series, then snapshots, then a start
+from them. Metrics, of case `million`:
+
+- `replay_per_s`, observations a second from the file to live states; `read_per_s`, the rate at
+  which the same rows are only read, and `replay_bound`, how many times the time of the network's
+  matrix products the replay takes: the two bounds, one after the other on one core;
+- `forecast_ms_replaying` and `forecast_p99_ms_replaying`, of 28 steps with five quantiles;
+- `snapshot_s` and `snapshot_gib`, all states written and on the disk; `start_s`, from a closed log
+  to all series live, out of the snapshots;
+- `memory_gib`, the most that was resident at any time, and `state_kib` of one series.
+"""
+
+import argparse
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.engine import DAY, HORIZON, QUANTILES, trained
+from benchmarks.records import emit, note
+from benchmarks.step import flop_counter, gemm_rate
+from forecast.bundle import Bundle
+from forecast.states import initial_states
+from service.compute import Compute
+from service.engine import Engine
+from service.log import Log
+from service.metrics import Metrics
+from service.recording import Recorder
+from service.recovery import recover
+from service.rows import Rows
+from service.snapshots import Snapshots
+from service.writer import Writer
+
+PART = 50_000
+"""Series that are written, or read, in one transaction."""
+BEGIN = int(pd.Timestamp("2021-01-01").value)
+BETWEEN_S = 0.02
+"""Between two forecasts of the client."""
+
+
+def main() -> None:
+    """Fill a log, start three times, print the lines."""
+    args = arguments()
+    torch.set_num_threads(1)
+    begun = time.perf_counter()
+    bundle = trained(args.set)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        found = measure(bundle, Path(folder), args.series, args.steps)
+    for metric, value in found.items():
+        emit("million", "million", "statecast", metric, value, time.perf_counter() - begun)
+        note(f"{metric} {value:,.3f}")
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.million", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--series", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=20, help="days of history of each")
+    parser.add_argument("--folder", type=Path, help="where the log is made; 2 GB for each 20 days")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+                        help="any setting, such as model.hidden_size=32")  # fmt: skip
+    return parser.parse_args()
+
+
+def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, float]:
+    """All metrics, one stage after the other."""
+    url = f"sqlite:///{folder / 'observations.db'}"
+    fill(url, bundle, series, steps)
+    found = {"read_per_s": series * steps / reading(url, series)}
+    with started(bundle, url) as writer:
+        recover(writer, Snapshots(folder, writer.log, bundle.digest))
+        took, waits = replay(writer)
+        found["replay_per_s"] = series * steps / took
+        found["replay_bound"] = took / (series * steps * least_s(bundle))
+        found["forecast_ms_replaying"] = 1e3 * float(np.median(waits))
+        found["forecast_p99_ms_replaying"] = 1e3 * float(np.quantile(waits, 0.99))
+        begin = time.perf_counter()
+        snapshots = Snapshots(folder, writer.log, bundle.digest)
+        snapshots.save(writer.engine)
+        found["snapshot_s"] = time.perf_counter() - begin
+        size = sum(path.stat().st_size for path in snapshots.folder.iterdir())
+        found["snapshot_gib"] = size / 2**30
+    begin = time.perf_counter()
+    with started(bundle, url) as writer:
+        live = recover(writer, Snapshots(folder, writer.log, bundle.digest))
+        found["start_s"] = time.perf_counter() - begin
+        assert live == series, f"{live} of {series} series came from the snapshots"
+    found["memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    one = initial_states(bundle, 1)
+    arrays = [getattr(one, field.name) for field in fields(one) if field.name != "digest"]
+    found["state_kib"] = sum(array.nbytes for array in arrays) / 2**10
+    return found
+
+
+def fill(url: str, bundle: Bundle, series: int, steps: int) -> None:
+    """Write every series with its whole history, a part of them in a transaction."""
+    rng = np.random.default_rng(0)
+    log = Log(url)
+    log.bind_calendar(bundle.calendar)
+    begun = time.perf_counter()
+    for begin in range(0, series, PART):
+        size = min(PART, series - begin)
+        with log.write() as transaction:
+            names = [f"series {i}" for i in range(begin, begin + size)]
+            numbers = np.array(transaction.add_series(names, {}), np.int64)
+            y = rng.poisson(rng.lognormal(0.5, 1.0, (size, 1)), (size, steps))
+            rows = size * steps
+            transaction.append(Rows(
+                numbers.repeat(steps), np.tile(BEGIN + DAY * np.arange(steps), size),
+                y.ravel().astype(np.float64), np.empty((rows, 0)), np.zeros(rows, bool),
+            ))  # fmt: skip
+    log.close()
+    rate = series * steps / (time.perf_counter() - begun)
+    note(f"{series * steps:,} observations of {series:,} series at {rate:,.0f}/s")
+
+
+def reading(url: str, series: int) -> float:
+    """Seconds that only reading the log takes."""
+    log = Log(url)
+    begun = time.perf_counter()
+    with log.read() as transaction:
+        for begin in range(1, series + 1, PART):
+            transaction.history(range(begin, min(begin + PART, series + 1)))
+    took = time.perf_counter() - begun
+    log.close()
+    return took
+
+
+@contextmanager
+def started(bundle: Bundle, url: str) -> Iterator[Writer]:
+    """An engine over the log, with nothing in it yet."""
+    metrics = Metrics()
+    log, compute = Log(url), Compute(600.0, 1_000, metrics)
+    yield Writer(Engine(bundle, compute), log, metrics, unknown_series="refuse", max_fill=0)
+    compute.close()
+    log.close()
+
+
+def replay(writer: Writer) -> tuple[float, list[float]]:
+    """Seconds until all series are live, and those of each forecast meanwhile."""
+    engine, recorder = writer.engine, Recorder(writer, 600.0)
+    waits: list[float] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        rng = np.random.default_rng(0)
+        while not over.wait(BETWEEN_S):
+            if len(engine):
+                row = rng.integers(len(engine), size=1)
+                begin = time.perf_counter()
+                engine.compute.run(lambda row=row: engine.forecast(  # type: ignore[misc]
+                    engine.snapshot(row)[0], HORIZON, None, QUANTILES
+                ))  # fmt: skip
+                waits.append(time.perf_counter() - begin)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    begun = time.perf_counter()
+    recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
+    took = time.perf_counter() - begun
+    over.set()
+    client.join()
+    recorder.close()
+    return took, waits
+
+
+def least_s(bundle: Bundle) -> float:
+    """Seconds of the matrix products of one observation, at the machine's own rate."""
+    inputs = torch.zeros(1, 1, bundle.spec.num_features)
+    static = torch.zeros(1, len(bundle.spec.static.columns))
+    with flop_counter() as counter, torch.inference_mode():
+        bundle.network.observe(inputs, static, bundle.network.initial_state(1))
+    return float(counter.get_total_flops() / (1e9 * gemm_rate(512, 512, 512)))
+
+
+if __name__ == "__main__":
+    main()
