@@ -7,14 +7,21 @@ Daily counts with a weekly season, horizon 28, the default network, one compute 
 case `engine` at the largest batch and of `engine/N series` at each: `observations_per_s` (one step
 of N series from their live states), `durable_observations_per_s` (the same as requests of at most
 100,000 through plan, step and a committed transaction of SQLite), `forecasts_per_s` (series a
-second, 28 steps with five quantiles). `observe_bound` and `forecast_bound` say how many times the
-time of the matrix products alone the calls take, at the machine's own rate of float32 products.
+second, 28 steps with five quantiles).
+
+Physical bounds, each as how many times its time the call takes: `observe_bound` and
+`forecast_bound`, of the matrix products alone at the machine's own rate of float32 products;
+`copy_bound`, of a step over copying the states it moves once; `durable_bound`, of a request over
+one `fsync` of a page beside the log, which takes `fsync_ms`. `history_ratio` is the dearest of a
+step and a forecast after 10,000 steps of history over the same after 100: 1 is flat.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -24,8 +31,10 @@ import torch
 
 from benchmarks.records import emit, note, with_settings
 from benchmarks.step import flop_counter, gemm_rate
+from forecast import streaming
 from forecast.bundle import Bundle
 from forecast.forecaster import Forecaster
+from forecast.panel import Panel
 from service.compute import Compute
 from service.engine import Engine
 from service.log import Log
@@ -47,6 +56,7 @@ def main() -> None:
     bundle = trained(args.set)
     rate = 1e9 * gemm_rate(512, 512, 512)
     with tempfile.TemporaryDirectory() as folder:
+        emit("engine", "engine", "statecast", "history_ratio", history_ratio(bundle), args.rounds)
         for batch in args.batches:
             place = f"engine/{batch} series"
             measured = measure(bundle, batch, Path(folder) / f"{batch}.db", args.rounds, rate)
@@ -127,9 +137,46 @@ def measure(
         found["observations_per_s" if name == "observe" else "forecasts_per_s"] = reached
         found[f"{name}_bound"] = rate * batch / counter.get_total_flops() / reached
     found["durable_observations_per_s"] = rate_of(send, batch, seconds)
+    copying = rate_of(lambda: states.take(series), batch, seconds)
+    found["copy_bound"] = copying / found["observations_per_s"]
+    flushing = rate_of(lambda: flush(path.with_suffix(".page")), 1, seconds)
+    found["fsync_ms"] = 1e3 / flushing
+    found["durable_bound"] = batch * flushing / found["durable_observations_per_s"]
     compute.close()
     log.close()
     return found
+
+
+def flush(path: Path) -> None:
+    """Put one page on the disk."""
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def history_ratio(bundle: Bundle, longest: int = 10_000, shortest: int = 100) -> float:
+    """How many times as much a step, or a forecast, costs after the longest history."""
+    size = 64
+    rates = []
+    for length in (longest, shortest):
+        rng = np.random.default_rng(0)
+        days = DAY * np.arange(length + 1)
+        whole = Panel(
+            ids=tuple(str(i) for i in range(size)),
+            indptr=np.arange(size + 1, dtype=np.int64) * (length + 1),
+            ds=np.tile(days, size),
+            values=rng.poisson(3.0, size * (length + 1)).astype(np.float64),
+            observed=np.ones(size * (length + 1), bool),
+            known_future=np.empty((size * (length + 1), 0), np.float32),
+            past_only=np.empty((size * (length + 1), 0), np.float32),
+        )
+        lengths = np.full(size, length)
+        states = streaming.warm_up(bundle, whole.head(lengths))
+        step = partial(streaming.observe, bundle, states, whole.tail(lengths))
+        ask = partial(streaming.forecast, bundle, states, quantiles=QUANTILES)
+        rates.append((rate_of(step, size, 2.0), rate_of(ask, size, 2.0)))
+    return max(short / long for long, short in zip(*rates, strict=True))
 
 
 def rate_of(call: Callable[[], object], size: int, seconds: float) -> float:

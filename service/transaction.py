@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -15,6 +15,8 @@ from service.tables import head, meta, observation, removed, series
 
 _IN = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
+_FETCHED = 1_000
+"""Rows taken from the driver at a time."""
 _ROWS = 100
 """Rows in one `INSERT`: a statement a row takes twice the time."""
 
@@ -99,7 +101,7 @@ class Transaction:
             batch=self.before,
             begun=begun,
             removed=[int(n) for n in self._connection.execute(gone).scalars()],
-            rows=self._rows(list(self._tuples(fresh.order_by(c.series, c.ds)))),
+            rows=self._rows([fresh.order_by(c.series, c.ds)]),
             revised=[int(n) for n in self._connection.execute(again).scalars()],
         )
 
@@ -180,12 +182,11 @@ class Transaction:
         """Every step of these series with its latest value, ordered by series and stamp."""
         c = observation.c
         columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
-        found: list[Any] = []
-        for part in _parts(numbers):
-            query = sa.select(*columns).where(_among(c.series, part))
-            query = query.order_by(c.series, c.ds, c.revision)
-            found += self._tuples(query)
-        return self._rows(found)
+        order = (c.series, c.ds, c.revision)
+        return self._rows(
+            sa.select(*columns).where(_among(c.series, part)).order_by(*order)
+            for part in _parts(numbers)
+        )
 
     def current(self, asked: Rows, numbers: Sequence[int]) -> Rows:
         """
@@ -200,12 +201,12 @@ class Transaction:
         parts = []
         for row in np.unique(asked.series).tolist():
             stamps = np.unique(asked.ds[asked.series == row]).tolist()
-            found: list[Any] = []
-            for start in range(0, len(stamps), _IN):
-                some = c.ds.in_(stamps[start : start + _IN])
-                query = sa.select(*columns).where(c.series == numbers[row], some)
-                found += self._tuples(query.order_by(c.ds, c.revision))
-            part = self._rows(found)
+            part = self._rows(
+                sa.select(*columns)
+                .where(c.series == numbers[row], c.ds.in_(stamps[start : start + _IN]))
+                .order_by(c.ds, c.revision)
+                for start in range(0, len(stamps), _IN)
+            )
             parts.append(replace(part, series=np.full(len(part), row)))
         return Rows.concat(parts) if parts else asked
 
@@ -252,11 +253,12 @@ class Transaction:
         marks = f"({', '.join([mark] * len(names))})"
         return f"insert into observation ({', '.join(names)}) values {', '.join([marks] * rows)}"
 
-    def _tuples(self, query: sa.Select[Any]) -> Sequence[Any]:
-        """All rows as the driver gives them: wrapping each would take longer than reading it."""
+    def _tuples(self, query: sa.Select[Any]) -> Iterator[tuple[Any, ...]]:
+        """Rows as the driver gives them: wrapping each would take longer than reading it."""
         with self._connection.execute(query) as result:
             assert result.cursor is not None
-            return result.cursor.fetchall()
+            while some := result.cursor.fetchmany(_FETCHED):
+                yield from some
 
     def _next_revisions(self, rows: Rows) -> list[int]:
         c = observation.c
@@ -266,21 +268,22 @@ class Transaction:
             found.append(int(self._connection.execute(query).scalar_one()) + 1)
         return found
 
-    def _rows(self, found: list[Any]) -> Rows:
-        """Keep the last revision of each stamp; `found` is ordered by series, stamp, revision."""
-        if not found:
-            none = np.empty(0, np.int64)
-            return Rows(
-                none, none, np.empty(0), np.empty((0, len(self.covariates))), none.astype(bool)
-            )
-        numbers, stamps, y, filled, *texts = zip(*found, strict=True)
-        series_, ds = np.array(numbers, np.int64), np.array(stamps, np.int64)
-        latest = np.r_[(series_[1:] != series_[:-1]) | (ds[1:] != ds[:-1]), True]
+    def _rows(self, queries: Iterable[sa.Select[Any]]) -> Rows:
+        """What they find; each is ordered by series, stamp, revision, of which the last counts."""
+        kinds: list[tuple[str, type]] = [
+            ("series", np.int64), ("ds", np.int64), ("y", np.float64), ("filled", np.bool_),
+        ]  # fmt: skip
+        if self.covariates:
+            kinds.append(("covariates", np.object_))
+        found = np.fromiter(chain.from_iterable(map(self._tuples, queries)), np.dtype(kinds))
+        series_, ds = found["series"].copy(), found["ds"].copy()
         rows = Rows(
-            series_, ds, np.array(y, np.float64),
-            from_texts(texts[0] if texts else (), len(found), self.covariates),
-            np.array(filled, bool),
+            series_, ds, found["y"].copy(),
+            from_texts(found["covariates"].tolist() if self.covariates else (), len(found),
+                       self.covariates),
+            found["filled"].copy(),
         )  # fmt: skip
+        latest = np.r_[(series_[1:] != series_[:-1]) | (ds[1:] != ds[:-1]), True][: len(found)]
         return rows if latest.all() else rows.take(latest)
 
 
