@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.encoding import InputSpec
-from forecast.filters import CENTRE, UNIT, VALUE, FilterState, season_offsets
+from forecast.filters import CENTRE, UNIT, VALUE, FilterState
 from forecast.lanes import Chunk
 from forecast.models.heads import skip_forecasts
 from forecast.panel import Panel
+from forecast.readout import season_offsets
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,7 +207,7 @@ def _step(
     ratio = spec.space == "ratio"
     past, length = rings[:, : spec.ring_length], spec.ring_length
     last, level = scalars[:, LAST].copy(), scalars[:, LEVEL].copy()
-    profiles = list(_profiles(spec, rings))
+    profiles = list(profiles_of(spec, rings))
 
     x = to_model_space(spec, y, level, first)
     if not observed.all():
@@ -253,7 +253,7 @@ def _step(
         scalars[:, place], scalars[:, place + 1] = new, slope
         gaps.append(new)
         columns += [new, slope]
-    centre, unit = _centre_and_unit(spec, scalars)
+    centre, unit = centre_and_unit(spec, scalars)
 
     parts = [(x - mean) / unit, dx / unit, dlevel / unit * np.sqrt(min(spec.window, 10))]
     parts += [2 * slope / unit for slope in slopes] + [(x - new) / unit for new in gaps]
@@ -302,7 +302,7 @@ def _count_sizes(
     scalars[:, GAP] = np.where(sold, 0.0, gap + 1)
 
 
-def _centre_and_unit(
+def centre_and_unit(
     spec: FilterSpec, scalars: Float[np.ndarray, "n scalar"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Where relative values are counted from, and in what."""
@@ -337,7 +337,7 @@ def to_model_space(
     return np.where(first, logs, np.where(y > 0, np.maximum(logs, least), least))
 
 
-def _profiles(
+def profiles_of(
     spec: FilterSpec, rings: Float[np.ndarray, "n ring"]
 ) -> Iterator[Float[np.ndarray, "n season"]]:
     """The part of the rings that holds each season's profile, as views."""
@@ -350,72 +350,3 @@ def _profiles(
 def covariate_means(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series covariate"]:
     """The running mean of each covariate, known-future ones first."""
     return state.scalars[:, TREND + 2 * len(spec.trends) :]
-
-
-def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series column"]:
-    """The columns of each series' last step, read back from its state."""
-    s, rows = state.scalars, np.arange(len(state.scalars))
-    centre, unit = _centre_and_unit(spec, s)
-    return np.column_stack(
-        [
-            s[:, LAST], centre, unit, s[:, SMOOTH], s[:, TREND : TREND + 2 * len(spec.trends)],
-            *(profile[rows, (state.count - 1) % season]
-              for season, profile in zip(spec.seasons, _profiles(spec, state.rings), strict=True)),
-        ]
-    ).astype(np.float32)  # fmt: skip
-
-
-def highest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
-    """
-    The most that is forecast of each series, in model space: ten times its highest value so far.
-
-    Only the log space needs it, where a spread that is plausible around a small value is absurd.
-    """
-    if spec.space != "log":
-        return np.full(len(state.count), np.inf)
-    most: np.ndarray = state.scalars[:, PEAK] + np.log(10)
-    return most
-
-
-def lowest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
-    """
-    A forecast below this means zero, in model space: 1.5 % of the running level.
-
-    Only where zeros are possible, in the log space and for counts: networks there come close to
-    a zero that is certain, such as that of a closed shop, but never reach it.
-    """
-    share = 1.5 * LEAST_SHARE
-    if spec.space == "ratio":
-        _, unit = _centre_and_unit(spec, state.scalars)
-        return share * unit
-    if spec.space == "log" and spec.zeros:
-        least: np.ndarray = state.scalars[:, LEVEL] + np.log(share)
-        return least
-    return np.full(len(state.count), -np.inf)
-
-
-def season_offsets(season: int, horizon: int) -> Int[np.ndarray, " horizon"]:
-    """
-    Steps from the origin to the same phase of the last season known at it, for each h.
-
-    >>> season_offsets(4, 6)
-    array([-3, -2, -1,  0, -3, -2])
-    """
-    ahead = np.arange(1, horizon + 1)
-    return ahead - season * -(-ahead // season)
-
-
-def latest_seasons(
-    spec: FilterSpec, state: FilterState, horizon: int
-) -> Float[np.ndarray, "series season two horizon"]:
-    """For each season: the value, and the profile, at the target's phase; NaN where unknown."""
-    out = np.empty((len(state.count), len(spec.seasons), 2, horizon), np.float32)
-    rows, origin = np.arange(len(state.count))[:, None], state.count[:, None] - 1
-    for i, (season, profile) in enumerate(
-        zip(spec.seasons, _profiles(spec, state.rings), strict=True)
-    ):
-        at = origin + season_offsets(season, min(season, horizon))
-        again = np.arange(horizon) % season
-        out[:, i, 0] = state.rings[rows, at % spec.ring_length][:, again]
-        out[:, i, 1] = profile[rows, at % season][:, again]
-    return out

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from forecast import filters
+from forecast import filters, readout
 from forecast.bundle import Bundle
 from forecast.calibration import apply_factors
 from forecast.errors import (
@@ -144,7 +144,7 @@ def forecast(
             made = _forecast(bundle, part, horizon, known, quantiles)
         else:
             made = _forecast_beyond(bundle, part, horizon, known, quantiles)
-        least = filters.lowest(bundle.spec.filters, part.filters)
+        least = readout.lowest(bundle.spec.filters, part.filters)
         for output in range(out.shape[-1]):
             plane = made[..., output]
             out[rows, :, output] = np.where(plane < least[:, None], 0.0, to_y(bundle, plane))
@@ -236,8 +236,8 @@ def at_origin(
     """
     spec, horizon, network = bundle.spec.filters, bundle.horizon, bundle.network
     kept = states.filters
-    columns = filters.latest_columns(spec, kept)
-    seasons = torch.from_numpy(filters.latest_seasons(spec, kept, horizon))
+    columns = readout.latest_columns(spec, kept)
+    seasons = torch.from_numpy(readout.latest_seasons(spec, kept, horizon))
     hidden, cell = (torch.from_numpy(a).transpose(0, 1) for a in (states.hidden, states.cell))
     nothing = torch.zeros(len(states), horizon, 0)
     future = Future(nothing, nothing)
@@ -262,7 +262,7 @@ def at_origin(
         future=future,
         centre=columns[:, CENTRE, None].astype(np.float64),
         unit=columns[:, UNIT, None].astype(np.float64),
-        most=filters.highest(spec, kept),
+        most=readout.highest(spec, kept),
     )
 
 

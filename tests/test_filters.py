@@ -11,11 +11,9 @@ from forecast.filters import (
     FilterSpec,
     FilterState,
     advance,
-    latest_columns,
-    latest_seasons,
-    season_offsets,
 )
 from forecast.panel import Panel
+from forecast.readout import latest_columns, latest_seasons, season_offsets
 
 SPECS = [
     FilterSpec(space="log", seasons=(4,), zeros=True, num_known=1, raw=(0,), amounts=(0,)),
