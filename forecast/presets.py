@@ -18,7 +18,7 @@ SEASONLESS_EPOCHS = 8
 """Without a season there is less to learn: on M4 Yearly 9 passes were best, 31 the worst."""
 NOISY_EPOCHS = 4
 """Passes over prices and volatilities: all series share their shocks, soon learned by heart."""
-COUNT_STEPS = 1_000
+COUNT_STEPS = 2_000
 """Least steps for counts: a few large series own their loss, so each step tells less."""
 MAX_OBSERVATIONS = 40_000_000
 """Observations after which a large panel has been learned from enough."""
