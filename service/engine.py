@@ -142,10 +142,22 @@ class Engine:
         return initial_states(self.bundle, len(ids), spec.encode(table, ids))
 
     def replayed(
-        self, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows
-    ) -> States:
-        """States after the whole history of some series, in one fused pass."""
-        return streaming.observe(self.bundle, self.begin(ids, static), self.panel(ids, rows))
+        self, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows,
+        bases: Mapping[int, States] | None = None,
+    ) -> States:  # fmt: skip
+        """
+        States after the whole history of some series, in one fused pass.
+
+        Args:
+            ids: The series.
+            static: Of each.
+            rows: All that the log has of them.
+            bases: States before those rows, by their places in `ids`.
+        """
+        begun = self.begin(ids, static)
+        if bases:
+            begun = begun.put(list(bases), States.concat(list(bases.values())))
+        return streaming.observe(self.bundle, begun, self.panel(ids, rows))
 
     def observed(self, rows: Int[np.ndarray, " series"], fresh: Rows) -> States:
         """States of some series after new steps; the live ones stay as they are."""
@@ -176,6 +188,11 @@ class Engine:
         self._put(rows, states)
         self._rebuilt[rows] = True
         self._first_ds[rows] = first_ds
+
+    def begin_at(self, rows: Int[np.ndarray, " row"], first_ds: Int[np.ndarray, " row"]) -> None:
+        """The log of some series begins later now; on the compute thread."""
+        self._first_ds[rows] = first_ds
+        self._moved[rows // self.block] = True
 
     def drop(self, names: Sequence[str]) -> None:
         """Forget some series; on the compute thread."""

@@ -19,6 +19,8 @@ What only a service can refuse; like all errors, these stand in one catalogue by
     . UnknownModel               model.unknown            no model of this name, alias or folder
     . ShadowRefused              model.refused            a new model that must not take over
     . NothingBefore              model.no_previous        no model before this one is kept
+  - LateValues
+    . PrunedValues                data.pruned              before the step at which the log begins
   - ConfigError
     . OpenBind                    config.open_bind         other machines could call, without keys
     . PortInUse                   cli.port_busy            another program listens on the port
@@ -26,7 +28,7 @@ What only a service can refuse; like all errors, these stand in one catalogue by
 
 from collections.abc import Sequence
 
-from forecast.errors import ConfigError, ForecastError
+from forecast.errors import ConfigError, ForecastError, LateValues
 
 
 class RequestError(ForecastError):
@@ -129,6 +131,12 @@ class NothingBefore(ModelSourceError):
     """There is no model before the one in service to go back to."""
 
     code = "model.no_previous"
+
+
+class PrunedValues(LateValues):
+    """Observations of steps that were taken out of the observation log."""
+
+    code = "data.pruned"
 
 
 class OpenBind(ConfigError):

@@ -82,12 +82,12 @@ def _import(
     )  # fmt: skip
     rows = with_values(rows, data.fill)
 
-    def stored(asked: Rows) -> Rows:
-        return transaction.current(asked, [numbers.get(name, -1) for name in found.names])
-
+    stored_as = [numbers.get(name, -1) for name in found.names]
     plan = plan_batch(
-        rows, known, stored, data, calendar, max_fill=10_000_000, pointer=lambda row: f"row {row}"
-    )
+        rows, known, lambda asked: transaction.current(asked, stored_as), data, calendar,
+        max_fill=10_000_000, pointer=lambda row: f"row {row}",
+        pruned=lambda row: bool(len(transaction.begins([stored_as[row]]).series)),
+    )  # fmt: skip
     fresh = [found.names[row] for row in np.unique(rows.series) if ends[row] is None]
     numbers |= dict(zip(fresh, transaction.add_series(fresh, static), strict=True))
     number = np.array([numbers.get(name, -1) for name in found.names], np.int64)

@@ -23,7 +23,7 @@ from forecast.errors import (
     WrongFrequency,
 )
 from forecast.rows import ABOVE_ZERO, forbidden
-from service.errors import Refused
+from service.errors import PrunedValues, Refused
 from service.rows import Rows
 
 NEW, DUPLICATE, REVISED = 0, 1, 2
@@ -97,6 +97,7 @@ def plan(
     *,
     max_fill: int,
     pointer: Callable[[int], str],
+    pruned: Callable[[int], bool] = lambda _: False,
 ) -> Plan:
     """
     Decide what each observation is.
@@ -109,6 +110,7 @@ def plan(
         calendar: The model's frequency.
         max_fill: Longest gap that the policy may fill.
         pointer: Place of an item in the request, for the answer.
+        pruned: Whether steps of a series were taken out before the first one stored.
 
     Raises:
         Refused: Conflicting values in one batch, a value the kind forbids, a stamp off the grid
@@ -122,7 +124,7 @@ def plan(
     sorted_status[again] = DUPLICATE
     past = ~known.empty[batch.rows.series] & (batch.rows.ds <= known.last_ds[batch.rows.series])
     asked = np.flatnonzero(past & ~again)
-    sorted_status[asked] = _compare(batch, asked, stored)
+    sorted_status[asked] = _compare(batch, asked, stored, pruned)
     ahead = np.flatnonzero(~past & ~again)
     fresh = _continue(batch, ahead, data, stored, max_fill)
     status = np.empty(len(rows), np.int64)
@@ -185,7 +187,10 @@ def _same(a: Rows, b: Rows) -> Bool[np.ndarray, " row"]:
 
 
 def _compare(
-    batch: _Batch, asked: Int[np.ndarray, " asked"], stored: Callable[[Rows], Rows]
+    batch: _Batch,
+    asked: Int[np.ndarray, " asked"],
+    stored: Callable[[Rows], Rows],
+    pruned: Callable[[int], bool],
 ) -> Int[np.ndarray, " asked"]:
     """DUPLICATE or REVISED for each row that lies within what is stored."""
     if not len(asked):
@@ -193,14 +198,7 @@ def _compare(
     sent = batch.rows.take(asked)
     early = asked[sent.ds < batch.known.first_ds[sent.series]]
     if len(early):
-        raise batch.refuse(
-            LateValues, early,
-            f"{len(early)} observations lie before the first one that is stored",
-            detail=lambda row: f"{batch.name(row)} begins at "
-            f"{batch.calendar.text(batch.known.first_ds[batch.rows.series[row]])}",
-            help="leave them out; a longer history is read in with `statecast observe` into an "
-            "empty log",
-        )  # fmt: skip
+        raise _too_early(batch, early, pruned)
     there = stored(sent)
     places = {key: row for row, key in enumerate(zip(there.series.tolist(), there.ds.tolist(),
                                                      strict=True))}  # fmt: skip
@@ -211,6 +209,33 @@ def _compare(
         raise _off_grid(batch, lost)
     there = there.take(np.array(found, np.int64))
     return np.where(_same(sent, there), DUPLICATE, REVISED)
+
+
+def _too_early(
+    batch: _Batch, early: Int[np.ndarray, " early"], pruned: Callable[[int], bool]
+) -> Refused:
+    def begin(row: int) -> str:
+        first = batch.calendar.text(batch.known.first_ds[batch.rows.series[row]])
+        return f"{batch.name(row)} begins at {first}"
+
+    cut = [series for series in np.unique(batch.rows.series[early]).tolist() if pruned(series)]
+    gone = early[np.isin(batch.rows.series[early], cut)]
+    if len(gone):
+        return batch.refuse(
+            PrunedValues, gone,
+            f"{len(gone)} observations lie before the step at which the log of their series begins "
+            f"since it was pruned: {begin(int(gone[0]))}",
+            detail=lambda row: f"the log of {begin(row)}",
+            help="leave them out: what was taken out of the log can be neither compared nor "
+            "corrected; GET /v1/series/{unique_id} tells first_ds",
+        )  # fmt: skip
+    return batch.refuse(
+        LateValues, early,
+        f"{len(early)} observations lie before the first one that is stored",
+        detail=begin,
+        help="leave them out; a longer history is read in with `statecast observe` into an "
+        "empty log",
+    )  # fmt: skip
 
 
 def _continue(

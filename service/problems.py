@@ -27,6 +27,7 @@ STATUSES = {
     "data": 422,
     "data.gap": 409,
     "data.late": 409,
+    "data.pruned": 409,
     "forecast": 422,
     "config": 422,
     "series.unknown": 404,

@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -18,8 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from service.bases import TOGETHER
 from service.callers import check_caller, waits_for
+from service.engine import Engine
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
+from service.retention import Keep, Taken
 from service.shared import Shared
 from service.writer import Outcome, Sent, Writer
 
@@ -115,6 +118,32 @@ class Recorder:
         rows: int = self._ask(lambda: self.writer.remove(name))
         return rows
 
+    def prune(
+        self, keep: Keep, beside: Callable[[], Iterable[Engine]],
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Taken:  # fmt: skip
+        """
+        Take older steps out of the log, some series at a time.
+
+        Args:
+            keep: What stays of each series.
+            beside: Models that are to go on from where the log begins then, whenever asked.
+            told: Series looked at so far, and how many there are.
+
+        Raises:
+            LogError: The log cannot be written; what was taken out before stays so.
+        """
+        with self.writer.log.read() as transaction:
+            numbers = [entry.number for entry in transaction.entries()]
+        taken, done, some = Taken(), 0, _FIRST_REPLAYED
+        while done < len(numbers):
+            begun, part = time.perf_counter(), numbers[done : done + some]
+            taken += self._ask(functools.partial(self._prune_some, part, keep, beside))
+            done += len(part)
+            some = min(_paced(some, time.perf_counter() - begun), TOGETHER)
+            told(done, len(numbers))
+        return taken
+
     def hand_over(self, writer: Writer) -> None:
         """
         Let another model's writer take over, once it has all that this one has written.
@@ -142,8 +171,7 @@ class Recorder:
         while self.writer.waiting and not stopped():
             begun = time.perf_counter()
             self._ask(functools.partial(self.writer.bring_in_some, some))
-            took = time.perf_counter() - begun
-            some = max(1, min(2 * some, int(some * _REPLAY_S / max(took, 1e-3))))
+            some = _paced(some, time.perf_counter() - begun)
             told()
 
     def catch_up(self) -> None:
@@ -160,6 +188,11 @@ class Recorder:
             behind = transaction.before > self.writer.engine.batch
         if behind:
             self._ask(lambda: self.writer.catch_up())
+
+    def _prune_some(
+        self, numbers: Sequence[int], keep: Keep, beside: Callable[[], Iterable[Engine]]
+    ) -> Taken:
+        return self.writer.prune(numbers, keep, beside())
 
     def _ask(self, todo: Sent | Callable[[], Any]) -> Any:
         job = _Job(todo, Future(), time.perf_counter() + self._deadline)
@@ -247,6 +280,11 @@ class Recorder:
             todo = job.todo
             _answer(job, functools.partial(self.writer.write, todo) if isinstance(todo, Sent)
                     else todo)  # fmt: skip
+
+
+def _paced(some: int, seconds: float) -> int:
+    """How many series the next part should have, if so many took so long."""
+    return max(1, min(2 * some, int(some * _REPLAY_S / max(seconds, 1e-3))))
 
 
 def _answer(job: _Job, work: Callable[[], Any]) -> None:

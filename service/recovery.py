@@ -1,5 +1,6 @@
 """From what is on the disk to live states: snapshots first, then what the log has had since."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 
@@ -9,6 +10,8 @@ from service.engine import Block
 from service.rows import Entry
 from service.snapshots import Snapshots
 from service.writer import Writer
+
+logger = logging.getLogger("service.recovery")
 
 
 def recover(writer: Writer, snapshots: Snapshots) -> int:
@@ -24,6 +27,12 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
     with writer.log.read() as transaction:
         entries = {entry.number: entry for entry in transaction.entries()}
         now = transaction.before
+        shortened = transaction.shortened(engine.digest)
+    if shortened:
+        logger.warning(
+            "%d series were pruned before the model %s came: a replay of them begins where their "
+            "log begins now", shortened, engine.digest[:12],
+        )  # fmt: skip
     since, blocks = snapshots.load(engine)
     for place, block in blocks.items():
         kept = _of(block, entries)

@@ -62,6 +62,26 @@ observation = sa.Table(
     sqlite_with_rowid=False,
 )
 
+pruned = sa.Table(
+    "pruned",
+    metadata,
+    sa.Column("series", sa.Integer, sa.ForeignKey("series.series"), primary_key=True),
+    sa.Column("first_ds", sa.BigInteger, nullable=False, comment="the first stamp that is kept"),
+    sa.Column("steps", sa.BigInteger, nullable=False, comment="taken out so far"),
+    sa.Column("newest", sa.BigInteger, nullable=False, comment="the last batch that wrote of them"),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Index("pruned_batch", "batch"),
+)
+
+base = sa.Table(
+    "base",
+    metadata,
+    sa.Column("series", sa.Integer, sa.ForeignKey("series.series"), primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True, comment="of the model"),
+    sa.Column("steps", sa.BigInteger, nullable=False, comment="that the state has seen"),
+    sa.Column("state", sa.LargeBinary, nullable=False, comment="before the first step kept"),
+)
+
 
 def open_engine(address: sa.URL) -> sa.Engine:
     """For a file, or for a database and the schema that `?schema=` names."""

@@ -1,5 +1,6 @@
 """What can be read from the observation log, and appended to it, inside one transaction."""
 
+import copy
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +11,11 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from forecast.states import States
+from service import bases
+from service.bases import Begins, Cuts
 from service.rows import Entry, Rows, from_texts, nullable, to_json, to_texts
-from service.tables import head, meta, observation, removed, series
+from service.tables import base, head, meta, observation, pruned, removed, series
 
 _IN = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
@@ -35,6 +39,8 @@ class Changes:
     """New steps of series, each stamp for the first time; `series` are numbers."""
     revised: list[int]
     """Numbers of the series of which a stored value was corrected."""
+    pruned: Begins
+    """Series whose older steps were taken out since."""
 
 
 class Transaction:
@@ -57,6 +63,12 @@ class Transaction:
         self.before = int(connection.execute(query).scalar_one())
         """The last batch in the log when the transaction began."""
         self._wrote = False
+
+    def seen_by(self, covariates: Sequence[str]) -> "Transaction":
+        """The same transaction, to read what a model with other covariates takes."""
+        other = copy.copy(self)
+        other.covariates = tuple(covariates)
+        return other
 
     @property
     def batch(self) -> int:
@@ -103,6 +115,7 @@ class Transaction:
             removed=[int(n) for n in self._connection.execute(gone).scalars()],
             rows=self._rows([fresh.order_by(c.series, c.ds)]),
             revised=[int(n) for n in self._connection.execute(again).scalars()],
+            pruned=bases.begins(self._connection, pruned.c.batch > since),
         )
 
     def meta(self, key: str) -> str | None:
@@ -139,15 +152,51 @@ class Transaction:
         query = sa.select(series.c.created_at).where(series.c.series == number)
         return int(self._connection.execute(query).scalar_one())
 
-    def spans(self) -> dict[int, tuple[int, int]]:
-        """First and last stamp of each series."""
-        query = sa.select(
-            observation.c.series, sa.func.min(observation.c.ds), sa.func.max(observation.c.ds)
-        ).group_by(observation.c.series)
-        return {int(n): (int(a), int(b)) for n, a, b in self._connection.execute(query)}
+    def spans(self, numbers: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
+        """First and last stamp of each series, or of those with these numbers."""
+        c, ends = observation.c, (sa.func.min, sa.func.max)  # looked up, not counted through
+        stamps = [sa.select(end(c.ds)).where(c.series == series.c.series) for end in ends]
+        query = sa.select(series.c.series, *(stamp.scalar_subquery() for stamp in stamps))
+        queries = [query]
+        if numbers is not None:
+            queries = [query.where(_among(series.c.series, part)) for part in _parts(numbers)]
+        found = (row for one in queries for row in self._connection.execute(one))
+        return {int(n): (int(a), int(b)) for n, a, b in found if a is not None}
+
+    def begins(self, numbers: Sequence[int]) -> Begins:
+        """Where those of the series begin that are pruned; at most some hundreds are asked for."""
+        return bases.begins(self._connection, pruned.c.series.in_(numbers))
+
+    def shortened(self, digest: str) -> int:
+        """How many series a model knows less of than was observed, for they were pruned before."""
+        return bases.shortened(self._connection, digest)
+
+    def bases(self, numbers: Sequence[int], digest: str) -> dict[int, States]:
+        """The states from which a model's replay of pruned series begins, by number."""
+        return bases.load(self._connection, numbers, digest)
+
+    def first_observed(self, cuts: Cuts) -> dict[int, int]:
+        """The first stamp with a value at or after each cut, of the series that have one."""
+        return bases.first_observed(self._connection, cuts)
+
+    def doomed(self, cuts: Cuts) -> tuple[Begins, int]:
+        """What lies before the cuts, series by series, and how many rows those are."""
+        return bases.doomed(self._connection, cuts)
+
+    def history_before(self, cuts: Cuts) -> Rows:
+        """Every step before the cuts with its latest value, ordered by series and stamp."""
+        c = observation.c
+        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
+        query = sa.select(*columns).select_from(bases.before(cuts))
+        return self._rows([query.order_by(c.series, c.ds, c.revision)])
+
+    def prune(self, now: Begins, states: Mapping[str, States]) -> None:
+        """Take out what lies before `now.first_ds`; of each model, these states stay for it."""
+        self._wrote = True
+        bases.cut(self._connection, now, self.before + 1, states)
 
     def summary(self, number: int) -> tuple[int, int, int, int, int]:
-        """First stamp, last stamp, steps, filled steps and revisions of a series."""
+        """First stamp, last stamp, steps, filled steps and revisions of what is stored."""
         rows = self.history([number])
         query = sa.select(sa.func.count()).where(observation.c.series == number)
         stored = int(self._connection.execute(query).scalar_one())
@@ -187,6 +236,42 @@ class Transaction:
             sa.select(*columns).where(_among(c.series, part)).order_by(*order)
             for part in _parts(numbers)
         )
+
+    def stream(
+        self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool,
+        size: int,
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:  # fmt: skip
+        """
+        Rows of some series by series, stamp and revision, so many at a time.
+
+        Args:
+            numbers: Of the series.
+            since: First stamp, or None.
+            until: Last stamp, or None.
+            latest: Whether only the value that counts of each stamp.
+            size: Rows in one part.
+
+        Yields:
+            Tuples of series, ds, revision, y, covariates, filled, recorded_at.
+        """
+        c, later = observation.c, observation.alias("later")
+        query = sa.select(*(column for column in c if column is not c.batch))
+        query = query.order_by(c.series, c.ds, c.revision)
+        if since is not None:
+            query = query.where(c.ds >= since)
+        if until is not None:
+            query = query.where(c.ds <= until)
+        if latest:
+            query = query.where(~sa.exists().where(
+                later.c.series == c.series, later.c.ds == c.ds, later.c.revision == c.revision + 1
+            ))  # fmt: skip
+        options = {"stream_results": True}
+        for part in _parts(numbers):
+            some = query.where(_among(c.series, part))
+            with self._connection.execute(some, execution_options=options) as result:
+                assert result.cursor is not None
+                while rows := result.cursor.fetchmany(size):
+                    yield rows
 
     def current(self, asked: Rows, numbers: Sequence[int]) -> Rows:
         """
@@ -237,6 +322,8 @@ class Transaction:
         """Take series away with everything observed of them; returns how many rows those were."""
         rows = 0
         for part in _parts(numbers):
+            for table in (base, pruned):
+                self._connection.execute(sa.delete(table).where(_among(table.c.series, part)))
             values = sa.delete(observation).where(_among(observation.c.series, part))
             rows += self._connection.execute(values).rowcount
             self._connection.execute(sa.delete(series).where(_among(series.c.series, part)))

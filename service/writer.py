@@ -8,7 +8,7 @@ where it is not known how a commit ended: what came since is read and taken in.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -19,11 +19,13 @@ from jaxtyping import Float, Int
 
 from forecast.errors import UnknownSeries
 from forecast.states import States
+from service.bases import Begins
 from service.engine import Engine
 from service.errors import NotReady, Refused
 from service.log import Log
 from service.metrics import Metrics
 from service.observing import STATUSES, Known, Plan, plan
+from service.retention import Keep, Taken, prune, replay
 from service.rows import Entry, Rows
 from service.transaction import Transaction
 
@@ -165,6 +167,26 @@ class Writer:
         self._put([], batch)
         return rows
 
+    def prune(self, numbers: Sequence[int], keep: Keep, beside: Iterable[Engine]) -> Taken:
+        """
+        Take the older steps of some series out of the log; their states stay as they are.
+
+        Args:
+            numbers: Of series; at most `bases.TOGETHER`.
+            keep: What stays.
+            beside: Of other models that are to go on from where the log begins then.
+
+        Raises:
+            LogError: The log cannot be written; whether it was is found out at the next batch.
+        """
+        with self.log.write() as transaction:
+            self.take_in(transaction)
+            others = [engine for engine in beside if engine.digest != self.engine.digest]
+            begins, taken = prune(transaction, numbers, keep, [self.engine, *others])
+            batch = transaction.batch
+        self._put([], batch, begins)
+        return taken
+
     def _drop(self, names: list[str]) -> None:
         if names:
             self.engine.compute.run(lambda: self.engine.drop(names), patient=True)
@@ -206,8 +228,10 @@ class Writer:
         self._drop(lost)
         known = engine.rows_of(found.rows.series)
         revised = np.array(found.revised, np.int64)
-        again = {*revised[engine.rows_of(revised) >= 0].tolist(),
-                 *(entry.number for entry in found.begun)} - {*found.removed}  # fmt: skip
+        lacking = found.pruned.series[found.pruned.newest > engine.batch]  # of what is gone
+        again = {number for some in (revised, lacking)
+                 for number in some[engine.rows_of(some) >= 0].tolist()}  # fmt: skip
+        again = {*again, *(entry.number for entry in found.begun)} - {*found.removed}
         on = (known >= 0) & ~np.isin(found.rows.series, [*again])
         _, ends = engine.spans(np.maximum(known, 0))
         rows = found.rows.take(on & (found.rows.ds > ends))
@@ -216,7 +240,7 @@ class Writer:
             changes += self._advance(replace(rows, series=engine.rows_of(rows.series)))
         if again:
             changes.append(self._replay(transaction, sorted(again)))
-        self._put(changes, transaction.before)
+        self._put(changes, transaction.before, found.pruned)
 
     def _store(
         self, transaction: Transaction, names: list[str], at: Int[np.ndarray, " series"],
@@ -233,6 +257,7 @@ class Writer:
         made = plan(
             rows, known, stored, engine.bundle.config.data, engine.bundle.calendar,
             max_fill=self._max_fill, pointer=pointer,
+            pruned=lambda row: bool(len(transaction.begins([int(number[row])]).series)),
         )  # fmt: skip
         created = [names[i] for i in np.flatnonzero(known.empty)]
         number[known.empty] = transaction.add_series(created, {})
@@ -275,17 +300,12 @@ class Writer:
 
     def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> _Replay:
         """States of some series from everything the log has of them."""
-        engine = self.engine
         rows = transaction.history(numbers)
-        at, series = np.unique(rows.series, return_inverse=True)
-        wanted = transaction.entries(at.tolist())
-        rows = replace(rows, series=series.astype(np.int64))
-        ids, static = [e.unique_id for e in wanted], [e.static for e in wanted]
-        states = engine.compute.run(lambda: engine.replayed(ids, static, rows), patient=True)
-        first = rows.ds[np.searchsorted(rows.series, np.arange(len(ids)))]
-        return _Replay(wanted, states, first)
+        entries, states = replay(self.engine, transaction, rows)
+        first = rows.ds[np.searchsorted(rows.series, [entry.number for entry in entries])]
+        return _Replay(entries, states, first)
 
-    def _put(self, changes: list[_Change], batch: int) -> None:
+    def _put(self, changes: list[_Change], batch: int, begins: Begins | None = None) -> None:
         """In one move: no forecast sees a part of a batch."""
         engine = self.engine
 
@@ -295,6 +315,9 @@ class Writer:
                     engine.advance(change.rows, change.states)
                 else:
                     engine.commit(change.entries, change.states, change.first_ds)
+            if begins is not None:
+                rows = engine.rows_of(begins.series)
+                engine.begin_at(rows[rows >= 0], begins.first_ds[rows >= 0])
             engine.batch = batch
 
         engine.compute.run(work, patient=True)

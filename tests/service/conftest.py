@@ -104,7 +104,8 @@ def emptied(address: str) -> str:
     """The same database without our tables."""
     engine = sa.create_engine(address)
     with engine.begin() as connection:
-        for table in ("observation", "series", "meta", "head", "removed", "alembic_version"):
+        for table in ("base", "pruned", "observation", "series", "meta", "head", "removed",
+                      "alembic_version"):  # fmt: skip
             connection.execute(sa.text(f"drop table if exists {table}"))
     engine.dispose()
     return address

@@ -1,0 +1,145 @@
+"""
+Older steps are taken out of the log, and the states stay exact.
+
+What is taken out of a series leaves, in the same transaction, a base for each model at hand: its
+state before the first step that is kept. From there a replay goes on. Each series is pruned whole
+or not at all, some at a time, so that those who write need not wait long in between.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int
+
+from forecast.calendars import Calendar
+from forecast.states import States
+from service.bases import TOGETHER, Begins, Cuts
+from service.engine import Engine
+from service.rows import Entry, Rows
+from service.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What stays of each series: its last steps, or all from a stamp on; its last step always."""
+
+    steps: int | None = None
+    """At least 1."""
+    since: int | None = None
+    """Nanoseconds, or the integer step; exactly one of the two is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was taken out, or would be."""
+
+    series: int = 0
+    steps: int = 0
+    rows: int = 0
+    """Revisions included."""
+
+    def __add__(self, other: "Taken") -> "Taken":
+        return Taken(
+            self.series + other.series, self.steps + other.steps, self.rows + other.rows
+        )  # fmt: skip
+
+
+def look(
+    transaction: Transaction, numbers: Sequence[int], keep: Keep, calendar: Calendar
+) -> tuple[Begins, Taken]:
+    """
+    What would be taken out of some series, and where their logs would begin.
+
+    A log begins with a value, so steps without one may go, too, at its beginning.
+
+    Args:
+        transaction: Of the log.
+        numbers: Of series; at most `bases.TOGETHER`.
+        keep: What stays.
+        calendar: Of all series in the log.
+    """
+    cuts = _cuts(transaction, numbers, keep, calendar)
+    if not len(cuts):
+        none = np.empty(0, np.int64)
+        return Begins(none, none, none, none), Taken()
+    now, rows = transaction.doomed(cuts)
+    return now, Taken(len(now.series), int(now.steps.sum()), rows)
+
+
+def preview(transaction: Transaction, keep: Keep, calendar: Calendar) -> Taken:
+    """What would be taken out of all series."""
+    numbers = [entry.number for entry in transaction.entries()]
+    parts = (numbers[start : start + TOGETHER] for start in range(0, len(numbers), TOGETHER))
+    return sum((look(transaction, part, keep, calendar)[1] for part in parts), Taken())
+
+
+def prune(
+    transaction: Transaction, numbers: Sequence[int], keep: Keep, engines: Iterable[Engine]
+) -> tuple[Begins, Taken]:
+    """
+    Take the older steps of some series out of the log.
+
+    Args:
+        transaction: It may write.
+        numbers: Of series; at most `bases.TOGETHER`.
+        keep: What stays.
+        engines: Of the models that are to go on from where the log begins then.
+    """
+    engines = list(engines)
+    now, taken = look(transaction, numbers, keep, engines[0].bundle.calendar)
+    if not taken.series:
+        return now, taken
+    cuts = Cuts(now.series, now.first_ds)
+    states: dict[str, States] = {}
+    for engine in engines:
+        data = engine.bundle.config.data
+        seen = transaction.seen_by((*data.known_future, *data.past_only))
+        states[engine.digest] = replay(engine, transaction, seen.history_before(cuts))[1]
+    earlier = transaction.begins(now.series.tolist())
+    at = np.searchsorted(now.series, earlier.series)
+    steps, newest = now.steps.copy(), now.newest.copy()
+    steps[at] += earlier.steps
+    newest[at] = np.maximum(newest[at], earlier.newest)
+    now = replace(now, steps=steps, newest=newest)
+    transaction.prune(now, states)
+    return now, taken
+
+
+def replay(engine: Engine, transaction: Transaction, rows: Rows) -> tuple[list[Entry], States]:
+    """States after some rows of the log, each series from its base or from nothing."""
+    at, series = np.unique(rows.series, return_inverse=True)
+    entries = transaction.entries(at.tolist())
+    bases = transaction.bases(at.tolist(), engine.digest)
+    place = {int(np.searchsorted(at, number)): state for number, state in bases.items()}
+    rows = replace(rows, series=series.astype(np.int64))
+    ids, static = [entry.unique_id for entry in entries], [entry.static for entry in entries]
+    states = engine.compute.run(lambda: engine.replayed(ids, static, rows, place), patient=True)
+    return entries, states
+
+
+def _cuts(transaction: Transaction, numbers: Sequence[int], keep: Keep, calendar: Calendar) -> Cuts:
+    """Of the series that begin earlier than they should."""
+    spans = transaction.spans(numbers)
+    series = np.array(sorted(spans), np.int64)
+    first, last = np.array([spans[n] for n in series.tolist()], np.int64).reshape(-1, 2).T
+    wanted = np.minimum(_wanted(first, last, keep, calendar), last)
+    late = wanted > first
+    cuts = Cuts(series[late], wanted[late])
+    if not len(cuts):
+        return cuts
+    observed = transaction.first_observed(cuts)
+    ends = zip(cuts.series.tolist(), last[late].tolist(), strict=True)
+    return Cuts(cuts.series, np.array([observed.get(n, end) for n, end in ends], np.int64))
+
+
+def _wanted(
+    first: Int[np.ndarray, " series"], last: Int[np.ndarray, " series"], keep: Keep,
+    calendar: Calendar,
+) -> Int[np.ndarray, " series"]:  # fmt: skip
+    if keep.steps is None:
+        assert keep.since is not None
+        return np.full(len(first), keep.since)
+    back = np.minimum(keep.steps - 1, calendar.steps_between(first, last))
+    step, phase, _ = calendar.locate(last)
+    return calendar.stamp_at(step - back, phase)
