@@ -19,6 +19,7 @@ from pipelines.commands import (
     doctor,
     forecast,
     init,
+    log,
     models,
     observe,
     runs,
@@ -81,7 +82,8 @@ def root(
 
 
 COMMANDS = (
-    demo, init, data, train, backtest, diagnose, forecast, observe, serve, models, runs, doctor,
+    demo, init, data, train, backtest, diagnose, forecast, observe, serve, log, models, runs,
+    doctor,
 )  # fmt: skip
 for module in COMMANDS:
     module.install(app)

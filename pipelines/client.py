@@ -14,10 +14,11 @@ TIMEOUT = 60.0
 
 
 def call(
-    server: str, path: str, body: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
-) -> dict[str, Any]:
+    server: str, path: str, body: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT,
+    method: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """
-    GET a path, or POST a body to it.
+    GET a path, or POST a body to it; or whatever `method` says.
 
     `STATECAST_API_KEY` is sent along when it is set.
 
@@ -38,7 +39,7 @@ def call(
             "a server is an http:// or https:// address", where=server,
             help="for example --server http://127.0.0.1:8000",
         )  # fmt: skip
-    request = urllib.request.Request(url, data=data, headers=headers)
+    request = urllib.request.Request(url, data=data, headers=headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             found: dict[str, Any] = json.loads(answer.read())

@@ -18,7 +18,7 @@ from pipelines.project import Found
 try:
     from pydantic import ValidationError
 
-    from service import server
+    from service import offline, server
     from service.importing import import_history
     from service.settings import Settings
 except ImportError as error:
@@ -26,7 +26,15 @@ except ImportError as error:
         f"the server is not installed: {error}", help="pip install 'statecast[server]'"
     ) from error
 
-__all__ = ["Settings", "base_urls", "read_into_log", "run", "settings_of", "with_free_port"]
+__all__ = [
+    "Settings",
+    "base_urls",
+    "offline",
+    "read_into_log",
+    "run",
+    "settings_of",
+    "with_free_port",
+]
 
 
 def settings_of(found: Found, **options: Any) -> Settings:

@@ -15,7 +15,7 @@ from service.examples import install_openapi
 from service.limits import BodyLimit, Crowd, Frame
 from service.metrics import Metrics
 from service.naming import ByName
-from service.routes import forecasts, models, observations, operations, series
+from service.routes import forecasts, log, models, observations, operations, series
 from service.settings import Settings
 from service.slot import Slot
 from service.slots import Slots
@@ -68,7 +68,7 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None
         lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.settings, app.state.metrics = settings, metrics
-    for resource in (forecasts, observations, series, models, operations):
+    for resource in (forecasts, observations, series, log, models, operations):
         app.include_router(resource.router)
     problems.install(app, retry_after=settings.limits.retry_after)
     docs.install(app)

@@ -21,7 +21,9 @@ from service.slot import Serving, Slot
 
 _STEPS = 3
 _HISTORY = 24
-_PATHS = {"forecasts": "/v1/forecasts", "observations": "/v1/observations"}
+_PATHS = {
+    "forecasts": "/v1/forecasts", "observations": "/v1/observations", "prune": "/v1/log:prune"
+}  # fmt: skip
 
 
 def install_openapi(app: FastAPI, *, open_names: bool) -> None:
@@ -82,6 +84,7 @@ def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
             "cold": {"series": [_inline(name, rows, list(last), serving)], **asked},
         },
         "observations": {"one": {"observations": [row]}},
+        "prune": {"count": {"before": ahead[0], "dry_run": True}},
         "names": {"unique_id": name},
     }
 
@@ -106,6 +109,7 @@ _PLAIN: dict[str, dict[str, Any]] = {
     "observations": {
         "one": {"observations": [{"unique_id": "store_1", "ds": "2024-03-01", "y": 12.5}]}
     },
+    "prune": {"count": {"keep_steps": 1000, "dry_run": True}},
     "names": {"unique_id": "store_1"},
 }
 

@@ -19,7 +19,16 @@ import sqlalchemy as sa
 from forecast.calendars import Calendar
 from service import migrations
 from service.errors import LogError, LogFrequency
-from service.tables import alone, make_schema, only_writer, open_engine, snapshots
+from service.tables import (
+    alone,
+    make_schema,
+    need_file,
+    only_writer,
+    open_engine,
+    shrink,
+    snapshots,
+    stored_bytes,
+)
 from service.transaction import Transaction
 
 _DAMAGED = "the file is damaged"
@@ -44,26 +53,35 @@ class Log:
         url: SQLAlchemy URL of an SQLite file or a PostgreSQL database; tables are made, and the
             schema that `?schema=` names.
         covariates: Names in the order in which `Rows.covariates` has them.
+        reads_only: Open a log that is there, whoever writes to it; it is not brought up to date.
 
     Raises:
         LogLocked: Another process writes to it, and it is a file.
         LogError: It cannot be opened or brought up to date, or a newer release wrote it.
     """
 
-    def __init__(self, url: str, covariates: Sequence[str] = ()) -> None:
+    def __init__(
+        self, url: str, covariates: Sequence[str] = (), *, reads_only: bool = False
+    ) -> None:
         self.covariates = tuple(covariates)
         try:
             with contextlib.ExitStack() as guard:
                 address = sa.make_url(url)
                 self.place = address.render_as_string(hide_password=True)
+                if reads_only:
+                    need_file(address)
                 self._engine = open_engine(address)
                 self._reader = snapshots(self._engine)
                 guard.callback(self._engine.dispose)
-                guard.enter_context(only_writer(address, self.place))
-                with self._engine.begin() as connection:
-                    alone(connection)
-                    make_schema(connection, address)
-                    migrations.upgrade(connection, self.place, note=logger.warning)
+                if reads_only:
+                    with self._reader.connect() as connection:
+                        migrations.need_newest(connection, self.place)
+                else:
+                    guard.enter_context(only_writer(address, self.place))
+                    with self._engine.begin() as connection:
+                        alone(connection)
+                        make_schema(connection, address)
+                        migrations.upgrade(connection, self.place, note=logger.warning)
                 self.shared = address.get_backend_name() != "sqlite"
                 with self.read() as transaction:
                     self.log_id = transaction.meta("log_id") or ""
@@ -105,6 +123,29 @@ class Log:
                     where=self.place,
                     help="serve a model of that frequency, or set another database_url",
                 )
+
+    @property
+    def calendar(self) -> Calendar | None:
+        """The frequency that was noted at first use."""
+        with self.read() as transaction:
+            known = transaction.meta("freq")
+        return None if known is None else Calendar(json.loads(known))
+
+    def size(self) -> int:
+        """Bytes on the disk, indexes and what is not yet merged into the file included."""
+        with self._told("read"), self._reader.connect() as connection:
+            return stored_bytes(connection)
+
+    def vacuum(self) -> None:
+        """
+        Give the space of what was taken out back to the disk; PostgreSQL does so by itself.
+
+        Raises:
+            LogError: A reader is in the way, or there is no room: it needs the log's size again.
+        """
+        if not self.shared:
+            with self._told("made smaller"):
+                shrink(self._engine)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:

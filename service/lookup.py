@@ -60,10 +60,12 @@ def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:
         number, static = found[0].number, found[0].static
         first, last, steps, filled, revisions = transaction.summary(number)
         created = transaction.created_at(number)
+        pruned = int(transaction.begins([number]).steps.sum())
     begin, end = stamps.render(np.array([first, last]), calendar)
     return schemas.SeriesDetail(
         unique_id=unique_id, created_at=moment(created / 1000), static=dict(static),
-        first_ds=begin, last_ds=end, observations=steps, filled=filled, revisions=revisions,
+        first_ds=begin, last_ds=end, observations=pruned + steps, pruned=pruned,
+        filled=filled, revisions=revisions,
     )  # fmt: skip
 
 
@@ -127,6 +129,8 @@ def models(slot: Slot) -> list[schemas.ModelDetail]:
 def model(serving: Serving, *, in_service: bool = True) -> schemas.ModelDetail:
     """A model that is held."""
     source, config = serving.source, serving.bundle.config
+    with serving.log.read() as transaction:
+        shortened = transaction.shortened(source.digest)
     return schemas.ModelDetail(
         name=source.name,
         version=source.version,
@@ -142,6 +146,7 @@ def model(serving: Serving, *, in_service: bool = True) -> schemas.ModelDetail:
         past_only=list(config.data.past_only),
         static=[column.name for column in serving.bundle.spec.static.columns],
         fill=config.data.fill,
+        shortened=shortened,
         facts=serving.bundle.facts,
         scores=serving.bundle.scores,
     )

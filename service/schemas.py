@@ -195,6 +195,49 @@ class RemovedSeries(Answer):
     rows: int = Field(description="Stored observations that went with it, old revisions included.")
 
 
+class LogQuery(Body):
+    """Which part of the log."""
+
+    unique_id: Annotated[list[UniqueId], Field(max_length=100)] = Field(
+        [], description="Only these series; repeat it. None: all."
+    )
+    since: Annotated[str, StringConstraints(max_length=40)] | None = Field(
+        None, description="First `ds`."
+    )
+    until: Annotated[str, StringConstraints(max_length=40)] | None = Field(
+        None, description="Last `ds`."
+    )
+    full: bool = Field(
+        False, description="Every revision, with `revision`, `filled` and `recorded_at`."
+    )
+
+
+class PruneRequest(Body):
+    """What stays of each series: exactly one of `keep_steps` and `before` is given."""
+
+    keep_steps: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="So many of its last steps."
+    )
+    before: Stamp | None = Field(None, description="All but what lies before this `ds`.")
+    dry_run: bool = Field(False, description="Take nothing out: only count.")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if (self.keep_steps is None) == (self.before is None):
+            message = "give exactly one of keep_steps and before"
+            raise ValueError(message)
+        return self
+
+
+class PrunedLog(Answer):
+    """What was taken out of the log, or would be."""
+
+    dry_run: bool
+    series: int = Field(description="Series that begin later now.")
+    steps: int
+    rows: int = Field(description="Stored observations, old revisions included.")
+
+
 class SeriesDetail(Answer):
     """What the log has of a series."""
 
@@ -203,9 +246,10 @@ class SeriesDetail(Answer):
     static: dict[str, Any]
     first_ds: str | int
     last_ds: str | int
-    observations: int = Field(description="Steps from first to last.")
-    filled: int = Field(description="Of them, made up by the fill policy.")
-    revisions: int = Field(description="Values that were corrected later.")
+    observations: int = Field(description="Steps seen in all, those that were pruned included.")
+    pruned: int = Field(description="Of them, taken out of the log: they lay before first_ds.")
+    filled: int = Field(description="Of those in the log, made up by the fill policy.")
+    revisions: int = Field(description="Values in the log that were corrected later.")
 
 
 class StateDetail(Answer):
@@ -231,6 +275,9 @@ class ModelDetail(Model):
     past_only: list[str]
     static: list[str]
     fill: str
+    shortened: int = Field(
+        description="Series pruned before this model came: it knows only what the log had then."
+    )
     facts: dict[str, Any]
     scores: dict[str, float]
 

@@ -53,6 +53,17 @@ def parse(
     return np.array(values, np.int64)
 
 
+def parse_text(text: str, calendar: Calendar, pointer: str) -> int:
+    """
+    One stamp out of a parameter or an option, where integers are text as well.
+
+    Raises:
+        Refused: `BadStamps`, with the place.
+    """
+    counts = calendar.is_integer and re.fullmatch(r"-?\d{1,16}", text, re.ASCII)
+    return int(parse([int(text) if counts else text], calendar, [pointer])[0])
+
+
 def render(stamps: Int[np.ndarray, " row"], calendar: Calendar) -> list[str | int]:
     """
     Stamps as they go into an answer; dates alone when every stamp is midnight of a daily step.

@@ -139,6 +139,41 @@ def make_schema(connection: sa.Connection, address: sa.URL) -> None:
         connection.execute(sa.schema.CreateSchema(schema))
 
 
+def need_file(address: sa.URL) -> None:
+    """
+    Before a file is opened that must be there.
+
+    Raises:
+        LogError: It is not.
+    """
+    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).is_file():
+        raise LogError(
+            "there is no observation log here", where=str(address.database),
+            help="the first start of the server, or `statecast observe FILE --offline`, makes it",
+        )  # fmt: skip
+
+
+def stored_bytes(connection: sa.Connection) -> int:
+    """How much room the tables take, with their indexes."""
+    if connection.dialect.name == "sqlite":
+        path = connection.engine.url.database
+        files = (Path(f"{path}{rest}") for rest in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+    sizes = [sa.func.pg_total_relation_size(name) for name in metadata.tables]
+    return int(sum(connection.execute(sa.select(*sizes)).one()))
+
+
+def shrink(engine: sa.Engine) -> None:
+    """Write an SQLite file anew without the pages that nothing is on."""
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            cursor.execute(statement)
+    finally:
+        connection.close()
+
+
 def snapshots(engine: sa.Engine) -> sa.Engine:
     """The same pool, whose transactions see the database as it is at one moment."""
     if engine.dialect.name == "sqlite":

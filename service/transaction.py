@@ -16,6 +16,7 @@ from service import bases
 from service.bases import Begins, Cuts
 from service.rows import Entry, Rows, from_texts, nullable, to_json, to_texts
 from service.tables import base, head, meta, observation, pruned, removed, series
+from service.totals import Totals, count_all
 
 _IN = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
@@ -194,6 +195,10 @@ class Transaction:
         """Take out what lies before `now.first_ds`; of each model, these states stay for it."""
         self._wrote = True
         bases.cut(self._connection, now, self.before + 1, states)
+
+    def totals(self) -> Totals:
+        """How much there is."""
+        return count_all(self._connection)
 
     def summary(self, number: int) -> tuple[int, int, int, int, int]:
         """First stamp, last stamp, steps, filled steps and revisions of what is stored."""

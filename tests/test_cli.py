@@ -131,7 +131,7 @@ def test_every_command_of_the_tree_is_there(statecast):
     """The tree is the documented one, and every command has --json."""
     top = statecast("--help").out
     for name in ("demo", "doctor", "init", "data", "train", "backtest", "diagnose", "forecast",
-                 "observe", "serve", "models", "runs"):  # fmt: skip
+                 "observe", "serve", "log", "models", "runs"):  # fmt: skip
         assert f" {name} " in top
     for name in ("data check", "models list", "models show", "models promote", "models rollback",
                  "train", "backtest", "diagnose", "forecast", "observe", "serve", "runs", "doctor",

@@ -34,9 +34,7 @@ def upgrade(connection: sa.Connection, place: str, *, note: Callable[[str], None
     Raises:
         LogError: A newer release, or another program, made these tables.
     """
-    config = Config()
-    config.set_main_option("script_location", "service:migrations")
-    scripts = ScriptDirectory.from_config(config)
+    config, scripts = _scripts()
     newest = scripts.get_current_head()
     here = MigrationContext.configure(connection)
     found = here.get_current_revision()
@@ -63,3 +61,30 @@ def upgrade(connection: sa.Connection, place: str, *, note: Callable[[str], None
     with _ONE_AT_A_TIME, EnvironmentContext(config, scripts, fn=lambda *_: steps) as environment:
         environment.configure(connection=connection, transactional_ddl=False)
         environment.run_migrations()
+
+
+def version(connection: sa.Connection) -> str | None:
+    """Which schema a log has."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def need_newest(connection: sa.Connection, place: str) -> None:
+    """
+    For those who only read.
+
+    Raises:
+        LogError: The log has another schema than this release reads.
+    """
+    found, newest = version(connection), _scripts()[1].get_current_head()
+    if found != newest:
+        raise LogError(
+            f"the log has schema version {found}; this release reads {newest}", where=place,
+            help="the server brings an older log up to date when it starts; a newer one needs a "
+            "newer release",
+        )  # fmt: skip
+
+
+def _scripts() -> tuple[Config, ScriptDirectory]:
+    config = Config()
+    config.set_main_option("script_location", "service:migrations")
+    return config, ScriptDirectory.from_config(config)

@@ -1,0 +1,91 @@
+"""What operators do with the log while the server answers: read it out, prune it."""
+
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+from starlette.responses import StreamingResponse
+
+from service import schemas, stamps
+from service.engine import Engine
+from service.errors import NotReady
+from service.exporting import Selection, export
+from service.retention import Keep, preview
+from service.settings import Settings
+from service.slot import Serving, Slot
+
+PARQUET = "application/vnd.apache.parquet"
+_PIECE = 1 << 20
+
+
+def prune(slot: Slot, body: schemas.PruneRequest) -> schemas.PrunedLog:
+    """
+    Take older steps out of the log, or count them; the model before goes on from there, too.
+
+    Raises:
+        Refused: `before` is no stamp of the model's calendar.
+        NotReady: A new model is replaying the log, and would miss what is taken out.
+        LogError: The log cannot be written; what was taken out before stays so.
+    """
+    serving, calendar = slot.serving, slot.serving.bundle.calendar
+    since = None
+    if body.before is not None:
+        since = int(stamps.parse([body.before], calendar, ["/before"])[0])
+    keep = Keep(body.keep_steps, since)
+    if body.dry_run:
+        with serving.log.read() as transaction:
+            taken = preview(transaction, keep, calendar)
+    else:
+        if slot.successor is not None and slot.successor.phase == "replaying":
+            raise NotReady(
+                f"version {slot.successor.source.version} is replaying the log",
+                help="prune once GET /readyz says under `successor` what became of it",
+            )
+        taken = serving.recorder.prune(keep, lambda: _held(slot))
+    return schemas.PrunedLog(
+        series=taken.series, steps=taken.steps, rows=taken.rows, dry_run=body.dry_run
+    )
+
+
+def parquet(serving: Serving, query: schemas.LogQuery, settings: Settings) -> StreamingResponse:
+    """
+    The log as a Parquet file.
+
+    It is written to the disk before the first byte is sent: a client that reads slowly holds no
+    transaction open, and what goes wrong is told with its status.
+
+    Raises:
+        Refused: `since` or `until` is no stamp of the model's calendar.
+        UnknownSeries: One of those named is not there.
+        LogError: The log cannot be read.
+    """
+    calendar = serving.bundle.calendar
+    since, until = (
+        None if text is None else stamps.parse_text(text, calendar, f"query:{name}")
+        for name, text in (("since", query.since), ("until", query.until))
+    )
+    chosen = Selection(tuple(query.unique_id), since, until, full=query.full)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)  # none yet where the log is elsewhere
+    file = tempfile.TemporaryFile(dir=settings.data_dir)  # noqa: SIM115 - closed when sent
+    try:
+        with serving.log.read() as transaction:
+            export(transaction, file, chosen, is_integer=calendar.is_integer)
+        size = file.tell()
+    except BaseException:
+        file.close()
+        raise
+    headers = {
+        "Content-Length": str(size), "Content-Disposition": "attachment; filename=log.parquet"
+    }  # fmt: skip
+    return StreamingResponse(_pieces(file), media_type=PARQUET, headers=headers)
+
+
+def _held(slot: Slot) -> list[Engine]:
+    return [one.engine for one in (slot.serving, slot.previous) if one is not None]
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            yield piece
