@@ -130,7 +130,7 @@ class _Layout:
             *((name, pa.string()) for name in static), *(noted if full else []),
         ])  # fmt: skip
 
-    def table(self, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    def table(self, rows: Sequence[Sequence[Any]]) -> pa.Table:
         """At least one row, as `Transaction.stream` gives them."""
         numbers, ds, revisions, y, texts, filled, recorded = zip(*rows, strict=True)
         at = pa.array([self._place[number] for number in numbers], pa.int32())

@@ -245,7 +245,7 @@ class Transaction:
     def stream(
         self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool,
         size: int,
-    ) -> Iterator[Sequence[tuple[Any, ...]]]:  # fmt: skip
+    ) -> Iterator[Sequence[Sequence[Any]]]:  # fmt: skip
         """
         Rows of some series by series, stamp and revision, so many at a time.
 
@@ -270,13 +270,10 @@ class Transaction:
             query = query.where(~sa.exists().where(
                 later.c.series == c.series, later.c.ds == c.ds, later.c.revision == c.revision + 1
             ))  # fmt: skip
-        options = {"stream_results": True}
         for part in _parts(numbers):
-            some = query.where(_among(c.series, part))
-            with self._connection.execute(some, execution_options=options) as result:
-                assert result.cursor is not None
-                while rows := result.cursor.fetchmany(size):
-                    yield rows
+            some = query.where(_among(c.series, part)).execution_options(yield_per=size)
+            with self._connection.execute(some) as result:
+                yield from result.partitions()
 
     def current(self, asked: Rows, numbers: Sequence[int]) -> Rows:
         """

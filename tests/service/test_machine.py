@@ -58,7 +58,12 @@ class Server(RuleBasedStateMachine):
         shutil.copytree(folders[0], self.pointer)
         self.oracles = [by_hand(folder) for folder in folders]
         self.told: dict[str, list[float]] = {}
-        self.revisions: dict[str, int] = {}
+        self.revised: dict[str, list[int]] = {}
+        """Months of each series that were corrected, as often as they were."""
+        self.begins: dict[str, int] = {}
+        """Months of each series that were pruned."""
+        self.partial: list[set[str]] = [set(), set()]
+        """Of each model, series that were pruned while it was not held."""
         self.serving, self.named, self.previous = 0, 0, False
         self._start()
 
@@ -110,7 +115,7 @@ class Server(RuleBasedStateMachine):
     def send_again(self, data: st.DataObject) -> None:
         """What is stored already is counted once."""
         name = data.draw(st.sampled_from(sorted(self.told)))
-        items = [(name, at, y) for at, y in enumerate(self.told[name])]
+        items = [(name, at, y) for at, y in self._kept(name)]
         assert self.send(*items).json()["duplicate"] == len(items)
 
     @precondition(lambda self: self.told)
@@ -118,11 +123,37 @@ class Server(RuleBasedStateMachine):
     def revise(self, data: st.DataObject, y: float) -> None:
         """Another value for a stored month."""
         name = data.draw(st.sampled_from(sorted(self.told)))
-        at = data.draw(st.integers(0, len(self.told[name]) - 1))
+        at = data.draw(st.integers(self.begins.get(name, 0), len(self.told[name]) - 1))
         changed = y != self.told[name][at]
         assert self.send((name, at, y)).json()["revised"] == int(changed)
         self.told[name][at] = y
-        self.revisions[name] = self.revisions.get(name, 0) + int(changed)
+        self.revised.setdefault(name, []).extend([at] * changed)
+
+    @precondition(lambda self: any(self.begins.values()))
+    @rule(data=st.data())
+    def correct_what_went(self, data: st.DataObject) -> None:
+        """Refused with all that came with it, be it what was stored."""
+        name = data.draw(st.sampled_from([name for name, at in self.begins.items() if at]))
+        at = data.draw(st.integers(0, self.begins[name] - 1))
+        answer = self.send((name, at, self.told[name][at]), (name, len(self.told[name]), 5.0))
+        assert (answer.status_code, answer.json()["code"]) == (409, "data.pruned")
+
+    @precondition(lambda self: self.told)
+    @rule(steps=st.integers(1, 40))
+    def prune(self, steps: int) -> None:
+        """Only the last months stay in the log; of the models held, the states as well."""
+        cut = {name: len(known) - steps for name, known in self.told.items()
+               if len(known) - steps > self.begins.get(name, 0)}  # fmt: skip
+        gone = sum(at - self.begins.get(name, 0) for name, at in cut.items())
+        answer = self.client.post("/v1/log:prune", json={"keep_steps": steps}).json()
+        assert (answer["series"], answer["steps"]) == (len(cut), gone)
+        self.begins |= cut
+        if not self.previous:
+            self.partial[1 - self.serving] |= cut.keys()
+
+    def _kept(self, name: str) -> list[tuple[int, float]]:
+        """What the log still has of a series."""
+        return list(enumerate(self.told[name]))[self.begins.get(name, 0) :]
 
     @precondition(lambda self: self.told)
     @rule(data=st.data())
@@ -138,8 +169,15 @@ class Server(RuleBasedStateMachine):
     def delete(self, data: st.DataObject) -> None:
         """Gone with everything."""
         name = data.draw(st.sampled_from(sorted(self.told)))
+        detail = self.client.get(f"/v1/series/{name}").json()
+        begin, total = self.begins.pop(name, 0), len(self.told.pop(name))
+        again = sum(at >= begin for at in self.revised.pop(name, []))
+        assert (detail["pruned"], detail["observations"]) == (begin, total)
+        assert detail["revisions"] == again
         rows = self.client.delete(f"/v1/series/{name}").json()["rows"]
-        assert rows == len(self.told.pop(name)) + self.revisions.pop(name, 0)
+        assert rows == total - begin + again
+        for names in self.partial:
+            names.discard(name)
 
     @precondition(lambda self: self.serving == self.named)
     @rule()
@@ -177,23 +215,29 @@ class Server(RuleBasedStateMachine):
         answer = self.client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]}).json()
         oracle = self.oracles[self.serving]
         assert answer["model"]["digest"] == oracle.digest
-        lengths = [len(self.told[name]) for name in names]
+        ends = [len(self.told[name]) for name in names]
+        starts = [end - one["position"]["observations"]
+                  for end, one in zip(ends, answer["forecasts"], strict=True)]  # fmt: skip
+        partial = self.partial[self.serving]
+        assert not any(start for name, start in zip(names, starts, strict=True)
+                       if name not in partial)  # fmt: skip
         stamps = MONTHS.as_unit("ns").asi8
+        spans = [range(*ends) for ends in zip(starts, ends, strict=True)]
+        lengths = [len(span) for span in spans]
         total = sum(lengths)
         panel = Panel(
             ids=tuple(names), indptr=np.r_[0, np.cumsum(lengths)].astype(np.int64),
-            ds=np.concatenate([stamps[:length] for length in lengths]),
-            values=np.concatenate([self.told[name] for name in names]),
+            ds=np.concatenate([stamps[span] for span in spans]),
+            values=np.concatenate([np.array(self.told[name])[span]
+                                   for name, span in zip(names, spans, strict=True)]),
             observed=np.ones(total, np.bool_), known_future=np.zeros((total, 0), np.float32),
             past_only=np.zeros((total, 0), np.float32),
         )  # fmt: skip
         expected = forecast(oracle, warm_up(oracle, panel), quantiles=(0.1, 0.9))
         made = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer["forecasts"]]
         np.testing.assert_allclose(np.moveaxis(made, 1, 2), expected, rtol=1e-4)
-        for one, length in zip(answer["forecasts"], lengths, strict=True):
-            assert one["position"] == {
-                "last_ds": str(MONTHS[length - 1].date()), "observations": length
-            }  # fmt: skip
+        for one, end in zip(answer["forecasts"], ends, strict=True):
+            assert one["position"]["last_ds"] == str(MONTHS[end - 1].date())
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +249,7 @@ def bundles(monthly, monthly_bundle, tmp_path_factory) -> tuple[Path, Path]:
 
 
 def test_whatever_happens_forecasts_are_those_of_a_replay_by_hand(bundles):
-    """Observed, sent again, corrected, skipped, deleted, promoted, rolled back, restarted."""
+    """Observed, sent again, corrected, deleted, pruned, promoted, rolled back, restarted."""
     run_state_machine_as_test(
         lambda: Server(bundles), settings=settings(max_examples=12, stateful_step_count=30)
     )
