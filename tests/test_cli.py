@@ -17,8 +17,12 @@ import pandas as pd
 import pytest
 import typer
 
+from benchmarks.servers import server
+from forecast.config import DataConfig
 from forecast.errors import ForecastError
 from pipelines import cli, errors
+from service.importing import import_history
+from tests.service.conftest import train_tiny
 
 ROOT = Path(__file__).parent.parent
 ERRORS = [
@@ -68,6 +72,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("STATECAST_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # servers start from this folder
     return tmp_path
 
 
@@ -359,6 +364,110 @@ def test_server_that_does_not_answer_is_exit_3(statecast, project, sales):
     assert answer.code == 3
     assert answer.document["error"]["code"] == "service.unreachable"
     assert "statecast serve" in answer.document["error"]["help"]
+
+
+@pytest.fixture
+def logged(statecast, project, sales) -> Path:
+    """A model in `bundle`, and a folder whose log has the sales; returns the log."""
+    data = DataConfig(freq="MS", kind="positive")
+    train_tiny(sales, data, project / "bundle")
+    import_history(f"sqlite:///{project / 'data' / 'observations.db'}", sales, data)
+    return project / "data" / "observations.db"
+
+
+def test_the_log_is_told_exported_pruned_and_made_smaller(statecast, logged, sales):
+    """Counted before anything goes; the file on the disk shrinks; a new log reads the export."""
+    name = sales["unique_id"].iloc[0]
+    before = statecast("log", "info", "--json").document
+    exported = statecast("log", "export", "all.parquet", "--json").document
+    twice = statecast("log", "export", "all.parquet", "--json")
+    some = statecast("log", "export", "some.parquet", "--series", name, "--since", "2018-01-01",
+                     "--until", "2018-06-01", "--full", "--json").document  # fmt: skip
+    rule = ["log", "prune", "--keep-steps", "12", "--model", "bundle", "--json"]
+    counted = statecast(*rule, "--dry-run").document
+    pruned = statecast(*rule).document
+    again = statecast("log", "prune", "--before", "2018-01-01", "--dry-run", "--json").document
+    after = statecast("log", "info", "--json").document
+
+    assert (before["series"], before["rows"], before["schema"]) == (6, 720, "0003")
+    assert (before["first_ds"], before["last_ds"]) == ("2009-01-01", "2018-12-01")
+    assert (exported["rows"], some["rows"]) == (720, 6)
+    assert (twice.code, twice.document["error"]["code"]) == (2, "cli.usage")
+    assert list(pd.read_parquet("some.parquet").columns) == [
+        "unique_id", "ds", "y", "revision", "filled", "recorded_at"
+    ]  # fmt: skip
+    assert (counted["dry_run"], pruned["dry_run"]) == (True, False)
+    assert (counted["rows"], pruned["rows"], again["rows"]) == (648, 648, 0)
+    assert (after["rows"], after["first_ds"], after["pruned_steps"]) == (72, "2018-01-01", 648)
+    assert statecast("log", "info").out.splitlines()[-1].split() == [
+        "pruned", "648", "steps", "of", "6", "series"
+    ]  # fmt: skip
+    counts = import_history("sqlite:///fresh.db", "all.parquet", DataConfig(freq="MS"))
+    assert (counts["new"], counts["series"]) == (720, 6)
+
+
+def test_space_is_given_back_to_the_disk(statecast, logged):
+    """Unless it is to stay for the rows that come."""
+    rule = ["log", "prune", "--model", "bundle", "--json", "--keep-steps"]
+    size = logged.stat().st_size
+
+    statecast(*rule, "60", "--no-vacuum")
+    kept = logged.stat().st_size
+    statecast(*rule, "10")
+
+    assert kept >= size
+    assert logged.stat().st_size < size
+
+
+def test_series_are_deleted_all_or_none(statecast, logged, sales):
+    """A name that is none takes none of the others with it."""
+    names = sorted(sales["unique_id"].unique())
+
+    wrong = statecast("log", "delete", names[0], names[1] + "x", "--json")
+    gone = statecast("log", "delete", names[0], names[1], "--json")
+
+    assert (wrong.code, wrong.document["error"]["code"]) == (1, "series.unknown")
+    assert f"did you mean '{names[1]}'?" in wrong.document["error"]["help"]
+    assert gone.document["rows"] == 240
+    assert statecast("log", "info", "--json").document["series"] == 4
+
+
+def test_with_a_server_running_the_log_is_read_and_the_server_writes(statecast, logged, sales):
+    """Without --server a file is locked, and it is said what to do."""
+    name = sales["unique_id"].iloc[0]
+    data = logged.parent
+    told = {"STATECAST_MODEL": str(data.parent / "bundle"), "STATECAST_DATA_DIR": str(data)}
+    with server(told) as running:
+        url = running.url
+        rule = ["log", "prune", "--model", "bundle", "--keep-steps", "12", "--json"]
+        locked = statecast(*rule)
+        counted = statecast(*rule, "--dry-run").document
+        pruned = statecast(*rule, "--server", url).document
+        exported = statecast("log", "export", "left.parquet", "--json").document
+        gone = statecast("log", "delete", name, "--server", url, "--json").document
+
+    assert (locked.code, locked.document["error"]["code"]) == (2, "log.locked")
+    assert "--server" in locked.document["error"]["help"]
+    assert (counted["rows"], pruned["rows"]) == (648, 648)
+    assert (exported["rows"], gone["rows"]) == (72, 12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["info"], "log.invalid"),
+        (["export", "x.csv"], "cli.usage"),
+        (["export", "nowhere/x.parquet"], "log.invalid"),
+        (["prune"], "cli.usage"),
+        (["prune", "--keep-steps", "3", "--before", "2018-01-01"], "cli.usage"),
+    ],
+)
+def test_a_log_that_is_not_there_and_options_that_do_not_fit(statecast, project, arguments, code):
+    """Exit code 2, and no log is made by looking."""
+    answer = statecast("log", *arguments, "--json")
+
+    assert (answer.code, answer.document["error"]["code"]) == (2, code)
+    assert not (project / "data").exists()
 
 
 def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
