@@ -23,7 +23,9 @@ from service.snapshots import Snapshots
 from service.writer import Writer
 
 _PATIENCE = 24 * 3600.0
-"""Seconds: nobody else waits."""
+"""Seconds for all of it: nobody else waits."""
+_PART = 2.0
+"""Seconds for one transaction: servers that share the log wait so long."""
 
 Told = Callable[[int, int], None]
 """How much is done, and of how much."""
@@ -106,7 +108,7 @@ def prune_log(
         restored = recover(writer, kept)
         recorder = Recorder(writer, _PATIENCE)
         try:
-            taken = recorder.prune(_keep(steps, before, bundle.calendar), list, told)
+            taken = recorder.prune(_keep(steps, before, bundle.calendar), list, told, seconds=_PART)
         finally:
             recorder.close()
         if restored and not log.shared:

@@ -120,7 +120,8 @@ class Recorder:
 
     def prune(
         self, keep: Keep, beside: Callable[[], Iterable[Engine]],
-        told: Callable[[int, int], None] = lambda done, total: None,
+        told: Callable[[int, int], None] = lambda done, total: None, *,
+        seconds: float = _REPLAY_S,
     ) -> Taken:  # fmt: skip
         """
         Take older steps out of the log, some series at a time.
@@ -129,6 +130,7 @@ class Recorder:
             keep: What stays of each series.
             beside: Models that are to go on from where the log begins then, whenever asked.
             told: Series looked at so far, and how many there are.
+            seconds: That one part may take, while others wait.
 
         Raises:
             LogError: The log cannot be written; what was taken out before stays so.
@@ -140,7 +142,7 @@ class Recorder:
             begun, part = time.perf_counter(), numbers[done : done + some]
             taken += self._ask(functools.partial(self._prune_some, part, keep, beside))
             done += len(part)
-            some = min(_paced(some, time.perf_counter() - begun), TOGETHER)
+            some = min(_paced(some, time.perf_counter() - begun, seconds), TOGETHER)
             told(done, len(numbers))
         return taken
 
@@ -171,7 +173,7 @@ class Recorder:
         while self.writer.waiting and not stopped():
             begun = time.perf_counter()
             self._ask(functools.partial(self.writer.bring_in_some, some))
-            some = _paced(some, time.perf_counter() - begun)
+            some = _paced(some, time.perf_counter() - begun, _REPLAY_S)
             told()
 
     def catch_up(self) -> None:
@@ -282,9 +284,9 @@ class Recorder:
                     else todo)  # fmt: skip
 
 
-def _paced(some: int, seconds: float) -> int:
-    """How many series the next part should have, if so many took so long."""
-    return max(1, min(2 * some, int(some * _REPLAY_S / max(seconds, 1e-3))))
+def _paced(some: int, took: float, wanted: float) -> int:
+    """How many series the next part should have, if so many took so many seconds."""
+    return max(1, min(2 * some, int(some * wanted / max(took, 1e-3))))
 
 
 def _answer(job: _Job, work: Callable[[], Any]) -> None:
