@@ -20,6 +20,7 @@ class Metrics:
     def __init__(self) -> None:
         self.model = "default"
         """The label of the model that is told of."""
+        self._in_service: tuple[str, ...] | None = None
         r = self.registry = CollectorRegistry()
         app, model = "statecast", ("model", "version")
         self.requests = Counter(
@@ -88,6 +89,14 @@ class Metrics:
         other = copy.copy(self)
         other.model = model
         return other
+
+    def in_service(self, version: str, name: str, alias: str, digest: str) -> None:
+        """Tell which model answers, instead of the one before it."""
+        labels = (self.model, version, name, alias, digest)
+        if self._in_service not in (None, labels):
+            self.model_info.remove(*self._in_service)
+        self._in_service = labels
+        self.model_info.labels(*labels).set(1)
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""

@@ -122,7 +122,6 @@ class Slot:
         self._log: Log | None = None
         self._recorder: Recorder | None = None
         self._compute = compute
-        self._model_info: tuple[str, ...] | None = None
         self._listeners: list[Callable[[Slot], None]] = []
 
     def start(self) -> None:
@@ -269,14 +268,11 @@ class Slot:
         self.progress = Progress(
             "replaying" if waiting else "ready", self._settings.model, ready, ready + waiting
         )
-        metrics, source = self.metrics, serving.source
-        metrics.live_series.labels(metrics.model).set(ready)
-        version, alias = source.version or "", source.alias or ""
-        labels = (metrics.model, version, source.name, alias, source.digest[:12])
-        if self._model_info not in (None, labels):
-            metrics.model_info.remove(*self._model_info)
-        self._model_info = labels
-        metrics.model_info.labels(*labels).set(1)
+        source = serving.source
+        self.metrics.live_series.labels(self.metrics.model).set(ready)
+        self.metrics.in_service(
+            source.version or "", source.name, source.alias or "", source.digest[:12]
+        )
 
     def _replay_waiting(self, serving: Serving) -> None:
         while serving.writer.waiting and not self._stopping.is_set():
