@@ -49,7 +49,7 @@ def check_caller() -> None:
     """
     caller = _caller.get()
     if caller is not None and caller.gone:
-        raise Abandoned("the client hung up before its turn; nothing was done")
+        raise Abandoned("the client hung up; what had not begun was dropped")
 
 
 class Watch:

@@ -4,11 +4,12 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import pytest
 import uvicorn
 
@@ -53,10 +54,17 @@ class Real:
 
 
 @pytest.fixture
-def real(monthly, monthly_bundle, tmp_path) -> Iterator[Real]:
+def history(monthly) -> pd.DataFrame:
+    """More series than one transaction prunes at first."""
+    names = (f"{number:02}" for number in range(14))
+    return pd.concat(monthly.assign(unique_id=monthly["unique_id"] + name) for name in ["", *names])
+
+
+@pytest.fixture
+def real(history, monthly_bundle, tmp_path) -> Iterator[Real]:
     """The monthly model behind uvicorn."""
     settings = Settings(model=str(monthly_bundle), data_dir=tmp_path, port=0)
-    import_history(settings.log_url, monthly, load_bundle(monthly_bundle).config.data)
+    import_history(settings.log_url, history, load_bundle(monthly_bundle).config.data)
     app = create_app(settings)
     with closing(bind(settings)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
@@ -139,3 +147,33 @@ def test_an_observation_that_is_being_written_is_finished(real, monthly):
     new = {"model": "default", "status": "new"}
     wait_until(lambda: real.value("statecast_observations_total", **new), lambda count: count == 1)
     assert real.abandoned("/v1/observations") == 0
+
+
+def test_a_prune_whose_client_has_gone_ends_after_the_part_that_has_begun(real):
+    """What was taken out stays so; the same request goes on with the rest."""
+    recorder, rule = real.serving.recorder, {"keep_steps": 12}
+    begun, end = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with busy(recorder._ask):
+            connection = real.post("/v1/log:prune", rule)
+            first = wait_until(lambda: [*recorder._line], bool)[0].future
+            pool.submit(recorder._ask, lambda: begun.set() or end.wait(30))
+            wait_until(lambda: len(recorder._line), lambda jobs: jobs == 2)
+        assert begun.wait(30)
+        second = wait_until(lambda: [*recorder._line], bool)[0].future
+
+        connection.close()
+
+        wait_until(second.cancelled, bool)
+        end.set()
+    wait_until(lambda: real.abandoned("/v1/log:prune"), lambda count: count == 1)
+    assert first.result().series == pruned(real) == 64
+    with closing(real.post("/v1/log:prune", rule)) as patient:
+        assert patient.recv(100).startswith(b"HTTP/1.1 200")
+    assert pruned(real) == 75
+
+
+def pruned(real: Real) -> int:
+    """Series whose older steps are gone."""
+    with real.serving.log.read() as transaction:
+        return transaction.totals().pruned_series
