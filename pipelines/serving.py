@@ -5,6 +5,7 @@ Pipelines and service know nothing of each other; the command line starts both.
 """
 
 import contextlib
+import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
-from pipelines.errors import NotInstalled
+from pipelines.errors import NotInstalled, UsageError
 from pipelines.project import Found
 
 try:
@@ -29,6 +30,7 @@ except ImportError as error:
 __all__ = [
     "Settings",
     "base_urls",
+    "log_of",
     "offline",
     "read_into_log",
     "run",
@@ -68,6 +70,37 @@ def _of_project(found: Found, given: Mapping[str, Any]) -> dict[str, Any]:
     if source and "STATECAST_SEED_DATA" not in os.environ and Path(source).is_file():
         ours["seed_data"] = Path(source)
     return ours
+
+
+def log_of(found: Found, name: str | None) -> Settings:
+    """
+    The settings of the one model on whose log a command works.
+
+    Args:
+        found: Settings of the project.
+        name: Of a model in `STATECAST_MODELS`; None where one model is served.
+
+    Raises:
+        UsageError: There are several and none of them is named, or there is only one.
+        ConfigError: A value does not fit.
+    """
+    settings = settings_of(found)
+    names = list(settings.models)
+    if name is None and not names:
+        return settings
+    if not names:
+        raise UsageError(
+            f"no log has the name {name!r}: STATECAST_MODELS names no models",
+            help="leave --name out: one model is served, and there is one log",
+        )
+    if name not in names:
+        near = difflib.get_close_matches(name or "", names, n=1) or names
+        told = "no model named" if name is None else f"no model {name!r}"
+        raise UsageError(
+            f"{told}: each has a log of its own, here are {', '.join(names)}",
+            help=f"say --name {near[0]}",
+        )
+    return settings.each()[name]
 
 
 def base_urls(settings: Settings, url: str) -> list[str]:

@@ -30,8 +30,8 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
         shortened = transaction.shortened(engine.digest)
     if shortened:
         logger.warning(
-            "%d series were pruned before the model %s came: a replay of them begins where their "
-            "log begins now", shortened, engine.digest[:12],
+            "%s: %d series were pruned before the model %s came: a replay of them begins where "
+            "their log begins now", writer.log.place, shortened, engine.digest[:12],
         )  # fmt: skip
     since, blocks = snapshots.load(engine)
     for place, block in blocks.items():

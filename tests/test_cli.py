@@ -452,6 +452,38 @@ def test_with_a_server_running_the_log_is_read_and_the_server_writes(statecast, 
     assert (exported["rows"], gone["rows"]) == (72, 12)
 
 
+def test_of_several_models_the_log_is_named(statecast, project, sales, monkeypatch):
+    """Without a name, or with a wrong one, those there are; with it, that log alone."""
+    data = DataConfig(freq="MS", kind="positive")
+    train_tiny(sales, data, project / "bundle")
+    for name in ("north", "south"):
+        import_history(f"sqlite:///{project / 'data' / name / 'observations.db'}", sales, data)
+    alone = statecast("log", "info", "--name", "north", "--json")
+    monkeypatch.setenv("STATECAST_MODELS", '{"north": "bundle", "south": "bundle"}')
+    series = sales["unique_id"].iloc[0]
+
+    bare, wrong = (statecast("log", "info", *name, "--json") for name in ([], ["--name", "sooth"]))
+    pruned = statecast("log", "prune", "--keep-steps", "12", "--name", "north", "--json").document
+    exported = statecast("log", "export", "a.parquet", "--name", "south", "--json").document
+    gone = statecast("log", "delete", series, "--name", "south", "--json").document
+    with server({"STATECAST_DATA_DIR": "data", "PYTHONPATH": str(ROOT)}) as (_, url):
+        rule = ["log", "prune", "--keep-steps", "10", "--server", url, "--json"]
+        nobody = statecast(*rule)
+        again = statecast(*rule, "--name", "north").document
+        lost = statecast("log", "delete", series, "--server", url, "--name", "north", "--json")
+    told = {name: statecast("log", "info", "--name", name, "--json").document
+            for name in ("north", "south")}  # fmt: skip
+
+    for answer in (alone, bare, wrong):
+        assert (answer.code, answer.document["error"]["code"]) == (2, "cli.usage")
+    assert "north, south" in bare.document["error"]["message"]
+    assert wrong.document["error"]["help"] == "say --name south"
+    assert nobody.document["error"]["code"] == "request.model"
+    assert (pruned["rows"], again["rows"], lost.document["rows"]) == (648, 12, 10)
+    assert (exported["rows"], gone["rows"]) == (720, 120)
+    assert (told["north"]["rows"], told["south"]["rows"]) == (50, 600)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -17,6 +17,9 @@ PATIENCE = 24 * 3600.0
 """Seconds that a server has to prune its log."""
 _PARQUET = (".parquet", ".pq", ".parq")
 
+Name = Annotated[
+    str | None, typer.Option(help="Whose log, where STATECAST_MODELS names several models.")
+]
 Server = Annotated[
     str | None, typer.Option(help="Have this server do it, while it runs: its base URL.")
 ]
@@ -28,11 +31,11 @@ def install(app: typer.Typer) -> None:
     app.add_typer(group, name="log", rich_help_panel="Data")
 
     @command(group, "log info")
-    def info(session: Session) -> None:
+    def info(session: Session, name: Name = None) -> None:
         """Where the log is, what it holds, and what was pruned; a server may run."""
         from pipelines import serving
 
-        told = serving.offline.describe(serving.settings_of(project.find(session.config)))
+        told = serving.offline.describe(serving.log_of(project.find(session.config), name))
         session.console.result(told, table("", "", rows=_facts(told)))
 
     @command(group, "log export")
@@ -50,12 +53,13 @@ def install(app: typer.Typer) -> None:
         overwrite: Annotated[
             bool, typer.Option("--overwrite", help="Replace PATH if it is there.")
         ] = False,
+        name: Name = None,
     ) -> None:
         """Write the log to a Parquet file that can be trained on or read in; a server may run."""
         _check_target(path, overwrite=overwrite)
         from pipelines import serving
 
-        settings = serving.settings_of(project.find(session.config))
+        settings = serving.log_of(project.find(session.config), name)
         with _bar(session, "export") as told:
             try:
                 counts = serving.offline.export_log(
@@ -80,11 +84,12 @@ def install(app: typer.Typer) -> None:
             bool, typer.Option("--dry-run", help="Only count what would go.")
         ] = False,
         model: Annotated[
-            str | None, typer.Option(help="The model that goes on; default the champion.")
+            str | None, typer.Option(help="The model that goes on; default the one served.")
         ] = None,
         vacuum: Annotated[
             bool, typer.Option(help="Give the space back to the disk (SQLite).")
         ] = True,
+        name: Name = None,
         server: Server = None,
     ) -> None:
         """
@@ -100,9 +105,9 @@ def install(app: typer.Typer) -> None:
             )
         rule = {"keep_steps": keep_steps, "before": before}
         if server is not None:
-            told = _ask_to_prune(server, rule, dry_run=dry_run)
+            told = _ask_to_prune(_base_url(server, name), rule, dry_run=dry_run)
         else:
-            told = _prune(session, rule, model, dry_run=dry_run, vacuum=vacuum)
+            told = _prune(session, rule, name, model, dry_run=dry_run, vacuum=vacuum)
         done = "would go" if dry_run else "taken out"
         session.console.result(
             {"dry_run": dry_run, **told},
@@ -113,20 +118,22 @@ def install(app: typer.Typer) -> None:
     def delete(
         session: Session,
         unique_ids: Annotated[list[str], typer.Argument(metavar="UNIQUE_ID...")],
+        name: Name = None,
         server: Server = None,
     ) -> None:
         """Forget series for good: observations, revisions, states."""
         if server is not None:
             from pipelines.client import call
 
+            base = _base_url(server, name)
             rows = sum(
-                call(server, f"/v1/series/{quote(name)}", method="DELETE")["rows"]
-                for name in dict.fromkeys(unique_ids)
+                call(base, f"/v1/series/{quote(unique_id)}", method="DELETE")["rows"]
+                for unique_id in dict.fromkeys(unique_ids)
             )
         else:
             from pipelines import serving
 
-            settings = serving.settings_of(project.find(session.config))
+            settings = serving.log_of(project.find(session.config), name)
             rows = serving.offline.delete_series(settings, unique_ids)
         session.console.result(
             {"unique_ids": unique_ids, "rows": rows},
@@ -161,6 +168,10 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
         )  # fmt: skip
 
 
+def _base_url(server: str, name: str | None) -> str:
+    return server if name is None else f"{server.rstrip('/')}/models/{quote(name)}"
+
+
 def _ask_to_prune(server: str, rule: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
     from pipelines.client import call
 
@@ -171,20 +182,21 @@ def _ask_to_prune(server: str, rule: dict[str, Any], *, dry_run: bool) -> dict[s
 
 
 def _prune(
-    session: Session, rule: dict[str, Any], model: str | None, *, dry_run: bool, vacuum: bool
-) -> dict[str, Any]:
+    session: Session, rule: dict[str, Any], name: str | None, model: str | None, *,
+    dry_run: bool, vacuum: bool,
+) -> dict[str, Any]:  # fmt: skip
     from dataclasses import asdict
 
     from pipelines import serving
 
     found = project.find(session.config)
-    settings = serving.settings_of(found)
+    settings = serving.log_of(found, name)
     steps, before = rule["keep_steps"], rule["before"]
     if dry_run:
         return asdict(serving.offline.prune_preview(settings, steps=steps, before=before))
     from pipelines.choose import choose_bundle
 
-    bundle, told = choose_bundle(found, model)
+    bundle, told = choose_bundle(found, model or settings.model)
     session.console.step("model", told)
     with _bar(session, "prune") as bar:
         return asdict(

@@ -1,5 +1,6 @@
 """Several models in one server: each by its name, with series, log and fate of its own."""
 
+import io
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
 from pipelines.client import call
+from service import offline
 from service.app import create_app
 from service.importing import import_history
 from service.settings import Settings
@@ -150,6 +152,23 @@ def test_requests_that_wait_together_are_answered_by_their_own_model(
         hold.set()
         for model, made in asked:
             np.testing.assert_allclose(made.result(30), alone[model], rtol=1e-6)
+
+
+def test_the_log_of_one_model_is_read_and_pruned_alone(serve_named, monthly, monthly_bundle):
+    """At its address; the other log keeps every row, and every forecast stays what it was."""
+    models = ("north", "south")
+    client = serve_named(dict.fromkeys(models, monthly_bundle), dict.fromkeys(models, monthly))
+    series = monthly["unique_id"].iloc[0]
+    before = point(client, "north", series)
+
+    answer = client.post("/models/north/v1/log:prune", json={"keep_steps": 12})
+
+    assert (answer.status_code, answer.json()["rows"]) == (200, 540)
+    for model, rows in (("north", 60), ("south", 600)):
+        log = client.get(f"/models/{model}/v1/log")
+        assert len(pd.read_parquet(io.BytesIO(log.content))) == rows
+        assert point(client, model, series) == before
+    assert client.get("/v1/log").json()["code"] == "request.model"
 
 
 def test_a_model_takes_over_and_goes_back_while_the_other_serves(
@@ -377,6 +396,7 @@ def test_on_postgresql_each_model_has_a_schema(schemas, serve_named, monthly_bun
     client = serve_named(bundles, database_url=schemas, unknown_series="create")
     row = {"unique_id": "tea", "ds": "2019-01-01", "y": 4.0}
     assert client.post("/models/sales/v1/observations", json={"observations": [row]}).is_success
+    assert client.get("/models/sales/v1/log").is_success
     client.__exit__(None, None, None)
 
     again = serve_named(bundles, database_url=schemas)
@@ -392,3 +412,23 @@ def test_on_postgresql_each_model_has_a_schema(schemas, serve_named, monthly_bun
             ).scalar_one()
         assert found == freq
     engine.dispose()
+
+
+def test_on_postgresql_the_commands_reach_the_log_of_one_model(
+    schemas, monthly, monthly_bundle, tmp_path
+):
+    """In its schema: what is told, counted and taken out is of that model."""
+    models = dict.fromkeys(("sales", "4-stocks"), str(monthly_bundle))
+    each = Settings(models=models, database_url=schemas, data_dir=tmp_path).each()
+    bundle = load_bundle(monthly_bundle)
+    for settings in each.values():
+        import_history(settings.log_url, monthly, bundle.config.data)
+
+    taken = offline.prune_log(each["sales"], bundle, steps=12, before=None, vacuum=True,
+                              told=lambda done, total: None)  # fmt: skip
+
+    told = {name: offline.describe(settings) for name, settings in each.items()}
+    assert taken.rows == 540
+    assert [told[name]["rows"] for name in models] == [60, 600]
+    assert told["sales"]["bytes"] > 0
+    assert told["sales"]["place"].endswith("schema=sales")
