@@ -18,7 +18,7 @@ def emit(benchmark: str, case: str, model: str, metric: str, value: float, secon
         "case": case,
         "model": model,
         "metric": metric,
-        "value": round(float(value), 6),
+        "value": float(f"{value:.7g}"),
         "seconds": round(seconds, 3),
     }
     print(json.dumps(record), flush=True)

@@ -1,4 +1,8 @@
-"""What handlers ask for: the model that the address names, the settings, the metrics."""
+"""
+What handlers ask for: the model that the address names, the settings, the metrics.
+
+All are coroutines that wait for nothing: a function would cost a trip through the thread pool.
+"""
 
 from typing import Annotated
 
@@ -12,44 +16,47 @@ from service.slot import Serving, Slot
 from service.slots import Slots
 
 
-def _slots(request: Request) -> Slots:
+async def _slots(request: Request) -> Slots:
     slots: Slots = request.state.slots
     return slots
 
 
-def _any_slot(request: Request) -> Slot | None:
+async def _any_slot(request: Request) -> Slot | None:
     slot: Slot | None = request.state.slot
     return slot
 
 
-def _slot(request: Request) -> Slot:
-    slot = _any_slot(request)
+AllSlots = Annotated[Slots, Depends(_slots)]
+AnySlot = Annotated[Slot | None, Depends(_any_slot)]
+
+
+async def _slot(slots: AllSlots, slot: AnySlot) -> Slot:
     if slot is None:
-        raise no_model_named("", list(_slots(request).by_name))
+        raise no_model_named("", list(slots.by_name))
     return slot
 
 
-def _serving(request: Request) -> Serving:
-    return _slot(request).serving
+CurrentSlot = Annotated[Slot, Depends(_slot)]
 
 
-def _settings(request: Request) -> Settings:
+async def _serving(slot: CurrentSlot) -> Serving:
+    return slot.serving
+
+
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _metrics(request: Request) -> Metrics:
+async def _metrics(request: Request) -> Metrics:
     metrics: Metrics = request.app.state.metrics
     return metrics
 
 
-def _model_metrics(request: Request) -> Metrics:
-    return _slot(request).metrics
+async def _model_metrics(slot: CurrentSlot) -> Metrics:
+    return slot.metrics
 
 
-AllSlots = Annotated[Slots, Depends(_slots)]
-AnySlot = Annotated[Slot | None, Depends(_any_slot)]
-CurrentSlot = Annotated[Slot, Depends(_slot)]
 Current = Annotated[Serving, Depends(_serving)]
 AppSettings = Annotated[Settings, Depends(_settings)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
