@@ -58,10 +58,12 @@ def apply_factors(
     factors: Float[np.ndarray, "two horizon upper"],
 ) -> Float[np.ndarray, "origin two horizon upper"]:
     """Correct the distances; quantiles that would cross are pushed apart."""
-    corrected: np.ndarray = distances * factors.astype(distances.dtype)
-    for u in range(1, corrected.shape[-1]):  # ten times as fast as `accumulate` on a short axis
-        np.maximum(corrected[..., u], corrected[..., u - 1], out=corrected[..., u])
-    return corrected
+    rows = np.ascontiguousarray(factors.swapaxes(-1, -2), distances.dtype)
+    corrected = distances.swapaxes(-1, -2) * rows  # as the network lays them out: long rows
+    for u in range(1, corrected.shape[-2]):  # ten times as fast as `accumulate` on a short axis
+        np.maximum(corrected[..., u, :], corrected[..., u - 1, :], out=corrected[..., u, :])
+    back: np.ndarray = corrected.swapaxes(-1, -2)
+    return back
 
 
 def normal_scores(

@@ -144,10 +144,10 @@ def forecast(
             made = _forecast(bundle, part, horizon, known, quantiles)
         else:
             made = _forecast_beyond(bundle, part, horizon, known, quantiles)
-        least = readout.lowest(bundle.spec.filters, part.filters)
+        least = readout.lowest(bundle.spec.filters, part.filters).astype(made.dtype)[:, None]
         for output in range(out.shape[-1]):
             plane = made[..., output]
-            out[rows, :, output] = np.where(plane < least[:, None], 0.0, to_y(bundle, plane))
+            out[rows, :, output] = np.where(plane < least, 0.0, to_y(bundle, plane))
     return out
 
 
@@ -276,7 +276,8 @@ def _forecast(
     """One block of at most the trained horizon, in model space."""
     origin = at_origin(bundle, states, known)
     point = bundle.network.point(origin.memory, origin.skips, origin.future)
-    made = np.empty((1 + len(quantiles), len(states), horizon))
+    exact = bundle.spec.filters.space != "ratio"  # a product keeps the digits that a sum loses
+    made = np.empty((1 + len(quantiles), len(states), horizon), np.float64 if exact else np.float32)
     made[0] = point.numpy()[:, :horizon]
     if quantiles:
         asked = _between(bundle.config.model.quantiles, quantiles)
@@ -289,10 +290,12 @@ def _forecast(
             plane += share * side[..., place]
             if share < 1 and place:
                 plane += (1 - share) * side[..., place - 1]
+    unit = origin.unit.astype(made.dtype)
     for plane in made:  # one by one, each stays in the cache
-        plane *= origin.unit
-        plane += origin.centre
-        np.minimum(plane, origin.most[:, None], out=plane)
+        plane *= unit
+        if exact:  # the centre of counts is 0, and they have no end
+            plane += origin.centre
+            np.minimum(plane, origin.most[:, None], out=plane)
     return made.transpose(1, 2, 0)
 
 

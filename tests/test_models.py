@@ -121,7 +121,7 @@ def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
         torch.nn.init.normal_(parameter, std=2.0)
 
     relative = head(memory, skips, future)
-    mixed, correction, effect = head.parts(memory, skips, future)
+    mixed, correction, effect, _ = head.parts(memory, skips, future)
 
     assert bool((relative > 0).all())
     factor = (correction + effect).clamp(-6, 6).exp()

@@ -69,7 +69,7 @@ def _in_unit_of_y(
     """Skip, correction and covariate effect of each step, before the guard."""
     space = bundle.spec.filters.space
     centre, unit, parts = _relative(bundle, states, known)
-    mixed, correction, effect = (part[:, :horizon].double().numpy() for part in parts)
+    mixed, correction, effect, _ = (part[:, :horizon].double().numpy() for part in parts)
     if space == "linear":
         return centre + unit * mixed, unit * correction, unit * effect
     if space == "log":

@@ -64,7 +64,7 @@ def skip_forecasts(
 
 
 class Parts(NamedTuple):
-    """What a point forecast is made of; for counts the last two are logarithms of factors."""
+    """What a point forecast is made of; for counts correction and effect are logarithms."""
 
     mixed: Float[Tensor, "*origin horizon"]
     """The learned mix of the skip forecasts."""
@@ -72,6 +72,8 @@ class Parts(NamedTuple):
     """What the network adds from its memory."""
     effect: Float[Tensor, "*origin horizon"]
     """What it adds from the known-future covariates and the date of the target."""
+    anchor: Float[Tensor, "*origin horizon"]
+    """The simple forecast that the guard draws it back towards."""
 
 
 class Future(NamedTuple):
@@ -157,7 +159,9 @@ class PointHead(nn.Module):
         future: Future,
     ) -> Parts:
         """Skip, correction and covariate effect, before the guard."""
-        mixed = (self.mix(memory).softmax(-1)[..., None] * self.candidates(skips)).sum(-2)
+        combined = self.combined(skips)
+        share = self.mix(memory).softmax(-1)
+        mixed = (share[..., :-1, None] * skips).sum(-2) + share[..., -1:] * combined
         seasonal = skips[..., self.first_seasonal :, :]
         seasonal = ((seasonal + LEAST).clamp(min=LEAST).log() if self.ratio
                     else seasonal / CORRECTION).clamp(-6, 6)  # fmt: skip
@@ -173,7 +177,9 @@ class PointHead(nn.Module):
             effect = effect + (future.distance.clamp(min=0) @ up[..., None])[..., 0]
             effect = effect + (future.distance.clamp(max=0) @ down[..., None])[..., 0]
         scale = 1.0 if self.ratio else CORRECTION
-        return Parts(mixed, scale * correction, scale * effect)
+        place = int(self.anchor)
+        anchor = skips[..., place, :] if place < skips.shape[-2] else combined
+        return Parts(mixed, scale * correction, scale * effect, anchor)
 
     def forward(
         self,
@@ -182,7 +188,7 @@ class PointHead(nn.Module):
         future: Future,
     ) -> Float[Tensor, "*origin horizon"]:
         """The relative point forecast of each horizon."""
-        mixed, correction, effect = self.parts(memory, skips, future)
+        mixed, correction, effect, anchor = self.parts(memory, skips, future)
         if self.ratio:
             bounded = (correction + effect).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
             relative = mixed.clamp(min=LEAST) * bounded.exp()
@@ -190,16 +196,6 @@ class PointHead(nn.Module):
             relative = (mixed + correction + effect).clamp(-100, 100)
         if self.training and bool(self.trust.any()):
             return relative
-        return self.guarded(relative, skips)
-
-    def guarded(
-        self,
-        relative: Float[Tensor, "*origin horizon"],
-        skips: Float[Tensor, "*origin skip horizon"],
-    ) -> Float[Tensor, "*origin horizon"]:
-        """Drawn back towards the anchor by 1 - trust."""
-        place = int(self.anchor)
-        anchor = skips[..., place, :] if place < skips.shape[-2] else self.combined(skips)
         return anchor + self.trust * (relative - anchor)
 
 
