@@ -136,14 +136,10 @@ class PointHead(nn.Module):
         self, skips: Float[Tensor, "*origin skip horizon"]
     ) -> Float[Tensor, "*origin candidate horizon"]:
         """The skips and, last, their linear combination."""
-        return torch.cat([skips, self.combined(skips)[..., None, :]], dim=-2)
-
-    def combined(
-        self, skips: Float[Tensor, "*origin skip horizon"]
-    ) -> Float[Tensor, "*origin horizon"]:
-        """The linear combination of the skips."""
         combined = (skips * self.slopes).sum(-2) + self.intercept
-        return combined.clamp(min=LEAST) if self.ratio else combined
+        if self.ratio:
+            combined = combined.clamp(min=LEAST)
+        return torch.cat([skips, combined[..., None, :]], dim=-2)
 
     def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """Read what is known of each step; width 0 if nothing is."""
@@ -159,9 +155,8 @@ class PointHead(nn.Module):
         future: Future,
     ) -> Parts:
         """Skip, correction and covariate effect, before the guard."""
-        combined = self.combined(skips)
-        share = self.mix(memory).softmax(-1)
-        mixed = (share[..., :-1, None] * skips).sum(-2) + share[..., -1:] * combined
+        candidates = self.candidates(skips)
+        mixed = (self.mix(memory).softmax(-1)[..., None] * candidates).sum(-2)
         seasonal = skips[..., self.first_seasonal :, :]
         seasonal = ((seasonal + LEAST).clamp(min=LEAST).log() if self.ratio
                     else seasonal / CORRECTION).clamp(-6, 6)  # fmt: skip
@@ -177,8 +172,7 @@ class PointHead(nn.Module):
             effect = effect + (future.distance.clamp(min=0) @ up[..., None])[..., 0]
             effect = effect + (future.distance.clamp(max=0) @ down[..., None])[..., 0]
         scale = 1.0 if self.ratio else CORRECTION
-        place = int(self.anchor)
-        anchor = skips[..., place, :] if place < skips.shape[-2] else combined
+        anchor = candidates[..., int(self.anchor), :]
         return Parts(mixed, scale * correction, scale * effect, anchor)
 
     def forward(
