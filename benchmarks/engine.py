@@ -156,9 +156,12 @@ def flush(path: Path) -> None:
 
 
 def history_ratio(bundle: Bundle, longest: int = 10_000, shortest: int = 100) -> float:
-    """How many times as much a step, or a forecast, costs after the longest history."""
-    size = 64
-    rates = []
+    """
+    How many times as much a step, or a forecast, costs after the longest history.
+
+    The two histories take turns, so that a busy moment of the machine hits both alike.
+    """
+    size, calls = 64, []
     for length in (longest, shortest):
         rng = np.random.default_rng(0)
         days = DAY * np.arange(length + 1)
@@ -173,19 +176,32 @@ def history_ratio(bundle: Bundle, longest: int = 10_000, shortest: int = 100) ->
         )
         lengths = np.full(size, length)
         states = streaming.warm_up(bundle, whole.head(lengths))
-        step = partial(streaming.observe, bundle, states, whole.tail(lengths))
-        ask = partial(streaming.forecast, bundle, states, quantiles=QUANTILES)
-        rates.append((rate_of(step, size, 2.0), rate_of(ask, size, 2.0)))
-    return max(short / long for long, short in zip(*rates, strict=True))
+        calls.append((
+            partial(streaming.observe, bundle, states, whole.tail(lengths)),
+            partial(streaming.forecast, bundle, states, quantiles=QUANTILES),
+        ))  # fmt: skip
+    return max(ratio_of(long, short) for long, short in zip(*calls, strict=True))
+
+
+def ratio_of(one: Callable[[], object], other: Callable[[], object], turns: int = 1000) -> float:
+    """Median time of one call over that of the other."""
+    spans = [(seconds_of(one), seconds_of(other)) for _ in range(turns)]
+    first, second = (median(column) for column in zip(*spans, strict=True))
+    return first / second
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """What one call takes."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def rate_of(call: Callable[[], object], size: int, seconds: float) -> float:
     """How many a second, by the median call."""
     spans, begun = [], time.perf_counter()
     while not spans or time.perf_counter() - begun < seconds:
-        begin = time.perf_counter()
-        call()
-        spans.append(time.perf_counter() - begin)
+        spans.append(seconds_of(call))
     return size / median(spans)
 
 

@@ -81,12 +81,14 @@ def latest_seasons(
 ) -> Float[np.ndarray, "series season two horizon"]:
     """For each season: the value, and the profile, at the target's phase; NaN where unknown."""
     out = np.empty((len(state.count), len(spec.seasons), 2, horizon), np.float32)
-    rows, origin = np.arange(len(state.count))[:, None], state.count[:, None] - 1
+    past, origin = state.rings[:, : spec.ring_length], state.count[:, None] - 1
     for i, (season, profile) in enumerate(
         zip(spec.seasons, profiles_of(spec, state.rings), strict=True)
     ):
         at = origin + season_offsets(season, min(season, horizon))
-        again = np.arange(horizon) % season
-        out[:, i, 0] = state.rings[rows, at % spec.ring_length][:, again]
-        out[:, i, 1] = profile[rows, at % season][:, again]
+        values = np.take_along_axis(past, at % spec.ring_length, axis=1)
+        usual = np.take_along_axis(profile, at % season, axis=1)
+        for begin in range(0, horizon, season):
+            out[:, i, 0, begin : begin + season] = values[:, : horizon - begin]
+            out[:, i, 1, begin : begin + season] = usual[:, : horizon - begin]
     return out

@@ -135,7 +135,7 @@ def forecast(
     _check_digest(bundle, states)
     horizon = bundle.horizon if horizon is None else horizon
     _check_request(bundle, states, horizon, known_future, quantiles)
-    out = np.empty((1 + len(quantiles), len(states), horizon)).transpose(1, 2, 0)
+    out = np.empty((1 + len(quantiles), len(states), horizon))
     for begin in range(0, len(states), MAX_SERIES):
         rows = slice(begin, begin + MAX_SERIES)
         known = None if known_future is None else known_future[rows]
@@ -144,16 +144,17 @@ def forecast(
             made = _forecast(bundle, part, horizon, known, quantiles)
         else:
             made = _forecast_beyond(bundle, part, horizon, known, quantiles)
-        least = readout.lowest(bundle.spec.filters, part.filters).astype(made.dtype)[:, None]
-        for output in range(out.shape[-1]):
-            plane = made[..., output]
-            out[rows, :, output] = np.where(plane < least, 0.0, to_y(bundle, plane))
-    return out
+        least = torch.from_numpy(readout.lowest(bundle.spec.filters, part.filters))[:, None]
+        for finished, plane in zip(out, made, strict=True):  # one by one, each stays in the cache
+            y_hat = torch.from_numpy(to_y(bundle, plane))
+            below = torch.from_numpy(plane) < least.to(y_hat.dtype)
+            torch.from_numpy(finished[rows]).copy_(y_hat.masked_fill_(below, 0.0))
+    return out.transpose(1, 2, 0)
 
 
 def to_y(
-    bundle: Bundle, outputs: Float[np.ndarray, "series horizon *output"]
-) -> Float[np.ndarray, "series horizon *output"]:
+    bundle: Bundle, outputs: Float[np.ndarray, "*output series horizon"]
+) -> Float[np.ndarray, "*output series horizon"]:
     """From model space to the unit of `y`."""
     out: np.ndarray = np.exp(outputs) if bundle.spec.filters.space == "log" else outputs
     return out if bundle.config.data.kind == "real" else np.maximum(out, 0.0)
@@ -165,7 +166,7 @@ def _forecast_beyond(
     horizon: int,
     known: Float[np.ndarray, "series horizon known"] | None,
     quantiles: tuple[float, ...],
-) -> Float[np.ndarray, "series horizon output"]:
+) -> Float[np.ndarray, "output series horizon"]:
     """
     Block by block, each from a state that took the block before for observed.
 
@@ -173,22 +174,22 @@ def _forecast_beyond(
     first to the last step of the first block, as if errors added up independently.
     """
     whole = bundle.horizon
-    blocks, growth = [], np.zeros((len(states), 1, 1))
+    blocks, growth = [], np.zeros((1, len(states), 1))
     for begin in range(0, horizon, whole):
         size = min(whole, horizon - begin)
         part = None if known is None else known[:, begin : begin + size]
         made = _forecast(bundle, states, size, part, (0.5, *quantiles))
-        median, offsets = made[..., 1:2], made[..., 2:] - made[..., 1:2]
+        median, offsets = made[1:2], made[2:] - made[1:2]
         squares = offsets**2
         if begin == 0:
-            rise = squares[:, -1:] - (squares[:, :1] if whole > 1 else 0.0)
+            rise = squares[..., -1:] - (squares[..., :1] if whole > 1 else 0.0)
             growth = np.maximum(rise, 0.0) / max(whole - 1, 1)
         offsets = np.sign(offsets) * np.sqrt(squares + begin * growth)
-        blocks.append(np.concatenate([made[..., :1], median + offsets], axis=-1))
+        blocks.append(np.concatenate([made[:1], median + offsets]))
         if begin + size < horizon:
-            path = to_y(bundle, made[..., 0])
+            path = to_y(bundle, made[0])
             states = _observe(bundle, states, _as_observed(bundle, states, path, part))
-    return np.concatenate(blocks, axis=1)
+    return np.concatenate(blocks, axis=-1)
 
 
 def _as_observed(
@@ -272,7 +273,7 @@ def _forecast(
     horizon: int,
     known: Float[np.ndarray, "series horizon known"] | None,
     quantiles: tuple[float, ...],
-) -> Float[np.ndarray, "series horizon output"]:
+) -> Float[np.ndarray, "output series horizon"]:
     """One block of at most the trained horizon, in model space."""
     origin = at_origin(bundle, states, known)
     point = bundle.network.point(origin.memory, origin.skips, origin.future)
@@ -285,18 +286,18 @@ def _forecast(
         spread = bundle.network.quantiles(origin.memory, point, nearest)
         distances = apply_factors(spread.distances.numpy(), bundle.factors[..., :nearest])
         for plane, (place, share, sign) in zip(made[1:], asked, strict=True):
-            side = sign * distances[:, int(sign > 0), :horizon]
-            plane[:] = spread.median.numpy()[:, :horizon]
-            plane += share * side[..., place]
+            side = distances[:, int(sign > 0), :horizon]
+            np.multiply(side[..., place], sign * share, out=plane)
             if share < 1 and place:
-                plane += (1 - share) * side[..., place - 1]
+                plane += sign * (1 - share) * side[..., place - 1]
+            plane += spread.median.numpy()[:, :horizon]
     unit = origin.unit.astype(made.dtype)
     for plane in made:  # one by one, each stays in the cache
         plane *= unit
         if exact:  # the centre of counts is 0, and they have no end
             plane += origin.centre
             np.minimum(plane, origin.most[:, None], out=plane)
-    return made.transpose(1, 2, 0)
+    return made
 
 
 def _between(
