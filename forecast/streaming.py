@@ -144,11 +144,9 @@ def forecast(
             made = _forecast(bundle, part, horizon, known, quantiles)
         else:
             made = _forecast_beyond(bundle, part, horizon, known, quantiles)
-        least = torch.from_numpy(readout.lowest(bundle.spec.filters, part.filters))[:, None]
+        least = readout.lowest(bundle.spec.filters, part.filters).astype(made.dtype)[:, None]
         for finished, plane in zip(out, made, strict=True):  # one by one, each stays in the cache
-            y_hat = torch.from_numpy(to_y(bundle, plane))
-            below = torch.from_numpy(plane) < least.to(y_hat.dtype)
-            torch.from_numpy(finished[rows]).copy_(y_hat.masked_fill_(below, 0.0))
+            np.multiply(to_y(bundle, plane), plane >= least, out=finished[rows])
     return out.transpose(1, 2, 0)
 
 
@@ -220,10 +218,10 @@ class Origin(NamedTuple):
     memory: Float[Tensor, "series memory"]
     skips: Float[Tensor, "series skip horizon"]
     future: Future
-    centre: Float[np.ndarray, "series one"]
+    centre: Float[Tensor, "series one"]
     """In model space: a relative forecast is counted from it, in units."""
-    unit: Float[np.ndarray, "series one"]
-    most: Float[np.ndarray, " series"]
+    unit: Float[Tensor, "series one"]
+    most: Float[Tensor, "series one"]
     """In model space: no forecast lies above it."""
 
 
@@ -261,9 +259,9 @@ def at_origin(
         memory=network.recall(State(hidden, cell), torch.from_numpy(states.seen)),
         skips=skip_forecasts(spec, torch.from_numpy(columns), seasons, horizon),
         future=future,
-        centre=columns[:, CENTRE, None].astype(np.float64),
-        unit=columns[:, UNIT, None].astype(np.float64),
-        most=readout.highest(spec, kept),
+        centre=torch.from_numpy(columns[:, CENTRE, None].astype(np.float64)),
+        unit=torch.from_numpy(columns[:, UNIT, None].astype(np.float64)),
+        most=torch.from_numpy(readout.highest(spec, kept)[:, None]),
     )
 
 
@@ -278,26 +276,29 @@ def _forecast(
     origin = at_origin(bundle, states, known)
     point = bundle.network.point(origin.memory, origin.skips, origin.future)
     exact = bundle.spec.filters.space != "ratio"  # a product keeps the digits that a sum loses
-    made = np.empty((1 + len(quantiles), len(states), horizon), np.float64 if exact else np.float32)
-    made[0] = point.numpy()[:, :horizon]
+    made = torch.empty(
+        (1 + len(quantiles), len(states), horizon), dtype=torch.float64 if exact else torch.float32
+    )
+    made[0] = point[:, :horizon]
     if quantiles:
         asked = _between(bundle.config.model.quantiles, quantiles)
         nearest = 1 + max(place for place, _, _ in asked)
         spread = bundle.network.quantiles(origin.memory, point, nearest)
-        distances = apply_factors(spread.distances.numpy(), bundle.factors[..., :nearest])
+        median = spread.median[:, :horizon]
+        distances = torch.from_numpy(
+            apply_factors(spread.distances.numpy(), bundle.factors[..., :nearest])
+        )
         for plane, (place, share, sign) in zip(made[1:], asked, strict=True):
             side = distances[:, int(sign > 0), :horizon]
-            np.multiply(side[..., place], sign * share, out=plane)
+            plane.copy_(median).add_(side[..., place], alpha=sign * share)
             if share < 1 and place:
-                plane += sign * (1 - share) * side[..., place - 1]
-            plane += spread.median.numpy()[:, :horizon]
-    unit = origin.unit.astype(made.dtype)
+                plane.add_(side[..., place - 1], alpha=sign * (1 - share))
+    unit = origin.unit.to(made.dtype)
     for plane in made:  # one by one, each stays in the cache
-        plane *= unit
+        plane.mul_(unit)
         if exact:  # the centre of counts is 0, and they have no end
-            plane += origin.centre
-            np.minimum(plane, origin.most[:, None], out=plane)
-    return made
+            torch.minimum(plane.add_(origin.centre), origin.most, out=plane)
+    return made.numpy()
 
 
 def _between(

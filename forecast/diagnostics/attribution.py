@@ -97,7 +97,7 @@ def _relative(
         for network, memory, date in zip(networks, memories, dates, strict=True)
     ]
     parts = Parts(*(torch.stack(part).mean(0) for part in zip(*made, strict=True)))
-    return origin.centre, origin.unit, parts
+    return origin.centre.numpy(), origin.unit.numpy(), parts
 
 
 def networks_of(bundle: Bundle) -> list[Network]:

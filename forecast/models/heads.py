@@ -58,9 +58,10 @@ def skip_forecasts(
         skips.append(flat + slope / unit * grown.cumsum(0))
     ratio = spec.space == "ratio"
     unknown = skips[2 + SLOW] if ratio else torch.zeros((), device=columns.device)
+    gaps = bool(seasons.isnan().any())
     for i in range(len(spec.seasons)):
         pair = ((seasons[..., i, 0, :] - centre) / unit, seasons[..., i, 1, :] / unit)
-        skips.extend(torch.where(values.isnan(), unknown, values) for values in pair)
+        skips += [torch.where(v.isnan(), unknown, v) if gaps else v for v in pair]
     return torch.stack(skips, dim=-2)
 
 
