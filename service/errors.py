@@ -164,3 +164,18 @@ class Refused(Exception):
         super().__init__(str(error))
         self.error = error
         self.items = tuple(items)
+
+
+def sentence(error: ForecastError, *, place: bool = False) -> str:
+    """
+    What is wrong and what to do, on one line.
+
+    Args:
+        error: Of the catalogue.
+        place: Whether to say where; files and hosts are the operator's to know.
+
+    >>> sentence(LogError("it is damaged", where="a.db", help="put a backup there"), place=True)
+    'it is damaged (a.db); put a backup there'
+    """
+    where = f" ({error.where})" if place and error.where else ""
+    return "; ".join(part for part in (f"{error.message}{where}", error.help) if part)

@@ -32,15 +32,11 @@ from service.tables import (
 from service.transaction import Transaction
 
 _DAMAGED = "the file is damaged"
-_MEND = (
-    "put a backup in its place, without -wal and -shm beside it; what can still be read of this "
-    "one: sqlite3 observations.db .recover"
-)
 _KINDS = {
     "is full": "the disk is full", "I/O error": "the disk fails", "readonly": "it is read-only",
-    "malformed": _DAMAGED, "not a database": _DAMAGED,
+    "malformed": _DAMAGED, "not a database": _DAMAGED, "connection": "no connection to PostgreSQL",
 }  # fmt: skip
-"""What SQLite says, and what is told of it."""
+"""What the database says, and what is told of it."""
 
 logger = logging.getLogger("service.log")
 
@@ -90,9 +86,9 @@ class Log:
             raise LogError(
                 f"the observation log cannot be opened ({_kind(error)})",
                 where=f"{url.rpartition('@')[2]}: {_reason(error)}",
-                help=_MEND
-                if _kind(error) == _DAMAGED
-                else "check STATECAST_DATABASE_URL, the folder's rights and free space",
+                help=_way_out(
+                    error, url, "check STATECAST_DATABASE_URL, the folder's rights and free space"
+                ),
             ) from error
 
     def close(self) -> None:
@@ -176,10 +172,11 @@ class Log:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            logger.error("%s: %s", self.place, _reason(error))  # noqa: TRY400 - told in short
+            usual = "try again: nothing is stored twice; the server's log tells the reason"
             raise LogError(
                 f"the observation log cannot be {done} ({_kind(error)})",
-                help="send it again: nothing is stored twice; the server's log tells the reason",
+                where=f"{self.place}: {_reason(error)}",
+                help=_way_out(error, self.place, usual),
             ) from error
 
 
@@ -187,6 +184,17 @@ def _kind(error: Exception) -> str:
     """In words where they are known, else the class."""
     reason = _reason(error)
     return next((told for said, told in _KINDS.items() if said in reason), type(error).__name__)
+
+
+def _way_out(error: Exception, place: str, usual: str) -> str:
+    """What to do about it: a file that is damaged is not mended by trying again."""
+    if _kind(error) != _DAMAGED:
+        return usual
+    name = place.rpartition("/")[2]
+    return (
+        f"put a backup in its place, without {name}-wal and {name}-shm beside it; what can still "
+        f"be read of this one: sqlite3 {name} .recover"
+    )
 
 
 def _reason(error: Exception) -> str:

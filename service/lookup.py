@@ -9,12 +9,14 @@ from forecast.states import States
 from service import schemas, stamps
 from service.answers import model_of, moment, position_body, successor_of
 from service.engine import Position
+from service.errors import sentence
 from service.slot import Serving, Slot
 from service.slots import Slots
 from service.writer import no_such_series
 
-_PHASES = ("starting", "loading", "stopped", "replaying", "ready", "failed")
+_PHASES = ("starting", "loading", "stopped", "replaying", "ready", "cut off", "failed")
 """The phase of a server is the first of these that one of its models is in."""
+_ANSWERING = frozenset({"replaying", "ready"})
 
 
 def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> schemas.SeriesPage:
@@ -95,13 +97,17 @@ def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
 
 
 def readiness(slot: Slot) -> schemas.Readiness:
-    """How far one model is."""
-    ready = slot.progress.phase in {"replaying", "ready"}
-    serving = slot.serving if ready else None
+    """How far one model is; without a look at the log that others write to, it cannot forecast."""
+    phase = slot.progress.phase
+    serving = slot.serving if phase in _ANSWERING else None
+    cut_off = serving.recorder.cut_off if serving else None
+    failure = slot.failure or cut_off
+    if cut_off is not None:
+        phase = "cut off"
     return schemas.Readiness(
-        ready=ready, phase=slot.progress.phase, series=slot.progress.series,
+        ready=phase in _ANSWERING, phase=phase, series=slot.progress.series,
         replayed=slot.progress.replayed, model=model_of(serving.source) if serving else None,
-        reason=slot.failure.message if slot.failure else slot.trouble,
+        reason=sentence(failure) if failure else slot.trouble,
         successor=successor_of(slot.successor),
     )  # fmt: skip
 
@@ -109,10 +115,9 @@ def readiness(slot: Slot) -> schemas.Readiness:
 def readiness_of_all(slots: Slots) -> schemas.Readiness:
     """How far the server is; a model that cannot be loaded does not make it unready for others."""
     each = {name: readiness(slot) for name, slot in slots.by_name.items()}
-    phases = {one.phase for one in each.values()} - {"failed"} or {"failed"}
-    phase = min(phases, key=_PHASES.index)
+    phase = min((one.phase for one in each.values()), key=_PHASES.index)
     return schemas.Readiness(
-        ready=phase in {"replaying", "ready"}, phase=phase, model=None,
+        ready=phase in _ANSWERING, phase=phase, model=None,
         series=sum(one.series for one in each.values()),
         replayed=sum(one.replayed for one in each.values()),
         reason="; ".join(f"{name}: {one.reason}" for name, one in each.items() if one.reason),

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from forecast.errors import ForecastError
-from service.errors import Refused
+from service.errors import LogError, Refused, sentence
 
 MEDIA_TYPE = "application/problem+json"
 ERRORS_SHOWN = 20
@@ -158,7 +158,8 @@ def of_error(
         headers["WWW-Authenticate"] = "Bearer"
     return answer(
         scope, status, error.code, title_of(error), error.message,
-        where=error.where, help=error.help, errors=items, headers=headers,
+        where="" if isinstance(error, LogError) else error.where,  # the operator's to know
+        help=error.help, errors=items, headers=headers,
     )  # fmt: skip
 
 
@@ -257,4 +258,6 @@ def _hint(status: int) -> str:
 def _logged(response: JSONResponse, error: ForecastError) -> JSONResponse:
     if response.status_code == 500:
         logger.error("unmapped error %s", error.code, exc_info=error)
+    elif isinstance(error, LogError):
+        logger.error("%s", sentence(error, place=True))
     return response

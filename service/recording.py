@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from forecast.errors import ForecastError
 from service.bases import TOGETHER
 from service.callers import check_caller, waits_for
 from service.engine import Engine
@@ -184,6 +185,14 @@ class Recorder:
         """
         if self.writer.log.shared:
             self._looking.join()
+
+    @property
+    def cut_off(self) -> ForecastError | None:
+        """Why the last look at a log that others write to failed; None where it did not."""
+        failure = self._looking.failure
+        if failure is None or isinstance(failure, ForecastError):
+            return failure
+        return ForecastError("the last look at the log failed; the server's log tells more")
 
     def _look(self) -> None:
         with self.writer.log.read() as transaction:

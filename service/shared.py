@@ -24,6 +24,8 @@ class Shared:
         self._lock = threading.Lock()
         self._running: Future[None] | None = None
         self._next: Future[None] | None = None
+        self.failure: BaseException | None = None
+        """What the last run raised that has ended."""
 
     def join(self) -> None:
         """
@@ -51,8 +53,10 @@ class Shared:
         try:
             contextvars.Context().run(self._give_up if late else self._work)
         except BaseException as error:  # noqa: BLE001 - raised again by all who wait for it
+            self.failure = error
             run.set_exception(error)
         else:
+            self.failure = None
             run.set_result(None)
 
     def _give_up(self) -> None:

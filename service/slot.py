@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from forecast.bundle import Bundle
 from forecast.errors import ForecastError
+from service.chores import Chore, keep_doing
 from service.compute import Compute
 from service.engine import Engine
 from service.errors import NothingBefore, NotReady
@@ -28,7 +29,10 @@ from service.snapshots import Snapshots
 from service.sources import Source, fetch, look
 from service.writer import Writer
 
-_RETRY_S = 5.0
+_LOOK_S = 5.0
+"""Seconds between two looks at a log that others write to, and at whether series wait."""
+_LONGEST_S = 60.0
+"""Seconds after which a replay that breaks off again and again is tried again."""
 _SHADOW_SERIES = 64
 """Series of a shadow that are replayed at a time, between the requests of others."""
 
@@ -106,8 +110,6 @@ class Slot:
         self.failure: ForecastError | None = None
         """Why there is nothing to serve."""
         self.successor: Successor | None = None
-        self.trouble = ""
-        """Why the source of the model cannot be read now."""
         self._settings = settings
         self._logger = logger.getChild(name) if name else logger
         self._serving: Serving | None = None
@@ -123,6 +125,14 @@ class Slot:
         self._recorder: Recorder | None = None
         self._compute = compute
         self._listeners: list[Callable[[Slot], None]] = []
+        now, snapshots, looks = time.monotonic(), settings.snapshot_seconds, settings.watch_seconds
+        self._keep = Chore("snapshot", self._save_states, snapshots, at=now + snapshots)
+        self._chores = (
+            Chore("look at the log", lambda: self.serving.recorder.catch_up(), _LOOK_S),
+            Chore("replay", self._replay, _LOOK_S, longest=_LONGEST_S),
+            self._keep,
+            Chore("look for a new model", self._look_for_successor, looks, at=now + looks),
+        )
 
     def start(self) -> None:
         """Begin to fetch, load and restore; returns at once."""
@@ -147,14 +157,18 @@ class Slot:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        serving, self._serving = self._serving, None
-        self.progress = replace(self.progress, phase="stopped")
         if self._recorder is not None:
             self._recorder.close()
-        if serving is not None:
-            self._snapshot(serving)
+        if self._serving is not None:
+            self._keep.do(self._logger)
+        self._serving, self.progress = None, replace(self.progress, phase="stopped")
         if self._log is not None:
             self._log.close()
+
+    @property
+    def trouble(self) -> str:
+        """What cannot be done now, and why; forecasts go on."""
+        return "; ".join(f"{c.name}: {c.trouble}" for c in self._chores if c.trouble)
 
     @property
     def serving(self) -> Serving:
@@ -207,8 +221,7 @@ class Slot:
             if not self._stopping.is_set():
                 self._try_to_load()
         if self._serving is not None:
-            self._replay_waiting(self._serving)
-            self._keep()
+            keep_doing(self._chores, self._wake, self._stopping, self._logger)
 
     def _try_to_load(self) -> None:
         """Once; why it failed is kept, and logged unless it is the same as before."""
@@ -274,59 +287,28 @@ class Slot:
             source.version or "", source.name, source.alias or "", source.digest[:12]
         )
 
-    def _replay_waiting(self, serving: Serving) -> None:
-        while serving.writer.waiting and not self._stopping.is_set():
+    def _replay(self) -> None:
+        """Bring in all that wait; while that fails, those asked for are still brought in."""
+        if self.progress.phase == "replaying":
             try:
-                serving.recorder.replay_waiting(
-                    stopped=self._stopping.is_set, told=lambda: self._tell(serving)
+                self.serving.recorder.replay_waiting(
+                    stopped=self._stopping.is_set, told=lambda: self._tell(self.serving)
                 )
-            except Exception:  # what waits is replayed when asked for, too
-                self._logger.exception("the replay broke off; it goes on in %g s", _RETRY_S)
-                self._stopping.wait(_RETRY_S)
-        self._tell(serving)
+            finally:
+                self._tell(self.serving)
 
-    def _keep(self) -> None:
-        """Write snapshots and look for new models, until the end."""
-        settings = self._settings
-        snapshot_at = time.monotonic() + settings.snapshot_seconds
-        look_at = time.monotonic() + settings.watch_seconds
-        while not self._stopping.is_set():
-            now = time.monotonic()
-            self._wake.wait(max(0.0, min(snapshot_at, look_at) - now))
-            asked, now = self._wake.is_set(), time.monotonic()
-            self._wake.clear()
-            if self._stopping.is_set():
-                return
-            if now >= snapshot_at:
-                self._snapshot(self.serving)
-                snapshot_at = time.monotonic() + settings.snapshot_seconds
-            if asked or now >= look_at:
-                self._look_for_successor()
-                look_at = time.monotonic() + settings.watch_seconds
-
-    def _snapshot(self, serving: Serving) -> None:
-        try:
-            serving.snapshots.save(serving.engine)
-        except (OSError, ForecastError) as error:
-            self._logger.warning("states not kept on the disk: %s; a start will take longer", error)
+    def _save_states(self) -> None:
+        self.serving.snapshots.save(self.serving.engine)
 
     def _look_for_successor(self) -> None:
         """Bring a new model into service, if the source has one and nothing speaks against it."""
-        try:
-            self._seen = seen = look(self._settings)
-            self.trouble = ""
-            with self._swapping:
-                now = self.serving
-                if seen in (now.source.mark, self._ignored):
-                    return
-                self._ignored = ""
-            source, bundle = fetch(self._settings)
-        except (ForecastError, OSError) as error:
-            reason = error.message if isinstance(error, ForecastError) else str(error)
-            if self.trouble != reason:
-                self._logger.warning("the model's source: %s", error)
-            self.trouble = reason
-            return
+        self._seen = seen = look(self._settings)
+        with self._swapping:
+            now = self.serving
+            if seen in (now.source.mark, self._ignored):
+                return
+            self._ignored = ""
+        source, bundle = fetch(self._settings)
         if source.digest == now.source.digest:  # the same model under another version
             with self._swapping:
                 if self._serving is now:

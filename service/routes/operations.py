@@ -15,7 +15,7 @@ from service.schemas import Liveness, Readiness, Version
 router = APIRouter(tags=["operations"])
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"model": Readiness, "description": "Still loading, or failed"}
+    503: {"model": Readiness, "description": "Still loading, cut off from the log, or failed"}
 }
 
 
@@ -32,12 +32,12 @@ def livez() -> Liveness:
 )  # fmt: skip
 def readyz(slots: AllSlots, slot: AnySlot, response: Response) -> Readiness:
     """
-    Tells phase and progress; 503 until forecasts are answered.
+    Tells phase and progress; 503 while no forecasts are answered.
 
-    While the phase is `replaying`, a series that has no state yet is replayed when asked for.
-    `successor` is the last model that was to take over; `reason` says what is wrong with the
-    model's source. A server of several models tells of each in `models`: it is ready once none
-    is being loaded and one answers.
+    While the phase is `replaying`, a series that has no state yet is replayed when asked for;
+    `cut off` is a server whose last look at a shared log failed. `successor` is the last model
+    that was to take over; `reason` says what is wrong. A server of several models tells of each
+    in `models`: it is ready once none is being loaded and one answers.
     """
     told = lookup.readiness_of_all(slots) if slot is None else lookup.readiness(slot)
     response.status_code = 200 if told.ready else 503

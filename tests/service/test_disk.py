@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from benchmarks.clients import NAMED, Reporter, body_of, compare_states, stored_in
-from benchmarks.servers import Server, ServerStopped, server, started
+from benchmarks.servers import Server, ServerStopped, server, started, wait_until
 from forecast.bundle import Bundle, load_bundle
 
 ROOM = 2 * 2**20
@@ -261,6 +261,43 @@ def test_damage_that_is_met_later_fails_what_touches_it(home):
     assert (lost.status_code, lost.json()["code"]) == (503, "log.invalid")
     assert "the file is damaged" in lost.json()["detail"]
     assert (kept.status_code, forecast.status_code) == (200, 200)
+
+
+def test_damage_that_stops_the_replay_is_told_once_and_tried_again(home):
+    """`/readyz` says what to do; the other series answer; it goes on once the page is whole."""
+    with server(home.environment) as running:
+        for days in (NAMED[:300], NAMED[300:301]):
+            batch = {(name, day): 5.0 for name in ("a", "b") for day in days}
+            httpx.post(f"{running.url}/v1/observations", json=body_of(batch)).raise_for_status()
+        running.send_signal(signal.SIGTERM)
+        running.wait()
+    shutil.rmtree(home.folder / "snapshots")
+    whole = home.log.read_bytes()
+    home.log.write_bytes(broken_page(home.log))
+
+    with server(home.environment) as running, httpx.Client(base_url=running.url) as client:
+        told = wait_until(lambda: client.get("/readyz").json(), lambda told: bool(told["reason"]))
+        forecasts = [client.post("/v1/forecasts", json={"unique_ids": [name]}) for name in "ba"]
+        client.post("/v1/models:refresh")  # it tries again, and tells how far it comes
+        wait_until(lambda: client.get("/readyz").json()["replayed"], lambda n: n == 1)
+        damaged = running.said
+        with home.log.open("r+b") as file:
+            file.write(whole)
+        batch = {("b", NAMED[301]): 5.0}  # a new batch: nothing read before is taken for true
+        assert client.post("/v1/observations", json=body_of(batch)).status_code == 200
+        client.post("/v1/models:refresh")
+        wait_until(lambda: client.get("/readyz").json(),
+                   lambda told: (told["phase"], told["reason"]) == ("ready", ""))  # fmt: skip
+        found = compare_states(running.url, [home.bundle], stored_in(home.url))
+
+    assert (told["ready"], told["phase"]) == (True, "replaying")
+    assert "cannot be read (the file is damaged); put a backup in its place" in told["reason"]
+    assert [answer.status_code for answer in forecasts] == [200, 503]
+    assert "Traceback" not in damaged
+    assert damaged.count(f"replay: the observation log cannot be read (the file is damaged) "
+                         f"({home.url}: database disk image is malformed)") == 1  # fmt: skip
+    assert (found.lost, found.doubled) == (0, 0)
+    assert found.state_error <= 1e-5
 
 
 def test_a_clock_that_jumps_changes_nothing(home):

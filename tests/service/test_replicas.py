@@ -32,6 +32,13 @@ def forecasts(url: str, names: list[str]) -> np.ndarray:
     return np.array([[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer])
 
 
+def crash(cluster: Any) -> None:
+    """PostgreSQL ends at once."""
+    postmaster = cluster.get_postmaster_info().process
+    postmaster.send_signal(signal.SIGQUIT)
+    postmaster.wait(30)
+
+
 def test_a_client_reads_its_own_writes_through_any_server(
     postgres, monthly, monthly_bundle, tmp_path
 ):
@@ -116,19 +123,43 @@ def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, 
         with ThreadPoolExecutor(len(reporters)) as pool:
             working = [pool.submit(work, *pair) for pair in zip(reporters, refused, strict=True)]
             wait_until(lambda: min(one.requests for one in reporters), lambda n: n >= DAYS // 4)
-            postmaster = cluster.get_postmaster_info().process
-            postmaster.send_signal(signal.SIGQUIT)  # at once, as after a crash
-            postmaster.wait(30)
+            crash(cluster)
             wait_until(lambda: set.union(*refused), lambda seen: len(seen) == 2 * len(servers))
             assert [client.get("/livez").status_code for client in clients] == [200] * 3
             body = {"unique_ids": ["0-0"]}
             assert clients[0].post("/v1/forecasts", json=body).status_code == 503
-            assert clients[0].get("/readyz").status_code == 200
+            for client in clients:
+                wait_until(lambda ask=client: ask.get("/readyz").status_code, lambda n: n == 503)
             cluster.ensure_postgres_running()
             for one in working:
                 one.result()
+            for client in clients:
+                assert client.get("/readyz").status_code == 200
         stored, bundle = stored_in(url), load_bundle(daily_models[0])
         found = sum((compare_states(one.url, [bundle], stored) for one in servers), Verdict())
     found = sum((reporter.compare(stored) for reporter in reporters), found)
     assert (found.lost, found.doubled, found.torn) == (0, 0, 0)
     assert found.state_error <= 1e-5
+
+
+def test_a_server_that_nobody_asks_notices_that_postgresql_is_away_and_back(
+    cluster, postgres, daily_models, tmp_path
+):
+    """`/readyz` turns 503 with what to look for, then 200; the log says each once."""
+    environment = {
+        "STATECAST_MODEL": str(daily_models[0]), "STATECAST_DATABASE_URL": emptied(postgres),
+        "STATECAST_DATA_DIR": str(tmp_path),
+    }  # fmt: skip
+    with server(environment) as running, httpx.Client(base_url=running.url) as client:
+        crash(cluster)
+        away = wait_until(lambda: client.get("/readyz"), lambda told: told.status_code == 503)
+        wait_until(lambda: running.said, lambda said: "look at the log: " in said)
+        client.post("/v1/models:refresh")
+        cluster.ensure_postgres_running()
+        back = wait_until(lambda: client.get("/readyz"), lambda told: told.status_code == 200)
+        said = wait_until(lambda: running.said, lambda said: "look at the log: goes on" in said)
+    assert (away.json()["ready"], away.json()["phase"]) == (False, "cut off")
+    assert "cannot be read (no connection to PostgreSQL)" in away.json()["reason"]
+    assert (back.json()["ready"], back.json()["phase"]) == (True, "ready")
+    assert "Traceback" not in said
+    assert said.count("WARNING service.slot look at the log: ") == 1

@@ -1,0 +1,66 @@
+"""What a thread does again and again, each at its own time, and what stands in its way."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from forecast.errors import ForecastError
+from service.errors import sentence
+
+
+@dataclass(slots=True, eq=False)
+class Chore:
+    """Something to do until the end; why it fails is logged once, not at each repetition."""
+
+    name: str
+    work: Callable[[], object]
+    every: float
+    """Seconds from its end to its next beginning."""
+    longest: float = 0.0
+    """Seconds to which that doubles with each failure; it does not where it is less."""
+    at: float = 0.0
+    """When it is due, on the monotonic clock."""
+    trouble: str = ""
+    """Why it failed the last time, for everybody; empty where it did not."""
+    _pause: float = 0.0
+
+    def do(self, logger: logging.Logger) -> None:
+        """Once, now; whatever is raised ends here."""
+        before, now = self.trouble, ""
+        try:
+            self.work()
+        except ForecastError as error:
+            now = sentence(error)
+            if now != before:
+                logger.warning("%s: %s", self.name, sentence(error, place=True))
+        except OSError as error:
+            now = error.strerror or type(error).__name__
+            if now != before:
+                logger.warning("%s: %s", self.name, error)
+        except Exception:  # told here, for nobody waits for this thread
+            now = "internal error: see the log"
+            if now != before:
+                logger.exception("%s", self.name)
+        else:
+            if before:
+                logger.info("%s: goes on", self.name)
+        again = bool(before and now)
+        self._pause = max(self.every, min(2 * self._pause, self.longest)) if again else self.every
+        self.trouble, self.at = now, time.monotonic() + self._pause
+
+
+def keep_doing(
+    chores: Sequence[Chore], wake: threading.Event, stopping: threading.Event,
+    logger: logging.Logger,
+) -> None:  # fmt: skip
+    """Each when it is due, all of them when `wake` is set, until that and `stopping` are."""
+    while not stopping.is_set():
+        for chore in chores:
+            if time.monotonic() >= chore.at and not stopping.is_set():
+                chore.do(logger)
+        if wake.wait(max(0.0, min(chore.at for chore in chores) - time.monotonic())):
+            wake.clear()
+            for chore in chores:
+                chore.at = 0.0
