@@ -55,6 +55,16 @@ def call(
         ) from error
 
 
+def base_url(server: str, name: str | None) -> str:
+    """
+    What comes before `/v1/...` of one model of a server; None where it has one alone.
+
+    >>> base_url("http://127.0.0.1:8000/", "sales"), base_url("http://127.0.0.1:8000", None)
+    ('http://127.0.0.1:8000/models/sales', 'http://127.0.0.1:8000')
+    """
+    return server if name is None else f"{server.rstrip('/')}/models/{urllib.parse.quote(name)}"
+
+
 def _refused(error: urllib.error.HTTPError, path: str) -> ServerRefused:
     try:
         problem = json.loads(error.read())

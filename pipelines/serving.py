@@ -121,7 +121,7 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
 
 
 def read_into_log(
-    found: Found, table: str, data: DataConfig, *, query: str | None = None
+    settings: Settings, table: str, data: DataConfig, *, query: str | None = None
 ) -> dict[str, int]:
     """Read a table into the observation log while no server has it open."""
-    return import_history(settings_of(found).log_url, table, data, query=query)
+    return import_history(settings.log_url, table, data, query=query)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -485,6 +485,35 @@ def test_of_several_models_the_log_is_named(statecast, project, sales, monkeypat
     assert left == [72, 600]
     assert nobody.document["error"]["code"] == "request.model"
     assert (again["rows"], lost["rows"]) == (12, 10)
+
+
+def test_of_several_models_one_is_sent_observations(statecast, project, sales, monkeypatch):
+    """With `--offline` to its log, by its model's roles and frequency; else through the server."""
+    plain, wide = DataConfig(freq="MS", kind="positive"), sales.assign(extra=1.0)
+    train_tiny(sales, plain, project / "plain")
+    train_tiny(wide, replace(plain, past_only=("extra",)), project / "wide")
+    wide.to_csv("wide.csv", index=False)
+    models = json.dumps({"north": str(project / "plain"), "south": str(project / "wide")})
+    with monkeypatch.context() as several:
+        several.setenv("STATECAST_MODELS", models)
+        bare = statecast("observe", "wide.csv", "--offline", "--json")
+        named = [(name, ["--name", name, "--json"]) for name in ("north", "south")]
+        stored = [statecast("observe", "wide.csv", "--offline", *asked) for _, asked in named]
+        read = [statecast("log", "export", f"{name}.parquet", *asked) for name, asked in named]
+    told = {"STATECAST_MODELS": models, "STATECAST_DATA_DIR": str(project / "data")}
+    with server(told) as running:
+        again = statecast(
+            "observe", "wide.csv", "--server", running.url, "--name", "south", "--json"
+        ).document  # fmt: skip
+
+    assert (bare.code, bare.document["error"]["code"]) == (2, "cli.usage")
+    assert "north, south" in bare.document["error"]["message"]
+    assert [one.document["new"] for one in stored] == [len(sales)] * 2
+    assert [one.document["rows"] for one in read] == [len(sales)] * 2
+    columns = ["unique_id", "ds", "y"]
+    assert list(pd.read_parquet("north.parquet")) == columns
+    assert list(pd.read_parquet("south.parquet")) == [*columns, "extra"]
+    assert (again["duplicate"], again["new"]) == (len(sales), 0)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def install(app: typer.Typer) -> None:
             )
         rule = {"keep_steps": keep_steps, "before": before}
         if server is not None:
-            told = _ask_to_prune(_base_url(server, name), rule, dry_run=dry_run)
+            told = _ask_to_prune(server, name, rule, dry_run=dry_run)
         else:
             told = _prune(session, rule, name, model, dry_run=dry_run, vacuum=vacuum)
         done = "would go" if dry_run else "taken out"
@@ -123,9 +123,9 @@ def install(app: typer.Typer) -> None:
     ) -> None:
         """Forget series for good: observations, revisions, states."""
         if server is not None:
-            from pipelines.client import call
+            from pipelines.client import base_url, call
 
-            base = _base_url(server, name)
+            base = base_url(server, name)
             rows = sum(
                 call(base, f"/v1/series/{quote(unique_id)}", method="DELETE")["rows"]
                 for unique_id in dict.fromkeys(unique_ids)
@@ -168,17 +168,16 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
         )  # fmt: skip
 
 
-def _base_url(server: str, name: str | None) -> str:
-    return server if name is None else f"{server.rstrip('/')}/models/{quote(name)}"
-
-
-def _ask_to_prune(server: str, rule: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
-    from pipelines.client import call
+def _ask_to_prune(
+    server: str, name: str | None, rule: dict[str, Any], *, dry_run: bool
+) -> dict[str, Any]:
+    from pipelines.client import base_url, call
 
     before = rule["before"]
     if before is not None and before.removeprefix("-").isdecimal():
         rule = {**rule, "before": int(before)}
-    return call(server, "/v1/log:prune", {**rule, "dry_run": dry_run}, timeout=PATIENCE)
+    asked = {**rule, "dry_run": dry_run}
+    return call(base_url(server, name), "/v1/log:prune", asked, timeout=PATIENCE)
 
 
 def _prune(

@@ -29,12 +29,15 @@ def install(app: typer.Typer) -> None:
             bool, typer.Option("--offline", help="Write to the log; no server may run.")
         ] = False,
         query: Annotated[str | None, typer.Option(help="SQL, when FILE is a database.")] = None,
+        name: Annotated[
+            str | None,
+            typer.Option(help="Of which model, where STATECAST_MODELS names several."),
+        ] = None,
     ) -> None:
         """Report what happened: new, duplicate and revised observations are counted."""
         found = project.find(session.config, {"project.server": server})
-        counts = (
-            _import(session, found, file, query) if offline else _send(session, found, file, query)
-        )
+        put = _import if offline else _send
+        counts = put(session, found, file, query, name)
         told = ", ".join(f"{counts[key]:,} {key}" for key in ("new", "duplicate", "revised"))
         session.console.result(counts, told)
         if counts["created"]:
@@ -43,12 +46,14 @@ def install(app: typer.Typer) -> None:
             session.console.say(f"{counts['filled']:,} missing steps filled by the model's policy")
 
 
-def _send(session: Session, found: project.Found, file: str, query: str | None) -> dict[str, Any]:
+def _send(
+    session: Session, found: project.Found, file: str, query: str | None, name: str | None
+) -> dict[str, Any]:
     from forecast import frames
-    from pipelines.client import call
+    from pipelines.client import base_url, call
     from pipelines.rows import to_rows
 
-    server = found.project.server
+    server = base_url(found.project.server, name)
     models = call(server, "/v1/models")["models"]
     served = next((model for model in models if model["in_service"]), models[0])
     table = _columns(frames.read_table(file, query=query), found, served)
@@ -94,10 +99,13 @@ def _with_progress(error: ServerRefused, stored: int, total: int) -> ServerRefus
     )  # fmt: skip
 
 
-def _import(session: Session, found: project.Found, file: str, query: str | None) -> dict[str, Any]:
+def _import(
+    session: Session, found: project.Found, file: str, query: str | None, name: str | None
+) -> dict[str, Any]:
+    from pipelines import serving
     from pipelines.choose import choose_bundle, data_settings
-    from pipelines.serving import read_into_log
 
-    bundle, told = choose_bundle(found, None)
+    settings = serving.log_of(found, name)
+    bundle, told = choose_bundle(found, settings.model)
     session.console.step("model", told)
-    return read_into_log(found, file, data_settings(found, bundle), query=query)
+    return serving.read_into_log(settings, file, data_settings(found, bundle), query=query)

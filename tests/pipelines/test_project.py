@@ -118,6 +118,6 @@ def test_a_server_of_several_models_takes_neither_model_nor_data_of_the_project(
         "http://h/models/sales", "http://h/models/stocks",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="a log of its own"):
-        serving.read_into_log(found, "sales.csv", found.config.data)
+        serving.read_into_log(several, "sales.csv", found.config.data)
     with pytest.raises(ConfigError, match="both set"):
         serving.settings_of(found, model="c")
