@@ -40,8 +40,9 @@ def export(
     """
     Write a part of the log in the data format: `unique_id`, `ds`, `y`, covariates.
 
-    With `full` there follow `revision`, `filled` and `recorded_at`. The order is that of the log:
-    series as they began, stamps rising. A `ds` is a stamp in nanoseconds, or an integer.
+    With `full` there follow `revision`, `filled` and `recorded_at`. A column whose name one before
+    it has already gets `_` behind it. The order is that of the log: series as they began, stamps
+    rising. A `ds` is a stamp in nanoseconds, or an integer.
 
     Args:
         transaction: Read to the end.
@@ -124,11 +125,13 @@ class _Layout:
             ("revision", pa.int32()), ("filled", pa.bool_()),
             ("recorded_at", pa.timestamp("ms", "UTC")),
         ]  # fmt: skip
-        self.schema = pa.schema([
+        columns = [
             ("unique_id", pa.string()), ("ds", pa.int64() if is_integer else pa.timestamp("ns")),
             ("y", pa.float64()), *((name, pa.float64()) for name in covariates),
             *((name, pa.string()) for name in static), *(noted if full else []),
-        ])  # fmt: skip
+        ]  # fmt: skip
+        names = _apart([name for name, _ in columns])
+        self.schema = pa.schema(list(zip(names, (kind for _, kind in columns), strict=True)))
 
     def table(self, rows: Sequence[Sequence[Any]]) -> pa.Table:
         """At least one row, as `Transaction.stream` gives them."""
@@ -148,6 +151,21 @@ class _Layout:
                 pa.array(recorded, pa.int64()).cast(pa.timestamp("ms", "UTC")),
             ]  # fmt: skip
         return pa.table(columns, schema=self.schema)
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """
+    The same names, none of them twice; the first to have one keeps it.
+
+    >>> _apart(["y", "filled", "filled_", "filled"])
+    ['y', 'filled', 'filled_', 'filled__']
+    """
+    made: list[str] = []
+    for name in names:
+        while name in made:
+            name += "_"
+        made.append(name)
+    return made
 
 
 def _text(value: Any) -> str | None:

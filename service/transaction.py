@@ -85,8 +85,8 @@ class Transaction:
         """
         What tells a batch from another of the same number in a copy of this log.
 
-        Its rows, the latest time they were recorded at, and the last series removed; nothing of a
-        batch that the log does not have.
+        Its rows, the latest time they were recorded at, the last series removed, and, where it
+        pruned some, where their logs begin; nothing of a batch that the log does not have.
         """
         if batch > self.before:
             return []
@@ -97,7 +97,9 @@ class Transaction:
         gone = sa.select(sa.func.coalesce(sa.func.max(removed.c.series), 0))
         count, latest = self._connection.execute(query).one()
         last = self._connection.execute(gone.where(removed.c.batch == batch)).scalar_one()
-        return [int(count), int(latest), int(last)] if batch else [0, 0, 0]
+        cut = bases.begins(self._connection, pruned.c.batch == batch).checksum()
+        told = [int(count), int(latest), int(last), *([cut] if cut else [])]
+        return told if batch else [0, 0, 0]
 
     def changes(self, since: int) -> Changes:
         """What was written after a batch, up to the last one."""

@@ -1,6 +1,7 @@
 """The log as Parquet: read into another log, it gives the same forecasts."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,22 @@ def test_a_part_of_the_log_and_the_full_log(url, monthly):
     assert not full["filled"].any()
     age = pd.Timestamp.now("UTC") - full["recorded_at"].max()
     assert age < pd.Timedelta(minutes=10)
+
+
+def test_covariates_named_as_the_notes_of_the_log_keep_their_names(url, monthly):
+    """What the log notes gets another one; both are there, and the file reads in again."""
+    data = replace(MONTHLY, past_only=("revision", "filled_"), static=("filled", "recorded_at"))
+    table = monthly.assign(revision=7.0, filled_=8.0, filled="by hand", recorded_at="shop")
+    import_history(url, table, data)
+
+    full, plain = exported(url, full=True), exported(url)
+
+    named = ["unique_id", "ds", "y", "revision", "filled_", "filled", "recorded_at"]
+    assert list(plain) == named
+    assert list(full) == [*named, "revision_", "filled__", "recorded_at_"]
+    told = full.drop(columns=["unique_id", "ds", "y", "recorded_at_"]).drop_duplicates()
+    assert told.values.tolist() == [[7.0, 8.0, "by hand", "shop", 1, False]]
+    assert import_history(url, plain, data)["duplicate"] == len(monthly)
 
 
 def test_stamps_that_are_integers_stay_so(url):

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -162,6 +163,31 @@ def test_whatever_happens_between_prunings_the_states_are_exact(twins, names, se
     assert_equal(states(pruned), states(whole))
     pruned.restart(save=False, forget=True)
     assert_equal(states(pruned), states(whole))
+
+
+def test_snapshots_of_a_copy_that_was_pruned_differently_are_not_read(begin, tmp_path):
+    """States and number of the batch are the same, but not where the log of a series begins."""
+    path, earlier = tmp_path / "log.db", tmp_path / "earlier.db"
+    one = begin(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as log:
+        log.execute("vacuum into ?", (str(earlier),))
+    one.host.states()
+    one.prune(Keep(steps=12))
+    one.host.snapshots.save(one.host.engine)
+    one.close()
+    shutil.copy(earlier, path)
+    for rest in ("-wal", "-shm"):
+        path.with_name(f"log.db{rest}").unlink(missing_ok=True)
+    other = Server(one.url, one.bundle, tmp_path / "elsewhere")
+    other.prune(Keep(steps=60))
+    other.close()
+
+    one.host = one._start()
+
+    assert one.host.restored == 0
+    one.host.states()
+    first, _ = one.host.engine.spans(np.arange(5))
+    assert first.tolist() == [pd.Timestamp("2014-01-01").value] * 5
 
 
 def test_what_was_taken_out_can_not_be_corrected(url, begin, names):
