@@ -33,8 +33,13 @@ class Ensemble(nn.Module):
 
     def initial_state(self, num_lanes: int) -> State:
         """The state of lanes that have seen nothing."""
-        parts = [network.initial_state(num_lanes) for network in self._networks()]
-        return State(torch.cat([p.hidden for p in parts]), torch.cat([p.cell for p in parts]))
+        return _joined([network.initial_state(num_lanes) for network in self._networks()])
+
+    def _parted(self, state: State) -> list[tuple[Network, State]]:
+        """Each member with its own part of a state."""
+        networks = self._networks()
+        parts = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
+        return [(network, State(h, c)) for network, h, c in zip(networks, *parts, strict=True)]
 
     def remember(
         self,
@@ -43,16 +48,7 @@ class Ensemble(nn.Module):
         state: State,
     ) -> tuple[Float[Tensor, "lane step memory"], State]:
         """Every member reads the same steps."""
-        networks = self._networks()
-        hidden, cell = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
-        memories, states = zip(
-            *(network.remember(features, static, State(h, c))
-              for network, h, c in zip(networks, hidden, cell, strict=True)),
-            strict=True,
-        )  # fmt: skip
-        return torch.cat(memories, dim=-1), State(
-            torch.cat([s.hidden for s in states]), torch.cat([s.cell for s in states])
-        )
+        return _beside([n.remember(features, static, own) for n, own in self._parted(state)])
 
     def observe(
         self,
@@ -61,29 +57,16 @@ class Ensemble(nn.Module):
         state: State,
     ) -> tuple[Float[Tensor, "lane seen"], State]:
         """Every member reads the same steps; what each saw last lies side by side."""
-        networks = self._networks()
-        hidden, cell = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
-        seen, states = zip(
-            *(network.observe(features, static, State(h, c))
-              for network, h, c in zip(networks, hidden, cell, strict=True)),
-            strict=True,
-        )  # fmt: skip
-        return torch.cat(seen, dim=-1), State(
-            torch.cat([s.hidden for s in states]), torch.cat([s.cell for s in states])
-        )
+        return _beside([n.observe(features, static, own) for n, own in self._parted(state)])
 
     def recall(
         self, state: State, seen: Float[Tensor, "lane seen"]
     ) -> Float[Tensor, "lane memory"]:
         """The memory of the last step, from the state after it and what was read at it."""
-        networks = self._networks()
-        hidden, cell = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
-        parts = seen.chunk(len(networks), dim=-1)
-        return torch.cat(
-            [network.recall(State(h, c), part)
-             for network, h, c, part in zip(networks, hidden, cell, parts, strict=True)],
-            dim=-1,
-        )  # fmt: skip
+        members = self._parted(state)
+        parts = seen.chunk(len(members), dim=-1)
+        made = [n.recall(own, part) for (n, own), part in zip(members, parts, strict=True)]
+        return torch.cat(made, dim=-1)
 
     def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """What each member sees of each step, side by side."""
@@ -121,3 +104,15 @@ class Ensemble(nn.Module):
             torch.stack([q.median for q in made]).mean(0),
             torch.stack([q.distances for q in made]).mean(0),
         )
+
+
+def _joined(states: Sequence[State]) -> State:
+    """The members' states as one."""
+    return State(torch.cat([s.hidden for s in states]), torch.cat([s.cell for s in states]))
+
+
+def _beside(
+    made: Sequence[tuple[Float[Tensor, "*step part"], State]],
+) -> tuple[Float[Tensor, "*step whole"], State]:
+    """What each member gave, side by side, and their states as one."""
+    return torch.cat([output for output, _ in made], dim=-1), _joined([own for _, own in made])
