@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,24 +29,20 @@ class Chore:
 
     def do(self, logger: logging.Logger) -> None:
         """Once, now; whatever is raised ends here."""
-        before, now = self.trouble, ""
+        before, now, told = self.trouble, "", ""
         try:
             self.work()
         except ForecastError as error:
-            now = sentence(error)
-            if now != before:
-                logger.warning("%s: %s", self.name, sentence(error, place=True))
+            now, told = sentence(error), sentence(error, place=True)
         except OSError as error:
-            now = error.strerror or type(error).__name__
-            if now != before:
-                logger.warning("%s: %s", self.name, error)
-        except Exception:  # told here, for nobody waits for this thread
-            now = "internal error: see the log"
-            if now != before:
-                logger.exception("%s", self.name)
-        else:
-            if before:
-                logger.info("%s: goes on", self.name)
+            now, told = error.strerror or type(error).__name__, str(error)
+        except Exception as error:  # noqa: BLE001 - told here: nobody waits for this thread
+            now = f"internal error ({type(error).__name__}): see the log"
+            told = traceback.format_exc()
+        if now and now != before:
+            logger.warning("%s: %s", self.name, told)
+        elif before and not now:
+            logger.info("%s: goes on", self.name)
         again = bool(before and now)
         self._pause = max(self.every, min(2 * self._pause, self.longest)) if again else self.every
         self.trouble, self.at = now, time.monotonic() + self._pause

@@ -190,7 +190,7 @@ def _way_out(error: Exception, place: str, usual: str) -> str:
     """What to do about it: a file that is damaged is not mended by trying again."""
     if _kind(error) != _DAMAGED:
         return usual
-    name = place.rpartition("/")[2]
+    name = place.partition("?")[0].rpartition("/")[2]
     return (
         f"put a backup in its place, without {name}-wal and {name}-shm beside it; what can still "
         f"be read of this one: sqlite3 {name} .recover"

@@ -48,7 +48,9 @@ def test_what_nobody_foresaw_ends_neither_the_thread_nor_the_others(caplog):
     chores = [Chore("broken", lambda: 1 / 0, 0.0), Chore("whole", work, 0.0)]
     keep_doing(chores, wake, stopping, logger)
     assert len(done) == 6
-    assert [chore.trouble for chore in chores] == ["internal error: see the log", ""]
+    assert [chore.trouble for chore in chores] == [
+        "internal error (ZeroDivisionError): see the log", "",
+    ]  # fmt: skip
     assert caplog.text.count("Traceback") == 1
 
 
