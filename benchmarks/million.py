@@ -4,13 +4,15 @@ A million live series in one process: memory, start, replay of the log, forecast
     python -m benchmarks.million [--series 1000000] [--steps 20]
 
 Daily counts as in `benchmarks.engine`, a log in SQLite that begins with `--steps` days of every
-series. Three starts of the engine are what a server goes through: a replay of the whole log in the
-recorder's line while one client asks for forecasts of single series, then snapshots, then a start
-from them. Metrics, of case `million`:
+series. Three starts of the engine are what a server goes through: a replay of the whole log by as
+many workers as it may use cores, while one client asks for forecasts of single series, then
+snapshots, then a start from them. Metrics, of case `million`:
 
-- `replay_per_s`, observations a second from the file to live states; `read_per_s`, the rate at
-  which the same rows are only read, and `replay_bound`, how many times the time of the network's
-  matrix products the replay takes: the two bounds, one after the other on one core;
+- `replay_per_s`, observations a second from the file to live states, and `replay_cores`, how many
+  cores it and the client were given on average: fewer than there are where others use them;
+- two bounds: `read_per_s`, the rate at which the same rows are only read, by one thread, and
+  `replay_bound`, how many times as long the replay takes as the matrix products of the network
+  would alone on all cores that it may use;
 - `forecast_ms_replaying` and `forecast_p99_ms_replaying`, of 28 steps with five quantiles;
 - `snapshot_s` and `snapshot_gib`, all states written and on the disk; `start_s`, from a closed log
   to all series live, out of the snapshots;
@@ -18,6 +20,7 @@ from them. Metrics, of case `million`:
 """
 
 import argparse
+import os
 import resource
 import tempfile
 import threading
@@ -87,9 +90,11 @@ def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, 
     found = {"read_per_s": series * steps / reading(url, series)}
     with started(bundle, url) as writer:
         recover(writer, Snapshots(folder, writer.log, bundle.digest))
-        took, waits = replay(writer)
+        took, busy, waits = replay(writer)
+        cores = len(os.sched_getaffinity(0))
         found["replay_per_s"] = series * steps / took
-        found["replay_bound"] = took / (series * steps * least_s(bundle))
+        found["replay_cores"] = busy / took
+        found["replay_bound"] = took * cores / (series * steps * least_s(bundle))
         found["forecast_ms_replaying"] = 1e3 * float(np.median(waits))
         found["forecast_p99_ms_replaying"] = 1e3 * float(np.quantile(waits, 0.99))
         begin = time.perf_counter()
@@ -154,8 +159,8 @@ def started(bundle: Bundle, url: str) -> Iterator[Writer]:
     log.close()
 
 
-def replay(writer: Writer) -> tuple[float, list[float]]:
-    """Seconds until all series are live, and those of each forecast meanwhile."""
+def replay(writer: Writer) -> tuple[float, float, list[float]]:
+    """Seconds until all series are live, processor seconds, those of each forecast meanwhile."""
     engine, recorder = writer.engine, Recorder(writer, 600.0)
     waits: list[float] = []
     over = threading.Event()
@@ -173,13 +178,13 @@ def replay(writer: Writer) -> tuple[float, list[float]]:
 
     client = threading.Thread(target=ask)
     client.start()
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
-    took = time.perf_counter() - begun
+    took, busy = time.perf_counter() - begun, time.process_time() - cpu
     over.set()
     client.join()
     recorder.close()
-    return took, waits
+    return took, busy, waits
 
 
 def least_s(bundle: Bundle) -> float:

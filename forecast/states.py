@@ -109,10 +109,11 @@ def initial_states(
     layers = model.members * (model.window or model.num_layers)
     hidden = np.zeros((num_series, layers, model.hidden_size), np.float32)
     has_cell = model.cell == "lstm" and not model.window
+    cell = np.zeros((num_series, layers, model.hidden_size if has_cell else 0), np.float32)
     seen = np.zeros((num_series, model.members * model.hidden_size), np.float32)
     if static is None:
         static = np.zeros((num_series, len(bundle.spec.static.columns)), np.float32)
     return States(
         bundle.digest, np.zeros(num_series, np.int64), begun.count, begun.scalars, begun.rings,
-        hidden, (hidden if has_cell else hidden[..., :0]).copy(), seen, static,
+        hidden, cell, seen, static,
     )  # fmt: skip

@@ -89,19 +89,17 @@ def doomed(connection: sa.Connection, cuts: Cuts) -> tuple[Begins, int]:
     return _begins(told), sum(count for *_, count in rows)
 
 
-def load(connection: sa.Connection, numbers: Sequence[int], digest: str) -> dict[int, States]:
+def load(
+    connection: sa.Connection, chosen: sa.ColumnElement[bool], digest: str
+) -> dict[int, States]:
     """
-    The bases that a model has of some series.
+    The bases of a model for which a condition on `base` holds, by number of the series.
 
     Raises:
         StateError: One of them is damaged.
     """
-    found: dict[int, States] = {}
-    for start in range(0, len(numbers), TOGETHER):
-        some = base.c.series.in_(numbers[start : start + TOGETHER])
-        query = sa.select(base.c.series, base.c.state).where(some, base.c.digest == digest)
-        found |= {n: States.from_bytes(state) for n, state in connection.execute(query)}
-    return found
+    query = sa.select(base.c.series, base.c.state).where(chosen, base.c.digest == digest)
+    return {n: States.from_bytes(state) for n, state in connection.execute(query)}
 
 
 def shortened(connection: sa.Connection, digest: str) -> int:

@@ -181,9 +181,10 @@ class Engine:
             first_ds: Where the series begin.
         """
         unseen = [entry for entry in entries if entry.unique_id not in self.rows]
-        self._make_room(len(self.rows) + len(unseen))
+        self.make_room(len(self.rows) + len(unseen))
         free = np.flatnonzero(self.numbers == 0)[: len(unseen)]
-        self._name(free, unseen)
+        numbers = np.array([entry.number for entry in unseen], np.int64)
+        self._name(free, numbers, [entry.unique_id for entry in unseen])
         rows = self.find([entry.unique_id for entry in entries])
         self._put(rows, states)
         self._rebuilt[rows] = True
@@ -222,26 +223,29 @@ class Engine:
         """What was copied last of this block was lost."""
         self._moved[place] = True
 
-    def adopt_block(self, place: int, block: Block, entries: Sequence[Entry]) -> None:
+    def adopt_block(self, place: int, block: Block, names: Sequence[str]) -> None:
         """Put a copied block back where it was, in an engine that has nothing there yet."""
-        self._make_room((place + 1) * self.block)
+        self.make_room((place + 1) * self.block)
         rows = place * self.block + np.arange(len(block.numbers))
-        self._name(rows, entries)
+        self._name(rows, block.numbers, names)
         self._put(rows, block.states)
         self._first_ds[rows], self._rebuilt[rows] = block.first_ds, block.rebuilt
         self._moved[place] = False
 
-    def _name(self, rows: Int[np.ndarray, " series"], entries: Sequence[Entry]) -> None:
-        if not entries:
+    def _name(
+        self, rows: Int[np.ndarray, " series"], numbers: Int[np.ndarray, " series"],
+        names: Sequence[str],
+    ) -> None:  # fmt: skip
+        if not names:
             return
-        highest = max(entry.number for entry in entries)
-        if highest >= len(self._row_of):
-            more = max(len(self._row_of), highest + 1 - len(self._row_of))
+        more = int(numbers.max()) + 1 - len(self._row_of)
+        if more > 0:
+            more = max(len(self._row_of), more)
             self._row_of = np.r_[self._row_of, np.full(more, -1, np.int64)]
-        for row, entry in zip(rows.tolist(), entries, strict=True):
-            self.ids[row], self.numbers[row] = entry.unique_id, entry.number
-            self._row_of[entry.number] = row
-        self.rows.update(zip((entry.unique_id for entry in entries), rows.tolist(), strict=True))
+        self.numbers[rows], self._row_of[numbers] = numbers, rows
+        for row, name in zip(rows.tolist(), names, strict=True):
+            self.ids[row] = name
+        self.rows.update(zip(names, rows.tolist(), strict=True))
         self._sorted = None
 
     def _put(self, rows: Int[np.ndarray, " series"], states: States) -> None:
@@ -250,12 +254,15 @@ class Engine:
                 getattr(self._states, field.name)[rows] = getattr(states, field.name)
         self._moved[rows // self.block] = True
 
-    def _make_room(self, series: int) -> None:
+    def make_room(self, series: int) -> None:
+        """Have rows for so many series, or twice those there were; on the compute thread."""
         room = len(self.numbers)
         if series > room:
             more = -(-max(room, series - room) // self.block) * self.block
-            blank = initial_states(self.bundle, more)
-            self._states = States.concat([self._states, blank])
+            before, self._states = self._states, initial_states(self.bundle, room + more)
+            for field in fields(States):
+                if field.name != "digest":
+                    getattr(self._states, field.name)[:room] = getattr(before, field.name)
             self.ids += [""] * more
             self.numbers = np.r_[self.numbers, np.zeros(more, np.int64)]
             self._first_ds = np.r_[self._first_ds, np.zeros(more, np.int64)]

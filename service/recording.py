@@ -23,6 +23,8 @@ from service.bases import TOGETHER
 from service.callers import check_caller, waits_for
 from service.engine import Engine
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
+from service.histories import Replay
+from service.replaying import paced, replay_waiting
 from service.retention import Keep, Taken
 from service.shared import Shared
 from service.writer import Outcome, Sent, Writer
@@ -31,8 +33,8 @@ MOST_TOGETHER = 100_000
 """Observations in one transaction; one request may have more."""
 MOST_WAITING = 1_000_000
 """Observations that may wait for their turn."""
-_FIRST_REPLAYED, _REPLAY_S = 64, 0.2
-"""Series in the first part of a replay, and seconds that the later parts take."""
+_FIRST_PRUNED, _PRUNE_S = 64, 0.2
+"""Series in the first part of a pruning, and seconds that the later parts take."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +124,7 @@ class Recorder:
     def prune(
         self, keep: Keep, beside: Callable[[], Iterable[Engine]],
         told: Callable[[int, int], None] = lambda done, total: None, *,
-        seconds: float = _REPLAY_S,
+        seconds: float = _PRUNE_S,
     ) -> Taken:  # fmt: skip
         """
         Take older steps out of the log, some series at a time.
@@ -137,13 +139,13 @@ class Recorder:
             LogError: The log cannot be written; what was taken out before stays so.
         """
         with self.writer.log.read() as transaction:
-            numbers = [entry.number for entry in transaction.entries()]
-        taken, done, some = Taken(), 0, _FIRST_REPLAYED
+            numbers = list(transaction.names())
+        taken, done, some = Taken(), 0, _FIRST_PRUNED
         while done < len(numbers):
             begun, part = time.perf_counter(), numbers[done : done + some]
             taken += self._ask(functools.partial(self._prune_some, part, keep, beside))
             done += len(part)
-            some = min(_paced(some, time.perf_counter() - begun, seconds), TOGETHER)
+            some = min(paced(some, time.perf_counter() - begun, seconds), TOGETHER)
             told(done, len(numbers))
         return taken
 
@@ -169,13 +171,18 @@ class Recorder:
             self._ask(lambda: self.writer.bring_in(lacking))
 
     def replay_waiting(self, *, stopped: Callable[[], bool], told: Callable[[], None]) -> None:
-        """Replay all that wait, some at a time, so that nobody has to wait long in between."""
-        some = _FIRST_REPLAYED
-        while self.writer.waiting and not stopped():
-            begun = time.perf_counter()
-            self._ask(functools.partial(self.writer.bring_in_some, some))
-            some = _paced(some, time.perf_counter() - begun, _REPLAY_S)
-            told()
+        """
+        Replay all that wait, beside all else; only putting in place takes its turn.
+
+        Raises:
+            LogError: The log cannot be read; what was put in place before stays so.
+        """
+        writer = self.writer
+
+        def put(replay: Replay) -> None:
+            self._ask(lambda: writer.put_in_place(replay))
+
+        replay_waiting(writer, put, stopped=stopped, told=told)
 
     def catch_up(self) -> None:
         """
@@ -291,11 +298,6 @@ class Recorder:
             todo = job.todo
             _answer(job, functools.partial(self.writer.write, todo) if isinstance(todo, Sent)
                     else todo)  # fmt: skip
-
-
-def _paced(some: int, took: float, wanted: float) -> int:
-    """How many series the next part should have, if so many took so many seconds."""
-    return max(1, min(2 * some, int(some * wanted / max(took, 1e-3))))
 
 
 def _answer(job: _Job, work: Callable[[], Any]) -> None:

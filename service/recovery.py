@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 
 from service.engine import Block
-from service.rows import Entry
 from service.snapshots import Snapshots
 from service.writer import Writer
 
@@ -25,7 +24,7 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
     """
     engine = writer.engine
     with writer.log.read() as transaction:
-        entries = {entry.number: entry for entry in transaction.entries()}
+        names = transaction.names()
         now = transaction.before
         shortened = transaction.shortened(engine.digest)
     if shortened:
@@ -33,24 +32,22 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
             "%s: %d series were pruned before the model %s came: a replay of them begins where "
             "their log begins now", writer.log.place, shortened, engine.digest[:12],
         )  # fmt: skip
+    engine.compute.run(lambda: engine.make_room(len(names)), patient=True)
     since, blocks = snapshots.load(engine)
     for place, block in blocks.items():
-        kept = _of(block, entries)
-        named = [entries[number] for number in kept.numbers.tolist()]
+        kept = _of(block, names)
+        named = [names[number] for number in kept.numbers.tolist()]
         engine.compute.run(partial(engine.adopt_block, place, kept, named), patient=True)
     restored = len(engine)
-    writer.waiting = {
-        entry.unique_id: number for number, entry in entries.items()
-        if entry.unique_id not in engine.rows
-    }  # fmt: skip
+    writer.waiting = {name: n for n, name in names.items() if name not in engine.rows}
     engine.batch = since if blocks else now
     writer.catch_up()
     return restored
 
 
-def _of(block: Block, entries: Mapping[int, Entry]) -> Block:
+def _of(block: Block, names: Mapping[int, str]) -> Block:
     """Without the series that the log no longer has."""
-    there = np.array([number in entries for number in block.numbers.tolist()], bool)
+    there = np.array([number in names for number in block.numbers.tolist()], bool)
     if there.all():
         return block
     return Block(

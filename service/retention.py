@@ -8,6 +8,7 @@ or not at all, some at a time, so that those who write need not wait long in bet
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int
@@ -16,7 +17,7 @@ from forecast.calendars import Calendar
 from forecast.states import States
 from service.bases import TOGETHER, Begins, Cuts
 from service.engine import Engine
-from service.rows import Entry, Rows
+from service.histories import history_of
 from service.transaction import Transaction
 
 
@@ -69,7 +70,7 @@ def look(
 
 def preview(transaction: Transaction, keep: Keep, calendar: Calendar) -> Taken:
     """What would be taken out of all series."""
-    numbers = [entry.number for entry in transaction.entries()]
+    numbers = list(transaction.names())
     parts = (numbers[start : start + TOGETHER] for start in range(0, len(numbers), TOGETHER))
     return sum((look(transaction, part, keep, calendar)[1] for part in parts), Taken())
 
@@ -95,7 +96,9 @@ def prune(
     for engine in engines:
         data = engine.bundle.config.data
         seen = transaction.seen_by((*data.known_future, *data.past_only))
-        states[engine.digest] = replay(engine, transaction, seen.history_before(cuts))[1]
+        history = history_of(transaction, engine.digest, seen.history_before(cuts))
+        work = partial(history.states, engine)
+        states[engine.digest] = engine.compute.run(work, patient=True)
     earlier = transaction.begins(now.series.tolist())
     at = np.searchsorted(now.series, earlier.series)
     steps, newest = now.steps.copy(), now.newest.copy()
@@ -104,18 +107,6 @@ def prune(
     now = replace(now, steps=steps, newest=newest)
     transaction.prune(now, states)
     return now, taken
-
-
-def replay(engine: Engine, transaction: Transaction, rows: Rows) -> tuple[list[Entry], States]:
-    """States after some rows of the log, each series from its base or from nothing."""
-    at, series = np.unique(rows.series, return_inverse=True)
-    entries = transaction.entries(at.tolist())
-    bases = transaction.bases(at.tolist(), engine.digest)
-    place = {int(np.searchsorted(at, number)): state for number, state in bases.items()}
-    rows = replace(rows, series=series.astype(np.int64))
-    ids, static = [entry.unique_id for entry in entries], [entry.static for entry in entries]
-    states = engine.compute.run(lambda: engine.replayed(ids, static, rows, place), patient=True)
-    return entries, states
 
 
 def _cuts(transaction: Transaction, numbers: Sequence[int], keep: Keep, calendar: Calendar) -> Cuts:

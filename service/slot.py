@@ -23,6 +23,7 @@ from service.log import Log
 from service.metrics import Metrics
 from service.recording import Recorder
 from service.recovery import recover
+from service.replaying import replay_waiting
 from service.settings import Settings
 from service.shadow import check_forecasts
 from service.snapshots import Snapshots
@@ -33,8 +34,6 @@ _LOOK_S = 5.0
 """Seconds between two looks at a log that others write to, and at whether series wait."""
 _LONGEST_S = 60.0
 """Seconds after which a replay that breaks off again and again is tried again."""
-_SHADOW_SERIES = 64
-"""Series of a shadow that are replayed at a time, between the requests of others."""
 
 logger = logging.getLogger("service.slot")
 
@@ -339,8 +338,7 @@ class Slot:
         self._log.bind_calendar(bundle.calendar)
         writer, snapshots = self._writer(bundle)
         recover(writer, snapshots)
-        while writer.waiting and not self._stopping.is_set():
-            writer.bring_in_some(_SHADOW_SERIES)
+        replay_waiting(writer, writer.put_in_place, stopped=self._stopping.is_set)
         if self._stopping.is_set():
             return
         check_forecasts(now.writer, writer)

@@ -8,7 +8,8 @@ where it is not known how a commit ended: what came since is read and taken in.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -22,11 +23,12 @@ from forecast.states import States
 from service.bases import Begins
 from service.engine import Engine
 from service.errors import NotReady, Refused
+from service.histories import History, Replay, Replayed, history_of
 from service.log import Log
 from service.metrics import Metrics
 from service.observing import STATUSES, Known, Plan, plan
-from service.retention import Keep, Taken, prune, replay
-from service.rows import Entry, Rows
+from service.retention import Keep, Taken, prune
+from service.rows import Rows
 from service.transaction import Transaction
 
 _SHOWN = 10
@@ -74,16 +76,7 @@ class _Advance:
     states: States
 
 
-@dataclass(frozen=True, slots=True)
-class _Replay:
-    """States after whole histories, to put in place once the log has them."""
-
-    entries: list[Entry]
-    states: States
-    first_ds: Int[np.ndarray, " series"]
-
-
-_Change = _Advance | _Replay
+_Change = _Advance | Replayed
 
 
 class Writer:
@@ -202,9 +195,43 @@ class Writer:
             self.take_in(transaction)
             self._bring_in(transaction, names)
 
-    def bring_in_some(self, count: int) -> None:
-        """Replay so many of the series that wait, the oldest first."""
-        self.bring_in(list(islice(self.waiting, count)))
+    def replay(self, asked: Mapping[str, int], reading: AbstractContextManager[Any]) -> Replay:
+        """
+        What a replay of series gives now; on any thread, for it changes nothing.
+
+        Args:
+            asked: Series that wait, with their numbers.
+            reading: Held while the log is read.
+
+        Raises:
+            LogError: The log cannot be read.
+        """
+        with reading, self.log.read() as transaction:
+            history = self._history(transaction, list(asked.values()))
+            batch = transaction.before
+        states = history.states(self.engine)
+        return Replay(asked, batch, Replayed(history.entries, states, history.first_ds))
+
+    def put_in_place(self, replay: Replay) -> None:
+        """
+        Have those series live that still wait.
+
+        What the log says of some of them may be another thing by now: these are read again.
+
+        Raises:
+            LogError: The log cannot be read; those that are not live yet go on waiting.
+        """
+        with self.log.read() as transaction:
+            self.take_in(transaction)
+            changed = transaction.changed(list(replay.asked.values()), replay.batch)
+            waiting = self.waiting
+            made = replay.made.those(
+                lambda entry: entry.unique_id in waiting and entry.number not in changed
+            )
+            self._put([made], transaction.before)
+            for entry in made.entries:
+                del waiting[entry.unique_id]
+            self._bring_in(transaction, list(replay.asked))
 
     def _bring_in(self, transaction: Transaction, names: Sequence[str]) -> None:
         lacking = [name for name in names if name in self.waiting] if self.waiting else []
@@ -298,12 +325,14 @@ class Writer:
             changes.append(_Advance(part, states))
         return changes
 
-    def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> _Replay:
+    def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> Replayed:
         """States of some series from everything the log has of them."""
-        rows = transaction.history(numbers)
-        entries, states = replay(self.engine, transaction, rows)
-        first = rows.ds[np.searchsorted(rows.series, [entry.number for entry in entries])]
-        return _Replay(entries, states, first)
+        engine, history = self.engine, self._history(transaction, numbers)
+        states = engine.compute.run(lambda: history.states(engine), patient=True)
+        return Replayed(history.entries, states, history.first_ds)
+
+    def _history(self, transaction: Transaction, numbers: Sequence[int]) -> History:
+        return history_of(transaction, self.engine.digest, transaction.history(numbers))
 
     def _put(self, changes: list[_Change], batch: int, begins: Begins | None = None) -> None:
         """In one move: no forecast sees a part of a batch."""

@@ -1,0 +1,220 @@
+"""Series that wait are replayed beside what is served; the states are those of a plain replay."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from service.errors import LogError
+from service.histories import Replay
+from service.importing import import_history
+from service.recording import Recorder
+from service.retention import Keep
+from tests.service.conftest import emptied
+from tests.service.test_log import MONTHLY
+from tests.service.test_migrations import run
+from tests.service.test_recording import sent
+from tests.service.test_snapshots import Host, assert_equal
+
+SERIES, STEPS = 1_000, 14
+MONTHS = [str(month.date()) for month in pd.date_range("2019-01-01", periods=60, freq="MS")]
+
+Begin = Callable[[str], Host]
+Change = Callable[[Host, str], object]
+
+
+@pytest.fixture
+def begin(monthly_bundle, tmp_path) -> Iterator[Begin]:
+    """Start a host without snapshots: all series wait."""
+    hosts: list[Host] = []
+
+    def begin(url: str) -> Host:
+        hosts.append(Host(url, monthly_bundle, tmp_path / "snapshots", 64))
+        return hosts[-1]
+
+    yield begin
+    for host in hosts:
+        host.close()
+
+
+def read(host: Host) -> Replay:
+    """What a worker makes of all that wait."""
+    return host.writer.replay(dict(host.writer.waiting), nullcontext())
+
+
+def assert_as_replayed(host: Host, begin: Begin, url: str) -> None:
+    """States, first stamps and numbers are those of a replay of the log as it is now."""
+    live, waiting = host.states(), host.writer.waiting
+    spans = {name: host.engine.spans(np.array([row])) for name, row in host.engine.rows.items()}
+    numbers = {name: host.engine.numbers[row] for name, row in host.engine.rows.items()}
+    host.close()
+    plain = begin(url)
+    assert_equal(live, plain.states())
+    assert waiting == {}
+    for name, row in plain.engine.rows.items():
+        assert spans[name] == plain.engine.spans(np.array([row]))
+        assert numbers[name] == plain.engine.numbers[row]
+
+
+def observe_next(host: Host, name: str) -> None:
+    """A new step."""
+    host.observe(name, "2019-01-01", 300.0)
+
+
+def revise(host: Host, name: str) -> None:
+    """Another value for a step that is there."""
+    host.observe(name, "2018-06-01", 301.0)
+
+
+def remove(host: Host, name: str) -> None:
+    """A series less."""
+    host.writer.remove(name)
+
+
+def begin_again(host: Host, name: str) -> None:
+    """Another series of the same name."""
+    host.writer.remove(name)
+    host.observe(name, "2019-01-01", 302.0)
+
+
+def prune(host: Host, name: str) -> None:
+    """Older steps taken out, a base in their place."""
+    with host.log.read() as transaction:
+        number = transaction.find([name])[0].number
+    host.writer.prune([number], Keep(steps=12), [])
+
+
+def prune_twice(host: Host, name: str) -> None:
+    """Of what is left after a correction, some more."""
+    prune(host, name)
+    revise(host, name)
+    with host.log.read() as transaction:
+        number = transaction.find([name])[0].number
+    host.writer.prune([number], Keep(steps=3), [])
+
+
+def ask_early(host: Host, name: str) -> None:
+    """Someone wants a forecast of it now."""
+    host.writer.bring_in([name])
+    host.observe(name, "2019-01-01", 303.0)
+
+
+CHANGES = [observe_next, revise, remove, begin_again, prune, prune_twice, ask_early]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_written_after_the_reading_is_not_lost(url, begin, change: Change, monthly):
+    """Whatever happens to a series between reading and putting in place."""
+    import_history(url, monthly, MONTHLY)
+    host = begin(url)
+    name = sorted(host.writer.waiting)[2]
+
+    made = read(host)
+    change(host, name)
+    host.writer.put_in_place(made)
+
+    assert host.writer.waiting == {}
+    assert_as_replayed(host, begin, url)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_another_process_writes_meanwhile_is_not_lost(
+    postgres, begin, change: Change, monthly
+):
+    """Two servers on one log: the other changes what this one has read."""
+    url = emptied(postgres)
+    import_history(url, monthly, MONTHLY)
+    host, other = begin(url), begin(url)
+    name = sorted(host.writer.waiting)[2]
+
+    made = read(host)
+    change(other, name)
+    host.writer.put_in_place(made)
+
+    assert host.writer.waiting == {}
+    assert_as_replayed(host, begin, url)
+
+
+@pytest.fixture
+def many(url) -> str:
+    """A log of many short series."""
+    y = np.random.default_rng(0).uniform(1.0, 100.0, SERIES * STEPS)
+    table = pd.DataFrame({
+        "unique_id": np.repeat([f"s{i:04}" for i in range(SERIES)], STEPS),
+        "ds": np.tile(pd.to_datetime(MONTHS[:STEPS]), SERIES), "y": y,
+    })  # fmt: skip
+    import_history(url, table, MONTHLY)
+    return url
+
+
+class Users:
+    """They write, correct, delete, prune and ask for series that may wait or be read just now."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.rng = random.Random(0)
+        self.steps = {f"s{i:04}": STEPS for i in range(SERIES)}
+        self.turns = 0
+
+    def __call__(self) -> None:
+        """One of each, of a series anywhere."""
+        self.turns += 1
+        recorder, rng, steps = self.recorder, self.rng, self.steps
+        works = [
+            lambda name: recorder.record(sent((name, MONTHS[steps[name]], rng.uniform(1, 100)))),
+            lambda name: recorder.record(sent((name, MONTHS[STEPS - 1], rng.uniform(1, 100)))),
+            lambda name: recorder.need([name]),
+            recorder.rebuild,
+        ]
+        for work in rng.sample(works, len(works)):
+            name = rng.choice(sorted(steps))
+            work(name)
+            steps[name] += work is works[0]
+        gone = rng.choice(sorted(steps))
+        recorder.remove(gone)
+        del steps[gone]
+        if self.turns == 3:
+            recorder.prune(Keep(steps=9), list)
+
+
+def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, begin):
+    """Parts are in flight at each of their turns; nothing is lost, doubled or left waiting."""
+    host = begin(many)
+    recorder = Recorder(host.writer, 60.0)
+    users = Users(recorder)
+
+    recorder.replay_waiting(stopped=lambda: False, told=users)
+    recorder.close()
+
+    assert users.turns > 5
+    assert host.writer.waiting == {}
+    assert sorted(host.engine.rows) == sorted(users.steps)
+    assert_as_replayed(host, begin, many)
+
+
+def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many, begin):
+    """What it had put in place is live, the rest waits, and the error is the log's."""
+    host = begin(many)
+    recorder = Recorder(host.writer, 60.0)
+    turns: list[int] = []
+    told = partial(turns.append, 1)
+
+    recorder.replay_waiting(stopped=lambda: len(turns) == 2, told=told)
+    live = len(host.engine)
+    assert (len(turns), live + len(host.writer.waiting)) == (2, SERIES)
+    assert 0 < live < SERIES
+
+    run(many, "alter table observation rename to gone")
+    with pytest.raises(LogError):
+        recorder.replay_waiting(stopped=lambda: False, told=told)
+    assert (len(host.engine), len(host.writer.waiting)) == (live, SERIES - live)
+    run(many, "alter table gone rename to observation")
+
+    recorder.replay_waiting(stopped=lambda: False, told=told)
+    recorder.close()
+    assert host.writer.waiting == {}
+    assert_as_replayed(host, begin, many)
