@@ -47,7 +47,9 @@ def replay_waiting(
         begun = time.perf_counter()
         return writer.replay(waiting, reading), time.perf_counter() - begun
 
-    workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    workers = min(cores, _MOST_WORKERS)
     pool = ThreadPoolExecutor(workers, "replay", torch.set_num_threads, (1,))
     running: deque[Future[tuple[Replay, float]]] = deque()
     left = iter(writer.waiting.copy().items())
