@@ -70,7 +70,7 @@ def load(name: str, data: Path, *, val: bool = False) -> Case:
         return _m4(name, data, val=val)
     if name == "m5":
         return _m5(find(data, name), val=val)
-    return _cut(SETS[name](find(data, name)), val=val)
+    return cut(SETS[name](find(data, name)), val=val)
 
 
 def _m4(name: str, data: Path, *, val: bool) -> Case:
@@ -84,28 +84,28 @@ def _m4(name: str, data: Path, *, val: bool) -> Case:
 
 def _aus_retail(folder: Path) -> Case:
     """Retail turnover by state and industry; each series ends where it ends."""
-    frame = _read(folder / "aus_retail.parquet", ["unique_id", "ds", "y"])
-    return _whole("aus_retail", frame, freq="MS", horizon=18, season_length=12)
+    frame = read(folder / "aus_retail.parquet", ["unique_id", "ds", "y"])
+    return whole("aus_retail", frame, freq="MS", horizon=18, season_length=12)
 
 
 def _pbs(folder: Path) -> Case:
     """Prescriptions by concession, type and drug group: complete, a tenth of the months are 0."""
-    frame = _read(folder / "pbs.parquet", ["unique_id", "ds", "y"])
-    return _whole("pbs", frame, freq="MS", horizon=12, season_length=12)
+    frame = read(folder / "pbs.parquet", ["unique_id", "ds", "y"])
+    return whole("pbs", frame, freq="MS", horizon=12, season_length=12)
 
 
 def _carparts(folder: Path) -> Case:
     """Sales of car parts, mostly 0. Parts whose record stops before the test are left out."""
-    frame = _read(folder / "carparts.parquet", ["unique_id", "ds", "y"])
+    frame = read(folder / "carparts.parquet", ["unique_id", "ds", "y"])
     last = frame.groupby("unique_id")["y"].transform("last", skipna=False)
-    frame = _keep("carparts", frame, last.notna())
-    return _whole("carparts", frame, freq="MS", horizon=12, season_length=12, fill="mask")
+    frame = keep("carparts", frame, last.notna())
+    return whole("carparts", frame, freq="MS", horizon=12, season_length=12, fill="mask")
 
 
 def _hospital(folder: Path) -> Case:
     """Patients by product or department: complete, all of one length."""
-    frame = _read(folder / "hospital.parquet", ["unique_id", "ds", "y"])
-    return _whole("hospital", frame, freq="MS", horizon=12, season_length=12)
+    frame = read(folder / "hospital.parquet", ["unique_id", "ds", "y"])
+    return whole("hospital", frame, freq="MS", horizon=12, season_length=12)
 
 
 def _walmart_weekly(folder: Path) -> Case:
@@ -119,12 +119,12 @@ def _walmart_weekly(folder: Path) -> Case:
     end early are left out.
     """
     marks = [f"markdown{i}" for i in range(1, 6)]
-    frame = _read(
+    frame = read(
         folder / "train.parquet",
         ["unique_id", "ds", "y", "is_holiday", "store_size", "store_type", *marks],
     )
     end = frame.groupby("unique_id")["ds"].transform("max")
-    frame = _keep("walmart_weekly", frame, end == frame["ds"].max())
+    frame = keep("walmart_weekly", frame, end == frame["ds"].max())
     frame["store"] = frame["unique_id"].str.slice(0, 3)
     frame["dept"] = frame["unique_id"].str.slice(4)
     static = frame.groupby("unique_id", as_index=False)[
@@ -132,7 +132,7 @@ def _walmart_weekly(folder: Path) -> Case:
     ].first()
     shop = frame.groupby(["store", "ds"], as_index=False)[["is_holiday", *marks]].first()
 
-    grid = _grid(frame[["unique_id", "ds", "y"]], np.timedelta64(7, "D"))
+    grid = every_step(frame[["unique_id", "ds", "y"]], np.timedelta64(7, "D"))
     grid = grid.merge(static[["unique_id", "store"]]).merge(shop, how="left", on=["store", "ds"])
     holidays = frame.loc[frame["is_holiday"], "ds"].unique()
     grid["is_holiday"] = grid["ds"].isin(holidays)
@@ -149,7 +149,7 @@ def _walmart_weekly(folder: Path) -> Case:
         "is_holiday", "super_bowl", "thanksgiving", "christmas", "easter_before", "easter_after",
         *(f"log_{mark}" for mark in marks),
     )  # fmt: skip
-    return _whole(
+    return whole(
         "walmart_weekly", grid, freq="W-FRI", horizon=39, season_length=52,
         known_future=known_future, static=static, fill="zero",
     )  # fmt: skip
@@ -166,12 +166,12 @@ def _rossmann(folder: Path) -> Case:
     promotion. `customers` is not known ahead and left out.
     """
     columns = ["unique_id", "ds", "y", "promo", "school_holiday", "state_holiday"]
-    frame = _read(folder / "rossmann.parquet", columns)
+    frame = read(folder / "rossmann.parquet", columns)
     frame["state_holiday"] = (frame["state_holiday"] != "0").astype(np.float32)
     dates = frame.groupby("ds")[["promo", "state_holiday"]].max()
     stores = pd.read_parquet(folder / "stores.parquet")
 
-    grid = _grid(frame, np.timedelta64(1, "D"))
+    grid = every_step(frame, np.timedelta64(1, "D"))
     grid["open"] = grid["y"].notna()
     grid["y"] = grid["y"].fillna(0.0)  # in the test too: it is known that nothing was sold
     grid["promo"] = grid["ds"].map(dates["promo"])
@@ -183,7 +183,7 @@ def _rossmann(folder: Path) -> Case:
     distance = stores["competition_distance"]
     stores["log_competition_distance"] = np.log1p(distance.fillna(distance.max()))
     static = stores[["unique_id", "store_type", "assortment", "log_competition_distance"]]
-    return _whole(
+    return whole(
         "rossmann", grid, freq="D", horizon=48, season_length=7, fill="zero",
         known_future=("open", "promo", "school_holiday", "state_holiday", "promo2"), static=static,
     )  # fmt: skip
@@ -212,18 +212,18 @@ def _orange_juice(folder: Path) -> Case:
     feature. Profit is not known ahead and left out.
     """
     prices = ["price", "price_min_other", "price_mean_other"]
-    frame = _read(
+    frame = read(
         folder / "orange_juice.parquet",
         ["unique_id", "ds", "y", *prices, "deal", "feat", "store", "brand"],
     )
     static = frame.groupby("unique_id", as_index=False)[["store", "brand"]].first()
     static = static.astype({"store": str, "brand": str})
-    grid = _grid(frame[["unique_id", "ds", "y", *prices, "deal", "feat"]], np.int64(1))
+    grid = every_step(frame[["unique_id", "ds", "y", *prices, "deal", "feat"]], np.int64(1))
     filled = grid.groupby("unique_id", sort=False)[prices].ffill()
     for price in prices:
         grid[f"log_{price}"] = np.log(filled[price])
     grid[["deal", "feat"]] = grid[["deal", "feat"]].fillna(0.0)
-    return _whole(
+    return whole(
         "orange_juice", grid, freq=1, horizon=8, season_length=52, seasons=(52,),
         known_future=(*(f"log_{price}" for price in prices), "deal", "feat"), static=static,
         fill="mask",
@@ -307,7 +307,7 @@ SETS: dict[str, Callable[[Path], Case]] = {
 NAMES: tuple[str, ...] = (*(f"m4_{name}" for name in m4.CASES), *SETS, "m5")
 
 
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+def read(path: Path, columns: list[str]) -> pd.DataFrame:
     """A file, sorted, dates in nanoseconds, values as doubles."""
     frame = pd.read_parquet(path, columns=columns)
     frame = frame.sort_values(["unique_id", "ds"], ignore_index=True)
@@ -315,14 +315,14 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     return frame.astype({"y": np.float64, "ds": np.int64 if integer else "datetime64[ns]"})
 
 
-def _keep(name: str, frame: pd.DataFrame, rows: "pd.Series[bool]") -> pd.DataFrame:
+def keep(name: str, frame: pd.DataFrame, rows: "pd.Series[bool]") -> pd.DataFrame:
     """The chosen rows; says how many series that leaves."""
     kept = frame[rows].reset_index(drop=True)
     note(f"{name}: {kept['unique_id'].nunique():,} of {frame['unique_id'].nunique():,} series kept")
     return kept
 
 
-def _grid(frame: pd.DataFrame, step: np.timedelta64 | np.int64) -> pd.DataFrame:
+def every_step(frame: pd.DataFrame, step: np.timedelta64 | np.int64) -> pd.DataFrame:
     """A row for every step of each series from its first to the last of all; new ones hold NaN."""
     first = frame.groupby("unique_id", sort=True)["ds"].min()
     lengths = (frame["ds"].to_numpy().max() - first.to_numpy()) // step + 1
@@ -334,7 +334,7 @@ def _grid(frame: pd.DataFrame, step: np.timedelta64 | np.int64) -> pd.DataFrame:
     return rows.merge(frame, how="left", on=["unique_id", "ds"], validate="1:1")
 
 
-def _whole(
+def whole(
     name: str,
     frame: pd.DataFrame,
     *,
@@ -356,7 +356,7 @@ def _whole(
     )  # fmt: skip
 
 
-def _cut(case: Case, *, val: bool) -> Case:
+def cut(case: Case, *, val: bool) -> Case:
     """
     Hold the last horizon out, or the one before; series with too little before it are left out.
 
@@ -366,7 +366,7 @@ def _cut(case: Case, *, val: bool) -> Case:
     frame, back = case.train, case.horizon * (1 + val)
     size = frame.groupby("unique_id", sort=False)["y"].transform("size")
     if (size <= back + case.season_length).any():
-        frame = _keep(case.name, frame, size > back + case.season_length)
+        frame = keep(case.name, frame, size > back + case.season_length)
     left = frame.groupby("unique_id", sort=False).cumcount(ascending=False)
     test = frame[(left >= back - case.horizon) & (left < back)].reset_index(drop=True)
     train = frame[left >= back].reset_index(drop=True)

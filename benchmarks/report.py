@@ -119,7 +119,7 @@ def case_of(line: Mapping[str, Any]) -> str | None:
     True
     """
     name: str = line["case"]
-    if line["benchmark"] not in ("m4", "m5", "retail", "stocks", "peers") or "/" in name:
+    if line["benchmark"] not in ("m4", "m5", "retail", "unseen", "stocks", "peers") or "/" in name:
         return None
     if name.endswith("_val"):
         return None

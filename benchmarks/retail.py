@@ -17,7 +17,9 @@ where there are more than 500,000 observations, for they would take hours.
 
 import argparse
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,12 @@ MANY_SERIES, MANY_OBSERVATIONS = 3_000, 500_000
 
 def main() -> None:
     """Forecast every set with every model and print the lines."""
-    args = arguments()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.retail", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_arguments(parser, SETS)
+    args = parser.parse_args()
     torch.set_num_threads(args.threads)
     sets = args.sets or [name for name in SETS if (args.data / name).is_dir()]
     if not sets:
@@ -47,8 +54,9 @@ def main() -> None:
         run(load(name, args.data, val=args.val), f"{name}_val" if args.val else name, args)
 
 
-def run(case: Case, name: str, args: argparse.Namespace) -> None:
+def run(case: Case, name: str, args: argparse.Namespace, *, benchmark: str = "retail") -> None:
     """Forecast one set with every model and print the lines."""
+    tell = partial(report, benchmark)
     series = case.train["unique_id"].nunique()
     note(f"{name}: {series:,} series, {len(case.train):,} observations, horizon {case.horizon}")
     naive = None
@@ -61,7 +69,7 @@ def run(case: Case, name: str, args: argparse.Namespace) -> None:
         )  # fmt: skip
         scores = score(table, case, [model])[model]
         naive = scores["mase"] if model == "SeasonalNaive" else naive
-        report(name, model, scores, naive, time.perf_counter() - begin)
+        tell(name, model, scores, naive, time.perf_counter() - begin)
     if args.no_statecast:
         return
 
@@ -74,13 +82,13 @@ def run(case: Case, name: str, args: argparse.Namespace) -> None:
         took = time.perf_counter() - begin
         values.append(score(table, case, ["statecast"])["statecast"])
         each = name if args.seeds == 1 else f"{name}/seed{seed}"
-        report(each, "statecast", values[-1], naive, took)
+        tell(each, "statecast", values[-1], naive, took)
         missing = set(QUANTILES) - set(quantile_columns(table, "statecast"))
         if missing:
             note(f"crps without the quantiles {sorted(missing)}")
     if args.seeds > 1:
         means = {m: float(np.mean([v[m] for v in values])) for m in values[0]}
-        report(name, "statecast", means, naive, took)
+        tell(name, "statecast", means, naive, took)
 
 
 def affordable(series: int, observations: int) -> tuple[str, ...]:
@@ -122,14 +130,10 @@ def futr(case: Case) -> pd.DataFrame | None:
     return case.test[["unique_id", "ds", *case.known_future]] if case.known_future else None
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.retail", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def add_arguments(parser: argparse.ArgumentParser, sets: Iterable[str]) -> None:
+    """What a benchmark of several sets may be told."""
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
-    parser.add_argument("--sets", nargs="+", choices=SETS, help="which; all that are there")
+    parser.add_argument("--sets", nargs="+", choices=sets, help="which; all that are there")
     parser.add_argument("--val", action="store_true", help="an earlier cutoff, for choices")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
@@ -139,18 +143,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
                         help="any setting, such as train.max_steps=600")  # fmt: skip
-    return parser.parse_args()
 
 
 def report(
-    case: str, model: str, scores: dict[str, float], naive: float | None, seconds: float
+    benchmark: str,
+    case: str,
+    model: str,
+    scores: dict[str, float],
+    naive: float | None,
+    seconds: float,
 ) -> None:
     """Print the lines of one model."""
     note(f"{model} ({seconds:.0f} s): " + "  ".join(f"{k} {v:.4f}" for k, v in scores.items()))
     for metric, value in scores.items():
-        emit("retail", case, model, metric, value, seconds)
+        emit(benchmark, case, model, metric, value, seconds)
         if metric == "mase" and naive is not None:
-            emit("retail", case, model, "mase_ratio_snaive", value / naive, seconds)
+            emit(benchmark, case, model, "mase_ratio_snaive", value / naive, seconds)
 
 
 if __name__ == "__main__":

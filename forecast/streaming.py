@@ -290,9 +290,10 @@ def _forecast(
         )
         for plane, (place, share, sign) in zip(made[1:], asked, strict=True):
             side = distances[:, int(sign > 0), :horizon]
-            plane.copy_(median).add_(side[..., place], alpha=sign * share)
+            torch.mul(side[..., place], sign * share, out=plane)
             if share < 1 and place:
-                plane.add_(side[..., place - 1], alpha=sign * (1 - share))
+                plane.add_(side[..., place - 1] * (sign * (1 - share)))
+            plane.add_(median)
     unit = origin.unit.to(made.dtype)
     for plane in made:  # one by one, each stays in the cache
         plane.mul_(unit)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import benchmarks.__main__
-from benchmarks import m4, retail, state
+from benchmarks import m4, retail, state, unseen
 from forecast.baselines import naive2
 
 KEYS = ["benchmark", "case", "model", "metric", "value", "seconds"]
@@ -104,3 +104,31 @@ def test_the_list_names_every_benchmark(capsys):
     for name in ("m4", "m5", "peers", "report", "retail", "state", "stocks"):
         assert f"benchmarks.{name} " in listed
     assert not any(f"benchmarks.{name} " in listed for name in ("cases", "records", "scoring"))
+
+
+def test_unseen_takes_the_official_test_and_a_missing_price_for_missing(records, tmp_path):
+    """M1 ends where its test ends; a price of 0 is no price, and no forecast is scored on it."""
+    months = pd.date_range("2000-01-01", periods=60, freq="MS")
+    walk = 20 + np.cumsum(np.random.default_rng(0).normal(size=(2, 60)), axis=1)
+    walk[1, 30] = 0.0
+    prices = pd.concat(
+        pd.DataFrame({"unique_id": name, "ds": months, "y": y})
+        for name, y in zip("ab", walk, strict=True)
+    )
+    (tmp_path / "commodities").mkdir()
+    prices.to_parquet(tmp_path / "commodities" / "commodities.parquet")
+    yearly = prices.assign(ds=prices.groupby("unique_id").cumcount() + 1)
+    (tmp_path / "m1").mkdir()
+    yearly[yearly["ds"] <= 54].to_parquet(tmp_path / "m1" / "yearly_train.parquet")
+    yearly[yearly["ds"] > 54].to_parquet(tmp_path / "m1" / "yearly_test.parquet")
+
+    case = unseen.SETS["commodities"](tmp_path)
+    found = records(unseen.main, "--data", tmp_path, "--sets", "commodities", "m1_yearly",
+                    "--baselines", "SeasonalNaive", *QUICK)  # fmt: skip
+
+    assert len(case.train) == 120
+    assert case.train["y"].isna().sum() == 1
+    assert {(case, model) for case, model, _ in found} == {
+        (case, model) for case in ("commodities", "m1_yearly")
+        for model in ("statecast", "SeasonalNaive")
+    }  # fmt: skip

@@ -158,7 +158,8 @@ class PointHead(nn.Module):
     ) -> Parts:
         """Skip, correction and covariate effect, before the guard."""
         candidates = self.candidates(skips)
-        shares = self.mix(memory).mT.softmax(-2).mT  # nine times as fast along the long side
+        # nine times as fast along the long side; laid out as ever, so that sums keep their order
+        shares = self.mix(memory).mT.softmax(-2).mT.contiguous()
         mixed = (shares[..., None] * candidates).sum(-2)
         seasonal = skips[..., self.first_seasonal :, :]
         seasonal = ((seasonal + LEAST).clamp(min=LEAST).log() if self.ratio
@@ -216,6 +217,16 @@ def _along(
     products = asked.index_put((lane, step), dates) @ future.dates.mT
     ahead = step[:, None] + torch.arange(1, horizon + 1, device=step.device)
     return products[lane, step].gather(1, ahead)
+
+
+def softplus(x: Float[Tensor, "*size"]) -> Float[Tensor, "*size"]:
+    """
+    As that of torch, but the same to the last bit wherever in a tensor a value lies.
+
+    >>> softplus(torch.tensor([-100.0, 0.0, 100.0])).round(decimals=3)
+    tensor([ 0.0000,  0.6930, 80.0000])
+    """
+    return x.clamp(max=80).exp().log1p()
 
 
 class Quantiles(NamedTuple):
@@ -276,17 +287,17 @@ class QuantileHead(nn.Module):
             seen = torch.cat([memory, point.clamp(min=LEAST).log()], dim=-1)
         inner = functional.silu(self.inner(seen))
         parts = self.outer(inner).unflatten(-1, (-1, self.growth.shape[0]))
-        width = functional.softplus(parts[..., :2, :].contiguous()) * self.growth
+        width = softplus(parts[..., :2, :]) * self.growth
         # long rows of horizons, not short ones of quantiles
         shape = self.shape[..., :nearest].mT.contiguous()
         if self.ratio:
             width = width * point.clamp(min=0.05).sqrt()[..., None, :]
             shape = shape + self.tilt(inner).unflatten(-1, (2, -1, 1))[..., :nearest, :]
-        grown = itertools.accumulate(functional.softplus(shape).unbind(-2))
+        grown = itertools.accumulate(softplus(shape).unbind(-2))
         distances = torch.stack([width * part for part in grown], dim=-2).mT
         median = point
         if self.shifted and self.ratio:
-            median = point * functional.softplus(parts[..., 2, :] + NEUTRAL)
+            median = point * softplus(parts[..., 2, :] + NEUTRAL)
         elif self.shifted:
             median = point + parts[..., 2, :]
         return Quantiles(median, distances)

@@ -128,7 +128,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(bundle: Path, history: Any = None, **settings: Any) -> TestClient:
-            settings.setdefault("data_dir", tmp_path / bundle.name)
+            settings.setdefault("data_dir", tmp_path / f"data of {bundle.name}")
             chosen = Settings(model=str(bundle), **settings)
             if history is not None:
                 import_history(chosen.log_url, history, load_bundle(bundle).config.data)

@@ -1,0 +1,93 @@
+"""
+Accuracy on sets that no choice was made on: what the defaults do with data they do not know.
+
+    python -m benchmarks.unseen --data PATH
+
+PATH holds a folder a set: `m1` (the M1 competition, with its official tests), `nn5` (cash taken out
+of machines, with its test), `cheese` (weekly sales), `commodities` (monthly prices) and
+`exchange_rate`; `--sets` takes some. Everything else is as in `benchmarks.retail`.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import retail
+from benchmarks.cases import Case, cut, every_step, read, whole
+from benchmarks.records import find
+
+COLUMNS = ["unique_id", "ds", "y"]
+
+
+def main() -> None:
+    """Forecast every set with every model and print the lines."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.unseen", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    retail.add_arguments(parser, SETS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for name in args.sets or SETS:
+        case = cut(SETS[name](args.data), val=args.val)
+        retail.run(case, f"{name}_val" if args.val else name, args, benchmark="unseen")
+
+
+def _m1(period: str, horizon: int, season_length: int, data: Path) -> Case:
+    """A frequency of M1, whose steps have no dates; the test is the last horizon."""
+    folder = find(data, "m1")
+    parts = [read(folder / f"{period}_{part}.parquet", COLUMNS) for part in ("train", "test")]
+    frame = pd.concat(parts).sort_values(["unique_id", "ds"], ignore_index=True)
+    seasons = (season_length,) if season_length > 1 else ()
+    return whole(f"m1_{period}", frame, freq=1, horizon=horizon, season_length=season_length,
+                 seasons=seasons)  # fmt: skip
+
+
+def _nn5(data: Path) -> Case:
+    """Daily withdrawals; a day without a number was not recorded."""
+    parts = [read(find(data, "nn5") / f"{part}.parquet", COLUMNS) for part in ("train", "test")]
+    frame = pd.concat(parts).sort_values(["unique_id", "ds"], ignore_index=True)
+    return whole("nn5", frame, freq="D", horizon=56, season_length=7, fill="mask")
+
+
+def _cheese(data: Path) -> Case:
+    """Sliced cheese by retailer; weeks are numbered."""
+    frame = read(find(data, "cheese") / "cheese.parquet", COLUMNS)
+    return whole("cheese", frame, freq=1, horizon=4, season_length=52, seasons=(52,))
+
+
+def _commodities(data: Path) -> Case:
+    """Prices from 1960 on; a 0 of the source is a month without a price."""
+    frame = read(find(data, "commodities") / "commodities.parquet", COLUMNS)
+    months = frame["ds"].to_numpy().astype("datetime64[M]").astype(np.int64)
+    frame = frame[frame["y"] > 0].assign(ds=months[frame["y"] > 0])
+    frame = every_step(frame, np.int64(1))
+    dates = frame["ds"].to_numpy().astype("datetime64[M]").astype("datetime64[ns]")
+    return whole("commodities", frame.assign(ds=dates), freq="MS", horizon=12, season_length=12,
+                 fill="mask")  # fmt: skip
+
+
+def _exchange_rate(data: Path) -> Case:
+    """Eight currencies on trading days, which are numbered."""
+    frame = read(find(data, "exchange_rate") / "exchange_rate.parquet", COLUMNS)
+    return whole("exchange_rate", frame, freq=1, horizon=30, season_length=5, seasons=(5,))
+
+
+SETS: dict[str, Callable[[Path], Case]] = {
+    "m1_monthly": partial(_m1, "monthly", 18, 12),
+    "m1_quarterly": partial(_m1, "quarterly", 8, 4),
+    "m1_yearly": partial(_m1, "yearly", 6, 1),
+    "nn5": _nn5,
+    "cheese": _cheese,
+    "commodities": _commodities,
+    "exchange_rate": _exchange_rate,
+}
+
+
+if __name__ == "__main__":
+    main()
