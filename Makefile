@@ -50,7 +50,7 @@ bench: $(VENV)/.dev ## every benchmark, on the data sets in the folder DATA=PATH
 	for freq in hourly weekly yearly daily monthly quarterly; do \
 	    $(BIN)/python -m benchmarks.m4 --freq $$freq --data "$(DATA)" || exit 1; \
 	done
-	for name in retail m5 stocks carry race; do \
+	for name in retail unseen m5 stocks carry race; do \
 	    $(BIN)/python -m benchmarks.$$name --data "$(DATA)" || exit 1; \
 	done
 	for name in state step engine million killloop; do \

@@ -208,9 +208,18 @@ class _History:
     def to_y(
         self, relative: Float[np.ndarray, "row output"], origin: Int[np.ndarray, " row"]
     ) -> Float[np.ndarray, "row output"]:
-        """Back to the unit of `y`; never negative where no value was."""
+        """
+        Back to the unit of `y`: never negative where no value was.
+
+        On the log scale nothing exceeds ten times the highest value of its series: a spread that
+        is plausible around a small value would be absurd.
+        """
         z = self.level[origin, None] + self.unit[origin, None] * relative
-        return np.asarray(np.exp(z) if self.log else z if self.signed else np.maximum(z, 0.0))
+        if not self.log:
+            return np.asarray(z if self.signed else np.maximum(z, 0.0))
+        begins, series = np.unique(self.begin, return_inverse=True)
+        most = np.maximum.reduceat(self.z, begins)[series[origin]] + np.log(10)
+        return np.asarray(np.exp(np.minimum(z, most[:, None])))
 
 
 def _running_mean(
