@@ -43,6 +43,8 @@ class Row:
 
     case: str
     model: str
+    benchmark: str = ""
+    """That printed it."""
     values: dict[str, float] = field(default_factory=dict)
     budget_s: float | None = None
     stopped: bool = False
@@ -95,7 +97,7 @@ def read(lines: Iterable[str]) -> dict[tuple[str, str], Row]:
         if line["metric"] == "failed":
             rows[key] = Row(*key, budget_s=line["budget_s"], failure=line["note"])
             continue
-        row.failure = ""
+        row.failure, row.benchmark = "", line["benchmark"]
         row.values["seconds"] = line["seconds"]
         row.values[line["metric"]] = line["value"]
         row.budget_s = line.get("budget_s")
@@ -252,14 +254,11 @@ def remark(row: Row) -> str:
 
 def commands(rows: list[Row]) -> list[str]:
     """How to measure the case again."""
-    case = rows[0].case
-    said = []
-    if any(row.ours for row in rows):
-        known, _, rest = case.partition("_")
-        ours = {"m4": f"m4 --freq {rest}", "m5": "m5", "stocks": "stocks"}.get(
-            known, f"retail --sets {case}"
-        )
-        said.append(f"python -m benchmarks.{ours} --data PATH")
+    case, said = rows[0].case, []
+    for name in {row.benchmark for row in rows if row.ours}:
+        options = {"m4": f" --freq {case.partition('_')[2]}", "m5": "", "stocks": ""}
+        told = options.get(name, f" --sets {case}")
+        said.append(f"python -m benchmarks.{name}{told} --data PATH")
     if any(row.settings or row.failure for row in rows):
         said.append(f"python -m benchmarks.peers --data PATH --case {case}")
     return said
