@@ -1,7 +1,8 @@
 """History read into the observation log without a server."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ def import_history(
     """
     Read a table into the log without a server: all of it, or nothing.
 
+    The columns of static covariates may be left out where the log has every series already.
+
     Args:
         database_url: Of the log; no server may have it open.
         table: Anything `forecast.frames.read_table` takes, one row per series and stamp.
@@ -42,7 +45,8 @@ def import_history(
         LogLocked, LogError: The log cannot be written.
     """
     frame = read_table(table, query=query)
-    found = read_rows(frame, data)
+    brings_static = not set(data.static).isdisjoint(frame.columns)
+    found = read_rows(frame, data if brings_static else replace(data, static=()))
     calendar = Calendar(data.freq) if data.freq is not None else check(frame, data).calendar
     for problem in problems(found, data, calendar):
         raise problem
@@ -50,7 +54,7 @@ def import_history(
     try:
         log.bind_calendar(calendar)
         with log.write() as transaction:
-            return _import(transaction, found, _static(frame, data), data, calendar)
+            return _import(transaction, found, partial(_static, frame, data), data, calendar)
     except Refused as refusal:
         raise refusal.error from None
     finally:
@@ -60,7 +64,7 @@ def import_history(
 def _import(
     transaction: Transaction,
     found: FoundRows,
-    static: Mapping[str, Mapping[str, Any]],
+    static: Callable[[], Mapping[str, Mapping[str, Any]]],
     data: DataConfig,
     calendar: Calendar,
 ) -> dict[str, int]:
@@ -89,7 +93,8 @@ def _import(
         pruned=lambda row: bool(len(transaction.begins([stored_as[row]]).series)),
     )  # fmt: skip
     fresh = [found.names[row] for row in np.unique(rows.series) if ends[row] is None]
-    numbers |= dict(zip(fresh, transaction.add_series(fresh, static), strict=True))
+    begun = transaction.add_series(fresh, static() if fresh else {})
+    numbers |= dict(zip(fresh, begun, strict=True))
     number = np.array([numbers.get(name, -1) for name in found.names], np.int64)
     transaction.append(replace(plan.fresh, series=number[plan.fresh.series]))
     transaction.append(replace(plan.revised, series=number[plan.revised.series]), revise=True)

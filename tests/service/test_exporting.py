@@ -10,6 +10,7 @@ import pytest
 
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
+from forecast.errors import MissingColumns
 from service import exporting
 from service.exporting import Selection, export
 from service.importing import import_history
@@ -74,6 +75,21 @@ def test_covariates_named_as_the_notes_of_the_log_keep_their_names(url, monthly)
     told = full.drop(columns=["unique_id", "ds", "y", "recorded_at_"]).drop_duplicates()
     assert told.values.tolist() == [[7.0, 8.0, "by hand", "shop", 1, False]]
     assert import_history(url, plain, data)["duplicate"] == len(monthly)
+
+
+def test_static_covariates_are_needed_of_new_series_only(url, monthly):
+    """What was read in once goes on without them; with a new series among them nothing is."""
+    data = replace(MONTHLY, static=("state",))
+    late = monthly["ds"] == monthly["ds"].max()
+    import_history(url, monthly[~late].assign(state="Victoria"), data)
+    fresh = monthly[late].head(1).assign(unique_id="new")
+
+    with pytest.raises(MissingColumns, match="state"):
+        import_history(url, pd.concat([monthly[late], fresh]), data)
+    counts = import_history(url, monthly[late], data)
+
+    assert (counts["new"], counts["created"]) == (int(late.sum()), 0)
+    assert set(exported(url)["state"]) == {"Victoria"}
 
 
 def test_stamps_that_are_integers_stay_so(url):
