@@ -104,17 +104,13 @@ class Transaction:
     def changes(self, since: int) -> Changes:
         """What was written after a batch, up to the last one."""
         s, c = series.c, observation.c
-        found = self._connection.execute(
-            sa.select(s.series, s.unique_id, s.static).where(s.batch > since).order_by(s.series)
-        )
-        begun = [Entry(n, name, json.loads(static or "{}")) for n, name, static in found]
+        begun = sa.select(s.series, s.unique_id, s.static).where(s.batch > since)
         gone = sa.select(removed.c.series).where(removed.c.batch > since)
         again = sa.select(c.series).distinct().where(c.batch > since, c.revision > 1)
-        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
-        fresh = sa.select(*columns).where(c.batch > since, c.revision == 1)
+        fresh = sa.select(*self._columns).where(c.batch > since, c.revision == 1)
         return Changes(
             batch=self.before,
-            begun=begun,
+            begun=self._entries([begun.order_by(s.series)]),
             removed=[int(n) for n in self._connection.execute(gone).scalars()],
             rows=self._rows([fresh.order_by(c.series, c.ds)]),
             revised=[int(n) for n in self._connection.execute(again).scalars()],
@@ -150,8 +146,7 @@ class Transaction:
         queries = [query]
         if numbers is not None:
             queries = [query.where(_among(series.c.series, numbers)) for numbers in _parts(numbers)]
-        found = chain.from_iterable(map(self._tuples, queries))
-        return [Entry(n, name, json.loads(static) if static else {}) for n, name, static in found]
+        return self._entries(queries)
 
     def names(self) -> dict[int, str]:
         """Every series by its number; of a million, an `Entry` each costs twice the time."""
@@ -160,13 +155,9 @@ class Transaction:
 
     def find(self, unique_ids: Sequence[str]) -> list[Entry]:
         """Those of the series that are there, in no order."""
-        entries = []
-        for start in range(0, len(unique_ids), _IN):
-            some = series.c.unique_id.in_(unique_ids[start : start + _IN])
-            query = sa.select(series.c.series, series.c.unique_id, series.c.static).where(some)
-            entries += [Entry(n, name, json.loads(static or "{}"))
-                        for n, name, static in self._connection.execute(query)]  # fmt: skip
-        return entries
+        query = sa.select(series.c.series, series.c.unique_id, series.c.static)
+        parts = (unique_ids[start : start + _IN] for start in range(0, len(unique_ids), _IN))
+        return self._entries([query.where(series.c.unique_id.in_(part)) for part in parts])
 
     def created_at(self, number: int) -> int:
         """Unix milliseconds at which a series was first seen."""
@@ -209,8 +200,7 @@ class Transaction:
     def history_before(self, cuts: Cuts) -> Rows:
         """Every step before the cuts with its latest value, ordered by series and stamp."""
         c = observation.c
-        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
-        query = sa.select(*columns).select_from(bases.before(cuts))
+        query = sa.select(*self._columns).select_from(bases.before(cuts))
         return self._rows([query.order_by(c.series, c.ds, c.revision)])
 
     def prune(self, now: Begins, states: Mapping[str, States]) -> None:
@@ -257,10 +247,9 @@ class Transaction:
     def history(self, numbers: Sequence[int]) -> Rows:
         """Every step of these series with its latest value, ordered by series and stamp."""
         c = observation.c
-        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
         order = (c.series, c.ds, c.revision)
         return self._rows(
-            sa.select(*columns).where(_among(c.series, part)).order_by(*order)
+            sa.select(*self._columns).where(_among(c.series, part)).order_by(*order)
             for part in _parts(numbers)
         )
 
@@ -306,12 +295,11 @@ class Transaction:
             numbers: Of series in the log.
         """
         c = observation.c
-        columns = [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
         parts = []
         for row in np.unique(asked.series).tolist():
             stamps = np.unique(asked.ds[asked.series == row]).tolist()
             part = self._rows(
-                sa.select(*columns)
+                sa.select(*self._columns)
                 .where(c.series == numbers[row], c.ds.in_(stamps[start : start + _IN]))
                 .order_by(c.ds, c.revision)
                 for start in range(0, len(stamps), _IN)
@@ -363,6 +351,17 @@ class Transaction:
         names = [column.name for column in observation.columns]
         marks = f"({', '.join([mark] * len(names))})"
         return f"insert into observation ({', '.join(names)}) values {', '.join([marks] * rows)}"
+
+    @property
+    def _columns(self) -> list[sa.ColumnElement[Any]]:
+        """Of an observation, as `_rows` takes them."""
+        c = observation.c
+        return [c.series, c.ds, c.y, c.filled, *([c.covariates] if self.covariates else [])]
+
+    def _entries(self, queries: Iterable[sa.Select[Any]]) -> list[Entry]:
+        """Of number, name and static covariates."""
+        found = chain.from_iterable(map(self._tuples, queries))
+        return [Entry(n, name, json.loads(static) if static else {}) for n, name, static in found]
 
     def _tuples(self, query: sa.Select[Any]) -> Iterator[tuple[Any, ...]]:
         """Rows as the driver gives them: wrapping each would take longer than reading it."""

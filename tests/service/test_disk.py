@@ -244,14 +244,19 @@ def broken_page(path: Path) -> bytes:
     raise AssertionError("no such page")
 
 
-def test_damage_that_is_met_later_fails_what_touches_it(home):
-    """Live states go on; the history that cannot be read is a 503 that says so."""
+def fill(home) -> None:
+    """Three hundred steps of two series, and a server that was stopped in order."""
     with server(home.environment) as running:
         for days in (NAMED[:300], NAMED[300:301]):
             batch = {(name, day): 5.0 for name in ("a", "b") for day in days}
             httpx.post(f"{running.url}/v1/observations", json=body_of(batch)).raise_for_status()
         running.send_signal(signal.SIGTERM)
         running.wait()
+
+
+def test_damage_that_is_met_later_fails_what_touches_it(home):
+    """Live states go on; the history that cannot be read is a 503 that says so."""
+    fill(home)
     home.log.write_bytes(broken_page(home.log))
 
     with server(home.environment) as running, httpx.Client(base_url=running.url) as client:
@@ -265,12 +270,7 @@ def test_damage_that_is_met_later_fails_what_touches_it(home):
 
 def test_damage_that_stops_the_replay_is_told_once_and_tried_again(home):
     """`/readyz` says what to do; the other series answer; it goes on once the page is whole."""
-    with server(home.environment) as running:
-        for days in (NAMED[:300], NAMED[300:301]):
-            batch = {(name, day): 5.0 for name in ("a", "b") for day in days}
-            httpx.post(f"{running.url}/v1/observations", json=body_of(batch)).raise_for_status()
-        running.send_signal(signal.SIGTERM)
-        running.wait()
+    fill(home)
     shutil.rmtree(home.folder / "snapshots")
     whole = home.log.read_bytes()
     home.log.write_bytes(broken_page(home.log))
