@@ -161,7 +161,9 @@ def _serve(
     environment: dict[str, str], stderr: Path, point: Point | None, clock: tuple[int, ...]
 ) -> None:
     os.environ.update(environment)
-    os.dup2(os.open(stderr, os.O_WRONLY | os.O_APPEND), sys.stderr.fileno())
+    said = os.open(stderr, os.O_WRONLY | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):  # nobody waits for what a server left behind holds
+        os.dup2(said, stream.fileno())
     if point is not None:
         _end_at(point)
     if clock:
