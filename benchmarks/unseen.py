@@ -34,8 +34,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for name in args.sets or SETS:
-        case = cut(SETS[name](args.data), val=args.val)
+        case = load(name, args.data, val=args.val)
         retail.run(case, f"{name}_val" if args.val else name, args, benchmark="unseen")
+
+
+def load(name: str, data: Path, *, val: bool = False) -> Case:
+    """One of `SETS`, cut; PATH holds their folders. With `val` at the horizon before the last."""
+    return cut(SETS[name](data), val=val)
 
 
 def _m1(period: str, horizon: int, season_length: int, data: Path) -> Case:
