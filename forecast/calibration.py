@@ -3,7 +3,9 @@ Conformal correction of the quantiles, horizon by horizon.
 
 Each quantile's distance from the point forecast is multiplied by the factor that would have made
 it cover its share of the targets at late origins, with the finite-sample correction of split
-conformal prediction. A factor, not a shift, so that it holds for series of any spread.
+conformal prediction. A factor, not a shift, so that it holds for series of any spread. Where few
+forecasts could be looked at, factors are what a spread known from so few would need: Student's t
+in place of the normal.
 
 The normal scores of the same targets tell how closely neighbouring steps go together, which is
 what the spread of a sum over steps depends on.
@@ -25,6 +27,7 @@ def fit_factors(
     distances: Float[np.ndarray, "origin two horizon upper"],
     known: Bool[np.ndarray, "origin horizon"],
     upper: tuple[float, ...],
+    independent: float,
 ) -> Float[np.ndarray, "two horizon upper"]:
     """
     The factor of each distance, below [0] and above [1] the point forecast.
@@ -34,23 +37,31 @@ def fit_factors(
         distances: Of the quantiles, as the head gave them.
         known: Which targets were observed.
         upper: The quantiles above the median; those below mirror them.
+        independent: How many forecasts of a whole horizon the origins are worth: those of
+            neighbouring steps tell much the same.
 
     Returns:
-        1 where a horizon has no observed target at all.
+        Those of the horizon before where one has no observed target at all.
     """
+    from scipy.special import stdtrit  # learning only
+
     factors = np.ones(distances.shape[1:])
     for h in range(residual.shape[1]):
         rows = known[:, h]
         number = int(rows.sum())
         if not number:
+            factors[:, h] = factors[:, max(h - 1, 0)]
             continue
         for side, sign in enumerate((-1.0, 1.0)):
             ratio = sign * residual[rows, h, None] / np.maximum(distances[rows, side, h], 1e-9)
-            ratio.sort(axis=0)
             for u, quantile in enumerate(upper):
-                rank = min(int(np.ceil((number + 1) * quantile)), number) - 1
-                factors[side, h, u] = ratio[rank, u]
-    return np.clip(factors, MIN_FACTOR, MAX_FACTOR)
+                if u and number < quantile * (number + 1):  # beyond what so few can tell
+                    factors[side, h, u] = factors[side, h, u - 1]
+                else:
+                    factors[side, h, u] = np.quantile(ratio[:, u], quantile, method="weibull")
+    unsure = np.array([stdtrit(independent, q) / NormalDist().inv_cdf(q) for q in upper])
+    widened: np.ndarray = np.clip(factors, MIN_FACTOR, MAX_FACTOR) * unsure
+    return widened
 
 
 def apply_factors(

@@ -330,7 +330,9 @@ def _settle(network: Network, lesson: Lesson, leg: Leg, progress: Progress) -> N
         progress.factors = np.ones((2, lesson.examples.horizon, len(upper)))
         return
     missed, spread, there = (np.concatenate(column) for column in zip(*parts, strict=True))
-    progress.factors = fit_factors(missed, spread, there, upper)
+    whole = (lesson.examples.lengths - leg.until) / lesson.examples.horizon
+    independent = float(whole.clamp(min=1).sum())
+    progress.factors = fit_factors(missed, spread, there, upper, independent)
     progress.widths = _logs(spread).mean(axis=0)
     scores = normal_scores(missed, apply_factors(spread, progress.factors), upper)
     progress.correlation = neighbour_correlation(scores, there)

@@ -86,16 +86,14 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
 
 def usual_val_size(lengths: Int[np.ndarray, " series"], horizon: int) -> int:
     """
-    About a seventh of a usual series: one to four horizons, or none when that is too much.
+    About a seventh of a usual series: one to four horizons, but no more than a third of it.
 
-    >>> [usual_val_size(np.array([n]), 12) for n in (24, 48, 180, 900)]
-    [0, 12, 24, 48]
+    >>> [usual_val_size(np.array([n]), 12) for n in (9, 24, 48, 180, 900)]
+    [3, 8, 12, 24, 48]
     """
-    typical = float(np.median(lengths)) if len(lengths) else 0.0
-    horizons = min(round(typical / (7 * horizon)), 4)
-    if horizons == 0 and typical < 3 * horizon:
-        return 0
-    return max(max(horizons, 1) * horizon, min(20, int(typical) // 7))
+    typical = int(np.median(lengths)) if len(lengths) else 0
+    horizons = min(max(round(typical / (7 * horizon)), 1), 4)
+    return min(max(horizons * horizon, min(20, typical // 7)), -(-typical // 3))
 
 
 def usual_batch_size(blocks: Int[np.ndarray, " series"]) -> int:

@@ -82,6 +82,15 @@ base = sa.Table(
     sa.Column("state", sa.LargeBinary, nullable=False, comment="before the first step kept"),
 )
 
+_PATIENCE = {
+    "connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10",
+    "keepalives_count": "3", "tcp_user_timeout": "30000",
+}  # fmt: skip
+"""
+Of libpq, unless the address says otherwise: seconds until a database that does not answer is given
+up, and after which the silence of one that was there is looked into. The last is in milliseconds.
+"""
+
 
 def open_engine(address: sa.URL) -> sa.Engine:
     """For a file, or for a database and the schema that `?schema=` names."""
@@ -112,7 +121,9 @@ def open_engine(address: sa.URL) -> sa.Engine:
 
 
 def _open_server(address: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(address.difference_update_query(["schema"]), pool_pre_ping=True)
+    given = address.difference_update_query(["schema"])
+    patience = {name: text for name, text in _PATIENCE.items() if name not in given.query}
+    engine = sa.create_engine(given.update_query_dict(patience), pool_pre_ping=True)
     schema = schema_of(address)
     if schema is not None:
 

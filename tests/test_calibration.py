@@ -1,6 +1,9 @@
 """Conformal factors: what was too narrow is widened to cover its share."""
 
+from statistics import NormalDist
+
 import numpy as np
+import pytest
 
 from forecast.calibration import apply_factors, fit_factors
 
@@ -14,7 +17,7 @@ def test_factors_make_each_quantile_cover_its_share():
     known = np.ones((4000, 2), np.bool_)
     past, future = rng.gumbel(size=(2, 4000, 2)) - 0.3665
 
-    corrected = apply_factors(distances, fit_factors(past, distances, known, UPPER))
+    corrected = apply_factors(distances, fit_factors(past, distances, known, UPPER, 4000.0))
 
     for u, quantile in enumerate(UPPER):
         above = (future <= corrected[:, 1, :, u]).mean()
@@ -24,7 +27,7 @@ def test_factors_make_each_quantile_cover_its_share():
 
 
 def test_targets_that_were_not_observed_have_no_say():
-    """A masked outlier changes nothing; a horizon without targets is left as it is."""
+    """A masked outlier changes nothing; a horizon without targets is as the one before it."""
     rng = np.random.default_rng(1)
     residual, distances = rng.normal(size=(200, 2)), np.ones((200, 2, 2, 3))
     known = np.ones((200, 2), np.bool_)
@@ -33,10 +36,35 @@ def test_targets_that_were_not_observed_have_no_say():
     wild = residual.copy()
     wild[0, 0] = 1e9
 
-    factors = fit_factors(residual, distances, known, UPPER)
+    factors = fit_factors(residual, distances, known, UPPER, 200.0)
 
-    np.testing.assert_array_equal(factors, fit_factors(wild, distances, known, UPPER))
-    np.testing.assert_array_equal(factors[:, 1], 1.0)
+    np.testing.assert_array_equal(factors, fit_factors(wild, distances, known, UPPER, 200.0))
+    np.testing.assert_array_equal(factors[:, 1], factors[:, 0])
+    assert (factors != 1).all()
+
+
+def test_few_forecasts_are_taken_for_few():
+    """Drawn anew again and again, ten residuals at a time: intervals hold about their share."""
+    rng = np.random.default_rng(2)
+    normal = np.array([NormalDist().inv_cdf(q) for q in UPPER])
+    distances, known = np.tile(normal, (10, 2, 1, 1)), np.ones((10, 1), np.bool_)
+    share = NormalDist().cdf
+    covered = []
+    for residual in rng.normal(size=(2000, 10, 1)):
+        low, high = fit_factors(residual, distances, known, UPPER, 10.0)[:, 0] * normal
+        covered.append([share(b) - share(-a) for a, b in zip(low, high, strict=True)])
+
+    np.testing.assert_allclose(np.mean(covered, axis=0), [0.5, 0.8, 0.95], atol=0.035)
+
+
+def test_a_quantile_beyond_what_was_seen_is_as_wide_as_the_one_before_it():
+    """Three residuals say nothing of one in forty."""
+    residual, distances = np.array([[-1.0], [0.0], [2.0]]), np.ones((3, 2, 1, 3))
+
+    below, above = fit_factors(residual, distances, np.ones((3, 1), np.bool_), UPPER, 1e6)[:, 0]
+
+    assert below == pytest.approx([1.0, 1.0, 1.0], rel=1e-5)
+    assert above == pytest.approx([2.0, 2.0, 2.0], rel=1e-5)
 
 
 def test_corrected_quantiles_do_not_cross():

@@ -42,10 +42,12 @@ def main() -> None:
         if not (args.again and (line.get("stopped") or line["metric"] == "failed"))
     }
     for name in args.case:
-        wanted = [m for m in args.model or models_of(name) if (name, m) not in done]
+        told = f"{name}_val" if args.val else name
+        wanted = [m for m in args.model or models_of(name) if (told, m) not in done]
         if not wanted:
             continue
-        case = unseen.load(name, args.data) if name in unseen.SETS else cases.load(name, args.data)
+        load = unseen.load if name in unseen.SETS else cases.load
+        case = load(name, args.data, val=args.val)
         for model in wanted:
             if time.monotonic() - begun > args.stop_after:
                 raise SystemExit(f"stopped before {model} on {name}: --stop-after has passed")
@@ -65,6 +67,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--case", nargs="+", choices=NAMES, default=list(NAMES), metavar="CASE")
     parser.add_argument("--model", nargs="+", choices=SCRIPTS, metavar="MODEL",
                         help=f"all that suit the case; {', '.join(SCRIPTS)}")  # fmt: skip
+    parser.add_argument("--val", action="store_true", help="an earlier cutoff, to compare dates")
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of training")
     parser.add_argument("--out", type=Path, help="add the results to this file")
     parser.add_argument("--again", action="store_true",
@@ -80,10 +83,12 @@ def results(
     case: Case, model: str, budget_s: float | None, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """The lines of one peer on one case: scores and seconds, or that it failed and why."""
-    common = {"benchmark": "peers", "case": case.name, "model": model}
+    name = f"{case.name}_val" if args.val else case.name
+    common = {"benchmark": "peers", "case": name, "model": model}
     try:
         forecasts, run = forecast(case, model, budget_s, args)
-        values = score(case, handover.read(case, model, forecasts), model, args.data)
+        table = handover.read(case, model, forecasts)
+        values = score(case, table, model, args.data, val=args.val)
     except handover.PeerFailed as error:
         note(f"  {error}")
         return [{**common, "metric": "failed", "value": None, "seconds": None,
@@ -105,7 +110,8 @@ def forecast(
     case: Case, model: str, budget_s: float | None, args: argparse.Namespace
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The peer's forecasts and what it says of its run; kept ones are not made again."""
-    kept = args.keep / case.name / model if args.keep else None
+    name = f"{case.name}_val" if args.val else case.name
+    kept = args.keep / name / model if args.keep else None
     if kept is None or not (kept / "run.json").exists():
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)

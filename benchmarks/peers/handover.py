@@ -15,7 +15,7 @@ from benchmarks.peers.catalogue import SCRIPTS
 from benchmarks.peers.exchange import MEDIAN, QUANTILES, Task
 
 LEVELS = {80: ("0.1", "0.9"), 95: ("0.025", "0.975")}
-PERIODS = {24: "h", 7: "D", 52: "W-SUN", 12: "M", 4: "Q"}
+PERIODS = {24: "h", 7: "D", 5: "B", 52: "W-SUN", 12: "M", 4: "Q"}
 SEASONS = {"h": (24, 168), "D": (7,), "W": (52,), "M": (12,), "Q": (4,)}
 MANY_ZEROS = 0.3
 """Share of zeros from which on whole numbers count as counts."""

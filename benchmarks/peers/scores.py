@@ -9,7 +9,9 @@ from benchmarks.cases import Case
 from benchmarks.records import find
 
 
-def score(case: Case, table: pd.DataFrame, model: str, data: Path) -> dict[str, float]:
+def score(
+    case: Case, table: pd.DataFrame, model: str, data: Path, *, val: bool = False
+) -> dict[str, float]:
     """
     Every score of one model.
 
@@ -18,20 +20,21 @@ def score(case: Case, table: pd.DataFrame, model: str, data: Path) -> dict[str, 
         table: The test with the forecasts `model`, `model-lo-80`, ..., `model_ql0.5`, ...
         model: Its name in the table.
         data: Where the sets are: Naive2 of M4 and the weights of M5 are read from there.
+        val: The case was cut earlier.
     """
     values = scoring.score(table, case, [model])[model]
     if case.name.startswith("m4_"):
-        return {"owa": owa(case, table, model, data), **values}
+        return {"owa": owa(case, table, model, data, val=val), **values}
     if case.name == "m5":
         levels = m5.read_levels(find(data, "m5"), m5.read_static(data), m5.dense(case.train))
         return {**m5.score(m5.dense(case.test), m5.dense(table, model), levels), **values}
     return values
 
 
-def owa(case: Case, table: pd.DataFrame, model: str, data: Path) -> float:
+def owa(case: Case, table: pd.DataFrame, model: str, data: Path, *, val: bool = False) -> float:
     """OWA over the official Naive2, at the median where the model gives one."""
     cut = m4.CASES[case.name.removeprefix("m4_")]
-    _, test = m4.load(find(data, "m4"), cut, val=False)
+    _, test = m4.load(find(data, "m4"), cut, val=val)
     median = f"{model}_ql0.5"
     made = table[["unique_id", "ds"]].assign(
         **{model: table[median if median in table.columns else model]}

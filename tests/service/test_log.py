@@ -1,5 +1,6 @@
 """The observation log, on SQLite and on PostgreSQL, and reading history into it."""
 
+import socket
 import time
 from dataclasses import replace
 
@@ -161,6 +162,17 @@ def test_a_log_that_cannot_be_kept_is_refused(url):
     """In memory, in a place that is none, of a kind that is none."""
     with pytest.raises(LogError):
         Log(url)
+
+
+def test_a_database_that_takes_connections_and_says_nothing_is_given_up():
+    """After ten seconds, by default; with what is wrong, and without the password."""
+    begun = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(LogError, match="connection timeout expired") as told:
+            Log(f"postgresql+psycopg://reader:secret@127.0.0.1:{port}/sales")
+    assert time.monotonic() - begun < 30
+    assert "secret" not in str(told.value)
 
 
 def test_history_is_read_in_quickly(tmp_path):
