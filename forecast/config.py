@@ -162,8 +162,8 @@ class TrainConfig:
     """
     Last steps of each series kept from learning, to validate, guard and calibrate on.
 
-    None takes about a seventh, in whole horizons, one to four; of short series at most a third.
-    0 guards and calibrates on what was learned from.
+    None takes about a seventh, in whole horizons, one to four; of series shorter than three
+    horizons a third, or nothing in a large panel. 0 guards and calibrates on what was learned from.
     """
     finish_share: float = 0.2
     """Share of the steps, at the end, that learn from the validation steps as well."""

@@ -22,6 +22,8 @@ COUNT_STEPS = 2_000
 """Least steps for counts: a few large series own their loss, so each step tells less."""
 MAX_OBSERVATIONS = 40_000_000
 """Observations after which a large panel has been learned from enough."""
+MANY_OBSERVATIONS = 80_000
+"""Fewer are read more than `EPOCHS` times in the least steps, and learned by heart."""
 CHUNK_LENGTH, CHUNK_LENGTHS = 12, range(8, 17)
 """Short chunks give more updates a second; the state remembers across them."""
 
@@ -86,12 +88,18 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
 
 def usual_val_size(lengths: Int[np.ndarray, " series"], horizon: int) -> int:
     """
-    About a seventh of a usual series: one to four horizons, but no more than a third of it.
+    About a seventh of a usual series: one to four horizons.
+
+    Of series shorter than three horizons a third, or nothing in a large panel.
 
     >>> [usual_val_size(np.array([n]), 12) for n in (9, 24, 48, 180, 900)]
     [3, 8, 12, 24, 48]
+    >>> usual_val_size(np.full(5_000, 24), 12)
+    0
     """
     typical = int(np.median(lengths)) if len(lengths) else 0
+    if typical < 3 * horizon and lengths.sum() >= MANY_OBSERVATIONS:
+        return 0
     horizons = min(max(round(typical / (7 * horizon)), 1), 4)
     return min(max(horizons * horizon, min(20, typical // 7)), -(-typical // 3))
 
