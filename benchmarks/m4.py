@@ -143,8 +143,7 @@ def load(folder: Path, case: Case, *, val: bool) -> tuple[pd.DataFrame, pd.DataF
         naive2(y.to_numpy(), horizon=case.horizon, season_length=case.season_length)
         for _, y in known.groupby("unique_id", sort=False)["y"]
     ]
-    test = test.assign(Naive2=np.concatenate(paths))
-    return known.reset_index(drop=True), test.reset_index(drop=True)
+    return known.reset_index(drop=True), test.assign(Naive2=np.concatenate(paths))
 
 
 def read(path: Path) -> pd.DataFrame:

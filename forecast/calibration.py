@@ -12,6 +12,8 @@ what the spread of a sum over steps depends on.
 
 References:
     Romano, Patterson & Candes, Conformalized quantile regression, NeurIPS 2019.
+    Meeker, Hahn & Escobar, Statistical intervals, 2nd edition, 2017 (Student's t for a prediction
+    from few normal observations).
 """
 
 from statistics import NormalDist

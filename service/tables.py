@@ -88,7 +88,7 @@ _PATIENCE = {
 }  # fmt: skip
 """
 Of libpq, unless the address says otherwise: seconds until a database that does not answer is given
-up, and after which the silence of one that was there is looked into. The last is in milliseconds.
+up, and after which a machine that has gone away is noticed. The last is in milliseconds.
 """
 
 

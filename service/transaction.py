@@ -14,12 +14,11 @@ import sqlalchemy as sa
 from forecast.states import States
 from service import bases
 from service.bases import Begins, Cuts
+from service.conditions import among, slices
 from service.rows import Entry, Rows, from_texts, nullable, to_json, to_texts
 from service.tables import base, head, meta, observation, pruned, removed, series
 from service.totals import Totals, count_all
 
-_IN = 500
-"""Values in one `IN (...)`; SQLite allows 32,766."""
 _FETCHED = 1_000
 """Rows taken from the driver at a time."""
 _ROWS = 100
@@ -123,10 +122,10 @@ class Transaction:
             return set()
         return {
             int(number)
-            for part in _parts(numbers)
             for c in (observation.c, pruned.c, removed.c)
+            for chosen in among(c.series, numbers)
             for number in self._connection.execute(
-                sa.select(c.series).distinct().where(c.batch > since, _among(c.series, part))
+                sa.select(c.series).distinct().where(c.batch > since, chosen)
             ).scalars()
         }
 
@@ -145,7 +144,7 @@ class Transaction:
         query = query.order_by(series.c.series)
         queries = [query]
         if numbers is not None:
-            queries = [query.where(_among(series.c.series, numbers)) for numbers in _parts(numbers)]
+            queries = [query.where(chosen) for chosen in among(series.c.series, numbers)]
         return self._entries(queries)
 
     def names(self) -> dict[int, str]:
@@ -156,8 +155,8 @@ class Transaction:
     def find(self, unique_ids: Sequence[str]) -> list[Entry]:
         """Those of the series that are there, in no order."""
         query = sa.select(series.c.series, series.c.unique_id, series.c.static)
-        parts = (unique_ids[start : start + _IN] for start in range(0, len(unique_ids), _IN))
-        return self._entries([query.where(series.c.unique_id.in_(part)) for part in parts])
+        name = series.c.unique_id
+        return self._entries([query.where(name.in_(part)) for part in slices(unique_ids)])
 
     def created_at(self, number: int) -> int:
         """Unix milliseconds at which a series was first seen."""
@@ -171,7 +170,7 @@ class Transaction:
         query = sa.select(series.c.series, *(stamp.scalar_subquery() for stamp in stamps))
         queries = [query]
         if numbers is not None:
-            queries = [query.where(_among(series.c.series, part)) for part in _parts(numbers)]
+            queries = [query.where(chosen) for chosen in among(series.c.series, numbers)]
         found = (row for one in queries for row in self._connection.execute(one))
         return {int(n): (int(a), int(b)) for n, a, b in found if a is not None}
 
@@ -185,8 +184,8 @@ class Transaction:
 
     def bases(self, numbers: Sequence[int], digest: str) -> dict[int, States]:
         """The states from which a model's replay of pruned series begins, by number."""
-        parts = (_among(base.c.series, part) for part in _parts(numbers))
-        loaded = (bases.load(self._connection, chosen, digest) for chosen in parts)
+        chosen = among(base.c.series, numbers)
+        loaded = (bases.load(self._connection, some, digest) for some in chosen)
         return {number: state for some in loaded for number, state in some.items()}
 
     def first_observed(self, cuts: Cuts) -> dict[int, int]:
@@ -249,8 +248,8 @@ class Transaction:
         c = observation.c
         order = (c.series, c.ds, c.revision)
         return self._rows(
-            sa.select(*self._columns).where(_among(c.series, part)).order_by(*order)
-            for part in _parts(numbers)
+            sa.select(*self._columns).where(chosen).order_by(*order)
+            for chosen in among(c.series, numbers)
         )
 
     def stream(
@@ -281,8 +280,8 @@ class Transaction:
             query = query.where(~sa.exists().where(
                 later.c.series == c.series, later.c.ds == c.ds, later.c.revision == c.revision + 1
             ))  # fmt: skip
-        for part in _parts(numbers):
-            some = query.where(_among(c.series, part)).execution_options(yield_per=size)
+        for chosen in among(c.series, numbers):
+            some = query.where(chosen).execution_options(yield_per=size)
             with self._connection.execute(some) as result:
                 yield from result.partitions()
 
@@ -298,13 +297,13 @@ class Transaction:
         parts = []
         for row in np.unique(asked.series).tolist():
             stamps = np.unique(asked.ds[asked.series == row]).tolist()
-            part = self._rows(
+            found = self._rows(
                 sa.select(*self._columns)
-                .where(c.series == numbers[row], c.ds.in_(stamps[start : start + _IN]))
+                .where(c.series == numbers[row], c.ds.in_(part))
                 .order_by(c.ds, c.revision)
-                for start in range(0, len(stamps), _IN)
+                for part in slices(stamps)
             )
-            parts.append(replace(part, series=np.full(len(part), row)))
+            parts.append(replace(found, series=np.full(len(found), row)))
         return Rows.concat(parts) if parts else asked
 
     def append(self, rows: Rows, *, revise: bool = False) -> None:
@@ -333,12 +332,10 @@ class Transaction:
     def remove(self, numbers: Sequence[int]) -> int:
         """Take series away with everything observed of them; returns how many rows those were."""
         rows = 0
-        for part in _parts(numbers):
-            for table in (base, pruned):
-                self._connection.execute(sa.delete(table).where(_among(table.c.series, part)))
-            values = sa.delete(observation).where(_among(observation.c.series, part))
-            rows += self._connection.execute(values).rowcount
-            self._connection.execute(sa.delete(series).where(_among(series.c.series, part)))
+        for table in (base, pruned, observation, series):
+            for chosen in among(table.c.series, numbers):
+                gone = self._connection.execute(sa.delete(table).where(chosen)).rowcount
+                rows += gone if table is observation else 0
         noted = [{"series": number, "batch": self.before + 1} for number in numbers]
         if noted:
             self._wrote = True
@@ -395,22 +392,6 @@ class Transaction:
         )  # fmt: skip
         latest = np.r_[(series_[1:] != series_[:-1]) | (ds[1:] != ds[:-1]), True][: len(found)]
         return rows if latest.all() else rows.take(latest)
-
-
-def _parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Slices for one query each: every number between two ends, or not too many."""
-    ordered = sorted(numbers)
-    if ordered and ordered[-1] - ordered[0] + 1 == len(ordered):
-        yield ordered
-        return
-    for start in range(0, len(ordered), _IN):
-        yield ordered[start : start + _IN]
-
-
-def _among(column: sa.Column[int], part: Sequence[int]) -> sa.ColumnElement[bool]:
-    if part[-1] - part[0] + 1 == len(part):
-        return column.between(part[0], part[-1])
-    return column.in_(part)
 
 
 def _now() -> int:

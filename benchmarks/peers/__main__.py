@@ -53,7 +53,7 @@ def main() -> None:
                 raise SystemExit(f"stopped before {model} on {name}: --stop-after has passed")
             budget_s = budget_of(name, model, args.budget)
             note(f"{model} on {name}, budget {budget_s or 'none'}")
-            for line in results(case, model, budget_s, args):
+            for line in results(told, case, model, budget_s, args):
                 put(line, args.out)
 
 
@@ -80,13 +80,12 @@ def arguments() -> argparse.Namespace:
 
 
 def results(
-    case: Case, model: str, budget_s: float | None, args: argparse.Namespace
+    name: str, case: Case, model: str, budget_s: float | None, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """The lines of one peer on one case: scores and seconds, or that it failed and why."""
-    name = f"{case.name}_val" if args.val else case.name
     common = {"benchmark": "peers", "case": name, "model": model}
     try:
-        forecasts, run = forecast(case, model, budget_s, args)
+        forecasts, run = forecast(name, case, model, budget_s, args)
         table = handover.read(case, model, forecasts)
         values = score(case, table, model, args.data, val=args.val)
     except handover.PeerFailed as error:
@@ -107,10 +106,9 @@ def results(
 
 
 def forecast(
-    case: Case, model: str, budget_s: float | None, args: argparse.Namespace
+    name: str, case: Case, model: str, budget_s: float | None, args: argparse.Namespace
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The peer's forecasts and what it says of its run; kept ones are not made again."""
-    name = f"{case.name}_val" if args.val else case.name
     kept = args.keep / name / model if args.keep else None
     if kept is None or not (kept / "run.json").exists():
         with tempfile.TemporaryDirectory() as scratch:

@@ -46,9 +46,10 @@ def write(case: Case, model: str, folder: Path, *, budget_s: float | None) -> No
     words = [c for c in static.columns if c not in ("unique_id", *real)]
     codes = {name: pd.factorize(static[name], sort=True)[0] for name in words}
     task_of(case, train, model, codes, tuple(real), budget_s=budget_s).write(folder)
-    train.to_parquet(folder / "train.parquet")
-    case.test[["unique_id", "ds", *known]].to_parquet(folder / "future.parquet")
-    static.assign(**codes).to_parquet(folder / "static.parquet")
+    future = case.test[["unique_id", "ds", *known]]
+    tables = {"train": train, "future": future, "static": static.assign(**codes)}
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
 def task_of(

@@ -10,7 +10,7 @@ from benchmarks.records import find
 
 
 def score(
-    case: Case, table: pd.DataFrame, model: str, data: Path, *, val: bool = False
+    case: Case, table: pd.DataFrame, model: str, data: Path, *, val: bool
 ) -> dict[str, float]:
     """
     Every score of one model.
@@ -20,7 +20,7 @@ def score(
         table: The test with the forecasts `model`, `model-lo-80`, ..., `model_ql0.5`, ...
         model: Its name in the table.
         data: Where the sets are: Naive2 of M4 and the weights of M5 are read from there.
-        val: The case was cut earlier.
+        val: The case was cut at the horizon before the test.
     """
     values = scoring.score(table, case, [model])[model]
     if case.name.startswith("m4_"):
@@ -31,7 +31,7 @@ def score(
     return values
 
 
-def owa(case: Case, table: pd.DataFrame, model: str, data: Path, *, val: bool = False) -> float:
+def owa(case: Case, table: pd.DataFrame, model: str, data: Path, *, val: bool) -> float:
     """OWA over the official Naive2, at the median where the model gives one."""
     cut = m4.CASES[case.name.removeprefix("m4_")]
     _, test = m4.load(find(data, "m4"), cut, val=val)
