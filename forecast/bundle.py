@@ -32,7 +32,7 @@ from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.statics import StaticColumn, StaticSpec
 
-VERSION = 2
+VERSION = 3
 JSON_NAME, WEIGHTS_NAME = "bundle.json", "weights.safetensors"
 MAX_BYTES = 256 * 2**20
 

@@ -4,8 +4,8 @@ Conformal correction of the quantiles, horizon by horizon.
 Each quantile's distance from the point forecast is multiplied by the factor that would have made
 it cover its share of the targets at late origins, with the finite-sample correction of split
 conformal prediction. A factor, not a shift, so that it holds for series of any spread. Where few
-forecasts could be looked at, factors are what a spread known from so few would need: Student's t
-in place of the normal.
+forecasts could be looked at, it is near the one that all steps and both sides would share, and
+what a spread known from so few would need: Student's t in place of the normal.
 
 The normal scores of the same targets tell how closely neighbouring steps go together, which is
 what the spread of a sum over steps depends on.
@@ -21,7 +21,9 @@ from statistics import NormalDist
 import numpy as np
 from jaxtyping import Bool, Float
 
-MIN_FACTOR, MAX_FACTOR = 0.2, 5.0
+MIN_FACTOR, MAX_FACTOR = 0.2, 1000.0
+POOLED = 10.0
+"""How many forecasts the factor that all steps and both sides would share counts for."""
 
 
 def fit_factors(
@@ -43,27 +45,42 @@ def fit_factors(
             neighbouring steps tell much the same.
 
     Returns:
-        Those of the horizon before where one has no observed target at all.
+        Where a horizon has no observed target, of its own it takes those of the one before; all
+        are 1 where nothing was observed.
     """
     from scipy.special import stdtrit  # learning only
 
+    ratios = residual[:, None, :, None] / np.maximum(distances, 1e-9)
+    ratios[:, 0] *= -1
     factors = np.ones(distances.shape[1:])
+    if not known.any():
+        return factors
     for h in range(residual.shape[1]):
         rows = known[:, h]
         number = int(rows.sum())
         if not number:
             factors[:, h] = factors[:, max(h - 1, 0)]
             continue
-        for side, sign in enumerate((-1.0, 1.0)):
-            ratio = sign * residual[rows, h, None] / np.maximum(distances[rows, side, h], 1e-9)
-            for u, quantile in enumerate(upper):
-                if u and number < quantile * (number + 1):  # beyond what so few can tell
-                    factors[side, h, u] = factors[side, h, u - 1]
-                else:
-                    factors[side, h, u] = np.quantile(ratio[:, u], quantile, method="weibull")
-    unsure = np.array([stdtrit(independent, q) / NormalDist().inv_cdf(q) for q in upper])
-    widened: np.ndarray = np.clip(factors, MIN_FACTOR, MAX_FACTOR) * unsure
+        for u, quantile in enumerate(upper):
+            if u and number < quantile * (number + 1):  # beyond what so few can tell
+                factors[:, h, u] = factors[:, h, u - 1]
+            else:
+                factors[:, h, u] = _quantile(ratios[rows, :, h, u], quantile)
+    shared = ratios.swapaxes(1, 2)[known].reshape(-1, len(upper))
+    pooled = [_quantile(shared[:, u, None], quantile)[0] for u, quantile in enumerate(upper)]
+    own = independent / (independent + POOLED)
+    factors = np.clip(factors, MIN_FACTOR, MAX_FACTOR) ** own
+    factors *= np.clip(pooled, MIN_FACTOR, MAX_FACTOR) ** (1 - own)
+    freedom = independent * (2 - own)  # what both sides share was seen twice as often
+    unsure = np.array([stdtrit(freedom, q) / NormalDist().inv_cdf(q) for q in upper])
+    widened: np.ndarray = factors * unsure
     return widened
+
+
+def _quantile(ratios: np.ndarray, quantile: float) -> np.ndarray:
+    """Down each column, as split conformal prediction takes it: rank `quantile (n + 1)`."""
+    found: np.ndarray = np.quantile(ratios, quantile, axis=0, method="weibull")
+    return found
 
 
 def apply_factors(

@@ -19,45 +19,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from forecast import checkpoints
-from forecast.calibration import (
-    apply_factors,
-    fit_factors,
-    neighbour_correlation,
-    normal_scores,
-)
 from forecast.checkpoints import Progress, TrainEvent
-from forecast.config import Config, TrainConfig
-from forecast.evaluation import (
-    Yardstick,
-    evaluate,
-    look_ahead,
-    mean_point_loss,
-    origin_point_loss,
-    to_y,
-)
-from forecast.examples import Examples, Origins
+from forecast.config import TrainConfig
+from forecast.evaluation import look_ahead, mean_point_loss, origin_point_loss, to_y
+from forecast.examples import Origins
 from forecast.filters import SLOW
 from forecast.lanes import Chunk, iter_chunks, iter_windows
+from forecast.lesson import Lesson
 from forecast.losses import masked_mean, pinball, total_deviation
 from forecast.meter import Meter
 from forecast.models.heads import Future
 from forecast.models.network import Network
 from forecast.models.recurrent import State
 from forecast.models.windowed import WindowedStack
-from forecast.skips import learn_trust
+from forecast.settling import keep_widths, settle
 
 EVENTS = 100
 """How often a run reports."""
 BETAS = (0.9, 0.98)
 TOTAL_WEIGHT = 20.0
 """Of the totals of a chunk, beside the deviance of one count."""
-MAX_VALIDATED, MAX_CALIBRATED = 1000, 4000
-"""Most series that a validation, and guard and calibration, look at."""
+MAX_VALIDATED = 1000
+"""Most series that a validation looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +55,6 @@ class Leg:
     steps: int
     until: Int[Tensor, " series"]
     """Targets at or past this step of their series are not learned from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What a run learns from and how its losses are taken: the same at every step."""
-
-    examples: Examples
-    config: Config
-    yardstick: Yardstick
-
-    @property
-    def train(self) -> TrainConfig:
-        return self.config.train
-
-    @property
-    def upper(self) -> tuple[float, ...]:
-        """The quantiles above the median."""
-        return tuple(q for q in self.config.model.quantiles if q > 0.5)
 
 
 def fit_network(
@@ -139,9 +109,9 @@ def fit_network(
         if progress.leg == 0:
             if progress.best:
                 network.load_state_dict(progress.best)
-            _settle(network, lesson, leg, progress)
+            settle(network, lesson, leg.until, progress)
         elif progress.widths is not None:
-            _keep_widths(network, lesson, legs[0], progress)
+            keep_widths(network, lesson, legs[0].until, progress)
         progress.turn()
     network.eval()
     return progress
@@ -291,7 +261,7 @@ def _validate(network: Network, lesson: Lesson, leg: Leg, progress: Progress) ->
     """The validation loss; with `patience`, the best weights so far are kept."""
     loss = mean_point_loss(
         network, lesson.examples, lesson.yardstick, first=leg.until - 1,
-        until=_some(lesson, MAX_VALIDATED),
+        until=lesson.some(MAX_VALIDATED),
     )  # fmt: skip
     network.train()
     if lesson.train.patience is not None:
@@ -301,82 +271,3 @@ def _validate(network: Network, lesson: Lesson, leg: Leg, progress: Progress) ->
         else:
             progress.bad_checks += 1
     return loss
-
-
-def _some(lesson: Lesson, most: int) -> Int[Tensor, " series"]:
-    """The lengths of some series, drawn by the seed; 0 for the others, which are not read."""
-    lengths = lesson.examples.lengths
-    rows = np.random.default_rng(lesson.train.seed).permutation(len(lengths))[:most]
-    until = torch.zeros_like(lengths)
-    until[rows] = lengths[rows]
-    return until
-
-
-def _settle(network: Network, lesson: Lesson, leg: Leg, progress: Progress) -> None:
-    """
-    Guard and calibrate: on the steps that were kept back, else on the last of those learned.
-
-    Leaves in `progress` the calibration factors, the mean logarithms of the distances they are
-    for, and the correlation of neighbouring steps.
-    """
-    if lesson.train.val_size and lesson.config.data.kind != "price":
-        learn_trust(
-            network, lesson.examples, lesson.yardstick, first=leg.until - 1,
-            until=lesson.examples.lengths,
-        )  # fmt: skip
-    upper = lesson.upper
-    parts = list(_late_quantiles(network, lesson, leg))
-    if not parts:
-        progress.factors = np.ones((2, lesson.examples.horizon, len(upper)))
-        return
-    missed, spread, there = (np.concatenate(column) for column in zip(*parts, strict=True))
-    whole = (lesson.examples.lengths - leg.until) / lesson.examples.horizon
-    independent = float(whole.clamp(min=1).sum())
-    progress.factors = fit_factors(missed, spread, there, upper, independent)
-    progress.widths = _logs(spread).mean(axis=0)
-    scores = normal_scores(missed, apply_factors(spread, progress.factors), upper)
-    progress.correlation = neighbour_correlation(scores, there)
-
-
-def _keep_widths(network: Network, lesson: Lesson, leg: Leg, progress: Progress) -> None:
-    """
-    Make up for how the distances changed, at the same origins, since they were calibrated.
-
-    What was learned since is in them: the errors there can no longer tell how wide to be.
-    """
-    assert progress.factors is not None
-    assert progress.widths is not None
-    total, number = np.zeros_like(progress.widths), 0
-    for _, distances, _ in _late_quantiles(network, lesson, leg):
-        total += _logs(distances).sum(axis=0)
-        number += len(distances)
-    progress.factors = progress.factors * np.exp(progress.widths - total / max(number, 1))
-
-
-def _late_quantiles(
-    network: Network, lesson: Lesson, leg: Leg
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """
-    What lies past the median, the distances and what is known, at the origins a leg kept back.
-
-    At most 4,000 series take part, drawn by the seed.
-    """
-    examples = lesson.examples
-    kept = bool(lesson.train.val_size)
-    first = leg.until - 1 if kept else (examples.lengths - 2 * examples.horizon - 1).clamp(min=0)
-    network.eval()
-    with torch.no_grad():
-        for origins, memory, relative in evaluate(
-            network, examples, first=first, until=_some(lesson, MAX_CALIBRATED)
-        ):
-            quantiles = network.quantiles(memory, relative)
-            yield (
-                (origins.relative - quantiles.median).numpy(),
-                quantiles.distances.numpy(),
-                origins.known.numpy(),
-            )
-
-
-def _logs(distances: np.ndarray) -> Float[np.ndarray, "origin two horizon upper"]:
-    logs: np.ndarray = np.log(np.maximum(distances, 1e-9), dtype=np.float64)
-    return logs

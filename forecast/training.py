@@ -20,8 +20,9 @@ from forecast.encoding import find_common, find_floors
 from forecast.evaluation import Yardstick
 from forecast.examples import Examples
 from forecast.filters import Space
-from forecast.fitting import Lesson, fit_network
+from forecast.fitting import fit_network
 from forecast.frames import MANY_ZEROS
+from forecast.lesson import Lesson
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.panel import Panel
@@ -101,6 +102,7 @@ def train(
             "cutoff": calendar.text(panel.ds.max()), "seed": config.train.seed,
             "steps": first.history[-1].step if first.history else 0,
             "trust": round(float(np.mean([n.point.trust.mean() for n in networks])), 4),
+            "spread_trust": round(float(np.mean([n.quantiles.trust for n in networks])), 4),
             **(facts or {}),
         },
     )  # fmt: skip

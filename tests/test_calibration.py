@@ -57,6 +57,26 @@ def test_few_forecasts_are_taken_for_few():
     np.testing.assert_allclose(np.mean(covered, axis=0), [0.5, 0.8, 0.95], atol=0.035)
 
 
+def test_few_forecasts_share_what_they_tell():
+    """A date on which all was higher is no reason for a lopsided interval; a thousand are."""
+    residual, distances = np.array([[1.0, 3.0], [2.0, 4.0]] * 10), np.ones((20, 2, 2, 3))
+    known = np.ones((20, 2), np.bool_)
+
+    few = fit_factors(residual, distances, known, UPPER, 2.0)
+    many = fit_factors(residual, distances, known, UPPER, 1e6)
+
+    assert (few[1] / few[0]).max() < 2.5
+    assert (many[1] / many[0]).min() > 5
+
+
+def test_nothing_observed_leaves_the_distances_as_they_are():
+    """No target, no factor."""
+    made = fit_factors(
+        np.ones((2, 1)), np.ones((2, 2, 1, 3)), np.zeros((2, 1), np.bool_), UPPER, 2.0
+    )
+    assert (made == 1).all()
+
+
 def test_a_quantile_beyond_what_was_seen_is_as_wide_as_the_one_before_it():
     """Three residuals say nothing of one in forty."""
     residual, distances = np.array([[-1.0], [0.0], [2.0]]), np.ones((3, 2, 1, 3))

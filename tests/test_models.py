@@ -169,6 +169,25 @@ def test_quantiles_never_cross(space: Literal["log", "ratio"], shifted: bool):
     assert torch.equal(median, point) != shifted
 
 
+@pytest.mark.parametrize("space", ["log", "ratio"])
+def test_without_trust_a_spread_is_the_usual_one(space: Literal["log", "ratio"]):
+    """Trust 0 is what a width is whatever is remembered; the median is as it was."""
+    torch.manual_seed(0)
+    spec = FilterSpec(space=space, seasons=(), trends=MEANS)
+    head = QuantileHead(spec, 6, 4, 3, (0.75, 0.9), shifted=space == "ratio")
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    memory, point = torch.randn(50, 6), torch.rand(1, 3).expand(50, -1)
+    with torch.no_grad():
+        free = head(memory, point)
+        head.trust.fill_(0.0)
+        usual = head(memory, point)
+
+    assert float(free.distances.std(0).min()) > 1e-3
+    torch.testing.assert_close(usual.distances, usual.distances[:1].expand(50, -1, -1, -1))
+    assert torch.equal(usual.median, free.median)
+
+
 def test_members_forecast_as_their_mean():
     """An ensemble carries each member's state apart and averages what they forecast."""
     torch.manual_seed(0)

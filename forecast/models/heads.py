@@ -245,6 +245,9 @@ class QuantileHead(nn.Module):
     rising in the quantile by construction, so that quantiles never cross. It starts as a normal
     distribution that widens with the square root of the horizon. The point forecast is the
     median, unless it is a mean (`shifted`): then the median is learned beside it.
+
+    `trust` says how far a width may leave what is usual at its horizon, whatever the memory: the
+    guard of the spread. It holds in learning as well.
     """
 
     def __init__(
@@ -263,6 +266,8 @@ class QuantileHead(nn.Module):
         growth = growth / growth[-1] * math.sqrt(min(horizon, 12))
         self.register_buffer("growth", torch.ones(horizon) if self.ratio else growth)
         self.growth: Tensor
+        self.register_buffer("trust", torch.ones(()))
+        self.trust: Tensor
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
         if self.ratio:  # how a width depends on the mean is learned for each count by itself
@@ -287,12 +292,14 @@ class QuantileHead(nn.Module):
             seen = torch.cat([memory, point.clamp(min=LEAST).log()], dim=-1)
         inner = functional.silu(self.inner(seen))
         parts = self.outer(inner).unflatten(-1, (-1, self.growth.shape[0]))
-        width = softplus(parts[..., :2, :]) * self.growth
+        usual = self.outer.bias.unflatten(0, (-1, self.growth.shape[0]))
+        width = softplus(torch.lerp(usual[:2], parts[..., :2, :], self.trust)) * self.growth
         # long rows of horizons, not short ones of quantiles
         shape = self.shape[..., :nearest].mT.contiguous()
         if self.ratio:
             width = width * point.clamp(min=0.05).sqrt()[..., None, :]
-            shape = shape + self.tilt(inner).unflatten(-1, (2, -1, 1))[..., :nearest, :]
+            tilt = self.tilt(self.trust * inner).unflatten(-1, (2, -1, 1))
+            shape = shape + tilt[..., :nearest, :]
         grown = itertools.accumulate(softplus(shape).unbind(-2))
         distances = torch.stack([width * part for part in grown], dim=-2).mT
         median = point

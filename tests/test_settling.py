@@ -1,0 +1,61 @@
+"""Guard and calibration on the steps kept: what they tell of the intervals to come."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from forecast.filters import FilterSpec
+from forecast.forecaster import Forecaster
+from forecast.models.heads import QuantileHead
+from forecast.settling import Late, learn_spread_trust
+
+UPPER = (0.75, 0.9, 0.975)
+
+
+def walks(count: int, length: int, seed: int) -> pd.DataFrame:
+    """Random walks in percent of their level."""
+    rng = np.random.default_rng(seed)
+    y = 100 * np.exp(rng.normal(0, 0.05, (count, length)).cumsum(axis=1))
+    return pd.DataFrame({
+        "unique_id": np.repeat([f"s{i}" for i in range(count)], length),
+        "ds": np.tile(np.arange(length), count), "y": y.ravel(),
+    })  # fmt: skip
+
+
+def test_a_few_short_series_get_intervals_that_hold():
+    """Learned by heart within seconds, and yet as unsure as what was kept back says."""
+    horizon, held = 4, []
+    for seed in range(4):
+        frame = walks(5, 12 + horizon, seed)
+        past, future = frame[frame["ds"] < 12], frame[frame["ds"] >= 12]
+        made = Forecaster(h=horizon, freq=1).fit(past).predict(level=[80])
+        low, high = made["statecast-lo-80"].to_numpy(), made["statecast-hi-80"].to_numpy()
+        y = future["y"].to_numpy()
+        held.append(((y >= low) & (y <= high)).mean())
+    assert np.mean(held) > 0.6
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_memory_has_a_say_in_the_spread_where_it_tells_of_it(told: bool):
+    """Kept where the errors grow with what the head says; dropped where the two are strangers."""
+    rng = np.random.default_rng(0)
+    head = QuantileHead(FilterSpec(space="log", seasons=()), 1, 2, 1, UPPER, shifted=False)
+    with torch.no_grad():  # silu(x) - silu(-x) is x, and the softplus of little is its exponential
+        head.inner.weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        head.outer.weight.copy_(torch.tensor([[1.0, -1.0]] * 2))
+        head.inner.bias.zero_()
+        head.outer.bias.fill_(-5.0)
+    spread = rng.normal(size=2000)
+    memory = spread if told else rng.permutation(spread)
+    late = Late(
+        series=torch.arange(2000) % 20,
+        memory=torch.from_numpy(memory).float()[:, None], point=torch.zeros(2000, 1),
+        target=torch.from_numpy(np.exp(spread - 5) * rng.normal(size=2000)).float()[:, None],
+        known=torch.ones(2000, 1, dtype=torch.bool),
+    )  # fmt: skip
+
+    with torch.no_grad():
+        learn_spread_trust(head, late, UPPER, 2000.0)
+
+    assert float(head.trust) == (1.0 if told else 0.0)
