@@ -15,8 +15,9 @@ import numpy as np
 import sqlalchemy as sa
 from jaxtyping import Int
 
+from forecast.errors import StateError
 from forecast.states import States
-from service.tables import base, observation, pruned
+from service.tables import base, observation, pruned, series
 
 TOGETHER = 500
 """Series in one query."""
@@ -96,10 +97,21 @@ def load(
     The bases of a model for which a condition on `base` holds, by number of the series.
 
     Raises:
-        StateError: One of them is damaged.
+        StateError: One of them is damaged: which series it is of.
     """
     query = sa.select(base.c.series, base.c.state).where(chosen, base.c.digest == digest)
-    return {n: States.from_bytes(state) for n, state in connection.execute(query)}
+    found = {}
+    for number, state in connection.execute(query):
+        try:
+            found[int(number)] = States.from_bytes(state)
+        except StateError as error:
+            its = sa.select(series.c.unique_id).where(series.c.series == number)
+            raise StateError(
+                f"what pruning left of the series is damaged: {error.message}",
+                where=f"series '{connection.execute(its).scalar_one()}'",
+                help="put a backup of the log in place, or delete the series and report it again",
+            ) from error
+    return found
 
 
 def shortened(connection: sa.Connection, digest: str) -> int:

@@ -15,7 +15,9 @@ from itertools import islice
 
 import torch
 
+from forecast.errors import ForecastError
 from forecast.streaming import MAX_SERIES
+from service.errors import LogError
 from service.histories import Replay
 from service.writer import Writer
 
@@ -23,6 +25,11 @@ _MOST_WORKERS = 8
 """More would wait for the reading, of which the interpreter does about a million rows a second."""
 _FIRST, _PART_S = 64, 0.2
 """Series in the first part, and seconds that a worker takes for the later ones."""
+_MOST_FAILED = 8
+"""Series that may fail by themselves; after as many, it is not they."""
+
+Part = dict[str, int]
+"""Series that wait, with their numbers."""
 
 
 def replay_waiting(
@@ -32,6 +39,9 @@ def replay_waiting(
     """
     Replay all that wait, the oldest first.
 
+    A part that fails is halved until the series that it fails for are alone: they go on waiting,
+    the others come to life.
+
     Args:
         writer: Whose series wait.
         put: Has `writer.put_in_place` called where nothing else uses the writer.
@@ -40,10 +50,11 @@ def replay_waiting(
 
     Raises:
         LogError: The log cannot be read; what was put in place before stays so.
+        ForecastError: The first of those that a series failed with, after all the others.
     """
     size, reading = _FIRST, threading.Lock()
 
-    def work(waiting: dict[str, int]) -> tuple[Replay, float]:
+    def work(waiting: Part) -> tuple[Replay, float]:
         begun = time.perf_counter()
         return writer.replay(waiting, reading), time.perf_counter() - begun
 
@@ -51,20 +62,39 @@ def replay_waiting(
     cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
     workers = min(cores, _MOST_WORKERS)
     pool = ThreadPoolExecutor(workers, "replay", torch.set_num_threads, (1,))
-    running: deque[Future[tuple[Replay, float]]] = deque()
-    left = iter(writer.waiting.copy().items())
+    running: deque[tuple[Part, Future[tuple[Replay, float]]]] = deque()
+    left, halves = iter(writer.waiting.copy().items()), deque[Part]()
+    failures: list[ForecastError] = []
     try:
         while not stopped():
-            while len(running) <= workers and (part := dict(islice(left, size))):
-                running.append(pool.submit(work, part))
+            while len(running) <= workers:
+                part = halves.popleft() if halves else dict(islice(left, size))
+                if not part:
+                    break
+                running.append((part, pool.submit(work, part)))
             if not running:
-                return
-            made, took = running.popleft().result()
-            put(made)
-            size = min(paced(len(made.asked), took, _PART_S), MAX_SERIES)
-            told()
+                break
+            part, future = running.popleft()
+            try:
+                made, took = future.result()
+            except LogError:
+                raise
+            except ForecastError as error:
+                if len(part) == 1:
+                    failures.append(error)
+                else:
+                    some = iter(part.items())
+                    halves += [dict(islice(some, len(part) // 2)), dict(some)]
+            else:
+                put(made)
+                size = min(paced(len(part), took, _PART_S), MAX_SERIES)
+                told()
+            if len(failures) == _MOST_FAILED:
+                break
     finally:
         pool.shutdown(cancel_futures=True)
+    if failures:
+        raise failures[0]
 
 
 def paced(some: int, took: float, wanted: float) -> int:

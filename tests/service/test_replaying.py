@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from forecast.errors import StateError
 from service.errors import LogError
 from service.histories import Replay
 from service.importing import import_history
@@ -218,3 +219,45 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
     recorder.close()
     assert host.writer.waiting == {}
     assert_as_replayed(host, begin, many)
+
+
+def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin):
+    """All others come to life, the error names it, and whoever asks for it is told the same."""
+    host = begin(many)
+    number = host.writer.waiting["s0500"]
+    for name in ("s0007", "s0500"):
+        prune(host, name)
+    host.close()
+    run(many, f"update base set state = substr(state, 1, 40) where series = {number}")
+
+    host = begin(many)
+    recorder = Recorder(host.writer, 60.0)
+    with pytest.raises(StateError, match="what pruning left of the series is damaged") as caught:
+        recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
+    with pytest.raises(StateError, match="damaged"):
+        recorder.need(["s0500"])
+
+    recorder.close()
+    assert caught.value.where == "series 's0500'"
+    assert list(host.writer.waiting) == ["s0500"]
+    assert len(host.engine) == SERIES - 1
+
+
+def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
+    """After some of them: it is not they."""
+    host = begin(many)
+    host.writer.bring_in(list(host.writer.waiting))
+    recorder = Recorder(host.writer, 60.0)
+    recorder.prune(Keep(steps=9), list)
+    recorder.close()
+    host.close()
+    run(many, "update base set state = substr(state, 1, 40)")
+
+    host = begin(many)
+    recorder, turns = Recorder(host.writer, 60.0), list[int]()
+    with pytest.raises(StateError):
+        recorder.replay_waiting(stopped=lambda: False, told=partial(turns.append, 1))
+
+    recorder.close()
+    assert turns == []
+    assert len(host.writer.waiting) == SERIES
