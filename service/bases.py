@@ -17,6 +17,7 @@ from jaxtyping import Int
 
 from forecast.errors import StateError
 from forecast.states import States
+from service.errors import DamagedLog
 from service.tables import base, observation, pruned, series
 
 TOGETHER = 500
@@ -97,7 +98,7 @@ def load(
     The bases of a model for which a condition on `base` holds, by number of the series.
 
     Raises:
-        StateError: One of them is damaged: which series it is of.
+        DamagedLog: One of them is not a state: which series it is of.
     """
     query = sa.select(base.c.series, base.c.state).where(chosen, base.c.digest == digest)
     found = {}
@@ -106,9 +107,10 @@ def load(
             found[int(number)] = States.from_bytes(state)
         except StateError as error:
             its = sa.select(series.c.unique_id).where(series.c.series == number)
-            raise StateError(
-                f"what pruning left of the series is damaged: {error.message}",
-                where=f"series '{connection.execute(its).scalar_one()}'",
+            name = connection.execute(its).scalar_one()
+            raise DamagedLog(
+                f"what pruning left of series '{name}' is damaged",
+                where=error.message,
                 help="put a backup of the log in place, or delete the series and report it again",
             ) from error
     return found

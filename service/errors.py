@@ -97,6 +97,10 @@ class LogError(ForecastError):
     code = "log.invalid"
 
 
+class DamagedLog(LogError):
+    """A part of the observation log is damaged; what touches no such part can be read."""
+
+
 class LogLocked(LogError):
     """Another process writes to the observation log."""
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from forecast.calendars import Calendar
 from service import migrations
-from service.errors import LogError, LogFrequency
+from service.errors import DamagedLog, LogError, LogFrequency
 from service.tables import (
     alone,
     make_schema,
@@ -151,7 +151,7 @@ class Log:
         Raises:
             LogError: It could not be written, or it is not known whether it was.
         """
-        with self._told("written"), self._engine.begin() as connection:
+        with self._told("written"), self._engine.begin() as connection, self._damage(connection):
             transaction = Transaction(connection, self.covariates, writes=True)
             yield transaction
             transaction.end()
@@ -164,20 +164,37 @@ class Log:
         Raises:
             LogError: It could not be read.
         """
-        with self._told("read"), self._reader.connect() as connection:
+        with self._told("read"), self._reader.connect() as connection, self._damage(connection):
             yield Transaction(connection, self.covariates)
 
     @contextlib.contextmanager
     def _told(self, done: str) -> Iterator[None]:
         try:
             yield
-        except sa.exc.DBAPIError as error:
+        except self._errors as error:
             usual = "try again: nothing is stored twice; the server's log tells the reason"
-            raise LogError(
+            failed = DamagedLog if _kind(error) == _DAMAGED else LogError
+            raise failed(
                 f"the observation log cannot be {done} ({_kind(error)})",
                 where=f"{self.place}: {_reason(error)}",
                 help=_way_out(error, self.place, usual),
             ) from error
+
+    @contextlib.contextmanager
+    def _damage(self, connection: sa.Connection) -> Iterator[None]:
+        """A connection that met damage is closed: it would answer out of its cache for ever."""
+        try:
+            yield
+        except self._errors as error:
+            if _kind(error) == _DAMAGED:
+                connection.invalidate()
+            raise
+
+    @property
+    def _errors(self) -> tuple[type[Exception], ...]:
+        """Of the library, and of the driver whose rows are read without it."""
+        driver = self._engine.dialect.loaded_dbapi.Error
+        return (sa.exc.DBAPIError, driver)
 
 
 def _kind(error: Exception) -> str:

@@ -189,7 +189,7 @@ def install(app: FastAPI, *, retry_after: int) -> None:
         headers = dict(error.headers or {})
         return answer(
             request.scope, error.status_code, code, title, _sentence(error, request),
-            help=_hint(error.status_code), headers=headers,
+            help=_hint(error.status_code, request), headers=headers,
         )  # fmt: skip
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
@@ -251,8 +251,13 @@ def _sentence(error: HTTPException, request: Request) -> str:
     return str(error.detail)
 
 
-def _hint(status: int) -> str:
-    return {404: "see /docs for all addresses", 405: "see /docs for all addresses"}.get(status, "")
+def _hint(status: int, request: Request) -> str:
+    if status not in {404, 405}:
+        return ""
+    way_out = "see /docs for all addresses"
+    if request.url.path.startswith("/models/") and "models" not in request.scope["root_path"]:
+        return f"this server has one model: leave out /models/NAME; {way_out}"
+    return way_out
 
 
 def _logged(response: JSONResponse, error: ForecastError) -> JSONResponse:

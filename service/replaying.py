@@ -15,9 +15,8 @@ from itertools import islice
 
 import torch
 
-from forecast.errors import ForecastError
 from forecast.streaming import MAX_SERIES
-from service.errors import LogError
+from service.errors import DamagedLog
 from service.histories import Replay
 from service.writer import Writer
 
@@ -25,8 +24,8 @@ _MOST_WORKERS = 8
 """More would wait for the reading, of which the interpreter does about a million rows a second."""
 _FIRST, _PART_S = 64, 0.2
 """Series in the first part, and seconds that a worker takes for the later ones."""
-_MOST_FAILED = 8
-"""Series that may fail by themselves; after as many, it is not they."""
+_MOST_DAMAGED = 64
+"""Series that are looked for one by one; with more, the damage is of the whole."""
 
 Part = dict[str, int]
 """Series that wait, with their numbers."""
@@ -39,8 +38,8 @@ def replay_waiting(
     """
     Replay all that wait, the oldest first.
 
-    A part that fails is halved until the series that it fails for are alone: they go on waiting,
-    the others come to life.
+    A part in which something is damaged is halved until the series that it is of are alone: they
+    go on waiting, the others come to life.
 
     Args:
         writer: Whose series wait.
@@ -50,7 +49,7 @@ def replay_waiting(
 
     Raises:
         LogError: The log cannot be read; what was put in place before stays so.
-        ForecastError: The first of those that a series failed with, after all the others.
+        DamagedLog: What the first series that is damaged failed with, after all else.
     """
     size, reading = _FIRST, threading.Lock()
 
@@ -64,7 +63,7 @@ def replay_waiting(
     pool = ThreadPoolExecutor(workers, "replay", torch.set_num_threads, (1,))
     running: deque[tuple[Part, Future[tuple[Replay, float]]]] = deque()
     left, halves = iter(writer.waiting.copy().items()), deque[Part]()
-    failures: list[ForecastError] = []
+    failures: list[DamagedLog] = []
     try:
         while not stopped():
             while len(running) <= workers:
@@ -77,9 +76,7 @@ def replay_waiting(
             part, future = running.popleft()
             try:
                 made, took = future.result()
-            except LogError:
-                raise
-            except ForecastError as error:
+            except DamagedLog as error:
                 if len(part) == 1:
                     failures.append(error)
                 else:
@@ -89,7 +86,7 @@ def replay_waiting(
                 put(made)
                 size = min(paced(len(part), took, _PART_S), MAX_SERIES)
                 told()
-            if len(failures) == _MOST_FAILED:
+            if len(failures) == _MOST_DAMAGED:
                 break
     finally:
         pool.shutdown(cancel_futures=True)

@@ -12,16 +12,23 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.clients import NAMED, Reporter, body_of, compare_states, stored_in
 from benchmarks.servers import Server, ServerStopped, server, started, wait_until
 from forecast.bundle import Bundle, load_bundle
+from forecast.config import DataConfig
+from service.errors import DamagedLog, LogError
+from service.importing import import_history
+from service.log import Log
 
 ROOM = 2 * 2**20
 """Bytes of the small disk."""
@@ -268,21 +275,47 @@ def test_damage_that_is_met_later_fails_what_touches_it(home):
     assert (kept.status_code, forecast.status_code) == (200, 200)
 
 
-def test_damage_that_stops_the_replay_is_told_once_and_tried_again(home):
-    """`/readyz` says what to do; the other series answer; it goes on once the page is whole."""
+def test_whatever_page_is_damaged_it_is_the_log_that_cannot_be_read(tmp_path):
+    """Met at the first row or later, whoever notices it; what was read until then is no answer."""
+    file = tmp_path / "log.db"
+    url, days = f"sqlite:///{file}", pd.date_range("2020-01-01", periods=100)
+    names = [f"s{i:02}" for i in range(60)]
+    table = pd.DataFrame({"unique_id": np.repeat(names, 100), "ds": np.tile(days, 60), "y": 1.0})
+    import_history(url, table, DataConfig(freq="D", kind="positive"))
+    whole, found = file.read_bytes(), Counter[str]()
+    for start in range(4096, len(whole), 4096):
+        file.write_bytes(whole[:start] + bytes([0x5A]) * 4096 + whole[start + 4096 :])
+        try:
+            log = Log(url)
+        except LogError:
+            continue
+        try:
+            with log.read() as transaction:
+                assert len(transaction.history(range(1, 61)).ds) == len(table)
+                found["read"] += 1
+        except DamagedLog:
+            found["damaged"] += 1
+        log.close()
+    assert found["damaged"] > 20
+    assert found["read"] > 0
+
+
+def test_damage_that_is_met_in_a_replay_is_told_once_and_tried_again(home):
+    """`/readyz` says what to do; the other series are live; it goes on once the page is whole."""
     fill(home)
     shutil.rmtree(home.folder / "snapshots")
-    whole = home.log.read_bytes()
-    home.log.write_bytes(broken_page(home.log))
+    whole, broken = home.log.read_bytes(), broken_page(home.log)
+    page = next(at for at in range(0, len(whole), 4096) if whole[at:][:4096] != broken[at:][:4096])
+    home.log.write_bytes(broken)
 
     with server(home.environment) as running, httpx.Client(base_url=running.url) as client:
         told = wait_until(lambda: client.get("/readyz").json(), lambda told: bool(told["reason"]))
         forecasts = [client.post("/v1/forecasts", json={"unique_ids": [name]}) for name in "ba"]
-        client.post("/v1/models:refresh")  # it tries again, and tells how far it comes
-        wait_until(lambda: client.get("/readyz").json()["replayed"], lambda n: n == 1)
+        client.post("/v1/models:refresh")  # it tries again
         damaged = running.said
         with home.log.open("r+b") as file:
-            file.write(whole)
+            file.seek(page)
+            file.write(whole[page:][:4096])
         batch = {("b", NAMED[301]): 5.0}  # a new batch: nothing read before is taken for true
         assert client.post("/v1/observations", json=body_of(batch)).status_code == 200
         client.post("/v1/models:refresh")
@@ -290,7 +323,7 @@ def test_damage_that_stops_the_replay_is_told_once_and_tried_again(home):
                    lambda told: (told["phase"], told["reason"]) == ("ready", ""))  # fmt: skip
         found = compare_states(running.url, [home.bundle], stored_in(home.url))
 
-    assert (told["ready"], told["phase"]) == (True, "replaying")
+    assert (told["ready"], told["phase"], told["replayed"]) == (True, "replaying", 1)
     assert "cannot be read (the file is damaged); put a backup in its place" in told["reason"]
     assert [answer.status_code for answer in forecasts] == [200, 503]
     assert "Traceback" not in damaged

@@ -260,13 +260,19 @@ def test_an_address_without_a_model_or_with_a_wrong_one_names_those_there_are(
     assert "sales, stocks" in bare["detail"]
     assert (wrong["status"], wrong["code"]) == (404, "request.model")
     assert "did you mean 'sales'" in wrong["help"]
-    assert client.get("/models/sales/nowhere").json()["code"] == "request.not_found"
+    nowhere = client.get("/models/sales/nowhere").json()
+    assert (nowhere["code"], nowhere["help"]) == (
+        "request.not_found",
+        "see /docs for all addresses",
+    )
     assert client.get("/models/sales").json()["code"] == "request.not_found"
 
 
 def test_a_server_of_one_model_has_no_addresses_by_name(retail):
-    """As ever."""
-    assert retail.get("/models/sales/v1/series").json()["code"] == "request.not_found"
+    """It says so to those who call it by one."""
+    found = retail.get("/models/sales/v1/series").json()
+    assert found["code"] == "request.not_found"
+    assert "one model: leave out /models/NAME" in found["help"]
     assert ready(retail)["models"] == {}
 
 

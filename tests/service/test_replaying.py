@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast.errors import StateError
-from service.errors import LogError
+from service.errors import DamagedLog, LogError
 from service.histories import Replay
 from service.importing import import_history
 from service.recording import Recorder
@@ -232,15 +231,16 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin):
 
     host = begin(many)
     recorder = Recorder(host.writer, 60.0)
-    with pytest.raises(StateError, match="what pruning left of the series is damaged") as caught:
+    with pytest.raises(DamagedLog, match="what pruning left of series 's0500' is damaged"):
         recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
-    with pytest.raises(StateError, match="damaged"):
+    with pytest.raises(DamagedLog, match="'s0500'"):
         recorder.need(["s0500"])
 
-    recorder.close()
-    assert caught.value.where == "series 's0500'"
     assert list(host.writer.waiting) == ["s0500"]
     assert len(host.engine) == SERIES - 1
+    recorder.remove("s0500")
+    recorder.close()
+    assert host.writer.waiting == {}
 
 
 def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
@@ -255,7 +255,7 @@ def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
 
     host = begin(many)
     recorder, turns = Recorder(host.writer, 60.0), list[int]()
-    with pytest.raises(StateError):
+    with pytest.raises(DamagedLog):
         recorder.replay_waiting(stopped=lambda: False, told=partial(turns.append, 1))
 
     recorder.close()
