@@ -26,8 +26,8 @@ from forecast.models.heads import QuantileHead
 from forecast.models.network import Network
 from forecast.skips import SHARES, learn_trust
 
-MAX_CALIBRATED, MAX_ORIGINS = 4000, 10_000
-"""Most series that guard and calibration look at, and origins that the guard of spreads does."""
+MAX_CALIBRATED, MAX_TARGETS, MAX_ORIGINS = 4000, 8_000_000, 10_000
+"""Most series and targets calibrated on, and origins that the guard of the spread looks at."""
 LEAST_GAIN = 0.03
 """Of the quantile loss, for which the network's spread is left."""
 
@@ -129,16 +129,18 @@ def learn_spread_trust(
 
 
 def _late(network: Network, lesson: Lesson, until: Int[Tensor, " series"]) -> Late | None:
-    """At most 4,000 series take part, drawn by the seed; None where nothing can be forecast."""
-    examples = lesson.examples
+    """Series are drawn by the seed, origins spread evenly; None where nothing can be forecast."""
+    examples, some = lesson.examples, lesson.some(MAX_CALIBRATED)
     kept = bool(lesson.train.val_size)
     first = until - 1 if kept else (examples.lengths - 2 * examples.horizon - 1).clamp(min=0)
+    targets = int((some - first).clamp(min=0).sum()) * examples.horizon
+    every = max(1, -(-targets // MAX_TARGETS))
     parts = [
-        Late(origins.series, memory, point, origins.relative, origins.known)
-        for origins, memory, point in evaluate(
-            network, examples, first=first, until=lesson.some(MAX_CALIBRATED)
-        )
-    ]
+        Late(*(part[::every] for part in (
+            origins.series, memory, point, origins.relative, origins.known
+        )))
+        for origins, memory, point in evaluate(network, examples, first=first, until=some)
+    ]  # fmt: skip
     return Late(*(torch.cat(column) for column in zip(*parts, strict=True))) if parts else None
 
 

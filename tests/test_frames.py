@@ -16,17 +16,14 @@ from forecast.errors import (
     ConstantSeries,
     DuplicateStamps,
     MissingColumns,
-    MissingSteps,
     MissingValues,
     NegativeValues,
     TooShort,
-    WrongFrequency,
     WrongType,
 )
 from forecast.frames import check, report
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "data"
-FREQS = ["D", "h", "W-FRI", "MS", "ME", "QS-JAN", "B", "15min"]
 
 
 def sales(freq="D", steps=6, ids=("oil", "tea", "yeast")):
@@ -226,103 +223,6 @@ def test_repeated_rows_are_told_from_conflicting_ones():
     assert_tells(different, "conflicting", "y=5 and 99", "1 conflicting row in 1 of 3", "groupby")
 
 
-@given(lost=st.sets(st.tuples(st.integers(0, 9), st.integers(1, 38)), min_size=1, max_size=5),
-       freq=st.sampled_from(FREQS))  # fmt: skip
-def test_every_gap_of_every_series_is_counted(lost, freq):
-    """Whatever rows inside ten series are taken out, the message counts all of them."""
-    table = sales(freq, 40, ids=tuple("abcdefghij"))
-    holed = table.drop([series * 40 + step for series, step in lost])
-    series = sorted({"abcdefghij"[i] for i, _ in lost})
-
-    error = refusal(MissingSteps, holed, freq=freq)
-
-    rows = f"{len(lost)} missing step{'s' if len(lost) > 1 else ''}"
-    assert_tells(error, f"series {series[0]!r} skips", f"{rows} in {len(series)} of 10 series")
-
-
-@given(lost=st.sets(st.integers(1, 38), max_size=30), freq=st.sampled_from(FREQS),
-       fill=st.sampled_from(["zero", "forward", "mask"]))  # fmt: skip
-def test_a_fill_policy_restores_every_missing_step(lost, freq, fill):
-    """Filled series are regular again, hold what the policy says, and count what was made up."""
-    table = sales(freq, 40, ids=("a", "b")).assign(price=np.arange(80.0))
-    kept = table["y"].where(~table.index.isin(lost))
-    steps = pd.Series(table.index.where(~table.index.isin(lost))).ffill()
-    expected = {"zero": kept.fillna(0.0), "forward": kept.ffill(), "mask": kept}[fill]
-
-    checked = check(table.drop(lost), DataConfig(freq=freq, fill=fill, known_future=("price",)))
-
-    assert (checked.filled, checked.rows) == (len(lost), 80)
-    pd.testing.assert_series_equal(checked.frame["ds"], table["ds"])
-    np.testing.assert_array_equal(checked.frame["y"], expected)
-    np.testing.assert_array_equal(checked.frame["price"], table["price"][steps])
-
-
-def test_a_masked_series_begins_at_its_first_value():
-    """What precedes the first value is not kept as a long hole."""
-    table = sales()
-    table.loc[[0, 1, 3], "y"] = np.nan
-
-    checked = check(table, DataConfig(fill="mask"))
-
-    oil = checked.frame[checked.frame["unique_id"] == "oil"]
-    assert str(oil["ds"].iloc[0].date()) == "2024-03-06"
-    assert oil["y"].isna().tolist() == [False, True, False, False]
-    assert checked.filled == 1
-
-
-def test_a_fill_that_would_explode_is_refused():
-    """Filling hourly between yearly stamps is a wrong frequency, not a hole."""
-    ds = pd.to_datetime(["1700-01-01T00:00", "1700-01-01T00:01", "2200-01-01T00:00"])
-    table = pd.DataFrame({"unique_id": "a", "ds": ds, "y": [1.0, 2.0, 3.0]})
-
-    assert_tells(refusal(MissingSteps, table, freq="min", fill="mask"), "would make 262,")
-
-
-@pytest.mark.parametrize(("declared", "true", "told"), [
-    ("MS", "W-FRI", "no stamp of freq='MS'"), ("W", "W-FRI", "no stamp of freq='W-SUN'"),
-    ("MS", "ME", "no stamp of freq='MS'"), ("D", "W-FRI", "does not advance by freq='D'"),
-    ("h", "15min", "irregular steps for freq='h'"), ("h", "D", "does not advance"),
-    ("MS", "QS-JAN", "does not advance by freq='MS'"),
-])  # fmt: skip
-def test_a_wrong_frequency_is_told_with_the_true_one(declared, true, told):
-    """The message says what the stamps look like, and the help declares it."""
-    error = refusal(WrongFrequency, sales(freq=true, steps=20), freq=declared)
-
-    assert_tells(error, told, f"most stamps look like '{true}'", f'declare freq = "{true}"')
-
-
-@pytest.mark.parametrize(("freq", "ds"), [(1, "2024-03-04"), ("D", 1)])
-def test_dates_and_integers_are_not_taken_for_each_other(freq, ds):
-    """A frequency of integers refuses dates, and the other way round."""
-    table = pd.DataFrame({"unique_id": "a", "ds": [ds], "y": [1.0]})
-
-    assert_tells(refusal(WrongFrequency, table, freq=freq), f"freq={freq!r} expects", str(ds))
-
-
-def test_daily_rows_without_weekends_lead_to_business_days():
-    """Declared daily, found Monday to Friday: the way out is said."""
-    error = refusal(MissingSteps, sales(freq="B", steps=40), freq="D")
-
-    assert 'freq = "B"' in error.help
-
-
-def test_holidays_of_an_exchange_lead_to_its_calendar():
-    """Real stock prices look like business days with holes; the message says XNYS."""
-    stocks = pd.read_parquet(EXAMPLES / "daily_stocks.parquet")
-
-    error = refusal(MissingSteps, stocks)
-
-    assert_tells(error, "expected 2013-01-21, found 2013-01-22", 'declare freq = "XNYS"')
-    assert check(stocks, DataConfig(freq="XNYS")).filled == 0
-
-
-def test_a_stamp_that_is_no_session_is_refused():
-    """Good Friday is a business day and no session."""
-    error = refusal(WrongFrequency, sales(freq="B", steps=40), freq="XNYS")
-
-    assert_tells(error, "2024-03-29, which is no stamp", "2024-03-28 and 2024-04-01")
-
-
 def test_missing_values_are_counted_over_all_series():
     """NaN in a row that is there is as wrong as a row that is not."""
     table = sales()
@@ -422,42 +322,6 @@ def test_only_all_series_constant_is_refused():
 
     assert check(table, DataConfig()).rows == 18
     assert_tells(refusal(ConstantSeries, table[:6]), "repeats y=3")
-
-
-def test_static_columns_become_one_row_a_series():
-    """From the table or from a table of their own, numbers and text, in the order of the ids."""
-    stores = pd.DataFrame(
-        {"unique_id": ["tea", "oil", "yeast"], "city": list("xyz"), "m2": [1, 2, 3]}
-    )
-    table = sales().merge(stores, on="unique_id")
-
-    inside = check(table, DataConfig(static=("city", "m2")))
-    beside = check(sales(), DataConfig(), static_df=stores)
-
-    assert inside.static is not None
-    assert inside.static.loc["oil"].tolist() == ["y", 2.0]
-    assert beside.data.static == ("city", "m2")
-    pd.testing.assert_frame_equal(inside.static, beside.static)
-
-
-def test_static_columns_that_change_are_refused():
-    """Two values of a static column within a series are told, both."""
-    table = sales().assign(store=list("aaaaab") * 3)
-
-    error = refusal(WrongType, table, static=("store",))
-
-    assert_tells(error, "series 'oil' has store=", "'a'", "'b'", "static")
-
-
-@pytest.mark.parametrize(("stores", "told"), [
-    ({"unique_id": ["oil"], "store": ["x"]}, "series 'tea' has no row in static_df"),
-    ({"unique_id": ["oil", "tea", "yeast"], "store": ["x", None, "y"]}, "has no store"),
-])  # fmt: skip
-def test_static_values_must_be_there_for_each_series(stores, told):
-    """A series without its static row, or with a hole in it, is refused."""
-    error = refusal(MissingValues, sales(), static_df=pd.DataFrame(stores))
-
-    assert_tells(error, told, "static_df")
 
 
 def test_nameless_rows_are_refused():

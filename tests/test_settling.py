@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from forecast.config import Config, ModelConfig, TrainConfig
 from forecast.filters import FilterSpec
 from forecast.forecaster import Forecaster
 from forecast.models.heads import QuantileHead
@@ -34,6 +35,19 @@ def test_a_few_short_series_get_intervals_that_hold():
         y = future["y"].to_numpy()
         held.append(((y >= low) & (y <= high)).mean())
     assert np.mean(held) > 0.6
+
+
+def test_of_very_many_targets_some_tell_enough(monkeypatch):
+    """Calibrated on a tenth of the origins, intervals are about as wide."""
+    frame = walks(40, 150, 7)
+    config = Config(train=TrainConfig(max_steps=60), model=ModelConfig(hidden_size=8))
+    whole = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
+    monkeypatch.setattr("forecast.settling.MAX_TARGETS", 40 * 20 * 6 // 10)
+
+    thin = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
+
+    assert not np.array_equal(thin.factors, whole.factors)
+    assert np.abs(np.log(thin.factors / whole.factors)).mean() < 0.2
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -292,13 +292,16 @@ class QuantileHead(nn.Module):
             seen = torch.cat([memory, point.clamp(min=LEAST).log()], dim=-1)
         inner = functional.silu(self.inner(seen))
         parts = self.outer(inner).unflatten(-1, (-1, self.growth.shape[0]))
-        usual = self.outer.bias.unflatten(0, (-1, self.growth.shape[0]))
-        width = softplus(torch.lerp(usual[:2], parts[..., :2, :], self.trust)) * self.growth
+        widths = parts[..., :2, :]
+        if bool(self.trust < 1):
+            usual = self.outer.bias.unflatten(0, (-1, self.growth.shape[0]))[:2]
+            widths, inner = torch.lerp(usual, widths, self.trust), self.trust * inner
+        width = softplus(widths) * self.growth
         # long rows of horizons, not short ones of quantiles
         shape = self.shape[..., :nearest].mT.contiguous()
         if self.ratio:
             width = width * point.clamp(min=0.05).sqrt()[..., None, :]
-            tilt = self.tilt(self.trust * inner).unflatten(-1, (2, -1, 1))
+            tilt = self.tilt(inner).unflatten(-1, (2, -1, 1))
             shape = shape + tilt[..., :nearest, :]
         grown = itertools.accumulate(softplus(shape).unbind(-2))
         distances = torch.stack([width * part for part in grown], dim=-2).mT

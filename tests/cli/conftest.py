@@ -1,0 +1,92 @@
+"""Commands in this process or in their own, on a project that has a champion."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipelines import cli
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict:
+        return json.loads(self.out)
+
+
+Invoke = Callable[..., Answer]
+
+
+@pytest.fixture
+def statecast(monkeypatch, capsys) -> Invoke:
+    """Run a command in this process, as the script would."""
+
+    def invoke(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["statecast", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), out, err)
+
+    return invoke
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty folder to work in, without settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("STATECAST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # servers start from this folder
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def sales(retail) -> pd.DataFrame:
+    """Six series of ten years."""
+    ids = retail["unique_id"].unique()[:6]
+    return retail[retail["unique_id"].isin(ids) & (retail["ds"] >= "2009-01-01")]
+
+
+@pytest.fixture(scope="session")
+def trained(sales, tmp_path_factory) -> Path:
+    """A folder with a statecast.toml and a champion, made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("trained")
+    sales.to_csv(folder / "sales.csv", index=False)
+    (folder / "statecast.toml").write_text(
+        '[project]\nsource = "sales.csv"\nname = "retail"\n[data]\nfreq = "MS"\n'
+        "[model]\nhorizon = 6\nhidden_size = 8\n[train]\nmax_steps = 60\n"
+    )
+    done = command(folder, "train", "--baselines", "Drift", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["promoted"] is True
+    return folder
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=folder, text=True,
+        capture_output=True, timeout=300, env=environment(), check=False,
+    )  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("STATECAST_", "MLFLOW_"))}
+    return {**kept, "PYTHONPATH": str(ROOT)}
