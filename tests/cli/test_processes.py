@@ -6,13 +6,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import wait_until
 from tests.cli.conftest import command, environment
 
 
@@ -117,10 +117,7 @@ def test_pages_of_mlflow_end_with_their_context(trained):
         group = pages.group
 
     assert answers
-    until = time.monotonic() + 10
-    while time.monotonic() < until and alive(group):
-        time.sleep(0.05)
-    assert not alive(group)
+    wait_until(lambda: alive(group), lambda living: not living, 10)
 
 
 def alive(group: int) -> bool:

@@ -25,6 +25,7 @@ from service.settings import Settings
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 HORIZON = 6
+ServeNamed = Callable[..., TestClient]
 
 
 def train_tiny(
@@ -154,3 +155,33 @@ def retail(serve: Serve, monthly_bundle: Path, monthly: pd.DataFrame) -> TestCli
 def juice(serve: Serve, weekly_bundle: Path, weekly: pd.DataFrame) -> TestClient:
     """A server with the weekly model and its history."""
     return serve(weekly_bundle, weekly)
+
+
+@pytest.fixture
+def serve_named(tmp_path) -> Iterator[ServeNamed]:
+    """Start a server of several models: `serve_named({name: bundle}, {name: history})`."""
+    with ExitStack() as stack:
+
+        def start(
+            bundles: dict[str, Path], histories: dict[str, pd.DataFrame] | None = None,
+            **settings: Any,
+        ) -> TestClient:  # fmt: skip
+            settings.setdefault("data_dir", tmp_path / "data")
+            models = {name: str(folder) for name, folder in bundles.items()}
+            chosen = Settings(models=models, **settings)
+            for name, history in (histories or {}).items():
+                data = load_bundle(bundles[name]).config.data
+                import_history(chosen.each()[name].log_url, history, data)
+            client = TestClient(
+                create_app(chosen), base_url="http://127.0.0.1", raise_server_exceptions=False
+            )
+            stack.enter_context(client)
+            wait_until(lambda: ready(client), lambda told: told["phase"] in {"ready", "failed"})
+            return client
+
+        yield start
+
+
+def ready(client: TestClient) -> dict[str, Any]:
+    """What `/readyz` tells."""
+    return client.get("/readyz").json()

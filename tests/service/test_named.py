@@ -7,16 +7,12 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from benchmarks.servers import server
@@ -24,38 +20,9 @@ from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
 from pipelines.client import call
-from service import offline
-from service.app import create_app
 from service.importing import import_history
 from service.settings import Settings
-from tests.service.conftest import train_tiny, wait_until
-
-ServeNamed = Callable[..., TestClient]
-
-
-@pytest.fixture
-def serve_named(tmp_path) -> Iterator[ServeNamed]:
-    """Start a server of several models: `serve_named({name: bundle}, {name: history})`."""
-    with ExitStack() as stack:
-
-        def start(
-            bundles: dict[str, Path], histories: dict[str, pd.DataFrame] | None = None,
-            **settings: Any,
-        ) -> TestClient:  # fmt: skip
-            settings.setdefault("data_dir", tmp_path / "data")
-            models = {name: str(folder) for name, folder in bundles.items()}
-            chosen = Settings(models=models, **settings)
-            for name, history in (histories or {}).items():
-                data = load_bundle(bundles[name]).config.data
-                import_history(chosen.each()[name].log_url, history, data)
-            client = TestClient(
-                create_app(chosen), base_url="http://127.0.0.1", raise_server_exceptions=False
-            )
-            stack.enter_context(client)
-            wait_until(lambda: ready(client), lambda told: told["phase"] in {"ready", "failed"})
-            return client
-
-        yield start
+from tests.service.conftest import ready, train_tiny, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +30,6 @@ def second(monthly, tmp_path_factory) -> Path:
     """Another model of the monthly data."""
     folder = tmp_path_factory.mktemp("second")
     return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "b", max_steps=6)
-
-
-def ready(client: TestClient) -> dict[str, Any]:
-    """What `/readyz` tells."""
-    return client.get("/readyz").json()
 
 
 def point(client: TestClient, model: str, name: str) -> list[float]:
@@ -383,58 +345,3 @@ def test_a_server_ends_when_none_of_its_models_can_be_served(tmp_path):
     assert done.returncode == 2
     assert "error[service.unavailable]: no model can be served: sales: no bundle" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.fixture
-def schemas(postgres) -> Iterator[str]:
-    """A database, without the schemas of the test's models afterwards."""
-    yield postgres
-    engine = sa.create_engine(postgres)
-    with engine.begin() as connection:
-        for name in ("sales", "4-stocks"):
-            connection.execute(sa.schema.DropSchema(name, cascade=True, if_exists=True))
-    engine.dispose()
-
-
-def test_on_postgresql_each_model_has_a_schema(schemas, serve_named, monthly_bundle, weekly_bundle):
-    """Made where it is missing; logs of two frequencies in one database, migrated side by side."""
-    bundles = {"sales": monthly_bundle, "4-stocks": weekly_bundle}
-    client = serve_named(bundles, database_url=schemas, unknown_series="create")
-    row = {"unique_id": "tea", "ds": "2019-01-01", "y": 4.0}
-    assert client.post("/models/sales/v1/observations", json={"observations": [row]}).is_success
-    assert client.get("/models/sales/v1/log").is_success
-    client.__exit__(None, None, None)
-
-    again = serve_named(bundles, database_url=schemas)
-
-    assert last_ds(again, "sales", "tea") == "2019-01-01"
-    assert again.get("/models/4-stocks/v1/series").json()["total"] == 0
-    engine = sa.create_engine(schemas)
-    for name, freq in (("sales", '"MS"'), ("4-stocks", '"W-THU"')):
-        assert {"alembic_version", "observation"} <= {*sa.inspect(engine).get_table_names(name)}
-        with engine.connect() as connection:
-            found = connection.execute(
-                sa.text(f"select value from \"{name}\".meta where key = 'freq'")
-            ).scalar_one()
-        assert found == freq
-    engine.dispose()
-
-
-def test_on_postgresql_the_commands_reach_the_log_of_one_model(
-    schemas, monthly, monthly_bundle, tmp_path
-):
-    """In its schema: what is told, counted and taken out is of that model."""
-    models = dict.fromkeys(("sales", "4-stocks"), str(monthly_bundle))
-    each = Settings(models=models, database_url=schemas, data_dir=tmp_path).each()
-    bundle = load_bundle(monthly_bundle)
-    for settings in each.values():
-        import_history(settings.log_url, monthly, bundle.config.data)
-
-    taken = offline.prune_log(each["sales"], bundle, steps=12, before=None, vacuum=True,
-                              told=lambda done, total: None)  # fmt: skip
-
-    told = {name: offline.describe(settings) for name, settings in each.items()}
-    assert taken.rows == 540
-    assert [told[name]["rows"] for name in models] == [60, 600]
-    assert told["sales"]["bytes"] > 0
-    assert told["sales"]["place"].endswith("schema=sales")
