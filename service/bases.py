@@ -102,7 +102,7 @@ def load(
     """
     query = sa.select(base.c.series, base.c.state).where(chosen, base.c.digest == digest)
     found = {}
-    for number, state in connection.execute(query):
+    for number, state in connection.execute(query).all():  # nothing stays open if one is damaged
         try:
             found[int(number)] = States.from_bytes(state)
         except StateError as error:
