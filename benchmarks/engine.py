@@ -3,14 +3,16 @@ How fast the live engine goes, without HTTP: steps, durable observations, foreca
 
     python -m benchmarks.engine [--set model.hidden_size=32]
 
-Daily counts with a weekly season, horizon 28, the default network, one compute thread. Metrics, of
+Daily counts with a weekly season, horizon 28, the default network, one compute thread, which shares
+blocks of 2,048 series with a thread for each core. Metrics, of
 case `engine` at the largest batch and of `engine/N series` at each: `observations_per_s` (one step
 of N series from their live states), `durable_observations_per_s` (the same as requests of at most
 100,000 through plan, step and a committed transaction of SQLite), `forecasts_per_s` (series a
 second, 28 steps with five quantiles).
 
 Physical bounds, each as how many times its time the call takes: `observe_bound` and
-`forecast_bound`, of the matrix products alone at the machine's own rate of float32 products;
+`forecast_bound`, of the matrix products alone at the rate of float32 products of the cores that
+have a block;
 `copy_bound`, of a step over copying the states it moves once; `durable_bound`, of a request over
 one `fsync` of a page beside the log, which takes `fsync_ms`. `history_ratio` is the dearest of a
 step and a forecast after 10,000 steps of history over the same after 100: 1 is flat.
@@ -35,7 +37,8 @@ from forecast import streaming
 from forecast.bundle import Bundle
 from forecast.forecaster import Forecaster
 from forecast.panel import Panel
-from service.compute import Compute
+from forecast.streaming import MAX_SERIES
+from service.compute import Compute, usual_threads
 from service.engine import Engine
 from service.log import Log
 from service.metrics import Metrics
@@ -123,19 +126,21 @@ def measure(
                  np.zeros(batch, bool))  # fmt: skip
     states, _ = engine.snapshot(rows)
 
-    def step() -> None:
-        engine.observed(rows, fresh)
+    def step(most: int = batch) -> None:
+        engine.observed(rows[:most], fresh.take(series[:most]))
 
-    def forecast() -> None:
-        engine.forecast(states, HORIZON, None, QUANTILES)
+    def forecast(most: int = batch) -> None:
+        engine.forecast(states.between(0, most), HORIZON, None, QUANTILES)
 
     found: dict[str, float] = {}
+    rate *= min(usual_threads(), -(-batch // MAX_SERIES))
     for name, call in (("observe", step), ("forecast", forecast)):
         reached = rate_of(call, batch, seconds)
-        with flop_counter() as counter:
-            call()
+        block = min(batch, MAX_SERIES)
+        with flop_counter() as counter:  # sees this thread only, and so no more than a block
+            call(block)
         found["observations_per_s" if name == "observe" else "forecasts_per_s"] = reached
-        found[f"{name}_bound"] = rate * batch / counter.get_total_flops() / reached
+        found[f"{name}_bound"] = rate * block / counter.get_total_flops() / reached
     found["durable_observations_per_s"] = rate_of(send, batch, seconds)
     copying = rate_of(lambda: states.take(series), batch, seconds)
     found["copy_bound"] = copying / found["observations_per_s"]

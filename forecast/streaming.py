@@ -6,9 +6,11 @@ a forecast costs does not depend on how much a state has seen.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import replace
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +36,8 @@ from forecast.models.recurrent import State
 from forecast.panel import Panel
 from forecast.states import States, initial_states
 
+T = TypeVar("T")
+
 MAX_REACH = 10
 """How many times the trained horizon may be asked for."""
 MAX_SERIES, MAX_OBSERVATIONS = 2048, 2**14
@@ -46,8 +50,9 @@ def warm_up(bundle: Bundle, panel: Panel) -> States:
     return observe(bundle, initial_states(bundle, panel.num_series, static), panel)
 
 
-@torch.inference_mode()
-def observe(bundle: Bundle, states: States, panel: Panel) -> States:
+def observe(
+    bundle: Bundle, states: States, panel: Panel, *, pool: Executor | None = None
+) -> States:
     """
     Commit new observations: row `i` takes all steps of the panel's series `i`, in order.
 
@@ -57,6 +62,7 @@ def observe(bundle: Bundle, states: States, panel: Panel) -> States:
         bundle: The model whose states these are.
         states: One row for each series of the panel.
         panel: Steps that follow each state's last one without a gap; a series may have none.
+        pool: Threads that share many series; without it they take turns.
 
     Raises:
         ForeignState: The states were made by another model.
@@ -65,15 +71,24 @@ def observe(bundle: Bundle, states: States, panel: Panel) -> States:
     """
     _check_digest(bundle, states)
     _check_continues(bundle, states, panel)
-    parts = []
-    for begin in range(0, len(states), MAX_SERIES):
+
+    def work(begin: int) -> States:
         part = states.between(begin, begin + MAX_SERIES)
         whole = len(part) == len(states)
         steps = panel if whole else panel.take(np.arange(begin, begin + len(part)))
-        parts.append(_observe(bundle, part, steps))
+        return _observe(bundle, part, steps)
+
+    parts = _in_blocks(work, len(states), pool)
     return States.concat(parts) if len(parts) > 1 else parts[0] if parts else states
 
 
+def _in_blocks(work: Callable[[int], T], series: int, pool: Executor | None) -> list[T]:
+    """What `work` makes of each block of series, told where it begins."""
+    begins = range(0, series, MAX_SERIES)
+    return list(map(work, begins) if pool is None or len(begins) < 2 else pool.map(work, begins))
+
+
+@torch.inference_mode()
 def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
     after, encoded = bundle.spec.read(states.filters, panel)
     lengths = panel.lengths
@@ -105,7 +120,6 @@ def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
     )  # fmt: skip
 
 
-@torch.inference_mode()
 def forecast(
     bundle: Bundle,
     states: States,
@@ -113,6 +127,7 @@ def forecast(
     horizon: int | None = None,
     known_future: Float[np.ndarray, "series horizon known"] | None = None,
     quantiles: tuple[float, ...] = (),
+    pool: Executor | None = None,
 ) -> Float[np.ndarray, "series horizon output"]:
     """
     Forecast each series from where its state stands. Pure: the states stay as they are.
@@ -125,6 +140,7 @@ def forecast(
             rate at which they widened over what it learned.
         known_future: Known-future covariates of those steps, if the model has any.
         quantiles: Fractions, within the range the model learned; any order.
+        pool: As of `observe`.
 
     Returns:
         In the unit of `y`: the point forecast, then one column a quantile.
@@ -136,7 +152,9 @@ def forecast(
     horizon = bundle.horizon if horizon is None else horizon
     _check_request(bundle, states, horizon, known_future, quantiles)
     out = np.empty((1 + len(quantiles), len(states), horizon))
-    for begin in range(0, len(states), MAX_SERIES):
+
+    @torch.inference_mode()
+    def work(begin: int) -> None:
         rows = slice(begin, begin + MAX_SERIES)
         known = None if known_future is None else known_future[rows]
         part = states.between(begin, begin + MAX_SERIES)
@@ -147,6 +165,8 @@ def forecast(
         least = readout.lowest(bundle.spec.filters, part.filters).astype(made.dtype)[:, None]
         for finished, plane in zip(out, made, strict=True):  # one by one, each stays in the cache
             np.multiply(to_y(bundle, plane), plane >= least, out=finished[rows])
+
+    _in_blocks(work, len(states), pool)
     return out.transpose(1, 2, 0)
 
 

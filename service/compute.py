@@ -5,11 +5,12 @@ Requests that wait for it at the same time are computed together: one batched st
 more than a step of one series. What a user waits for goes before what runs in the background.
 """
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +23,21 @@ from service.metrics import Metrics
 
 Item = TypeVar("Item")
 T = TypeVar("T")
+
+_MOST_THREADS = 8
+"""More would wait for the interpreter, which runs what is between two products one at a time."""
+
+
+def usual_threads() -> int:
+    """One for each core that this process may use, up to eight."""
+    linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
+
+
+def make_pool(name: str) -> ThreadPoolExecutor:
+    """So many threads, each of which multiplies matrices alone."""
+    return ThreadPoolExecutor(usual_threads(), name, torch.set_num_threads, (1,))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +61,8 @@ class Compute:
     """
     One thread, two queues: what is asked for, and what can wait.
 
+    A call with many series may share its blocks out to `pool` while it waits for them.
+
     Args:
         deadline: Seconds after which a request that has not begun is dropped.
         most: Requests that may wait; more are refused.
@@ -60,6 +78,7 @@ class Compute:
         self._crowds: dict[Hashable, _Crowd] = {}
         self._ready = threading.Condition()
         self._closed = False
+        self.pool = make_pool("blocks")
         self._thread = threading.Thread(target=self._loop, name="compute", daemon=True)
         self._thread.start()
 
@@ -71,13 +90,21 @@ class Compute:
             DeadlinePassed: It had not begun in time; `patient` work has all the time it needs.
             Overloaded: Too much waits already.
         """
+        done: T = self._wait(self._ask(work, patient=patient), patient=patient)
+        return done
+
+    def begin(self, work: Callable[[], T]) -> Callable[[], T]:
+        """As `run` does patient work, but whoever calls what is returned waits for it."""
+        job = self._ask(work, patient=True)
+        return lambda: self._wait(job, patient=True)
+
+    def _ask(self, work: Callable[[], Any], *, patient: bool) -> _Job:
         job = self._job(work, patient=patient)
         with self._ready:
             self._admit(patient=patient)
             self._asked.append(job)
             self._ready.notify()
-        done: T = self._wait(job, patient=patient)
-        return done
+        return job
 
     def together(self, kind: Hashable, item: Item, work: Callable[[list[Item]], Sequence[T]]) -> T:
         """
@@ -123,6 +150,7 @@ class Compute:
         for job in waiting:
             job.future.cancel()
         self._thread.join()
+        self.pool.shutdown()
 
     def _job(self, work: Callable[[], Any], *, patient: bool) -> _Job:
         now = time.perf_counter()

@@ -162,7 +162,9 @@ class Engine:
     def observed(self, rows: Int[np.ndarray, " series"], fresh: Rows) -> States:
         """States of some series after new steps; the live ones stay as they are."""
         ids = [self.ids[row] for row in rows.tolist()]
-        return streaming.observe(self.bundle, self._states.take(rows), self.panel(ids, fresh))
+        return streaming.observe(
+            self.bundle, self._states.take(rows), self.panel(ids, fresh), pool=self.compute.pool
+        )
 
     def advance(self, rows: Int[np.ndarray, " series"], states: States) -> None:
         """Replace the live states of rows by those that `observed` gave; on the compute thread."""
@@ -291,5 +293,10 @@ class Engine:
     ) -> Float[np.ndarray, "series horizon output"]:  # fmt: skip
         """Point forecast, then one column a quantile; pure."""
         return streaming.forecast(
-            self.bundle, states, horizon=horizon, known_future=known_future, quantiles=quantiles
+            self.bundle,
+            states,
+            horizon=horizon,
+            known_future=known_future,
+            quantiles=quantiles,
+            pool=self.compute.pool,
         )

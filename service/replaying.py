@@ -5,23 +5,19 @@ Workers take the next series each. What they make changes nothing until it is pu
 takes its turn among all that is written.
 """
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 
-import torch
-
 from forecast.streaming import MAX_SERIES
+from service.compute import make_pool, usual_threads
 from service.errors import DamagedLog
 from service.histories import Replay
 from service.writer import Writer
 
-_MOST_WORKERS = 8
-"""More would wait for the reading, of which the interpreter does about a million rows a second."""
 _FIRST, _PART_S = 64, 0.2
 """Series in the first part, and seconds that a worker takes for the later ones."""
 _MOST_DAMAGED = 64
@@ -57,10 +53,7 @@ def replay_waiting(
         begun = time.perf_counter()
         return writer.replay(waiting, reading), time.perf_counter() - begun
 
-    linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-    workers = min(cores, _MOST_WORKERS)
-    pool = ThreadPoolExecutor(workers, "replay", torch.set_num_threads, (1,))
+    workers, pool = usual_threads(), make_pool("replay")
     running: deque[tuple[Part, Future[tuple[Replay, float]]]] = deque()
     left, halves = iter(writer.waiting.copy().items()), deque[Part]()
     failures: list[DamagedLog] = []

@@ -288,8 +288,6 @@ class Writer:
         )  # fmt: skip
         created = [names[i] for i in np.flatnonzero(known.empty)]
         number[known.empty] = transaction.add_series(created, {})
-        transaction.append(replace(made.fresh, series=number[made.fresh.series]))
-        transaction.append(replace(made.revised, series=number[made.revised.series]), revise=True)
         changes = self._changes(transaction, at, number, made)
         return Outcome(made.status, tuple(created), _fills(made.fresh, names)), changes
 
@@ -297,21 +295,32 @@ class Writer:
         self, transaction: Transaction, at: Int[np.ndarray, " series"],
         number: Int[np.ndarray, " series"], made: Plan,
     ) -> list[_Change]:  # fmt: skip
-        """New states: one step on where only new steps came, a replay where the past changed."""
+        """Store the plan; new states: a step on, or a replay where the past changed."""
         again = np.zeros(len(at), bool)
         again[made.revised.series] = True
         replayed = again | (at < 0)
-        rows = made.fresh.take(~replayed[made.fresh.series])
+        on = ~replayed[made.fresh.series]
+        other, rows = made.fresh.take(~on), made.fresh.take(on)
+        transaction.append(replace(other, series=number[other.series]))
+        transaction.append(replace(made.revised, series=number[made.revised.series]), revise=True)
         changes: list[_Change] = []
         if len(rows):
-            changes += self._advance(replace(rows, series=at[rows.series]))
+            changes += self._advance(replace(rows, series=at[rows.series]), transaction.append)
         if replayed.any():
             changes.append(self._replay(transaction, number[replayed].tolist()))
             self._metrics.rebuilds.labels(self._metrics.model, "revision").inc(int(again.sum()))
         return changes
 
-    def _advance(self, fresh: Rows) -> list[_Advance]:
-        """States after new steps; `fresh.series` are rows of the engine, each series in order."""
+    def _advance(
+        self, fresh: Rows, store: Callable[[Rows], None] = lambda rows: None
+    ) -> list[_Advance]:
+        """
+        States after new steps.
+
+        Args:
+            fresh: Their `series` are rows of the engine; each series in order.
+            store: Given the same rows by the numbers of the log, while states are computed.
+        """
         engine = self.engine
         fresh = fresh.take(np.argsort(fresh.series, kind="stable"))
         at, begins = np.unique(fresh.series, return_index=True)
@@ -320,9 +329,10 @@ class Writer:
             part = at[some : some + _TOGETHER]
             ends = np.r_[begins, len(fresh)][[some, some + len(part)]]
             rows = fresh.take(np.arange(*ends))
-            rows = replace(rows, series=np.searchsorted(part, rows.series))
-            states = engine.compute.run(partial(engine.observed, part, rows), patient=True)
-            changes.append(_Advance(part, states))
+            steps = replace(rows, series=np.searchsorted(part, rows.series))
+            states = engine.compute.begin(partial(engine.observed, part, steps))
+            store(replace(rows, series=engine.numbers[rows.series]))
+            changes.append(_Advance(part, states()))
         return changes
 
     def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> Replayed:

@@ -1,9 +1,11 @@
 """Live states: chunk invariance, purity, causality, identity (the promises about state)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ from forecast.errors import (
 from forecast.models.recurrent import CELLS
 from forecast.panel import Panel
 from forecast.states import States, initial_states
-from forecast.streaming import forecast, observe, warm_up
+from forecast.streaming import MAX_SERIES, forecast, observe, warm_up
 from forecast.training import train
 
 
@@ -77,6 +79,21 @@ def test_one_observation_at_a_time_equals_all_at_once(bundle, panel):
         states = observe(bundle, states, few.head(cut + step + 1).tail(cut + step))
 
     assert_states_close(states, warm_up(bundle, few))
+
+
+def test_threads_that_share_many_series_change_no_bit(any_bundle, panel):
+    """Blocks of series computed at once are those computed in turns."""
+    many = panel.take(np.arange(MAX_SERIES + 7) % panel.num_series)
+    some = many.head(np.full(many.num_series, 9))
+    begun = initial_states(any_bundle, many.num_series)
+
+    with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        states = observe(any_bundle, begun, some, pool=pool)
+        shared = forecast(any_bundle, states, quantiles=(0.1, 0.9), pool=pool)
+
+    alone = observe(any_bundle, begun, some)
+    assert states.to_bytes() == alone.to_bytes()
+    assert shared.tobytes() == forecast(any_bundle, alone, quantiles=(0.1, 0.9)).tobytes()
 
 
 @pytest.mark.parametrize("poison", [1e30, 0.0])
