@@ -31,6 +31,8 @@ class Yardstick:
     """Its MASE."""
     size: float
     """Mean of |y| over all series."""
+    one: float
+    """What counts as one: 1, or the usual size of amounts that are no whole numbers."""
     scale: Float[np.ndarray, " series"]
     """Mean absolute seasonal difference of each series in the training part."""
     earliest: Int[Tensor, " series"]
@@ -62,16 +64,21 @@ class Yardstick:
         known = (ahead >= 0) & (step >= season * (ahead // season + 1))
         known &= part.observed & part.observed[source]
         total = float(np.abs(y[part.observed]).mean()) if part.observed.any() else 1.0
+        amounts = np.abs(y[part.observed & (y != 0)])
+        whole = not (amounts % 1).any()
+        one = 1.0 if whole else float(np.median(amounts))
         if not known.any():
-            return cls(kind, 100.0 if kind == "positive" else None, 1.0, max(total, 1e-9), scale,
-                       torch.zeros(part.num_series, dtype=torch.int64))  # fmt: skip
+            return cls(
+                kind, 100.0 if kind == "positive" else None, 1.0, max(total, 1e-9), one, scale,
+                torch.zeros(part.num_series, dtype=torch.int64),
+            )  # fmt: skip
         error = np.abs(y - y[source])[known]
         scaled = float(np.minimum(error / scale[row[known]], 50).mean())
         relative = float((200 * error / (np.abs(y) + np.abs(y[source]) + 1e-9)[known]).mean())
         earliest = np.minimum(np.minimum(window, 4), np.maximum(until - 2, 0))
         return cls(
             kind, max(relative, 0.1) if kind == "positive" else None, max(scaled, 0.01),
-            max(total, 1e-9), scale, torch.from_numpy(earliest),
+            max(total, 1e-9), one, scale, torch.from_numpy(earliest),
         )  # fmt: skip
 
 

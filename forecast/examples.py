@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from forecast.encoding import InputSpec
-from forecast.filters import CENTRE, UNIT, VALUE, FilterState
+from forecast.filters import CENTRE, SLOW, UNIT, VALUE, FilterState
 from forecast.lanes import Chunk
 from forecast.models.heads import skip_forecasts
 from forecast.panel import Panel
@@ -136,6 +136,28 @@ class Examples:
             relative=(self.columns[target, VALUE] - centre) / unit,
             known=known & self.observed[target],
         )  # fmt: skip
+
+    def usual_counts(self, origins: Origins) -> Float[Tensor, "origin horizon"]:
+        """
+        What counts usually come to: their running mean, by the season where less than one is asked.
+
+        The longest season is taken that a series of mean length has seen three times. Its profile
+        is read over the profile's own running mean, so that an origin in the evening does not have
+        the mean of the day for that of the night.
+        """
+        filters = self.spec.filters
+        mean = origins.unit * origins.skips[:, 2 + SLOW]
+        seen = [s for s in filters.seasons if 3 * s * len(self.lengths) <= len(self.y)]
+        if not seen or seen[-1] <= self.horizon:
+            return mean
+        i, gain = len(seen) - 1, filters.trends[SLOW][0]
+        ahead = origins.skips[:, 2 + len(filters.trends) + 2 * i + 1]
+        back = torch.arange(min(seen[-1], round(5 / gain)))
+        at = (origins.at[:, None] - back).clamp(min=0) + self.begins[origins.series, None]
+        weight = (1 - gain) ** back
+        profile = self.columns[at, filters.num_columns - len(filters.seasons) + i]
+        behind = profile @ (weight / weight.sum())[:, None] / origins.unit
+        return mean * torch.where(behind > 0, ahead / behind, 1.0)
 
     def _seasons(
         self, flat: Int[Tensor, " origin"], at: Int[Tensor, " origin"]

@@ -28,7 +28,6 @@ from forecast.checkpoints import Progress, TrainEvent
 from forecast.config import TrainConfig
 from forecast.evaluation import look_ahead, mean_point_loss, origin_point_loss, to_y
 from forecast.examples import Origins
-from forecast.filters import SLOW
 from forecast.lanes import Chunk, iter_chunks, iter_windows
 from forecast.lesson import Lesson
 from forecast.losses import masked_mean, pinball, total_deviation
@@ -241,10 +240,11 @@ def _losses(
     kind = lesson.config.data.kind
     if kind == "count":
         y_hat = to_y(relative, origins, lesson.examples)
-        usual = (origins.unit * origins.skips[:, 2 + SLOW]).expand_as(y_hat)
+        usual = lesson.examples.usual_counts(origins)
         _, group = origins.step.unique(return_inverse=True)
-        guard = total_deviation(y_hat * origins.known, usual * origins.known, group)
-        point = point + TOTAL_WEIGHT * guard / lesson.yardstick.size
+        held = origins.known / lesson.yardstick.size
+        guard = total_deviation(y_hat * held, usual * held, group)
+        point = point + TOTAL_WEIGHT * guard * lesson.yardstick.one / lesson.yardstick.size
     remembered = memory if kind == "price" else memory.detach()
     quantiles = network.quantiles(remembered, relative.detach())
     loss = pinball(origins.relative - quantiles.median, quantiles.distances, lesson.upper,

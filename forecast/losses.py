@@ -79,8 +79,8 @@ def total_deviation(
     heart; the total of its forecasts gives that away first.
 
     Args:
-        y_hat: Forecasts; 0 where there is no target.
-        usual: Running means, 0 in the same places.
+        y_hat: Forecasts in the unit of a usual count; 0 where there is no target.
+        usual: What they usually come to, 0 in the same places.
         group: Origins that forecast at the same step, numbered from 0.
     """
     groups = int(group.max()) + 1

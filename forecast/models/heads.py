@@ -42,7 +42,8 @@ def skip_forecasts(
     Args:
         spec: Of the filters that made the columns.
         columns: As `filters` lays them out: value, centre, unit, smooth, (level, slope) a trend.
-        seasons: Value and profile at the target's phase of the last season; NaN where unknown.
+        seasons: Value and profile at the target's phase of the last season; NaN where unknown:
+            the level stands for it, for counts the next shorter season if there is one.
         horizon: Steps ahead.
     """
     centre, unit = columns[..., CENTRE, None], columns[..., UNIT, None]
@@ -57,11 +58,15 @@ def skip_forecasts(
         grown = damping ** torch.arange(1, horizon + 1, device=columns.device)
         skips.append(flat + slope / unit * grown.cumsum(0))
     ratio = spec.space == "ratio"
-    unknown = skips[2 + SLOW] if ratio else torch.zeros((), device=columns.device)
+    unknown = [skips[2 + SLOW] if ratio else torch.zeros((), device=columns.device)] * 2
     gaps = bool(seasons.isnan().any())
     for i in range(len(spec.seasons)):
-        pair = ((seasons[..., i, 0, :] - centre) / unit, seasons[..., i, 1, :] / unit)
-        skips += [torch.where(v.isnan(), unknown, v) if gaps else v for v in pair]
+        pair = [(seasons[..., i, 0, :] - centre) / unit, seasons[..., i, 1, :] / unit]
+        if gaps:
+            pair = [torch.where(v.isnan(), u, v) for v, u in zip(pair, unknown, strict=True)]
+        if ratio:  # until a long season has been seen, the shorter one stands for it
+            unknown = pair
+        skips += pair
     return torch.stack(skips, dim=-2)
 
 
