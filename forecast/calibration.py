@@ -16,6 +16,7 @@ References:
     from few normal observations).
 """
 
+from bisect import bisect_left
 from statistics import NormalDist
 
 import numpy as np
@@ -133,3 +134,25 @@ def neighbour_correlation(
     if len(before) < 2 or before.std() == 0 or after.std() == 0:
         return 0.0
     return float(np.clip(np.corrcoef(before, after)[0, 1], 0.0, 0.99))
+
+
+def between_quantiles(
+    learned: tuple[float, ...], asked: tuple[float, ...]
+) -> list[tuple[int, float, float]]:
+    """
+    Which learned distance each quantile takes, its share (the one before has the rest), the sign.
+
+    Between learned quantiles it is linear in the normal deviate.
+
+    >>> between_quantiles((0.1, 0.5, 0.9), (0.1, 0.5))
+    [(0, 1.0, -1.0), (0, 0.0, -1.0)]
+    """
+    normal = NormalDist()
+    deviates = [normal.inv_cdf(q) for q in learned if q >= 0.5]
+    found = []
+    for quantile in asked:
+        deviate = normal.inv_cdf(max(quantile, 1 - quantile))
+        j = min(max(bisect_left(deviates, deviate) - 1, 0), len(deviates) - 2)
+        share = (deviate - deviates[j]) / (deviates[j + 1] - deviates[j])
+        found.append((j, share, 1.0 if quantile > 0.5 else -1.0))
+    return found

@@ -5,11 +5,9 @@ A state is a value. `observe` returns a new one, `forecast` reads one and leaves
 a forecast costs does not depend on how much a state has seen.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
-from statistics import NormalDist
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from forecast import filters, readout
 from forecast.bundle import Bundle
-from forecast.calibration import apply_factors
+from forecast.calibration import apply_factors, between_quantiles
 from forecast.errors import (
     ForeignState,
     LateValues,
@@ -301,7 +299,7 @@ def _forecast(
     )
     made[0] = point[:, :horizon]
     if quantiles:
-        asked = _between(bundle.config.model.quantiles, quantiles)
+        asked = between_quantiles(bundle.config.model.quantiles, quantiles)
         nearest = 1 + max(place for place, _, _ in asked)
         spread = bundle.network.quantiles(origin.memory, point, nearest)
         median = spread.median[:, :horizon]
@@ -320,28 +318,6 @@ def _forecast(
         if exact:  # the centre of counts is 0, and they have no end
             torch.minimum(plane.add_(origin.centre), origin.most, out=plane)
     return made.numpy()
-
-
-def _between(
-    learned: tuple[float, ...], asked: tuple[float, ...]
-) -> list[tuple[int, float, float]]:
-    """
-    Which learned distance each quantile takes, its share (the one before has the rest), the sign.
-
-    Between learned quantiles it is linear in the normal deviate.
-
-    >>> _between((0.1, 0.5, 0.9), (0.1, 0.5))
-    [(0, 1.0, -1.0), (0, 0.0, -1.0)]
-    """
-    normal = NormalDist()
-    deviates = [normal.inv_cdf(q) for q in learned if q >= 0.5]
-    found = []
-    for quantile in asked:
-        deviate = normal.inv_cdf(max(quantile, 1 - quantile))
-        j = min(max(bisect_left(deviates, deviate) - 1, 0), len(deviates) - 2)
-        share = (deviate - deviates[j]) / (deviates[j + 1] - deviates[j])
-        found.append((j, share, 1.0 if quantile > 0.5 else -1.0))
-    return found
 
 
 def check_horizon(bundle: Bundle, horizon: int) -> None:
