@@ -293,10 +293,6 @@ class Engine:
     ) -> Float[np.ndarray, "series horizon output"]:  # fmt: skip
         """Point forecast, then one column a quantile; pure."""
         return streaming.forecast(
-            self.bundle,
-            states,
-            horizon=horizon,
-            known_future=known_future,
-            quantiles=quantiles,
+            self.bundle, states, horizon=horizon, known_future=known_future, quantiles=quantiles,
             pool=self.compute.pool,
-        )
+        )  # fmt: skip
