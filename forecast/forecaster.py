@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from sklearn.base import BaseEstimator
 
 from forecast import sampling, streaming
@@ -17,11 +18,14 @@ from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config, DataConfig, Fill
 from forecast.errors import NotFitted, UnknownSetting
+from forecast.filters import LAST
 from forecast.frames import check
 from forecast.futures import check_future
 from forecast.panel import Panel
+from forecast.readout import lowest
 from forecast.splits import cutoff_lengths
 from forecast.states import States, initial_states
+from forecast.streaming import to_y
 from forecast.tables import read_table, to_native
 from forecast.training import train
 
@@ -238,7 +242,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """
         Commit new observations: one recurrent step each; weights stay as they are.
 
-        Series not seen before begin cold. Nothing is committed when anything is refused.
+        Series not seen before begin cold. A row without a value is what `fill` makes of it.
+        Nothing is committed when anything is refused.
 
         Raises:
             LateValues: A series begins at or before the last step it has.
@@ -248,7 +253,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         config = bundle.config
         if static_df is None:
             config = replace(config, data=replace(config.data, static=()))
-        panel, _ = _read(df, static_df, config, min_length=1)
+        last = dict(zip(self.ids_, _last_values(bundle, states).tolist(), strict=True))
+        panel, _ = _read(df, static_df, config, min_length=1, last=last)
         new = tuple(name for name in panel.ids if name not in set(self.ids_))
         if new:
             static = bundle.spec.static.encode(panel.static, new)
@@ -367,13 +373,24 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         return to_native(frame.rename(columns=names), self._like)
 
 
+def _last_values(bundle: Bundle, states: States) -> Float[np.ndarray, " series"]:
+    """What each series had at its last step that was observed."""
+    kept, spec = states.filters, bundle.spec.filters
+    last = kept.scalars[:, LAST]
+    values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lowest(spec, kept))
+    return values
+
+
 def _changed(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:
     """Some settings changed; each table is put together anew, so that its checks run."""
     parts = {part: replace(getattr(config, part), **given) for part, given in tables.items()}
     return replace(config, **parts)
 
 
-def _read(df: Any, static_df: Any, config: Config, *, min_length: int = 2) -> tuple[Panel, Config]:
+def _read(
+    df: Any, static_df: Any, config: Config, *, min_length: int = 2,
+    last: Mapping[str, float] | None = None,
+) -> tuple[Panel, Config]:  # fmt: skip
     """Check a frame; also return the settings with frequency, kind and static columns known."""
-    series = check(df, config.data, static_df=static_df, min_length=min_length)
+    series = check(df, config.data, static_df=static_df, min_length=min_length, last=last)
     return Panel.from_frame(series), replace(config, data=series.data)

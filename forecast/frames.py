@@ -7,6 +7,7 @@ regular, finite and of one frequency. Every check looks at all series at once.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,8 +56,9 @@ class SeriesFrame:
 
 
 def check(
-    table: Any, data: DataConfig, *, static_df: Any = None, min_length: int = 2
-) -> SeriesFrame:
+    table: Any, data: DataConfig, *, static_df: Any = None, min_length: int = 2,
+    last: Mapping[str, float] | None = None,
+) -> SeriesFrame:  # fmt: skip
     """
     Check a long table and bring it into the one form that the rest reads.
 
@@ -65,7 +67,9 @@ def check(
         data: Names and roles of the columns, frequency, kind and fill policy.
         static_df: One row per series: `id_col` and static columns (those of `data.static`, or
             all). Without it, static columns are looked for in `table`.
-        min_length: Rows that each series needs.
+        min_length: Rows that each series needs, but for those that go on.
+        last: The last value of each series that goes on. The others begin with a value: missing
+            ones before it are left out.
 
     Raises:
         DataError: The first thing found wrong, with series, place, expected, found and way out.
@@ -83,8 +87,8 @@ def check(
     for problem in problems(rows, data, calendar):
         raise problem
     static = _static(frame, static_df, rows, data)
-    rows, filled = _fill(rows, data, calendar)
-    for problem in size_problems(rows, data, min_length):
+    rows, filled = _fill(rows, data, calendar, last := last or {})
+    for problem in size_problems(rows, data, min_length, last):
         raise problem
     kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
     return SeriesFrame(
@@ -187,7 +191,9 @@ def _calendar(rows: Rows, data: DataConfig) -> Calendar:
     return Calendar(infer_freq(rows.stamps, rows.new_series, integer=rows.integer))
 
 
-def _fill(rows: Rows, data: DataConfig, calendar: Calendar) -> tuple[Rows, int]:
+def _fill(
+    rows: Rows, data: DataConfig, calendar: Calendar, last: Mapping[str, float]
+) -> tuple[Rows, int]:
     """Put missing steps in as the policy says; returns also how many values it made up."""
     if data.fill == "refuse":
         return rows, 0
@@ -195,6 +201,7 @@ def _fill(rows: Rows, data: DataConfig, calendar: Calendar) -> tuple[Rows, int]:
         known = np.flatnonzero(~np.isnan(rows.y))
         begin = np.full(len(rows.names), len(rows.y))
         np.minimum.at(begin, rows.series[known], known)
+        begin[[name in last for name in rows.names]] = 0
         rows = rows.take(np.flatnonzero(np.arange(len(rows.y)) >= begin[rows.series]))
         if not len(rows.y):
             return rows, 0
@@ -224,8 +231,10 @@ def _fill(rows: Rows, data: DataConfig, calendar: Calendar) -> tuple[Rows, int]:
     gone = np.isnan(y)
     if data.fill == "zero":
         y[gone] = 0.0
-    elif data.fill == "forward":  # every series begins with a value
-        y = y[np.maximum.accumulate(np.where(gone, 0, np.arange(total)))]
+    elif data.fill == "forward":
+        for begin in starts[gone[at[starts]]]:  # of a series that goes on
+            y[at[begin]] = last[rows.names[rows.series[begin]]]
+        y = y[np.maximum.accumulate(np.where(np.isnan(y), 0, np.arange(total)))]
     return replace(
         rows,
         series=series,

@@ -1,6 +1,6 @@
 """The long frame as sorted arrays, and what can be wrong with their content, told in words."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -350,11 +350,14 @@ def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
     )
 
 
-def size_problems(rows: Rows, data: DataConfig, min_length: int) -> Iterator[DataError]:
+def size_problems(
+    rows: Rows, data: DataConfig, min_length: int, going_on: Collection[str] = ()
+) -> Iterator[DataError]:
     """What is too short or never changes, once missing steps are filled."""
     lengths = np.bincount(rows.series[~np.isnan(rows.y)], minlength=len(rows.names))
-    if (lengths < min_length).any():
-        short = np.flatnonzero(lengths < min_length)
+    new = np.array([name not in going_on for name in rows.names], bool)
+    short = np.flatnonzero(new & (lengths < min_length))
+    if len(short):
         named = some([rows.names[i] for i in short[:3].tolist()])
         more = f" and {len(short) - 3:,} more" if len(short) > 3 else ""
         yield TooShort(

@@ -1,5 +1,6 @@
 """The analyst's object: the ecosystem's frames in and out, covariates, and nothing lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from utilsforecast.evaluation import evaluate
 from utilsforecast.losses import mae
 
-from forecast.config import Config
+from forecast.config import Config, DataConfig
 from forecast.errors import (
     ConfigError,
     LateValues,
@@ -164,6 +165,28 @@ def test_missing_steps_may_be_masked(retail, quick):
     assert masked["ds"].tolist() == whole["ds"].tolist()
     ratio = masked["statecast"] / whole["statecast"]
     assert ratio.between(0.8, 1.25).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fill"),
+    [("auto", "zero"), ("count", "zero"), ("auto", "forward"), ("count", "forward"),
+     ("real", "forward"), ("auto", "mask"), ("count", "mask")],
+)  # fmt: skip
+def test_what_is_observed_may_begin_without_a_value(retail, quick, kind, fill):
+    """Rows that begin with missing values move a state as they do within a longer table."""
+    last = retail.groupby("unique_id").tail(5).index
+    lost = retail.loc[last].groupby("unique_id").nth([0, 1, 3]).index
+    holes = retail.assign(y=retail["y"].where(~retail.index.isin(lost)))
+    config = replace(quick, data=DataConfig(kind=kind, fill=fill))
+    forecaster, twin = (Forecaster(h=6, config=config).fit(retail.drop(last)) for _ in range(2))
+
+    forecaster.observe(holes.loc[last])
+    filled = {"zero": holes.fillna({"y": 0.0}), "forward": holes.ffill(), "mask": holes}[fill]
+    for _, step in filled.loc[last].groupby("ds"):
+        twin.observe(step)
+
+    assert forecaster.predict()["ds"].min() > retail["ds"].max()
+    pd.testing.assert_frame_equal(forecaster.predict(), twin.predict(), rtol=1e-4)
 
 
 def test_negative_data_are_forecast_as_real(quick):
