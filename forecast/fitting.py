@@ -231,7 +231,8 @@ def _losses(
     """
     Point loss, and quantile loss on what the point part cannot see: they train apart.
 
-    A price has no point part to train, so there the quantiles own the memory.
+    The quantiles are learned beside the forecast that the guard, once it is set, leaves of it. A
+    price has no point part to train, so there they own the memory.
     """
     relative = network.point(memory, origins.skips, future)
     point = masked_mean(
@@ -246,7 +247,10 @@ def _losses(
         guard = total_deviation(y_hat * held, usual * held, group)
         point = point + TOTAL_WEIGHT * guard * lesson.yardstick.one / lesson.yardstick.size
     remembered = memory if kind == "price" else memory.detach()
-    quantiles = network.quantiles(remembered, relative.detach())
+    guarded = relative.detach()
+    if bool((network.point.trust < 1).any()):
+        guarded = network.point.guard(guarded, network.point.anchored(origins.skips))
+    quantiles = network.quantiles(remembered, guarded)
     loss = pinball(origins.relative - quantiles.median, quantiles.distances, lesson.upper,
                    with_median=network.quantiles.shifted)  # fmt: skip
     return point, masked_mean(loss, origins.known)

@@ -101,7 +101,7 @@ def learn_trust(
     sums = np.zeros((BLOCKS, len(SHARES)))
     for origins, _, relative in evaluate(network, examples, first=first, until=chosen):
         block = ((origins.at - first[origins.series]) * BLOCKS // max(span, 1)).clamp(0, BLOCKS - 1)
-        anchor = network.point.candidates(origins.skips)[:, int(network.point.anchor)]
+        anchor = network.point.anchored(origins.skips)
         for i, share in enumerate(SHARES):
             mixed = anchor + share * (relative - anchor)
             loss = origin_point_loss(mixed, origins, yardstick, examples)

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from forecast.bundle import make_network
 from forecast.calendars import Calendar
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.encoding import InputSpec
+from forecast.evaluation import Yardstick
 from forecast.examples import Examples
 from forecast.filters import MEANS, FilterSpec
+from forecast.fitting import fit_network
 from forecast.lanes import iter_chunks
+from forecast.lesson import Lesson
 from forecast.panel import Panel
+from forecast.presets import resolve
 from forecast.statics import StaticSpec
 from forecast.streaming import forecast, warm_up
 from forecast.training import train
@@ -123,3 +128,20 @@ def test_amounts_are_forecast_alike_on_any_scale(shops):
     ]
 
     np.testing.assert_allclose(made[0], 1024 * made[1], rtol=0.05, atol=0.05)
+
+
+def test_quantiles_are_learned_beside_what_the_guard_leaves():
+    """Where the last value is trusted and not the network, they are as wide as its errors are."""
+    panel = panel_of(np.random.default_rng(0).poisson(20, (20, 400)).astype(float))
+    config = replace(config_of(2), train=TrainConfig(max_steps=400, val_size=0))
+    config = resolve(config, Calendar(1), panel.lengths)
+    examples = examples_of(panel, (), 2)
+    network = make_network(config, examples.spec)
+    network.point.anchor.zero_()
+    network.point.trust.fill_(1e-6)
+    yardstick = Yardstick.measure(panel, config, window=8)
+
+    progress = fit_network(network, Lesson(examples, config, yardstick))
+
+    assert progress.factors is not None
+    assert progress.factors.mean() == pytest.approx(1.0, abs=0.1)  # nothing is left to correct

@@ -148,6 +148,12 @@ class PointHead(nn.Module):
             combined = combined.clamp(min=LEAST)
         return torch.cat([skips, combined[..., None, :]], dim=-2)
 
+    def anchored(
+        self, skips: Float[Tensor, "*origin skip horizon"]
+    ) -> Float[Tensor, "*origin horizon"]:
+        """The best single one of the candidates."""
+        return self.candidates(skips)[..., int(self.anchor), :]
+
     def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """Read what is known of each step; width 0 if nothing is."""
         if not self.num_dates:
@@ -199,6 +205,12 @@ class PointHead(nn.Module):
             relative = (mixed + correction + effect).clamp(-100, 100)
         if self.training and bool(self.trust.any()):
             return relative
+        return self.guard(relative, anchor)
+
+    def guard(
+        self, relative: Float[Tensor, "*origin horizon"], anchor: Float[Tensor, "*origin horizon"]
+    ) -> Float[Tensor, "*origin horizon"]:
+        """Draw a forecast back to the anchor as far as it is not trusted."""
         return anchor + self.trust * (relative - anchor)
 
 
