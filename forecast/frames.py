@@ -232,8 +232,8 @@ def _fill(
     if data.fill == "zero":
         y[gone] = 0.0
     elif data.fill == "forward":
-        for begin in starts[gone[at[starts]]]:  # of a series that goes on
-            y[at[begin]] = last[rows.names[rows.series[begin]]]
+        for row in starts[gone[at[starts]]].tolist():  # of a series that goes on
+            y[at[row]] = last[rows.names[rows.series[row]]]
         y = y[np.maximum.accumulate(np.where(np.isnan(y), 0, np.arange(total)))]
     return replace(
         rows,

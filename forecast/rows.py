@@ -353,7 +353,7 @@ def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
 def size_problems(
     rows: Rows, data: DataConfig, min_length: int, going_on: Collection[str] = ()
 ) -> Iterator[DataError]:
-    """What is too short or never changes, once missing steps are filled."""
+    """What is too short, but for what goes on, or never changes, once missing steps are filled."""
     lengths = np.bincount(rows.series[~np.isnan(rows.y)], minlength=len(rows.names))
     new = np.array([name not in going_on for name in rows.names], bool)
     short = np.flatnonzero(new & (lengths < min_length))
