@@ -255,7 +255,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             config = replace(config, data=replace(config.data, static=()))
         last = dict(zip(self.ids_, _last_values(bundle, states).tolist(), strict=True))
         panel, _ = _read(df, static_df, config, min_length=1, last=last)
-        new = tuple(name for name in panel.ids if name not in set(self.ids_))
+        new = tuple(name for name in panel.ids if name not in last)
         if new:
             static = bundle.spec.static.encode(panel.static, new)
             states = States.concat([states, initial_states(bundle, len(new), static)])
