@@ -8,18 +8,21 @@ series. Three starts of the engine are what a server goes through: a replay of t
 many workers as it may use cores, while one client asks for forecasts of single series, then
 snapshots, then a start from them. Metrics, of case `million`:
 
-- `replay_per_s`, observations a second from the file to live states, and `replay_cores`, how many
-  cores it and the client were given on average: fewer than there are where others use them;
+- `replay_per_s`, observations a second from the file to live states, the start of the processes
+  included, and `replay_cores`, how many cores it and the client were given on average: fewer than
+  there are where others use them;
 - two bounds: `read_per_s`, the rate at which the same rows are only read, by one thread, and
   `replay_bound`, how many times as long the replay takes as the matrix products of the network
   would alone on all cores that it may use;
 - `forecast_ms_replaying` and `forecast_p99_ms_replaying`, of 28 steps with five quantiles;
 - `snapshot_s` and `snapshot_gib`, all states written and on the disk; `start_s`, from a closed log
   to all series live, out of the snapshots;
-- `memory_gib`, the most that was resident at any time, and `state_kib` of one series.
+- `memory_gib`, the most that was resident at any time, the processes included, and `state_kib` of
+  one series.
 """
 
 import argparse
+import multiprocessing.process
 import os
 import resource
 import tempfile
@@ -90,7 +93,7 @@ def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, 
     found = {"read_per_s": series * steps / reading(url, series)}
     with started(bundle, url) as writer:
         recover(writer, Snapshots(folder, writer.log, bundle.digest))
-        took, busy, waits = replay(writer)
+        took, busy, waits, beside = replay(writer)
         cores = len(os.sched_getaffinity(0))
         found["replay_per_s"] = series * steps / took
         found["replay_cores"] = busy / took
@@ -108,7 +111,8 @@ def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, 
         live = recover(writer, Snapshots(folder, writer.log, bundle.digest))
         found["start_s"] = time.perf_counter() - begin
         assert live == series, f"{live} of {series} series came from the snapshots"
-    found["memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found["memory_gib"] = (own + beside) / 2**20
     one = initial_states(bundle, 1)
     arrays = [getattr(one, field.name) for field in fields(one) if field.name != "digest"]
     found["state_kib"] = sum(array.nbytes for array in arrays) / 2**10
@@ -159,11 +163,21 @@ def started(bundle: Bundle, url: str) -> Iterator[Writer]:
     log.close()
 
 
-def replay(writer: Writer) -> tuple[float, float, list[float]]:
-    """Seconds until all series are live, processor seconds, those of each forecast meanwhile."""
+def replay(writer: Writer) -> tuple[float, float, list[float], int]:
+    """
+    Replay all, while a client asks.
+
+    Returns:
+        Seconds until all series are live, processor seconds, seconds of each forecast meanwhile,
+        and the most KiB that the processes had together.
+    """
     engine, recorder = writer.engine, Recorder(writer, 600.0)
     waits: list[float] = []
-    over = threading.Event()
+    over, beside = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal beside
+        beside = max(beside, sum(map(resident_kib, multiprocessing.active_children())))
 
     def ask() -> None:
         rng = np.random.default_rng(0)
@@ -178,13 +192,22 @@ def replay(writer: Writer) -> tuple[float, float, list[float]]:
 
     client = threading.Thread(target=ask)
     client.start()
-    begun, cpu = time.perf_counter(), time.process_time()
-    recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
-    took, busy = time.perf_counter() - begun, time.process_time() - cpu
+    begun, before = time.perf_counter(), os.times()
+    recorder.replay_waiting(stopped=lambda: False, told=look)
+    took, busy = time.perf_counter() - begun, sum(os.times()[:4]) - sum(before[:4])
     over.set()
     client.join()
     recorder.close()
-    return took, busy, waits
+    return took, busy, waits, beside
+
+
+def resident_kib(process: multiprocessing.process.BaseProcess) -> int:
+    """What it has in memory now; 0 once it has ended."""
+    try:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize() // 1024
 
 
 def least_s(bundle: Bundle) -> float:

@@ -5,19 +5,17 @@ States are read and replaced on the compute thread only, so a forecast sees each
 before or after a batch of observations, never in between. Nothing here is durable: the log is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from forecast import streaming
 from forecast.bundle import Bundle
-from forecast.panel import Panel
 from forecast.states import States, initial_states
 from service.compute import Compute
+from service.histories import lay_out
 from service.rows import Entry, Rows
 
 BLOCK = 4096
@@ -108,63 +106,13 @@ class Engine:
         """First and last stamp of some series."""
         return self._first_ds[rows], self._states.last_ds[rows]
 
-    def panel(self, ids: Sequence[str], rows: Rows) -> Panel:
-        """
-        Lay rows out for the library; `rows.series` counts through `ids` and is rising.
-
-        Covariates that a step lacks are 0: only steps older than the model's own roles do.
-        """
-        lengths = np.bincount(rows.series, minlength=len(ids))
-        observed = np.isfinite(rows.y)
-        covariates = np.nan_to_num(rows.covariates).astype(np.float32)
-        known = len(self.bundle.config.data.known_future)
-        return Panel(
-            ids=tuple(ids),
-            indptr=np.r_[0, np.cumsum(lengths)].astype(np.int64),
-            ds=rows.ds,
-            values=np.where(observed, rows.y, 0.0),
-            observed=observed,
-            known_future=covariates[:, :known],
-            past_only=covariates[:, known:],
-        )
-
-    def begin(self, ids: Sequence[str], static: Sequence[Mapping[str, Any]]) -> States:
-        """States of series of which nothing was observed yet."""
-        spec = self.bundle.spec.static
-        table = None
-        if spec.columns and any(static):
-            names = [column.name for column in spec.columns]
-            told = [[facts.get(name) for name in names] for facts in static]
-            known = [row for row, values in enumerate(told) if None not in values]
-            table = pd.DataFrame(
-                [told[row] for row in known], [ids[row] for row in known], columns=names
-            )
-        return initial_states(self.bundle, len(ids), spec.encode(table, ids))
-
-    def replayed(
-        self, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows,
-        bases: Mapping[int, States] | None = None,
-    ) -> States:  # fmt: skip
-        """
-        States after the whole history of some series, in one fused pass.
-
-        Args:
-            ids: The series.
-            static: Of each.
-            rows: All that the log has of them.
-            bases: States before those rows, by their places in `ids`.
-        """
-        begun = self.begin(ids, static)
-        if bases:
-            begun = begun.put(list(bases), States.concat(list(bases.values())))
-        return streaming.observe(self.bundle, begun, self.panel(ids, rows))
-
     def observed(self, rows: Int[np.ndarray, " series"], fresh: Rows) -> States:
         """States of some series after new steps; the live ones stay as they are."""
         ids = [self.ids[row] for row in rows.tolist()]
         return streaming.observe(
-            self.bundle, self._states.take(rows), self.panel(ids, fresh), pool=self.compute.pool
-        )
+            self.bundle, self._states.take(rows), lay_out(self.bundle, ids, fresh),
+            pool=self.compute.pool,
+        )  # fmt: skip
 
     def advance(self, rows: Int[np.ndarray, " series"], states: States) -> None:
         """Replace the live states of rows by those that `observed` gave; on the compute thread."""

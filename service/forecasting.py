@@ -10,6 +10,7 @@ from forecast.states import States
 from service import answers, intake, schemas
 from service.engine import Engine
 from service.errors import Abandoned, Refused, ServiceError
+from service.histories import replayed
 from service.metrics import Metrics
 from service.settings import Limits
 from service.slot import Serving
@@ -134,7 +135,7 @@ def _cold(
     known = intake.future(body.futr, data, calendar, limits, ids, horizon)
 
     def work() -> tuple[States, Values]:
-        states = engine.replayed(ids, [one.static for one in series], rows)
+        states = replayed(bundle, ids, [one.static for one in series], rows)
         return states, engine.forecast(states, horizon, known(states.last_ds), quantiles)
 
     states, values = engine.compute.run(work)

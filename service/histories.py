@@ -1,13 +1,23 @@
-"""What the log has of some series, laid out for a replay of them, and what one gives."""
+"""
+What the log has of some series, laid out for a replay of them, and what one gives.
+
+Nothing here changes a live state: a replay may be computed on any thread, and in any process.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
-from forecast.states import States
-from service.engine import Engine
+from forecast import streaming
+from forecast.bundle import Bundle
+from forecast.panel import Panel
+from forecast.states import States, initial_states
+from service.log import Log
 from service.rows import Entry, Rows
 from service.transaction import Transaction
 
@@ -28,11 +38,11 @@ class History:
         begins = np.searchsorted(self.rows.series, np.arange(len(self.entries)))
         return self.rows.ds[begins]
 
-    def states(self, engine: Engine) -> States:
-        """The states after all of it, in one fused pass; it may be computed on any thread."""
+    def states(self, bundle: Bundle) -> States:
+        """The states after all of it, in one fused pass."""
         ids = [entry.unique_id for entry in self.entries]
         static = [entry.static for entry in self.entries]
-        return engine.replayed(ids, static, self.rows, self.bases)
+        return replayed(bundle, ids, static, self.rows, self.bases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +91,82 @@ def history_of(transaction: Transaction, digest: str, rows: Rows) -> History:
         transaction.entries(numbers), replace(rows, series=series.astype(np.int64)),
         {place[number]: state for number, state in bases.items()},
     )  # fmt: skip
+
+
+def replay(
+    log: Log, bundle: Bundle, asked: Mapping[str, int],
+    reading: AbstractContextManager[Any] | None = None,
+) -> Replay:  # fmt: skip
+    """
+    What a replay of series by a model gives now.
+
+    Args:
+        log: With the covariates of the model.
+        bundle: The model.
+        asked: The series, with their numbers.
+        reading: Held while the log is read.
+
+    Raises:
+        LogError: The log cannot be read.
+    """
+    with reading or nullcontext(), log.read() as transaction:
+        rows = transaction.history(list(asked.values()))
+        history = history_of(transaction, bundle.digest, rows)
+        batch = transaction.before
+    made = Replayed(history.entries, history.states(bundle), history.first_ds)
+    return Replay(asked, batch, made)
+
+
+def replayed(
+    bundle: Bundle, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows,
+    bases: Mapping[int, States] | None = None,
+) -> States:  # fmt: skip
+    """
+    States after the whole history of some series, in one fused pass.
+
+    Args:
+        bundle: The model.
+        ids: The series.
+        static: Of each.
+        rows: All that there is of them.
+        bases: States before those rows, by their places in `ids`.
+    """
+    begun = _begin(bundle, ids, static)
+    if bases:
+        begun = begun.put(list(bases), States.concat(list(bases.values())))
+    return streaming.observe(bundle, begun, lay_out(bundle, ids, rows))
+
+
+def lay_out(bundle: Bundle, ids: Sequence[str], rows: Rows) -> Panel:
+    """
+    Lay rows out for the library; `rows.series` counts through `ids` and is rising.
+
+    Covariates that a step lacks are 0: only steps older than the model's own roles do.
+    """
+    lengths = np.bincount(rows.series, minlength=len(ids))
+    observed = np.isfinite(rows.y)
+    covariates = np.nan_to_num(rows.covariates).astype(np.float32)
+    known = len(bundle.config.data.known_future)
+    return Panel(
+        ids=tuple(ids),
+        indptr=np.r_[0, np.cumsum(lengths)].astype(np.int64),
+        ds=rows.ds,
+        values=np.where(observed, rows.y, 0.0),
+        observed=observed,
+        known_future=covariates[:, :known],
+        past_only=covariates[:, known:],
+    )
+
+
+def _begin(bundle: Bundle, ids: Sequence[str], static: Sequence[Mapping[str, Any]]) -> States:
+    """States of series of which nothing was observed yet."""
+    spec = bundle.spec.static
+    table = None
+    if spec.columns and any(static):
+        names = [column.name for column in spec.columns]
+        told = [[facts.get(name) for name in names] for facts in static]
+        known = [row for row, values in enumerate(told) if None not in values]
+        table = pd.DataFrame(
+            [told[row] for row in known], [ids[row] for row in known], columns=names
+        )
+    return initial_states(bundle, len(ids), spec.encode(table, ids))

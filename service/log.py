@@ -63,6 +63,7 @@ class Log:
         try:
             with contextlib.ExitStack() as guard:
                 address = sa.make_url(url)
+                self.url = url
                 self.place = address.render_as_string(hide_password=True)
                 if reads_only:
                     need_file(address)

@@ -24,7 +24,7 @@ from service.callers import check_caller, waits_for
 from service.engine import Engine
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
 from service.histories import Replay
-from service.replaying import paced, replay_waiting
+from service.replaying import LONG_S, paced, replay_waiting
 from service.retention import Keep, Taken
 from service.shared import Shared
 from service.writer import Outcome, Sent, Writer
@@ -170,9 +170,13 @@ class Recorder:
         if lacking:
             self._ask(lambda: self.writer.bring_in(lacking))
 
-    def replay_waiting(self, *, stopped: Callable[[], bool], told: Callable[[], None]) -> None:
+    def replay_waiting(
+        self, *, stopped: Callable[[], bool], told: Callable[[], None], long_s: float = LONG_S
+    ) -> None:
         """
         Replay all that wait, beside all else; only putting in place takes its turn.
+
+        `stopped`, `told` and `long_s` are those of `replaying.replay_waiting`.
 
         Raises:
             LogError: The log cannot be read; what was put in place before stays so.
@@ -182,7 +186,7 @@ class Recorder:
         def put(replay: Replay) -> None:
             self._ask(lambda: writer.put_in_place(replay))
 
-        replay_waiting(writer, put, stopped=stopped, told=told)
+        replay_waiting(writer, put, stopped=stopped, told=told, long_s=long_s)
 
     def catch_up(self) -> None:
         """

@@ -97,7 +97,7 @@ def prune(
         data = engine.bundle.config.data
         seen = transaction.seen_by((*data.known_future, *data.past_only))
         history = history_of(transaction, engine.digest, seen.history_before(cuts))
-        work = partial(history.states, engine)
+        work = partial(history.states, engine.bundle)
         states[engine.digest] = engine.compute.run(work, patient=True)
     earlier = transaction.begins(now.series.tolist())
     at = np.searchsorted(now.series, earlier.series)

@@ -8,8 +8,7 @@ where it is not known how a commit ended: what came since is read and taken in.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -23,7 +22,7 @@ from forecast.states import States
 from service.bases import Begins
 from service.engine import Engine
 from service.errors import NotReady, Refused
-from service.histories import History, Replay, Replayed, history_of
+from service.histories import Replay, Replayed, history_of
 from service.log import Log
 from service.metrics import Metrics
 from service.observing import STATUSES, Known, Plan, plan
@@ -195,23 +194,6 @@ class Writer:
             self.take_in(transaction)
             self._bring_in(transaction, names)
 
-    def replay(self, asked: Mapping[str, int], reading: AbstractContextManager[Any]) -> Replay:
-        """
-        What a replay of series gives now; on any thread, for it changes nothing.
-
-        Args:
-            asked: Series that wait, with their numbers.
-            reading: Held while the log is read.
-
-        Raises:
-            LogError: The log cannot be read.
-        """
-        with reading, self.log.read() as transaction:
-            history = self._history(transaction, list(asked.values()))
-            batch = transaction.before
-        states = history.states(self.engine)
-        return Replay(asked, batch, Replayed(history.entries, states, history.first_ds))
-
     def put_in_place(self, replay: Replay) -> None:
         """
         Have those series live that still wait.
@@ -337,12 +319,10 @@ class Writer:
 
     def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> Replayed:
         """States of some series from everything the log has of them."""
-        engine, history = self.engine, self._history(transaction, numbers)
-        states = engine.compute.run(lambda: history.states(engine), patient=True)
+        engine = self.engine
+        history = history_of(transaction, engine.digest, transaction.history(numbers))
+        states = engine.compute.run(lambda: history.states(engine.bundle), patient=True)
         return Replayed(history.entries, states, history.first_ds)
-
-    def _history(self, transaction: Transaction, numbers: Sequence[int]) -> History:
-        return history_of(transaction, self.engine.digest, transaction.history(numbers))
 
     def _put(self, changes: list[_Change], batch: int, begins: Begins | None = None) -> None:
         """In one move: no forecast sees a part of a batch."""

@@ -1,5 +1,7 @@
 """The network: state as a value, the fused path, the skip before training."""
 
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -29,6 +31,30 @@ def test_the_fused_path_equals_the_cell_loop(cell: Cell, num_layers: int):
     torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(after.hidden, expected_after.hidden, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(after.cell, expected_after.cell, atol=1e-5, rtol=1e-5)
+
+
+GROW = """
+from pathlib import Path
+import torch
+from forecast.models.recurrent import RecurrentStack
+
+def resident_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+stack = RecurrentStack("lstm", 64, 64, 1, 0.0)
+with torch.inference_mode():
+    for series in (2000, *range(1500, 2000)):
+        stack(torch.zeros(series, 1, 64), stack.initial_state(series))
+        if series == 2000:
+            before = resident_mib()
+print(resident_mib() - before)
+"""
+
+
+def test_batches_of_ever_other_sizes_do_not_fill_the_memory():
+    """A server sees every number of series; what is prepared for each is 1 MB of these."""
+    done = subprocess.run([sys.executable, "-c", GROW], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 200
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -9,6 +9,7 @@ References:
     (the forget bias).
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from forecast.config import Cell
+
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+"""
+oneDNN keeps what it prepared for each number of lanes and steps, up to 2 MB; it would keep 1,024.
+"""
 
 Layers = Callable[[int, int, int, float, bool], nn.RNNBase]
 """Input size, hidden size, layers, dropout, bidirectional."""

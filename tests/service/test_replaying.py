@@ -1,18 +1,26 @@
 """Series that wait are replayed beside what is served; the states are those of a plain replay."""
 
+import multiprocessing
+import os
 import random
+import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
+from subprocess import PIPE, Popen
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.servers import wait_until
+from service.compute import usual_threads
 from service.errors import DamagedLog, LogError
-from service.histories import Replay
+from service.histories import Replay, replay
 from service.importing import import_history
 from service.recording import Recorder
+from service.replaying import LONG_S
 from service.retention import Keep
 from tests.service.conftest import emptied
 from tests.service.test_log import MONTHLY
@@ -43,7 +51,7 @@ def begin(monthly_bundle, tmp_path) -> Iterator[Begin]:
 
 def read(host: Host) -> Replay:
     """What a worker makes of all that wait."""
-    return host.writer.replay(dict(host.writer.waiting), nullcontext())
+    return replay(host.log, host.engine.bundle, dict(host.writer.waiting))
 
 
 def assert_as_replayed(host: Host, begin: Begin, url: str) -> None:
@@ -181,19 +189,75 @@ class Users:
             recorder.prune(Keep(steps=9), list)
 
 
-def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, begin):
+@pytest.mark.parametrize("long_s", [LONG_S, 0.0], ids=["threads", "processes"])
+def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, begin, long_s):
     """Parts are in flight at each of their turns; nothing is lost, doubled or left waiting."""
     host = begin(many)
     recorder = Recorder(host.writer, 60.0)
     users = Users(recorder)
 
-    recorder.replay_waiting(stopped=lambda: False, told=users)
+    recorder.replay_waiting(stopped=lambda: False, told=users, long_s=long_s)
     recorder.close()
 
     assert users.turns > 5
     assert host.writer.waiting == {}
     assert sorted(host.engine.rows) == sorted(users.steps)
     assert_as_replayed(host, begin, many)
+
+
+def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, caplog):
+    """As where memory is short: all series come to life, and the server's log says it."""
+    host = begin(many)
+    recorder, killed = Recorder(host.writer, 60.0), set[int]()
+
+    def kill() -> None:
+        for process in multiprocessing.active_children():
+            assert process.pid is not None
+            if process.pid not in killed:
+                killed.add(process.pid)
+                os.kill(process.pid, signal.SIGKILL)
+
+    recorder.replay_waiting(stopped=lambda: False, told=kill, long_s=0.0)
+    recorder.close()
+
+    assert len(killed) == usual_threads()
+    assert "a process that replayed has ended" in caplog.text
+    assert host.writer.waiting == {}
+    assert_as_replayed(host, begin, many)
+
+
+def test_processes_end_with_a_server_that_is_killed(many, monthly_bundle):
+    """They would read the log, and hold memory, for ever; a Ctrl-C meant for it ends none."""
+    code = f"""
+import multiprocessing, os, signal
+from forecast.bundle import load_bundle
+from service.log import Log
+from service.replayers import Replayer
+
+if __name__ == "__main__":
+    replayer = Replayer(Log({many!r}), load_bundle({str(monthly_bundle)!r}))
+    replayer.replay({{"s0000": 1}})
+    pid = multiprocessing.active_children()[0].pid
+    os.kill(pid, signal.SIGINT)
+    made = replayer.replay({{"s0001": 2, "s0002": 3}})
+    print(len(made.made.states), pid, flush=True)
+    input()
+"""
+    with Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as server:
+        assert server.stdout is not None
+        states, pid = map(int, server.stdout.readline().split())
+        assert states == 2
+        assert is_running(pid)
+        server.kill()
+    wait_until(lambda: is_running(pid), lambda running: not running)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it is no zombie."""
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
 
 
 def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many, begin):
@@ -220,7 +284,8 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
     assert_as_replayed(host, begin, many)
 
 
-def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin):
+@pytest.mark.parametrize("long_s", [LONG_S, 0.0], ids=["threads", "processes"])
+def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, long_s):
     """All others come to life, the error names it, and whoever asks for it is told the same."""
     host = begin(many)
     number = host.writer.waiting["s0500"]
@@ -232,7 +297,7 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin):
     host = begin(many)
     recorder = Recorder(host.writer, 60.0)
     with pytest.raises(DamagedLog, match="what pruning left of series 's0500' is damaged"):
-        recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
+        recorder.replay_waiting(stopped=lambda: False, told=lambda: None, long_s=long_s)
     with pytest.raises(DamagedLog, match="'s0500'"):
         recorder.need(["s0500"])
 
