@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -224,6 +225,27 @@ def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, 
     assert "a process that replayed has ended" in caplog.text
     assert host.writer.waiting == {}
     assert_as_replayed(host, begin, many)
+
+
+def replay_in_a_child(url: str, bundle: Path, folder: Path, told: Connection) -> None:
+    """A start of a server where no process may have children, as in a daemonic one."""
+    host = Host(url, bundle, folder, 64)
+    recorder = Recorder(host.writer, 60.0)
+    recorder.replay_waiting(stopped=lambda: False, told=lambda: None, long_s=0.0)
+    told.send((len(host.engine), len(host.writer.waiting)))
+
+
+def test_where_no_process_can_be_started_the_server_replays(many, monthly_bundle, tmp_path):
+    """As slowly as it can itself."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    arguments = (many, monthly_bundle, tmp_path, there)
+    child = context.Process(target=replay_in_a_child, args=arguments, daemon=True)
+    child.start()
+    there.close()
+
+    assert here.recv() == (SERIES, 0)
+    child.join()
 
 
 def test_processes_end_with_a_server_that_is_killed(many, monthly_bundle):
