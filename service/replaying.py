@@ -125,7 +125,7 @@ class _Workers:
         for _ in range(usual_threads()):
             try:
                 process = Replayer(self._log, self._bundle)
-            except Exception as error:  # noqa: BLE001 - what needs no process must not fail for one
+            except (OSError, AssertionError) as error:  # no room; or daemonic: none may be started
                 logger.warning("no process could be started, the server replays itself: %s", error)
                 return
             self._processes.append(process)
