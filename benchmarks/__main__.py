@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-HELPERS = {"__init__", "__main__", "cases", "clients", "records", "scoring", "servers"}
+HELPERS = {"__init__", "__main__", "cases", "clients", "logs", "records", "scoring", "servers"}
 
 
 def main() -> None:

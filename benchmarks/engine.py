@@ -15,7 +15,8 @@ Physical bounds, each as how many times its time the call takes: `observe_bound`
 have a block;
 `copy_bound`, of a step over copying the states it moves once; `durable_bound`, of a request over
 one `fsync` of a page beside the log, which takes `fsync_ms`. `history_ratio` is the dearest of a
-step and a forecast after 10,000 steps of history over the same after 100: 1 is flat.
+step and a forecast after 10,000 steps of history over the same after 100: 1 is flat; `log_ratio`
+that of a durable step of 20,000 series over a log of 400 steps each and over one of 16.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -31,6 +33,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.logs import BEGIN, DAY, fill, names, started
 from benchmarks.records import emit, note, with_settings
 from benchmarks.step import flop_counter, gemm_rate
 from forecast import streaming
@@ -38,17 +41,17 @@ from forecast.bundle import Bundle
 from forecast.forecaster import Forecaster
 from forecast.panel import Panel
 from forecast.streaming import MAX_SERIES
-from service.compute import Compute, usual_threads
-from service.engine import Engine
-from service.log import Log
-from service.metrics import Metrics
+from service.compute import usual_threads
+from service.recording import Recorder
+from service.recovery import recover
 from service.rows import Rows
+from service.snapshots import Snapshots
+from service.stored import BUCKET_STEPS
 from service.writer import Sent, Writer
 
 BATCHES = (1, 100, 1_000, 10_000, 100_000)
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 HORIZON = 28
-DAY = 86_400_000_000_000
 MOST_SENT = 100_000
 
 
@@ -60,6 +63,9 @@ def main() -> None:
     rate = 1e9 * gemm_rate(512, 512, 512)
     with tempfile.TemporaryDirectory() as folder:
         emit("engine", "engine", "statecast", "history_ratio", history_ratio(bundle), args.rounds)
+        long = log_ratio(bundle, Path(folder))
+        emit("engine", "engine", "statecast", "log_ratio", long, args.rounds)
+        note(f"log_ratio {long:.2f}")
         for batch in args.batches:
             place = f"engine/{batch} series"
             measured = measure(bundle, batch, Path(folder) / f"{batch}.db", args.rounds, rate)
@@ -101,28 +107,23 @@ def measure(
     bundle: Bundle, batch: int, path: Path, seconds: float, rate: float
 ) -> dict[str, float]:
     """Rates of one batch size, over a log of its own."""
-    compute = Compute(600.0, 1_000, Metrics())
-    log = Log(f"sqlite:///{path}")
-    log.bind_calendar(bundle.calendar)
-    engine = Engine(bundle, compute)
-    writer = Writer(engine, log, Metrics(), unknown_series="create", max_fill=0)
-    day = int(pd.Timestamp("2021-01-01").value)
-    names = [f"series {i}" for i in range(batch)]
+    with started(bundle, f"sqlite:///{path}") as writer:
+        found = measure_engine(writer, batch, seconds, rate)
+    flushing = rate_of(lambda: flush(path.with_suffix(".page")), 1, seconds)
+    found["fsync_ms"] = 1e3 / flushing
+    found["durable_bound"] = batch * flushing / found["durable_observations_per_s"]
+    return found
 
-    def send() -> None:
-        nonlocal day
-        for begin in range(0, batch, MOST_SENT):
-            part = names[begin : begin + MOST_SENT]
-            y = np.random.default_rng(day % 1000).poisson(3.0, len(part)).astype(np.float64)
-            stamps, none = np.full(len(part), day), np.empty((len(part), 0))
-            writer.write(Sent(part, stamps, y, none, (), str))
-        day += DAY
 
-    for _ in range(8):  # a history of a week, and all pages of the log in their place
+def measure_engine(writer: Writer, batch: int, seconds: float, rate: float) -> dict[str, float]:
+    """What the engine does with so many series, and its bounds."""
+    send = sender(writer, batch, BEGIN)
+    for _ in range(8):  # a history of a week
         send()
-    rows = np.array([engine.rows[name] for name in names], np.int64)
+    engine = writer.engine
+    rows = engine.find(names(0, batch))
     series = np.arange(batch)
-    fresh = Rows(series, np.full(batch, day), np.full(batch, 3.0), np.empty((batch, 0)),
+    fresh = Rows(series, np.full(batch, BEGIN + 8 * DAY), np.full(batch, 3.0), np.empty((batch, 0)),
                  np.zeros(batch, bool))  # fmt: skip
     states, _ = engine.snapshot(rows)
 
@@ -144,12 +145,44 @@ def measure(
     found["durable_observations_per_s"] = rate_of(send, batch, seconds)
     copying = rate_of(lambda: states.take(series), batch, seconds)
     found["copy_bound"] = copying / found["observations_per_s"]
-    flushing = rate_of(lambda: flush(path.with_suffix(".page")), 1, seconds)
-    found["fsync_ms"] = 1e3 / flushing
-    found["durable_bound"] = batch * flushing / found["durable_observations_per_s"]
-    compute.close()
-    log.close()
     return found
+
+
+def sender(writer: Writer, series: int, day: int) -> Callable[[], None]:
+    """Each call makes the next step of every series durable."""
+
+    def send() -> None:
+        nonlocal day
+        for begin in range(0, series, MOST_SENT):
+            part = names(begin, min(begin + MOST_SENT, series))
+            y = np.random.default_rng(day % 1000).poisson(3.0, len(part)).astype(np.float64)
+            stamps, none = np.full(len(part), day), np.empty((len(part), 0))
+            writer.write(Sent(part, stamps, y, none, (), str))
+        day += DAY
+
+    return send
+
+
+def log_ratio(
+    bundle: Bundle, folder: Path, *, series: int = 20_000, longest: int = 400, shortest: int = 16
+) -> float:
+    """
+    How many times as long a durable step of many series takes over a log of the longest history.
+
+    Both histories end at the same place of a bucket, and take turns through a whole one.
+    """
+    with ExitStack() as stack:
+        sends = []
+        for steps in (longest, shortest):
+            url = f"sqlite:///{folder / f'{steps} steps.db'}"
+            fill(url, bundle, series, steps)
+            writer = stack.enter_context(started(bundle, url))
+            recover(writer, Snapshots(folder / str(steps), writer.log, bundle.digest))
+            recorder = Recorder(writer, 600.0)
+            recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
+            recorder.close()
+            sends.append(sender(writer, series, BEGIN + steps * DAY))
+        return ratio_of(*sends, turns=BUCKET_STEPS)
 
 
 def flush(path: Path) -> None:

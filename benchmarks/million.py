@@ -28,33 +28,24 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
-from benchmarks.engine import DAY, HORIZON, QUANTILES, trained
+from benchmarks.engine import HORIZON, QUANTILES, trained
+from benchmarks.logs import PART, fill, started
 from benchmarks.records import emit, note
 from benchmarks.step import flop_counter, gemm_rate
 from forecast.bundle import Bundle
 from forecast.states import initial_states
-from service.compute import Compute
-from service.engine import Engine
 from service.log import Log
-from service.metrics import Metrics
 from service.recording import Recorder
 from service.recovery import recover
-from service.rows import Rows
 from service.snapshots import Snapshots
 from service.writer import Writer
 
-PART = 50_000
-"""Series that are written, or read, in one transaction."""
-BEGIN = int(pd.Timestamp("2021-01-01").value)
 BETWEEN_S = 0.02
 """Between two forecasts of the client."""
 
@@ -89,7 +80,10 @@ def arguments() -> argparse.Namespace:
 def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, float]:
     """All metrics, one stage after the other."""
     url = f"sqlite:///{folder / 'observations.db'}"
+    begun = time.perf_counter()
     fill(url, bundle, series, steps)
+    rate = series * steps / (time.perf_counter() - begun)
+    note(f"{series * steps:,} observations of {series:,} series at {rate:,.0f}/s")
     found = {"read_per_s": series * steps / reading(url, series)}
     with started(bundle, url) as writer:
         recover(writer, Snapshots(folder, writer.log, bundle.digest))
@@ -119,28 +113,6 @@ def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, 
     return found
 
 
-def fill(url: str, bundle: Bundle, series: int, steps: int) -> None:
-    """Write every series with its whole history, a part of them in a transaction."""
-    rng = np.random.default_rng(0)
-    log = Log(url)
-    log.bind_calendar(bundle.calendar)
-    begun = time.perf_counter()
-    for begin in range(0, series, PART):
-        size = min(PART, series - begin)
-        with log.write() as transaction:
-            names = [f"series {i}" for i in range(begin, begin + size)]
-            numbers = np.array(transaction.add_series(names, {}), np.int64)
-            y = rng.poisson(rng.lognormal(0.5, 1.0, (size, 1)), (size, steps))
-            rows = size * steps
-            transaction.append(Rows(
-                numbers.repeat(steps), np.tile(BEGIN + DAY * np.arange(steps), size),
-                y.ravel().astype(np.float64), np.empty((rows, 0)), np.zeros(rows, bool),
-            ))  # fmt: skip
-    log.close()
-    rate = series * steps / (time.perf_counter() - begun)
-    note(f"{series * steps:,} observations of {series:,} series at {rate:,.0f}/s")
-
-
 def reading(url: str, series: int) -> float:
     """Seconds that only reading the log takes."""
     log = Log(url)
@@ -151,16 +123,6 @@ def reading(url: str, series: int) -> float:
     took = time.perf_counter() - begun
     log.close()
     return took
-
-
-@contextmanager
-def started(bundle: Bundle, url: str) -> Iterator[Writer]:
-    """An engine over the log, with nothing in it yet."""
-    metrics = Metrics()
-    log, compute = Log(url), Compute(600.0, 1_000, metrics)
-    yield Writer(Engine(bundle, compute), log, metrics, unknown_series="refuse", max_fill=0)
-    compute.close()
-    log.close()
 
 
 def replay(writer: Writer) -> tuple[float, float, list[float], int]:

@@ -7,7 +7,7 @@ series stand at the same step; one that cannot be brought there is dropped.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +18,10 @@ from jaxtyping import Int
 from forecast.errors import StateError
 from forecast.states import States
 from service.errors import DamagedLog
-from service.tables import base, observation, pruned, series
+from service.tables import base, pruned, series
 
 TOGETHER = 500
 """Series in one query."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cuts:
-    """Where the log of some series is to begin: nothing before that stamp is kept."""
-
-    series: Int[np.ndarray, " series"]
-    """Numbers of the log, rising; at most `TOGETHER`."""
-    ds: Int[np.ndarray, " series"]
-
-    def __len__(self) -> int:
-        return len(self.series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +42,12 @@ class Begins:
         return zlib.crc32(np.stack(told).tobytes()) if len(self.series) else 0
 
 
-def before(cuts: Cuts) -> sa.Join:
-    """The observations that lie before the cuts."""
-    cut, c = _table(cuts), observation.c
-    return cut.join(observation, (c.series == cut.c.series) & (c.ds < cut.c.ds))
-
-
-def first_observed(connection: sa.Connection, cuts: Cuts) -> dict[int, int]:
-    """The first stamp with a value at or after each cut, of the series that have one."""
-    cut, c = _table(cuts), observation.c
-    first = sa.select(sa.func.min(c.ds)).where(
-        c.series == cut.c.series, c.ds >= cut.c.ds, c.y.is_not(None)
-    )
-    found = connection.execute(sa.select(cut.c.series, first.scalar_subquery()))
-    return {int(number): int(ds) for number, ds in found if ds is not None}
-
-
 def begins(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> Begins:
     """Of the pruned series for which a condition on `pruned` holds."""
     c = pruned.c
     query = sa.select(c.series, c.first_ds, c.steps, c.newest).where(chosen).order_by(c.series)
-    return _begins(connection.execute(query).all())
-
-
-def doomed(connection: sa.Connection, cuts: Cuts) -> tuple[Begins, int]:
-    """What lies before the cuts, series by series, and how many rows that is, revisions and all."""
-    c = observation.c
-    first_values = sa.func.sum(sa.case((c.revision == 1, 1), else_=0))
-    query = sa.select(c.series, first_values, sa.func.max(c.batch), sa.func.count())
-    found = connection.execute(
-        query.select_from(before(cuts)).group_by(c.series).order_by(c.series)
-    )
-    rows = found.all()
-    at = dict(zip(cuts.series.tolist(), cuts.ds.tolist(), strict=True))
-    told = [(number, at[number], steps, newest) for number, steps, newest, _ in rows]
-    return _begins(told), sum(count for *_, count in rows)
+    rows = [tuple(row) for row in connection.execute(query)]
+    return Begins(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
 def load(
@@ -124,9 +83,9 @@ def shortened(connection: sa.Connection, digest: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def cut(connection: sa.Connection, now: Begins, batch: int, bases: Mapping[str, States]) -> None:
+def note(connection: sa.Connection, now: Begins, batch: int, bases: Mapping[str, States]) -> None:
     """
-    Take out what lies before `now.first_ds`; the bases are what is left of it.
+    Note that what lies before `now.first_ds` is taken out; the bases are what is left of it.
 
     Args:
         connection: In a transaction of the log.
@@ -137,12 +96,6 @@ def cut(connection: sa.Connection, now: Begins, batch: int, bases: Mapping[str, 
     numbers = now.series.tolist()
     for table in (base, pruned):
         connection.execute(sa.delete(table).where(table.c.series.in_(numbers)))
-    c = observation.c
-    gone = sa.delete(observation).where(
-        c.series == sa.bindparam("number"), c.ds < sa.bindparam("cut")
-    )
-    ends = zip(numbers, now.first_ds.tolist(), strict=True)
-    connection.execute(gone, [{"number": number, "cut": ds} for number, ds in ends])
     columns = (numbers, now.first_ds.tolist(), now.steps.tolist(), now.newest.tolist())
     connection.execute(sa.insert(pruned), [
         {"series": n, "first_ds": ds, "steps": steps, "newest": newest, "batch": batch}
@@ -155,14 +108,3 @@ def cut(connection: sa.Connection, now: Begins, batch: int, bases: Mapping[str, 
     ]  # fmt: skip
     if rows:
         connection.execute(sa.insert(base), rows)
-
-
-def _table(cuts: Cuts) -> sa.CTE:
-    columns = sa.column("series", sa.Integer), sa.column("ds", sa.BigInteger)
-    rows = list(zip(cuts.series.tolist(), cuts.ds.tolist(), strict=True))
-    return sa.values(*columns, name="cut").data(rows).cte("cut")
-
-
-def _begins(rows: Sequence[Any]) -> Begins:
-    columns = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 4).T
-    return Begins(*columns)

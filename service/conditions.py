@@ -10,14 +10,14 @@ MOST = 500
 """Values in one `IN (...)`; SQLite allows 32,766."""
 
 
-def slices(values: Sequence[T]) -> Iterator[Sequence[T]]:
+def slices(values: Sequence[T], most: int = MOST) -> Iterator[Sequence[T]]:
     """
     Not too many at a time.
 
     >>> [len(part) for part in slices(range(1_200))]
     [500, 500, 200]
     """
-    return (values[start : start + MOST] for start in range(0, len(values), MOST))
+    return (values[start : start + most] for start in range(0, len(values), most))
 
 
 def among(column: sa.Column[int], numbers: Sequence[int]) -> Iterator[sa.ColumnElement[bool]]:

@@ -70,7 +70,7 @@ def _import(
 ) -> dict[str, int]:
     names = transaction.covariates
     numbers = {entry.unique_id: entry.number for entry in transaction.entries()}
-    spans = transaction.spans()
+    spans = transaction.spans([numbers[name] for name in found.names if name in numbers])
     ends = [spans.get(numbers.get(name, -1)) for name in found.names]
     known = Known(
         found.names,

@@ -112,7 +112,7 @@ class Log:
         with self.write() as transaction:
             known = transaction.meta("freq")
             if known is None:
-                transaction.set_meta("freq", json.dumps(calendar.freq))
+                transaction.note_calendar(calendar)
             elif json.loads(known) != calendar.freq:
                 raise LogFrequency(
                     f"the log holds series of freq={json.loads(known)!r}, and the model forecasts "

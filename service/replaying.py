@@ -26,7 +26,7 @@ _FIRST, _PART_S = 64, 0.2
 """Series in the first part, and seconds that a worker takes for the later ones."""
 _LOOK_S, LONG_S = 1.0, 10.0
 """Seconds after which to see how long it will be, and how many more are worth processes."""
-_MOST_DAMAGED = 64
+_MOST_DAMAGED = 256
 """Series that are looked for one by one; with more, the damage is of the whole."""
 
 Part = dict[str, int]

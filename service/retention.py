@@ -15,9 +15,10 @@ from jaxtyping import Int
 
 from forecast.calendars import Calendar
 from forecast.states import States
-from service.bases import TOGETHER, Begins, Cuts
+from service.bases import TOGETHER, Begins
 from service.engine import Engine
 from service.histories import history_of
+from service.stored import Cuts
 from service.transaction import Transaction
 
 
@@ -61,11 +62,12 @@ def look(
         calendar: Of all series in the log.
     """
     cuts = _cuts(transaction, numbers, keep, calendar)
-    if not len(cuts):
-        none = np.empty(0, np.int64)
-        return Begins(none, none, none, none), Taken()
-    now, rows = transaction.doomed(cuts)
-    return now, Taken(len(now.series), int(now.steps.sum()), rows)
+    found = transaction.doomed(cuts)
+    told = [(*some, number) for number, some in found.items()]
+    steps, rows, newest, series = np.array(told, np.int64).reshape(-1, 4).T
+    first_ds = cuts.ds[np.isin(cuts.series, series)]
+    now = Begins(series, first_ds, steps, newest)
+    return now, Taken(len(series), int(steps.sum()), int(rows.sum()))
 
 
 def preview(transaction: Transaction, keep: Keep, calendar: Calendar) -> Taken:

@@ -45,12 +45,14 @@ head = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("batch", sa.BigInteger, nullable=False, comment="the last one written"),
+    sa.Column("width", sa.BigInteger, comment="stamps in one bucket of observations"),
 )
 
 observation = sa.Table(
     "observation",
     metadata,
-    sa.Column("series", sa.Integer, sa.ForeignKey("series.series"), primary_key=True),
+    sa.Column("bucket", sa.BigInteger, primary_key=True, comment="ds // head.width"),
+    sa.Column("series", sa.Integer, primary_key=True),
     sa.Column("ds", sa.BigInteger, primary_key=True, comment="nanoseconds, or the integer step"),
     sa.Column("revision", sa.Integer, primary_key=True),
     sa.Column("y", sa.Double, comment="null: not observed"),

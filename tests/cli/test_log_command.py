@@ -36,7 +36,7 @@ def test_the_log_is_told_exported_pruned_and_made_smaller(statecast, logged, sal
     again = statecast("log", "prune", "--before", "2018-01-01", "--dry-run", "--json").document
     after = statecast("log", "info", "--json").document
 
-    assert (before["series"], before["rows"], before["schema"]) == (6, 720, "0003")
+    assert (before["series"], before["rows"], before["schema"]) == (6, 720, "0004")
     assert (before["first_ds"], before["last_ds"]) == ("2009-01-01", "2018-12-01")
     assert (exported["rows"], some["rows"]) == (720, 6)
     assert (twice.code, twice.document["error"]["code"]) == (2, "cli.usage")

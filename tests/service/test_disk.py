@@ -229,33 +229,38 @@ def test_a_damaged_log_is_told_and_left_as_it_is(begin, home):
     assert home.log.read_bytes() == garbled
 
 
-def broken_page(path: Path) -> bytes:
-    """The file with one page garbled that only the history of the first series needs."""
+def broken_page(path: Path) -> tuple[bytes, list[str], list[str]]:
+    """The file with a page garbled that the history of some series needs; who needs it, who not."""
     whole = path.read_bytes()
     copy = path.with_name("copy.db")
     for start in range(4096, len(whole), 4096):
         copy.write_bytes(whole[:start] + bytes([0x5A]) * 4096 + whole[start + 4096 :])
-        with contextlib.closing(sqlite3.connect(copy)) as log:
-            try:
-                log.execute("select * from series, meta, head").fetchall()
-                log.execute("select y from observation where series > 1").fetchall()
-                log.execute(
-                    "select * from observation where batch = (select batch from head)"
-                ).fetchall()
-            except sqlite3.DatabaseError:
-                continue
-            with contextlib.suppress(sqlite3.DatabaseError):
-                log.execute("select y from observation where series = 1").fetchall()
-                continue
-        return copy.read_bytes()
+        lost, kept = [], []
+        with (
+            contextlib.suppress(LogError),
+            contextlib.closing(Log(f"sqlite:///{copy}", reads_only=True)) as log,
+        ):
+            with log.read() as transaction:
+                names = transaction.names()
+                transaction.fingerprint(transaction.before)
+                transaction.changes(transaction.before - 1)
+            for number, name in names.items():
+                try:
+                    with log.read() as transaction:
+                        transaction.history([number])
+                    kept.append(name)
+                except DamagedLog:
+                    lost.append(name)
+        if lost and kept:
+            return copy.read_bytes(), lost, kept
     raise AssertionError("no such page")
 
 
 def fill(home) -> None:
-    """Three hundred steps of two series, and a server that was stopped in order."""
+    """A hundred steps of forty series, and a server that was stopped in order."""
     with server(home.environment) as running:
-        for days in (NAMED[:300], NAMED[300:301]):
-            batch = {(name, day): 5.0 for name in ("a", "b") for day in days}
+        for days in (NAMED[:100], NAMED[100:101]):
+            batch = {(f"s{i:02}", day): 5.0 for i in range(40) for day in days}
             httpx.post(f"{running.url}/v1/observations", json=body_of(batch)).raise_for_status()
         running.send_signal(signal.SIGTERM)
         running.wait()
@@ -264,11 +269,12 @@ def fill(home) -> None:
 def test_damage_that_is_met_later_fails_what_touches_it(home):
     """Live states go on; the history that cannot be read is a 503 that says so."""
     fill(home)
-    home.log.write_bytes(broken_page(home.log))
+    broken, damaged, whole = broken_page(home.log)
+    home.log.write_bytes(broken)
 
     with server(home.environment) as running, httpx.Client(base_url=running.url) as client:
-        lost, kept = (client.get(f"/v1/series/{name}") for name in ("a", "b"))
-        forecast = client.post("/v1/forecasts", json={"unique_ids": ["a", "b"]})
+        lost, kept = (client.get(f"/v1/series/{name}") for name in (damaged[0], whole[0]))
+        forecast = client.post("/v1/forecasts", json={"unique_ids": [*damaged, *whole]})
 
     assert (lost.status_code, lost.json()["code"]) == (503, "log.invalid")
     assert "the file is damaged" in lost.json()["detail"]
@@ -304,26 +310,28 @@ def test_damage_that_is_met_in_a_replay_is_told_once_and_tried_again(home):
     """`/readyz` says what to do; the other series are live; it goes on once the page is whole."""
     fill(home)
     shutil.rmtree(home.folder / "snapshots")
-    whole, broken = home.log.read_bytes(), broken_page(home.log)
+    whole, (broken, lost, kept) = home.log.read_bytes(), broken_page(home.log)
     page = next(at for at in range(0, len(whole), 4096) if whole[at:][:4096] != broken[at:][:4096])
     home.log.write_bytes(broken)
 
     with server(home.environment) as running, httpx.Client(base_url=running.url) as client:
         told = wait_until(lambda: client.get("/readyz").json(), lambda told: bool(told["reason"]))
-        forecasts = [client.post("/v1/forecasts", json={"unique_ids": [name]}) for name in "ba"]
+        forecasts = [
+            client.post("/v1/forecasts", json={"unique_ids": [name]}) for name in (kept[0], lost[0])
+        ]
         client.post("/v1/models:refresh")  # it tries again
         damaged = running.said
         with home.log.open("r+b") as file:
             file.seek(page)
             file.write(whole[page:][:4096])
-        batch = {("b", NAMED[301]): 5.0}  # a new batch: nothing read before is taken for true
+        batch = {(kept[0], NAMED[101]): 5.0}  # a new batch: nothing read before is taken for true
         assert client.post("/v1/observations", json=body_of(batch)).status_code == 200
         client.post("/v1/models:refresh")
         wait_until(lambda: client.get("/readyz").json(),
                    lambda told: (told["phase"], told["reason"]) == ("ready", ""))  # fmt: skip
         found = compare_states(running.url, [home.bundle], stored_in(home.url))
 
-    assert (told["ready"], told["phase"], told["replayed"]) == (True, "replaying", 1)
+    assert (told["ready"], told["phase"], told["replayed"]) == (True, "replaying", len(kept))
     assert "cannot be read (the file is damaged); put a backup in its place" in told["reason"]
     assert [answer.status_code for answer in forecasts] == [200, 503]
     assert "Traceback" not in damaged

@@ -112,6 +112,7 @@ def test_a_file_with_a_fault_changes_nothing(url, monthly, change, error):
 def test_a_transaction_that_fails_leaves_nothing(url):
     """Series and observations alike are undone."""
     log = Log(url)
+    log.bind_calendar(Calendar(1))
     rows = Rows(np.array([1]), np.array([0]), np.array([1.0]), np.empty((1, 0)), np.array([False]))
 
     def fail_half_way() -> None:

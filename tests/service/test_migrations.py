@@ -48,7 +48,7 @@ def test_a_log_of_the_first_release_is_brought_up_to_date(url, caplog):
 
     assert (names, rows.y.tolist()) == (["a"], [6.0])
     assert run(url, "select batch from head") == [(0,)]
-    assert run(url, "select version_num from alembic_version") == [("0003",)]
+    assert run(url, "select version_num from alembic_version") == [("0004",)]
 
 
 @pytest.mark.parametrize("statements", [(), FIRST])

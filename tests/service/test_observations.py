@@ -257,8 +257,9 @@ def test_after_a_write_of_unknown_outcome_the_log_decides(serve, monthly_bundle,
     client = serve(monthly_bundle, monthly, database_url=f"sqlite:///{tmp_path / 'log.db'}")
     with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as behind_our_back:
         behind_our_back.execute(
-            "insert into observation select s.series, ?, 1, 500.0, null, 0, 0, h.batch + 1 "
-            "from series s, head h where unique_id = ?", (pd.Timestamp("2019-01-01").value, ID),
+            "insert into observation select ?1 / h.width, s.series, ?1, 1, 500.0, null, 0, 0, "
+            "h.batch + 1 from series s, head h where unique_id = ?2",
+            (pd.Timestamp("2019-01-01").value, ID),
         )  # fmt: skip
         behind_our_back.execute("update head set batch = batch + 1")
         behind_our_back.commit()

@@ -1,0 +1,54 @@
+"""Logs of daily counts that are there before the engine starts, for benchmarks of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+
+from forecast.bundle import Bundle
+from service.compute import Compute
+from service.engine import Engine
+from service.log import Log
+from service.metrics import Metrics
+from service.rows import Rows
+from service.writer import Writer
+
+DAY = 86_400_000_000_000
+PART = 50_000
+"""Series that are written, or read, in one transaction."""
+BEGIN = int(pd.Timestamp("2021-01-01").value)
+
+
+def fill(url: str, bundle: Bundle, series: int, steps: int) -> None:
+    """Write every series with its whole history, a part of them in a transaction."""
+    rng = np.random.default_rng(0)
+    log = Log(url)
+    log.bind_calendar(bundle.calendar)
+    for begin in range(0, series, PART):
+        size = min(PART, series - begin)
+        with log.write() as transaction:
+            numbers = np.array(transaction.add_series(names(begin, begin + size), {}), np.int64)
+            y = rng.poisson(rng.lognormal(0.5, 1.0, (size, 1)), (size, steps))
+            rows = size * steps
+            transaction.append(Rows(
+                numbers.repeat(steps), np.tile(BEGIN + DAY * np.arange(steps), size),
+                y.ravel().astype(np.float64), np.empty((rows, 0)), np.zeros(rows, bool),
+            ))  # fmt: skip
+    log.close()
+
+
+def names(begin: int, end: int) -> list[str]:
+    """What the series are called."""
+    return [f"series {i}" for i in range(begin, end)]
+
+
+@contextmanager
+def started(bundle: Bundle, url: str) -> Iterator[Writer]:
+    """An engine over a log, with nothing in it yet."""
+    metrics = Metrics()
+    log, compute = Log(url), Compute(600.0, 1_000, metrics)
+    log.bind_calendar(bundle.calendar)
+    yield Writer(Engine(bundle, compute), log, metrics, unknown_series="create", max_fill=0)
+    compute.close()
+    log.close()
