@@ -62,22 +62,12 @@ def export(
     numbers = [entry.number for entry in entries]
     latest = not selection.full
 
-    def parts() -> Any:
-        return transaction.stream(
-            numbers, selection.since, selection.until, latest=latest, size=GROUP
-        )
-
-    names: dict[str, None] = {}
-    total = 0
-    for rows in parts():
-        total += len(rows)
-        for row in rows:
-            if row[4] is not None:
-                names |= dict.fromkeys(json.loads(row[4]))
+    asked = (numbers, selection.since, selection.until)
+    total, names = transaction.outline(*asked, latest=latest)
     layout = _Layout(entries, tuple(names), is_integer=is_integer, full=selection.full)
     done = 0
     with pq.ParquetWriter(file, layout.schema, compression="zstd") as writer:
-        for rows in parts():
+        for rows in transaction.stream(*asked, latest=latest, size=GROUP):
             writer.write_table(layout.table(rows), row_group_size=GROUP)
             done += len(rows)
             told(done, total)

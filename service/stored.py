@@ -6,6 +6,7 @@ series touches the pages of one bucket, and not a page of each series, whatever 
 before. The history of a series lies at one place in each bucket.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -106,6 +107,22 @@ class Stored:
         found = self._rows([new.order_by(None)])  # an order would have SQLite look through all
         return found.take(np.lexsort((found.ds, found.series)))
 
+    def outline(
+        self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool
+    ) -> tuple[int, list[str]]:
+        """How many rows `stream` gives, and the names of the covariates in them."""
+        c, names, rows = observation.c, dict[str, None](), 0
+        counted = sa.select(sa.func.count()).select_from(observation)
+        if latest:
+            counted = counted.where(c.revision == 1)
+        told = sa.select(c.covariates).where(c.covariates.is_not(None))
+        for where in self._of(numbers, self._buckets(since, until)):
+            chosen = (where, *_within(since, until))
+            rows += int(self.connection.execute(counted.where(*chosen)).scalar_one())
+            for (text,) in tuples(self.connection, told.where(*chosen)):
+                names |= dict.fromkeys(json.loads(text))
+        return rows, list(names)
+
     def stream(
         self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool,
         size: int,
@@ -125,17 +142,14 @@ class Stored:
         """
         c = observation.c
         query = sa.select(c.series, c.ds, c.revision, c.y, c.covariates, c.filled, c.recorded_at)
-        if since is not None:
-            query = query.where(c.ds >= since)
-        if until is not None:
-            query = query.where(c.ds <= until)
+        query = query.where(*_within(since, until))
         buckets = self._buckets(since, until)
         together = max(1, size // (BUCKET_STEPS * max(len(buckets), 1)))
         rows: list[Any] = []
         for part in slices(sorted(numbers), together):
             found = [
                 row for where in self._of(part, buckets)
-                for row in self.connection.execute(query.where(where))
+                for row in tuples(self.connection, query.where(where))
             ]  # fmt: skip
             found.sort(key=itemgetter(0, 1, 2))
             if latest:
@@ -334,6 +348,14 @@ def _insert(rows: int, paramstyle: str) -> str:
     mark = "?" if paramstyle == "qmark" else "%s"
     marks = f"({', '.join([mark] * len(names))})"
     return f"insert into observation ({', '.join(names)}) values {', '.join([marks] * rows)}"
+
+
+def _within(since: int | None, until: int | None) -> Iterator[sa.ColumnElement[bool]]:
+    """That a stamp is not before the one and not after the other."""
+    if since is not None:
+        yield observation.c.ds >= since
+    if until is not None:
+        yield observation.c.ds <= until
 
 
 def _alike(cuts: Cuts) -> Iterator[tuple[int, list[int]]]:

@@ -242,6 +242,12 @@ class Transaction:
         """Every step of these series with its latest value, ordered by series and stamp."""
         return self._stored.history(numbers)
 
+    def outline(
+        self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool
+    ) -> tuple[int, list[str]]:
+        """How many rows `stream` gives, and the names of the covariates in them."""
+        return self._stored.outline(numbers, since, until, latest=latest)
+
     def stream(
         self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool,
         size: int,
