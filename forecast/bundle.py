@@ -75,7 +75,7 @@ class Bundle:
 
 def make_spec(
     config: Config, calendar: Calendar, static: StaticSpec, *, space: Space, annual: bool,
-    floors: tuple[float, ...], common: tuple[bool, ...],
+    floors: tuple[float, ...], common: tuple[bool, ...], smoothers: bool,
 ) -> InputSpec:  # fmt: skip
     """
     The inputs that a resolved configuration stands for.
@@ -88,6 +88,7 @@ def make_spec(
         annual: Whether the training series are long enough for features of the year.
         floors: Of the covariates, as `encoding.find_floors` gives them.
         common: Of the known-future covariates, as `encoding.find_common` gives them.
+        smoothers: Whether there are any; models of earlier releases have none.
     """
     data = config.data
     assert data.season_lengths is not None
@@ -97,7 +98,7 @@ def make_spec(
     }[data.kind]  # fmt: skip
     return InputSpec(
         filters=FilterSpec(
-            space=space, seasons=data.season_lengths, trends=trends,
+            space=space, seasons=data.season_lengths, trends=trends, smoothers=smoothers,
             zeros=data.kind == "positive", unit=unit if space == "log" else None,
             num_known=len(data.known_future), num_past=len(data.past_only),
             raw=tuple(i for i in range(len(floors)) if i >= len(common) or not common[i]),
@@ -223,6 +224,7 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
     spec = make_spec(
         config, Calendar(config.data.freq), StaticSpec(columns), space=text["space"],
         annual=text["annual"], floors=tuple(text["floors"]), common=tuple(text["common"]),
+        smoothers=text.get("smoothers", False),
     )  # fmt: skip
     networks = [make_network(config, spec) for _ in range(config.model.members)]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
@@ -243,6 +245,7 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
         "floors": list(bundle.spec.floors),
         "common": [i not in bundle.spec.filters.raw for i in range(bundle.spec.filters.num_known)],
         "static": [dataclasses.asdict(column) for column in bundle.spec.static.columns],
+        **({"smoothers": True} if bundle.spec.filters.smoothers else {}),
     }
 
 

@@ -151,7 +151,7 @@ class Examples:
         if not seen or seen[-1] <= self.horizon:
             return mean
         i, gain = len(seen) - 1, filters.trends[SLOW][0]
-        ahead = origins.skips[:, 2 + len(filters.trends) + 2 * i + 1]
+        ahead = origins.skips[:, filters.first_seasonal + 2 * i + 1]
         back = torch.arange(min(seen[-1], round(5 / gain)))
         at = (origins.at[:, None] - back).clamp(min=0) + self.begins[origins.series, None]
         weight = (1 - gain) ** back

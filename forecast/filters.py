@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from forecast import smoothers
 from forecast.panel import Panel
 
 Space = Literal["log", "linear", "ratio"]
@@ -48,9 +49,9 @@ MAX_AGE = 100
 """Steps after which a series is no longer young: its age would only tell the date."""
 
 SUM, LEVEL, LAST, SCALE, FAST, SMOOTH, SIZE, GAP, PEAK, TREND = range(10)
-"""Places in `FilterState.scalars`; each trend takes two from TREND on, covariates follow."""
+"""Places in `FilterState.scalars`; trends take two each, then smoothers and covariates follow."""
 VALUE, CENTRE, UNIT, FIRST_TREND = 0, 1, 2, 4
-"""Places in the columns: value, centre, unit, smooth, two for each trend, one for each season."""
+"""Places in the columns: value, centre, unit, smooth, two a trend, smoothers, one a season."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,8 @@ class FilterSpec:
     seasons: tuple[int, ...]
     """Steps in each season, shortest first."""
     trends: tuple[Trend, ...] = DAMPED
+    smoothers: bool = False
+    """Whether those of `smoothers` run, on what the longest season leaves: there has to be one."""
     zeros: bool = False
     """Whether the log space has to make room for values of 0."""
     unit: float | None = 0.1
@@ -96,7 +99,17 @@ class FilterSpec:
     @property
     def num_scalars(self) -> int:
         """Width of `FilterState.scalars`."""
-        return TREND + 2 * len(self.trends) + self.num_covariates
+        return self.first_covariate + self.num_covariates
+
+    @property
+    def first_smoother(self) -> int:
+        """Their place in `FilterState.scalars`."""
+        return TREND + 2 * len(self.trends)
+
+    @property
+    def first_covariate(self) -> int:
+        """The place of the running means of covariates."""
+        return self.first_smoother + smoothers.WIDTH * self.smoothers
 
     @property
     def num_rings(self) -> int:
@@ -106,12 +119,17 @@ class FilterSpec:
     @property
     def num_columns(self) -> int:
         """Width of the columns that the skip forecasts are made from."""
-        return FIRST_TREND + 2 * len(self.trends) + len(self.seasons)
+        return FIRST_TREND + 2 * (len(self.trends) + self.smoothers) + len(self.seasons)
 
     @property
     def num_skips(self) -> int:
-        """How many simple forecasts there are: naive, smoothed, trends, two a season."""
-        return 2 + len(self.trends) + 2 * len(self.seasons)
+        """How many simple forecasts there are: naive, smoothed, trends, smoothers, two a season."""
+        return self.first_seasonal + 2 * len(self.seasons)
+
+    @property
+    def first_seasonal(self) -> int:
+        """The place of the seasonal ones among them."""
+        return 2 + len(self.trends) + self.smoothers
 
     @property
     def num_features(self) -> int:
@@ -253,6 +271,11 @@ def _step(
         scalars[:, place], scalars[:, place + 1] = new, slope
         gaps.append(new)
         columns += [new, slope]
+    if spec.smoothers:
+        season = spec.seasons[-1]
+        kept = scalars[:, spec.first_smoother : spec.first_covariate]
+        smoothers.smooth(kept, x, profiles[-1][rows, t % season], t, season)
+        columns += smoothers.pooled(kept)
     centre, unit = centre_and_unit(spec, scalars)
 
     parts = [(x - mean) / unit, dx / unit, dlevel / unit * np.sqrt(min(spec.window, 10))]
@@ -279,9 +302,8 @@ def _step(
         size = np.where(scalars[:, SIZE] > 0, scalars[:, SIZE], 1.0)
         gap = np.log1p(np.minimum(scalars[:, GAP], MAX_AGE))
         features += [(x > 0) - 0.5, gap, np.log(unit), np.log(size / unit), *logs]
-    place = TREND + 2 * len(spec.trends)
     if spec.num_covariates:
-        known = scalars[:, place:]
+        known = scalars[:, spec.first_covariate :]
         known += np.maximum(COVARIATE_GAIN, 1 / (t + 1))[:, None] * (covariates - known)
         features += [(covariates - known)[:, i] for i in spec.amounts]
         features += [covariates[:, i] for i in spec.raw]
@@ -349,4 +371,4 @@ def profiles_of(
 
 def covariate_means(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series covariate"]:
     """The running mean of each covariate, known-future ones first."""
-    return state.scalars[:, TREND + 2 * len(spec.trends) :]
+    return state.scalars[:, spec.first_covariate :]

@@ -8,6 +8,7 @@ and finds them in the state.
 import numpy as np
 from jaxtyping import Float, Int
 
+from forecast import smoothers
 from forecast.filters import (
     LAST,
     LEAST_SHARE,
@@ -27,9 +28,11 @@ def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "s
     s, rows = state.scalars, np.arange(len(state.scalars))
     centre, unit = centre_and_unit(spec, s)
     profiles = profiles_of(spec, state.rings)
+    kept = s[:, spec.first_smoother : spec.first_covariate]
     return np.column_stack(
         [
-            s[:, LAST], centre, unit, s[:, SMOOTH], s[:, TREND : TREND + 2 * len(spec.trends)],
+            s[:, LAST], centre, unit, s[:, SMOOTH], s[:, TREND : spec.first_smoother],
+            *(smoothers.pooled(kept) if spec.smoothers else ()),
             *(profile[rows, (state.count - 1) % season]
               for season, profile in zip(spec.seasons, profiles, strict=True)),
         ]

@@ -15,7 +15,7 @@ from torch import Tensor
 from forecast.bundle import Bundle, make_network, make_spec
 from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
-from forecast.config import Config
+from forecast.config import Config, DataConfig
 from forecast.encoding import find_common, find_floors
 from forecast.evaluation import Yardstick
 from forecast.examples import Examples
@@ -117,6 +117,11 @@ def _train_quietly(
     return _train_one(panel, config, checkpoint_dir, resume, None)
 
 
+def _smooths(data: DataConfig) -> bool:
+    """Whether smoothers of what the season leaves are of use: with none, or two, they did harm."""
+    return data.kind in ("positive", "real") and len(data.season_lengths or ()) == 1
+
+
 def _train_one(
     panel: Panel,
     config: Config,
@@ -131,6 +136,7 @@ def _train_one(
         annual=_spans_two_years(panel, calendar),
         floors=find_floors(covariates),
         common=find_common(panel.known_future, panel.ds, panel.num_series),
+        smoothers=_smooths(config.data),
     )  # fmt: skip
     torch.manual_seed(config.train.seed)
     network = make_network(config, spec)

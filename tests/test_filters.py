@@ -17,7 +17,8 @@ from forecast.readout import latest_columns, latest_seasons, season_offsets
 
 SPECS = [
     FilterSpec(space="log", seasons=(4,), zeros=True, num_known=1, raw=(0,), amounts=(0,)),
-    FilterSpec(space="linear", seasons=(3, 6), unit=None, num_past=1, raw=(0,)),
+    FilterSpec(space="linear", seasons=(3, 6), unit=None, num_past=1, raw=(0,), smoothers=True),
+    FilterSpec(space="log", seasons=(5,), num_past=1, raw=(0,), smoothers=True),
     FilterSpec(
         space="ratio",
         seasons=(3,),

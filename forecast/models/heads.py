@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from forecast.filters import CENTRE, FIRST_TREND, SLOW, UNIT, VALUE, FilterSpec
+from forecast.smoothers import DAMPING
 
 CORRECTION = 3.0
 """Units that one unit of the correction head stands for."""
@@ -37,11 +38,12 @@ def skip_forecasts(
     horizon: int,
 ) -> Float[Tensor, "*origin skip horizon"]:
     """
-    The simple forecasts at each origin: naive, smoothed, trends, and two a season.
+    The simple forecasts at each origin: naive, smoothed, trends, smoothers, and two a season.
 
     Args:
         spec: Of the filters that made the columns.
-        columns: As `filters` lays them out: value, centre, unit, smooth, (level, slope) a trend.
+        columns: As `filters` lays them out: value, centre, unit, smooth, (level, slope) a trend and
+            of the smoothers.
         seasons: Value and profile at the target's phase of the last season; NaN where unknown:
             the level stands for it, for counts the next shorter season if there is one.
         horizon: Steps ahead.
@@ -57,6 +59,12 @@ def skip_forecasts(
             continue
         grown = damping ** torch.arange(1, horizon + 1, device=columns.device)
         skips.append(flat + slope / unit * grown.cumsum(0))
+    if spec.smoothers:
+        place = FIRST_TREND + 2 * len(spec.trends)
+        start, slope = (columns[..., place + j, None] for j in (0, 1))
+        grown = DAMPING ** torch.arange(1, horizon + 1, device=columns.device)
+        usual = seasons[..., -1, 1, :].nan_to_num()
+        skips.append((start - centre + slope * grown.cumsum(0) + usual) / unit)
     ratio = spec.space == "ratio"
     unknown = [skips[2 + SLOW] if ratio else torch.zeros((), device=columns.device)] * 2
     gaps = bool(seasons.isnan().any())
@@ -115,7 +123,7 @@ class PointHead(nn.Module):
         super().__init__()
         self.num_amounts = len(spec.known_amounts)
         self.ratio = spec.space == "ratio"
-        self.first_seasonal = 2 + len(spec.trends)
+        self.first_seasonal = spec.first_seasonal
         self.mix = nn.Linear(memory, spec.num_skips + 1)
         self.inner = nn.Linear(memory + 2 * len(spec.seasons) * horizon, 2 * hidden)
         self.outer = nn.Linear(2 * hidden, horizon)

@@ -1,0 +1,81 @@
+"""Smoothers that run beside each other: what they follow, and whom they listen to."""
+
+import numpy as np
+import pytest
+
+from forecast.smoothers import DAMPING, GAINS, WIDTH, pooled, smooth
+
+
+def run(x: np.ndarray, usual: np.ndarray | None = None, season: int = 2) -> np.ndarray:
+    """What is kept after all steps of some series."""
+    kept = np.zeros((len(x), WIDTH))
+    usual = np.zeros_like(x) if usual is None else usual
+    for step in range(x.shape[1]):
+        smooth(kept, x[:, step], usual[:, step], np.full(len(x), step), season)
+    return kept
+
+
+def reference(x: np.ndarray) -> tuple[float, float]:
+    """One series, each smoother by itself, from the equations of Gardner & McKenzie."""
+    found = []
+    for gain, slope_gain in GAINS.T:
+        level = slope = error = 0.0
+        for step, value in enumerate(x):
+            expected = level + DAMPING * slope
+            if step > 2:
+                share = max(0.03, 1 / (step - 2))
+                error = (1 - share) * error + share * abs(value - expected)
+            quick = max(gain, 1 / (step + 1))
+            before, level = level, quick * value + (1 - quick) * expected
+            if step >= 2:
+                slope = slope_gain * (level - before) + (1 - slope_gain) * DAMPING * slope
+        found.append((level, slope, error))
+    levels, slopes, errors = np.array(found).T
+    share = errors**-4.0 / (errors**-4.0).sum()
+    return float(share @ levels), float(share @ slopes)
+
+
+def test_they_are_what_the_equations_say():
+    """Of each series by itself, whatever series share the call."""
+    x = np.random.default_rng(0).normal(5, 1, (4, 60)) + np.outer([0, 0.1, 1, -1], np.arange(60))
+
+    level, slope = pooled(run(x))
+
+    expected = [reference(row) for row in x]
+    np.testing.assert_allclose(level, [one for one, _ in expected], rtol=1e-4)
+    np.testing.assert_allclose(slope, [one for _, one in expected], rtol=1e-3, atol=1e-6)
+
+
+def test_each_series_listens_to_those_that_suit_it():
+    """Noise around a level, a random walk, and a line."""
+    rng = np.random.default_rng(1)
+    noise, walk = rng.normal(10, 1, 400), 10 + rng.normal(0, 1, 400).cumsum()
+    line = 3.0 * np.arange(400)
+
+    level, slope = pooled(run(np.stack([noise, walk, line])))
+
+    assert abs(level[0] - 10) < 0.5
+    assert abs(level[1] - walk[-1]) < 1
+    assert level[2] == pytest.approx(line[-1], abs=1)
+    assert abs(slope[0]) < 0.1
+    assert 1.5 < slope[2] < 3  # a quick one without a trend does nearly as well
+
+
+def test_the_season_is_taken_off_once_it_is_known():
+    """The level of a series that only repeats itself does not move with it."""
+    season = np.array([5.0, -1.0, -4.0, 0.0])
+    x = 20 + np.tile(season, 30)
+    usual = np.r_[np.full(4, np.nan), np.tile(season, 29)]
+
+    level, slope = pooled(run(x[None], usual[None], 4))
+
+    assert level[0] == pytest.approx(20, abs=0.01)
+    assert slope[0] == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, 1e30, -1e-30])
+def test_a_series_that_never_changes_is_forecast_as_it_is(value):
+    """No error anywhere: none of them is better, and nothing is divided by zero."""
+    level, slope = pooled(run(np.full((1, 50), value)))
+
+    np.testing.assert_allclose([level[0], slope[0]], [value, 0.0], rtol=1e-6)
