@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from forecast.calendars import Calendar
-from forecast.config import Config
+from forecast.config import Config, DataConfig
 from forecast.errors import TooShort
 from forecast.lanes import assign_lanes
 
@@ -45,8 +45,7 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
     if seasons is None and config.data.kind == "price":
         seasons = ()  # a random walk has none; a missing close is the one before
     if seasons is None:
-        typical = float(np.quantile(lengths, 0.75)) if len(lengths) else 0.0
-        seasons = tuple(s for s in calendar.season_lengths if typical >= 2 * s)
+        seasons = tuple(s for s in calendar.season_lengths if _times_seen(s, lengths) >= 2)
     val_size = config.train.val_size
     if val_size is None:
         val_size = usual_val_size(lengths, horizon)
@@ -84,6 +83,27 @@ def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " serie
             check_every=config.train.check_every or max(1, steps // 5),
         ),
     )
+
+
+def wants_smoothers(data: DataConfig, lengths: Int[np.ndarray, " series"]) -> bool:
+    """
+    Whether smoothers of what the season leaves are of use: with no season, or two, they did harm.
+
+    What a season adds is noise until it was seen twice, and errors tell who suits after that.
+
+    >>> sales = DataConfig(kind="positive", season_lengths=(12,))
+    >>> wants_smoothers(sales, np.array([60])), wants_smoothers(sales, np.array([35]))
+    (True, False)
+    """
+    seasons = data.season_lengths or ()
+    if data.kind not in ("positive", "real") or len(seasons) != 1:
+        return False
+    return _times_seen(seasons[0], lengths) >= 3
+
+
+def _times_seen(season: int, lengths: Int[np.ndarray, " series"]) -> float:
+    """By a usual series."""
+    return float(np.quantile(lengths, 0.75)) / season if len(lengths) else 0.0
 
 
 def usual_val_size(lengths: Int[np.ndarray, " series"], horizon: int) -> int:

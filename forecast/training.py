@@ -15,7 +15,7 @@ from torch import Tensor
 from forecast.bundle import Bundle, make_network, make_spec
 from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
-from forecast.config import Config, DataConfig
+from forecast.config import Config
 from forecast.encoding import find_common, find_floors
 from forecast.evaluation import Yardstick
 from forecast.examples import Examples
@@ -26,7 +26,7 @@ from forecast.lesson import Lesson
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.panel import Panel
-from forecast.presets import resolve
+from forecast.presets import resolve, wants_smoothers
 from forecast.skips import learn_combination, prefer_best
 from forecast.statics import StaticSpec
 
@@ -117,11 +117,6 @@ def _train_quietly(
     return _train_one(panel, config, checkpoint_dir, resume, None)
 
 
-def _smooths(data: DataConfig) -> bool:
-    """Whether smoothers of what the season leaves are of use: with none, or two, they did harm."""
-    return data.kind in ("positive", "real") and len(data.season_lengths or ()) == 1
-
-
 def _train_one(
     panel: Panel,
     config: Config,
@@ -136,7 +131,7 @@ def _train_one(
         annual=_spans_two_years(panel, calendar),
         floors=find_floors(covariates),
         common=find_common(panel.known_future, panel.ds, panel.num_series),
-        smoothers=_smooths(config.data),
+        smoothers=wants_smoothers(config.data, panel.lengths),
     )  # fmt: skip
     torch.manual_seed(config.train.seed)
     network = make_network(config, spec)

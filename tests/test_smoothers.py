@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from forecast.config import DataConfig
+from forecast.presets import wants_smoothers
 from forecast.smoothers import DAMPING, GAINS, WIDTH, pooled, smooth
 
 
@@ -79,3 +81,18 @@ def test_a_series_that_never_changes_is_forecast_as_it_is(value):
     level, slope = pooled(run(np.full((1, 50), value)))
 
     np.testing.assert_allclose([level[0], slope[0]], [value, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seasons", "steps", "wanted"),
+    [
+        ("positive", (12,), 36, True), ("real", (4,), 40, True), ("positive", (12,), 35, False),
+        ("positive", (), 90, False), ("positive", (24, 168), 900, False),
+        ("count", (7,), 90, False), ("price", (), 90, False), ("volatility", (5,), 90, False),
+    ],
+)  # fmt: skip
+def test_who_has_them(kind, seasons, steps, wanted):
+    """Amounts with one season that a usual series has seen three times."""
+    data = DataConfig(kind=kind, season_lengths=seasons)
+
+    assert wants_smoothers(data, np.array([5, steps, steps, steps])) is wanted
