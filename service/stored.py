@@ -164,9 +164,9 @@ class Stored:
 
     def spans(self, numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
         """First and last stamp of each of some series."""
-        c = observation.c
-        first = self._nearest(sa.func.min(c.ds), numbers, self._buckets())
-        last = self._nearest(sa.func.max(c.ds), numbers, self._buckets()[::-1])
+        ds, buckets = observation.c.ds, self._buckets()
+        first = self._nearest(sa.func.min(ds), numbers, buckets)
+        last = self._nearest(sa.func.max(ds), numbers, buckets[::-1])
         return {number: (ds, last[number]) for number, ds in first.items()}
 
     def first_observed(self, cuts: Cuts) -> dict[int, int]:
@@ -280,11 +280,9 @@ class Stored:
     def _next_revisions(self, rows: Rows) -> list[int]:
         c = observation.c
         found = []
-        bucket = self._bucket(rows.ds)
-        for place in zip(bucket.tolist(), rows.series.tolist(), rows.ds.tolist(), strict=True):
-            here = sa.and_(
-                *(c == v for c, v in zip((c.bucket, c.series, c.ds), place, strict=True))
-            )
+        stamps = (self._bucket(rows.ds).tolist(), rows.series.tolist(), rows.ds.tolist())
+        for bucket, number, ds in zip(*stamps, strict=True):
+            here = (c.bucket == bucket) & (c.series == number) & (c.ds == ds)
             query = sa.select(sa.func.max(c.revision)).where(here)
             found.append(int(self.connection.execute(query).scalar_one()) + 1)
         return found

@@ -33,7 +33,8 @@ def upgrade() -> None:
         sa.Column("batch", sa.BigInteger, nullable=False, server_default="0"),
         sqlite_with_rowid=False,
     )
-    if noted is None and op.get_bind().execute(sa.text("select max(ds) from observation")).scalar():
+    rows = op.get_bind().execute(sa.text("select count(*) from observation")).scalar_one()
+    if noted is None and rows:
         raise LogError(
             "the log has observations and does not say of which frequency",
             help="it was not written by this program; put a backup in its place",
