@@ -36,7 +36,7 @@ def smooth(
 
     Args:
         kept: As the step before left it; zeros at first.
-        x: The value.
+        x: The value, in model space.
         usual: What the season adds to it; NaN where that is not known.
         t: Steps seen before this one.
         season: Steps in it. What it adds is not known through the first one, so that no error
@@ -59,7 +59,15 @@ def smooth(
 def pooled(
     kept: Float[np.ndarray, "n kept"],
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Level and slope of all smoothers together; the slope is damped by `DAMPING` a step."""
+    """
+    Level and slope of all together, in model space; the slope is damped by `DAMPING` a step.
+
+    >>> kept = np.zeros((1, WIDTH))
+    >>> for t in range(9):
+    ...     smooth(kept, np.array([7.0]), np.array([2.0]), np.array([t]), 4)
+    >>> [part.round(3).tolist() for part in pooled(kept)]
+    [[5.0], [0.0]]
+    """
     level, slope, error = _parts(kept)
     tiny = 1e-9 + 1e-6 * np.abs(level).max(axis=1, keepdims=True)
     share = ((error.min(axis=1, keepdims=True) + tiny) / (error + tiny)) ** SHARPNESS

@@ -7,6 +7,7 @@ before. The history of a series lies at one place in each bucket.
 """
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -171,14 +172,13 @@ class Stored:
 
     def first_observed(self, cuts: Cuts) -> dict[int, int]:
         """The first stamp with a value at or after each cut, of the series that have one."""
-        c = observation.c
-        return {
-            number: ds
-            for cut, numbers in _alike(cuts)
-            for number, ds in self._nearest(
-                sa.func.min(c.ds), numbers, self._buckets(cut), (c.ds >= cut) & c.y.is_not(None)
-            ).items()
-        }
+        c, buckets = observation.c, self._buckets()
+        found: dict[int, int] = {}
+        for cut, numbers in _alike(cuts):
+            later = buckets[bisect_left(buckets, cut // self._stamps) :]
+            wanted = (c.ds >= cut) & c.y.is_not(None)
+            found |= self._nearest(sa.func.min(c.ds), numbers, later, wanted)
+        return found
 
     def doomed(self, cuts: Cuts) -> dict[int, Sum]:
         """What there is before the cuts, by number of the series."""
@@ -267,15 +267,22 @@ class Stored:
 
     def _below(self, cuts: Cuts) -> Iterator[sa.ColumnElement[bool]]:
         """The same of the rows before the cuts."""
+        buckets = self._buckets()
         for cut, numbers in _alike(cuts):
-            for where in self._of(numbers, self._buckets(until=cut)):
+            earlier = buckets[: bisect_right(buckets, cut // self._stamps)]
+            for where in self._of(numbers, earlier):
                 yield where & (observation.c.ds < cut)
 
     def _bucket(self, ds: Int[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
         """Where stamps lie."""
-        assert self.width is not None, "no stamp is stored before the log's frequency is noted"
-        buckets: np.ndarray = ds // self.width
+        buckets: np.ndarray = ds // self._stamps
         return buckets
+
+    @property
+    def _stamps(self) -> int:
+        """In one bucket."""
+        assert self.width is not None, "no stamp is stored before the log's frequency is noted"
+        return self.width
 
     def _next_revisions(self, rows: Rows) -> list[int]:
         c = observation.c
