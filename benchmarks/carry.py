@@ -41,7 +41,7 @@ def main() -> None:
     case = m4.CASES["hourly"]
     tables = {
         "data": {"kind": "positive", "season_lengths": list(case.seasons), "freq": 1},
-        "model": {"horizon": case.horizon},
+        "model": {"horizon": case.horizon, "members": 1},
     }
     config = with_settings(tables, args.set)
     observed = m4.read(find(args.data, "m4") / f"{case.files}_train.parquet")

@@ -226,7 +226,7 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
         annual=text["annual"], floors=tuple(text["floors"]), common=tuple(text["common"]),
         smoothers=text.get("smoothers", False),
     )  # fmt: skip
-    networks = [make_network(config, spec) for _ in range(config.model.members)]
+    networks = [make_network(config, spec) for _ in range(config.model.members or 1)]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
     factors = tensors.pop("calibration.factors").numpy()
     network.load_state_dict(tensors)

@@ -70,6 +70,8 @@ class Progress:
     correlation: float = 0.0
     """Of neighbouring steps ahead, measured with them."""
     best: dict[str, Tensor] = field(default_factory=dict)
+    settled: dict[str, Tensor] = field(default_factory=dict)
+    """The weights that were calibrated, before those that learned from the steps kept back."""
     history: list[TrainEvent] = field(default_factory=list)
 
     def turn(self) -> None:
@@ -94,7 +96,8 @@ def save(
 ) -> None:
     """Write everything the next step depends on."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+    for part in ("best", "settled"):
+        tensors |= {f"{part}.{name}": value for name, value in getattr(progress, part).items()}
     for group, parts in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{group}.{name}": value for name, value in parts.items()}
     if progress.state is not None:
@@ -164,6 +167,7 @@ def load(
         state=State(tensors["state.hidden"], tensors["state.cell"])
         if "state.hidden" in tensors else None,
         best=_part(tensors, "best."),
+        settled=_part(tensors, "settled."),
         history=[TrainEvent(**event) for event in notes["history"]],
     )  # fmt: skip
 

@@ -90,8 +90,8 @@ class ModelConfig:
     """Needs a `window`: with carried state a backward layer would have to read the future."""
     horizon: int | None = None
     """Steps ahead that the head forecasts at once; None takes the usual one of the frequency."""
-    members: int = 1
-    """Networks that are trained from different seeds and forecast together, as one model."""
+    members: int | None = None
+    """Networks that learn from different seeds and forecast as one; None chooses by the panel."""
     static_dropout: float = 0.1
     """Share of chunks in which a series' static covariates are hidden, so that new ones work."""
     quantiles: tuple[float, ...] = (

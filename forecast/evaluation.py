@@ -12,6 +12,7 @@ from forecast.config import Config, Kind
 from forecast.examples import Examples, Origins
 from forecast.lanes import Chunk, iter_chunks
 from forecast.losses import masked_mean, point_loss, poisson_deviance, qlike
+from forecast.models.ensemble import Ensemble
 from forecast.models.heads import Future
 from forecast.models.network import Network
 from forecast.panel import Panel
@@ -115,10 +116,12 @@ def origin_point_loss(
     return point_loss(origins.y, y_hat, scale, relative=yardstick.relative, scaled=yardstick.scaled)
 
 
-def look_ahead(network: Network, examples: Examples, chunk: Chunk, origins: Origins) -> Future:
+def look_ahead(
+    network: Network | Ensemble, examples: Examples, chunk: Chunk, origins: Origins
+) -> Future:
     """What the heads see of the steps ahead of each origin; each step is read once."""
     horizon = examples.horizon
-    if not network.point.num_dates:
+    if not examples.dates.shape[1]:
         none = origins.distance.new_zeros((len(origins.lane), horizon, 0))
         return Future(none, none)
     seen = network.look(examples.ahead(chunk, int(chunk.length.max())))
@@ -126,7 +129,7 @@ def look_ahead(network: Network, examples: Examples, chunk: Chunk, origins: Orig
 
 
 def evaluate(
-    network: Network,
+    network: Network | Ensemble,
     examples: Examples,
     *,
     first: Int[Tensor, " series"],

@@ -13,6 +13,7 @@ References:
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ class Leg:
     """Targets at or past this step of their series are not learned from."""
 
 
+class Stopped(Exception):
+    """A run left off where it was, as it was told to."""
+
+
 def fit_network(
     network: Network,
     lesson: Lesson,
@@ -63,6 +68,7 @@ def fit_network(
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     on_event: Callable[[TrainEvent], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> Progress:
     """
     Train in place; the state is reset at each epoch and wherever a series begins.
@@ -74,6 +80,7 @@ def fit_network(
 
     Raises:
         CheckpointError: `resume` finds a checkpoint of another configuration or data set.
+        Stopped: `stop` was set by another thread.
     """
     train, examples = lesson.train, lesson.examples
     assert train.check_every is not None
@@ -81,7 +88,7 @@ def fit_network(
     progress = Progress()
     if resume and checkpoint_dir is not None and checkpoints.exists(checkpoint_dir):
         progress = checkpoints.load(checkpoint_dir, network, optimizer, lesson.config, examples)
-    legs = _legs(lesson)
+    legs = legs_of(lesson)
     steps = sum(leg.steps for leg in legs)
     report_every = max(1, steps // EVENTS)
     meter = Meter(train.max_grad_norm)
@@ -89,8 +96,10 @@ def fit_network(
         network.stack.whole = not train.stateful and not network.stack.layers.bidirectional
     for leg in legs[progress.leg :]:
         network.train()
-        for chunk, origins in _plan(lesson, leg, progress):
-            _learn(network, optimizer, lesson, leg, chunk, origins, progress, meter)
+        for chunk, origins, rng in _plan(lesson, leg, progress):
+            if stop is not None and stop.is_set():
+                raise Stopped
+            _learn(network, optimizer, lesson, leg, chunk, origins, rng, progress, meter)
             val_loss = None
             if progress.leg == 0 and train.val_size and progress.step % train.check_every == 0:
                 val_loss = _validate(network, lesson, leg, progress)
@@ -116,7 +125,8 @@ def fit_network(
     return progress
 
 
-def _legs(lesson: Lesson) -> list[Leg]:
+def legs_of(lesson: Lesson) -> list[Leg]:
+    """The last of them, of two, learns from the steps kept back as well."""
     train, lengths = lesson.train, lesson.examples.lengths
     assert train.max_steps is not None
     assert train.val_size is not None
@@ -141,9 +151,11 @@ def _optimizer(network: Network, train: TrainConfig) -> torch.optim.Optimizer:
     )  # fmt: skip
 
 
-def _plan(lesson: Lesson, leg: Leg, progress: Progress) -> Iterator[tuple[Chunk, Origins]]:
+def _plan(
+    lesson: Lesson, leg: Leg, progress: Progress
+) -> Iterator[tuple[Chunk, Origins, np.random.Generator]]:
     """
-    The chunks of a leg with the origins to learn from, from where `progress` stands.
+    The chunks of a leg from where `progress` stands, with the origins to learn from and a stream.
 
     What is drawn depends on seed, epoch and chunk alone, so that a resumed run draws the same.
     """
@@ -175,7 +187,7 @@ def _plan(lesson: Lesson, leg: Leg, progress: Progress) -> Iterator[tuple[Chunk,
             draw = np.random.default_rng([train.seed, epoch, index])
             steps = torch.from_numpy(np.sort(draw.choice(length, share, replace=False)))
             earliest = lesson.yardstick.earliest
-            yield chunk, examples.origins(chunk, steps, leg.until, earliest)
+            yield chunk, examples.origins(chunk, steps, leg.until, earliest), draw
         progress.epoch, progress.chunk, progress.state = epoch + 1, 0, None
 
 
@@ -186,6 +198,7 @@ def _learn(
     leg: Leg,
     chunk: Chunk,
     origins: Origins,
+    rng: np.random.Generator,
     progress: Progress,
     meter: Meter,
 ) -> None:
@@ -195,7 +208,7 @@ def _learn(
     static = examples.take(chunk)
     dropout = lesson.config.model.static_dropout
     if dropout and static.shape[1]:
-        static = static * (torch.rand(len(static), 1) >= dropout)
+        static = static * torch.from_numpy(rng.random((len(static), 1)) >= dropout)
     inputs = examples.inputs(chunk, int(chunk.length.max()))
     memory, state = network.remember(inputs, static, state)
     if bool(origins.known.any()):

@@ -5,6 +5,7 @@ A leg of training leaves the last steps of each series alone. Their targets are 
 network, so its errors there are those it will make.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ from forecast.checkpoints import Progress
 from forecast.evaluation import evaluate
 from forecast.lesson import Lesson
 from forecast.losses import pinball
-from forecast.models.heads import QuantileHead
+from forecast.models.ensemble import Ensemble
+from forecast.models.heads import QuantileHead, Quantiles
 from forecast.models.network import Network
 from forecast.skips import SHARES, learn_trust
 
@@ -64,24 +66,60 @@ def settle(
             until=lesson.examples.lengths,
         )  # fmt: skip
     late = _late(network, lesson, until)
+    if late is not None and lesson.train.val_size and bool(late.known.any()):
+        learn_spread_trust(network.quantiles, late, lesson.upper, _independent(lesson, until))
+    _calibrate(network, late, lesson, until, progress)
+    progress.settled = {name: value.clone() for name, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def settle_together(
+    network: Ensemble, before: Ensemble, lesson: Lesson, until: Int[Tensor, " series"]
+) -> Progress:
+    """
+    Calibrate members as the one model they are: their mean errs less than each of them.
+
+    Args:
+        network: The members as they are now.
+        before: As they were when each was calibrated.
+        lesson: Of any of them.
+        until: The first step of each series that was kept.
+
+    Returns:
+        What `settle` leaves, and `keep_widths` after it.
+    """
+    progress = Progress()
+    _calibrate(before, _late(before, lesson, until), lesson, until, progress)
+    if progress.widths is not None:
+        keep_widths(network, lesson, until, progress)
+    return progress
+
+
+def _calibrate(
+    network: Network | Ensemble, late: Late | None, lesson: Lesson, until: Int[Tensor, " series"],
+    progress: Progress,
+) -> None:  # fmt: skip
     if late is None:
         progress.factors = np.ones((2, lesson.examples.horizon, len(lesson.upper)))
         return
-    whole = (lesson.examples.lengths - until) / lesson.examples.horizon
-    independent = float(whole.clamp(min=1).sum())
-    if lesson.train.val_size and bool(late.known.any()):
-        learn_spread_trust(network.quantiles, late, lesson.upper, independent)
     missed, distances = _spread(network.quantiles, late)
     known = late.known.numpy()
+    independent = _independent(lesson, until)
     progress.factors = fit_factors(missed, distances, known, lesson.upper, independent)
     progress.widths = _logs(distances)
     scores = normal_scores(missed, apply_factors(distances, progress.factors), lesson.upper)
     progress.correlation = neighbour_correlation(scores, known)
 
 
+def _independent(lesson: Lesson, until: Int[Tensor, " series"]) -> float:
+    """How many forecasts the steps kept hold that do not overlap."""
+    whole = (lesson.examples.lengths - until) / lesson.examples.horizon
+    return float(whole.clamp(min=1).sum())
+
+
 @torch.no_grad()
 def keep_widths(
-    network: Network, lesson: Lesson, until: Int[Tensor, " series"], progress: Progress
+    network: Network | Ensemble, lesson: Lesson, until: Int[Tensor, " series"], progress: Progress
 ) -> None:
     """
     Make up for how the distances changed, at the same origins, since they were calibrated.
@@ -128,7 +166,9 @@ def learn_spread_trust(
     head.trust.fill_(SHARES[best] if gains[best] >= LEAST_GAIN else 1.0)
 
 
-def _late(network: Network, lesson: Lesson, until: Int[Tensor, " series"]) -> Late | None:
+def _late(
+    network: Network | Ensemble, lesson: Lesson, until: Int[Tensor, " series"]
+) -> Late | None:
     """Series are drawn by the seed, origins spread evenly; None where nothing can be forecast."""
     examples, some = lesson.examples, lesson.some(MAX_CALIBRATED)
     kept = bool(lesson.train.val_size)
@@ -144,7 +184,7 @@ def _late(network: Network, lesson: Lesson, until: Int[Tensor, " series"]) -> La
     return Late(*(torch.cat(column) for column in zip(*parts, strict=True))) if parts else None
 
 
-def _spread(head: QuantileHead, late: Late) -> tuple[np.ndarray, np.ndarray]:
+def _spread(head: Callable[..., Quantiles], late: Late) -> tuple[np.ndarray, np.ndarray]:
     """Target minus median, and the distances from it."""
     made = head(late.memory, late.point)
     return (late.target - made.median).numpy(), made.distances.numpy()

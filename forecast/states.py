@@ -106,11 +106,12 @@ def initial_states(
     """
     model = bundle.config.model
     begun = FilterState.initial(bundle.spec.filters, num_series)
-    layers = model.members * (model.window or model.num_layers)
+    members = model.members or 1
+    layers = members * (model.window or model.num_layers)
     hidden = np.zeros((num_series, layers, model.hidden_size), np.float32)
     has_cell = model.cell == "lstm" and not model.window
     cell = np.zeros((num_series, layers, model.hidden_size if has_cell else 0), np.float32)
-    seen = np.zeros((num_series, model.members * model.hidden_size), np.float32)
+    seen = np.zeros((num_series, members * model.hidden_size), np.float32)
     if static is None:
         static = np.zeros((num_series, len(bundle.spec.static.columns)), np.float32)
     return States(

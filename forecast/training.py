@@ -1,10 +1,11 @@
 """From a panel to a trained model: settings filled in, networks fitted, members joined."""
 
-import os
+import copy
+import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,21 @@ from torch import Tensor
 
 from forecast.bundle import Bundle, make_network, make_spec
 from forecast.calendars import Calendar
-from forecast.checkpoints import TrainEvent
+from forecast.checkpoints import Progress, TrainEvent
 from forecast.config import Config
+from forecast.cores import usable_cores
 from forecast.encoding import find_common, find_floors
 from forecast.evaluation import Yardstick
 from forecast.examples import Examples
 from forecast.filters import Space
-from forecast.fitting import fit_network
+from forecast.fitting import Stopped, fit_network, legs_of
 from forecast.frames import MANY_ZEROS
 from forecast.lesson import Lesson
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.panel import Panel
 from forecast.presets import resolve, wants_smoothers
+from forecast.settling import settle_together
 from forecast.skips import learn_combination, prefer_best
 from forecast.statics import StaticSpec
 
@@ -66,65 +69,113 @@ def train(
     assert config.data.freq is not None
     calendar = Calendar(config.data.freq)
     config = resolve(config, calendar, panel.lengths)
-    members = [
-        replace(
-            config,
-            model=replace(config.model, members=1),
-            train=replace(config.train, seed=config.train.seed + i),
-        )
-        for i in range(config.model.members)
-    ]
-    folders = [
-        checkpoint_dir and (checkpoint_dir / f"member-{i}" if i else checkpoint_dir)
-        for i in range(len(members))
-    ]
-    others: list[Trained] = []
-    if len(members) == 1:
-        first = _train_one(panel, config, folders[0], resume, on_event)
-    else:
-        workers = max(1, (os.cpu_count() or 2) - 1)
-        with ProcessPoolExecutor(min(workers, len(members) - 1), get_context("spawn")) as pool:
-            made = [
-                pool.submit(_train_quietly, panel, member, folder, resume)
-                for member, folder in zip(members[1:], folders[1:], strict=True)
-            ]
-            first = _train_one(panel, members[0], folders[0], resume, on_event)
-            others = [future.result() for future in made]
-    bundles = [first.bundle, *(other.bundle for other in others)]
-    networks = [b.network for b in bundles if isinstance(b.network, Network)]
+    lesson = _lesson(panel, config)
+    runs = []
+    for i in range(config.model.members or 1):
+        alone = replace(config.model, members=1)
+        seeded = replace(config.train, seed=config.train.seed + i)
+        own = replace(lesson, config=replace(config, model=alone, train=seeded))
+        folder = checkpoint_dir and (checkpoint_dir / f"member-{i}" if i else checkpoint_dir)
+        torch.manual_seed(seeded.seed)
+        runs.append(_Run(make_network(own.config, own.examples.spec), own, folder, resume))
+    progress = _fit(runs, on_event)
+    networks = [run.network for run in runs]
+    network, settled = networks[0] if len(runs) == 1 else Ensemble(networks).eval(), progress[0]
+    if isinstance(network, Ensemble):
+        before = copy.deepcopy(network)
+        for member, one in zip(before.members, progress, strict=True):
+            member.load_state_dict(one.settled)
+        settled = settle_together(network, before, runs[0].lesson, legs_of(lesson)[0].until)
+    assert settled.factors is not None
     bundle = Bundle(
-        config=config, spec=first.bundle.spec,
-        network=networks[0] if len(networks) == 1 else Ensemble(networks).eval(),
-        factors=np.mean([b.factors for b in bundles], axis=0),
-        correlation=float(np.mean([b.correlation for b in bundles])),
+        config=config, spec=lesson.examples.spec, network=network, factors=settled.factors,
+        correlation=settled.correlation,
         facts={
             "series": panel.num_series, "rows": len(panel.values),
             "cutoff": calendar.text(panel.ds.max()), "seed": config.train.seed,
-            "steps": first.history[-1].step if first.history else 0,
+            "steps": progress[0].step,
             "trust": round(float(np.mean([n.point.trust.mean() for n in networks])), 4),
             "spread_trust": round(float(np.mean([n.quantiles.trust for n in networks])), 4),
             **(facts or {}),
         },
     )  # fmt: skip
-    return Trained(bundle, first.history)
+    return Trained(bundle, progress[0].history)
 
 
-def _train_quietly(
-    panel: Panel, config: Config, checkpoint_dir: Path | None, resume: bool
-) -> Trained:
-    """A member in a process of its own: one thread, no reports."""
-    torch.set_num_threads(1)
-    return _train_one(panel, config, checkpoint_dir, resume, None)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A network that is to learn."""
+
+    network: Network
+    lesson: Lesson
+    folder: Path | None
+    resume: bool
+
+    def fit(self, on_event: Callable[[TrainEvent], None] | None, stop: threading.Event) -> Progress:
+        examples, config = self.lesson.examples, self.lesson.config
+        assert config.train.val_size is not None
+        learn_until = (examples.lengths - config.train.val_size).clamp(min=0)
+        _fit_scaling(self.network, examples, learn_until)
+        _prepare_skips(self.network, examples, self.lesson.yardstick, learn_until, config)
+        torch.manual_seed(config.train.seed)
+        return fit_network(
+            self.network, self.lesson, checkpoint_dir=self.folder, resume=self.resume,
+            on_event=on_event, stop=stop,
+        )  # fmt: skip
 
 
-def _train_one(
-    panel: Panel,
-    config: Config,
-    checkpoint_dir: Path | None,
-    resume: bool,
-    on_event: Callable[[TrainEvent], None] | None,
-) -> Trained:
-    calendar = Calendar(config.data.freq or 1)
+def _fit(runs: list[_Run], on_event: Callable[[TrainEvent], None] | None) -> list[Progress]:
+    """
+    As many at once as there are cores, on threads: almost all of a step is arithmetic.
+
+    Those whose turn is on this thread report, the second as if it went on from the first. What
+    layers drop is drawn from one stream for all threads, so that these take turns.
+    """
+    dropout = runs[0].lesson.config.model.dropout > 0
+    at_once = 1 if dropout else min(len(runs), usable_cores())
+    here = range(0, len(runs), at_once)
+    before, stop = torch.get_num_threads(), threading.Event()
+    torch.set_num_threads(max(1, before // at_once))
+    settings = (torch.get_num_threads(),)
+    done: dict[int, Progress] = {}
+
+    def fit(i: int, told: Callable[[TrainEvent], None] | None) -> None:
+        try:
+            done[i] = runs[i].fit(told, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+    try:
+        with ThreadPoolExecutor(at_once, "member", torch.set_num_threads, settings) as pool:
+            there = [pool.submit(fit, i, None) for i in range(len(runs)) if i not in here]
+            with suppress(Stopped):  # whatever it was that failed there is raised below
+                for turn, i in enumerate(here):
+                    fit(i, _told(on_event, turn, len(here)))
+        for error in [future.exception() for future in there]:
+            if error is not None and not isinstance(error, Stopped):
+                raise error
+    finally:
+        torch.set_num_threads(before)
+    return [done[i] for i in range(len(runs))]
+
+
+def _told(
+    on_event: Callable[[TrainEvent], None] | None, turn: int, turns: int
+) -> Callable[[TrainEvent], None] | None:
+    """Steps counted through all turns."""
+    if on_event is None or turns == 1:
+        return on_event
+    return lambda event: on_event(
+        replace(event, step=turn * event.steps + event.step, steps=turns * event.steps)
+    )
+
+
+def _lesson(panel: Panel, config: Config) -> Lesson:
+    """What all members learn from."""
+    assert config.data.freq is not None
+    assert config.model.horizon is not None
+    calendar = Calendar(config.data.freq)
     covariates = np.hstack([panel.known_future, panel.past_only])
     spec = make_spec(
         config, calendar, StaticSpec.learn(panel.static), space=_space(panel, config),
@@ -133,28 +184,12 @@ def _train_one(
         common=find_common(panel.known_future, panel.ds, panel.num_series),
         smoothers=wants_smoothers(config.data, panel.lengths),
     )  # fmt: skip
-    torch.manual_seed(config.train.seed)
-    network = make_network(config, spec)
     yardstick = Yardstick.measure(panel, config, window=spec.filters.window)
-    assert config.model.horizon is not None
-    assert config.train.val_size is not None
     examples = Examples.build(
         spec, panel, spec.static.encode(panel.static, panel.ids),
         horizon=config.model.horizon, scale=yardstick.scale,
     )  # fmt: skip
-    learn_until = (examples.lengths - config.train.val_size).clamp(min=0)
-    _fit_scaling(network, examples, learn_until)
-    _prepare_skips(network, examples, yardstick, learn_until, config)
-    progress = fit_network(
-        network, Lesson(examples, config, yardstick), checkpoint_dir=checkpoint_dir,
-        resume=resume, on_event=on_event,
-    )  # fmt: skip
-    assert progress.factors is not None
-    bundle = Bundle(
-        config=config, spec=spec, network=network, factors=progress.factors,
-        correlation=progress.correlation,
-    )  # fmt: skip
-    return Trained(bundle, progress.history)
+    return Lesson(examples, config, yardstick)
 
 
 def _prepare_skips(

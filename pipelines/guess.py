@@ -225,7 +225,7 @@ def to_toml(found: Guess) -> str:
         *_entry("horizon", values, "12", "steps ahead; by default that of the frequency"),
         *_entry("cell", values, '"lstm"', '"gru", "rnn_tanh", "rnn_relu"'),
         *_entry("hidden_size", values, "64", "width of the state"),
-        *_entry("members", values, "1", "networks that forecast together, as one model"),
+        *_entry("members", values, "1", "networks that forecast as one; 4 if the panel is small"),
         "",
         "[train]",
         *_entry("max_steps", values, "1000", "optimiser steps; by default 12 passes over the data"),

@@ -5,7 +5,6 @@ Requests that wait for it at the same time are computed together: one batched st
 more than a step of one series. What a user waits for goes before what runs in the background.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from forecast.cores import usable_cores
 from service.callers import check_caller, waits_for
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
@@ -30,9 +30,7 @@ _MOST_THREADS = 8
 
 def usual_threads() -> int:
     """One for each core that this process may use, up to eight."""
-    linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    return min(usable_cores(), _MOST_THREADS)
 
 
 def make_pool(name: str) -> ThreadPoolExecutor:

@@ -1,15 +1,29 @@
 """Guard and calibration on the steps kept: what they tell of the intervals to come."""
 
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from forecast.config import Config, ModelConfig, TrainConfig
+from forecast.bundle import make_network
+from forecast.calendars import Calendar
+from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
+from forecast.encoding import InputSpec
+from forecast.evaluation import Yardstick
+from forecast.examples import Examples
 from forecast.filters import FilterSpec
+from forecast.fitting import fit_network, legs_of
 from forecast.forecaster import Forecaster
+from forecast.frames import check
+from forecast.lesson import Lesson
+from forecast.models.ensemble import Ensemble
 from forecast.models.heads import QuantileHead
-from forecast.settling import Late, learn_spread_trust
+from forecast.panel import Panel
+from forecast.presets import resolve
+from forecast.settling import Late, learn_spread_trust, settle_together
+from forecast.statics import StaticSpec
 
 UPPER = (0.75, 0.9, 0.975)
 
@@ -73,3 +87,36 @@ def test_memory_has_a_say_in_the_spread_where_it_tells_of_it(told: bool):
         learn_spread_trust(head, late, UPPER, 2000.0)
 
     assert float(head.trust) == (1.0 if told else 0.0)
+
+
+def test_members_that_are_alike_are_calibrated_as_one_of_them():
+    """Two copies of a network, before and after the second leg: nothing is to be made up for."""
+    panel = Panel.from_frame(check(walks(20, 60, 3), DataConfig(freq=1, kind="positive")))
+    config = Config(
+        data=DataConfig(freq=1, kind="positive"), model=ModelConfig(hidden_size=8, horizon=6),
+        train=TrainConfig(max_steps=60),
+    )  # fmt: skip
+    config = resolve(config, Calendar(1), panel.lengths)
+    spec = InputSpec(
+        filters=FilterSpec(space="log", seasons=()), calendar=Calendar(1), use_calendar=False,
+        annual=False, holidays=None, static=StaticSpec(),
+    )  # fmt: skip
+    yardstick = Yardstick.measure(panel, config, window=spec.filters.window)
+    static = spec.static.encode(None, panel.ids)
+    examples = Examples.build(spec, panel, static, horizon=6, scale=yardstick.scale)
+    lesson = Lesson(examples, config, yardstick)
+    network = make_network(config, spec)
+    progress = fit_network(network, lesson)
+    before = deepcopy(network)
+    before.load_state_dict(progress.settled)
+
+    made = settle_together(
+        Ensemble([network] * 2), Ensemble([before] * 2), lesson, legs_of(lesson)[0].until
+    )
+
+    assert progress.leg == 2
+    assert not torch.equal(before.quantiles.outer.weight, network.quantiles.outer.weight)
+    assert progress.factors is not None
+    assert made.factors is not None
+    np.testing.assert_allclose(made.factors, progress.factors, rtol=1e-4)
+    assert made.correlation == pytest.approx(progress.correlation, abs=1e-4)
