@@ -13,7 +13,6 @@ References:
 
 import itertools
 import math
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +56,6 @@ class Leg:
     """Targets at or past this step of their series are not learned from."""
 
 
-class Stopped(Exception):
-    """A run left off where it was, as it was told to."""
-
-
 def fit_network(
     network: Network,
     lesson: Lesson,
@@ -68,7 +63,6 @@ def fit_network(
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     on_event: Callable[[TrainEvent], None] | None = None,
-    stop: threading.Event | None = None,
 ) -> Progress:
     """
     Train in place; the state is reset at each epoch and wherever a series begins.
@@ -80,7 +74,6 @@ def fit_network(
 
     Raises:
         CheckpointError: `resume` finds a checkpoint of another configuration or data set.
-        Stopped: `stop` was set by another thread.
     """
     train, examples = lesson.train, lesson.examples
     assert train.check_every is not None
@@ -97,8 +90,6 @@ def fit_network(
     for leg in legs[progress.leg :]:
         network.train()
         for chunk, origins, rng in _plan(lesson, leg, progress):
-            if stop is not None and stop.is_set():
-                raise Stopped
             _learn(network, optimizer, lesson, leg, chunk, origins, rng, progress, meter)
             val_loss = None
             if progress.leg == 0 and train.val_size and progress.step % train.check_every == 0:

@@ -1,11 +1,9 @@
 """From a panel to a trained model: settings filled in, networks fitted, members joined."""
 
 import copy
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,14 @@ from forecast.bundle import Bundle, make_network, make_spec
 from forecast.calendars import Calendar
 from forecast.checkpoints import Progress, TrainEvent
 from forecast.config import Config
-from forecast.cores import usable_cores
 from forecast.encoding import find_common, find_floors
 from forecast.evaluation import Yardstick
 from forecast.examples import Examples
 from forecast.filters import Space
-from forecast.fitting import Stopped, fit_network, legs_of
+from forecast.fitting import fit_network, legs_of
 from forecast.frames import MANY_ZEROS
 from forecast.lesson import Lesson
+from forecast.members import fit_all
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.panel import Panel
@@ -70,22 +68,18 @@ def train(
     calendar = Calendar(config.data.freq)
     config = resolve(config, calendar, panel.lengths)
     lesson = _lesson(panel, config)
-    runs = []
+    fits = []
     for i in range(config.model.members or 1):
         alone = replace(config.model, members=1)
         seeded = replace(config.train, seed=config.train.seed + i)
         own = replace(lesson, config=replace(config, model=alone, train=seeded))
         folder = checkpoint_dir and (checkpoint_dir / f"member-{i}" if i else checkpoint_dir)
         torch.manual_seed(seeded.seed)
-        runs.append(_Run(make_network(own.config, own.examples.spec), own, folder, resume))
-    progress = _fit(runs, on_event)
-    networks = [run.network for run in runs]
-    network, settled = networks[0] if len(runs) == 1 else Ensemble(networks).eval(), progress[0]
-    if isinstance(network, Ensemble):
-        before = copy.deepcopy(network)
-        for member, one in zip(before.members, progress, strict=True):
-            member.load_state_dict(one.settled)
-        settled = settle_together(network, before, runs[0].lesson, legs_of(lesson)[0].until)
+        fresh = make_network(own.config, own.examples.spec)
+        fits.append(partial(_learn, fresh, own, folder, resume))
+    learned = fit_all(fits, on_event)
+    networks, progress = [one for one, _ in learned], learned[0][1]
+    network, settled = _joined(learned, lesson)
     assert settled.factors is not None
     bundle = Bundle(
         config=config, spec=lesson.examples.spec, network=network, factors=settled.factors,
@@ -93,82 +87,43 @@ def train(
         facts={
             "series": panel.num_series, "rows": len(panel.values),
             "cutoff": calendar.text(panel.ds.max()), "seed": config.train.seed,
-            "steps": progress[0].step,
+            "steps": progress.step,
             "trust": round(float(np.mean([n.point.trust.mean() for n in networks])), 4),
             "spread_trust": round(float(np.mean([n.quantiles.trust for n in networks])), 4),
             **(facts or {}),
         },
     )  # fmt: skip
-    return Trained(bundle, progress[0].history)
+    return Trained(bundle, progress.history)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A network that is to learn."""
-
-    network: Network
-    lesson: Lesson
-    folder: Path | None
-    resume: bool
-
-    def fit(self, on_event: Callable[[TrainEvent], None] | None, stop: threading.Event) -> Progress:
-        examples, config = self.lesson.examples, self.lesson.config
-        assert config.train.val_size is not None
-        learn_until = (examples.lengths - config.train.val_size).clamp(min=0)
-        _fit_scaling(self.network, examples, learn_until)
-        _prepare_skips(self.network, examples, self.lesson.yardstick, learn_until, config)
-        torch.manual_seed(config.train.seed)
-        return fit_network(
-            self.network, self.lesson, checkpoint_dir=self.folder, resume=self.resume,
-            on_event=on_event, stop=stop,
-        )  # fmt: skip
+def _joined(
+    learned: list[tuple[Network, Progress]], lesson: Lesson
+) -> tuple[Network | Ensemble, Progress]:
+    """The members as one model, calibrated as that."""
+    if len(learned) == 1:
+        return learned[0]
+    now = Ensemble([network for network, _ in learned]).eval()
+    before = copy.deepcopy(now)
+    for member, (_, progress) in zip(before.members, learned, strict=True):
+        member.load_state_dict(progress.settled)
+    return now, settle_together(now, before, lesson, legs_of(lesson)[0].until)
 
 
-def _fit(runs: list[_Run], on_event: Callable[[TrainEvent], None] | None) -> list[Progress]:
-    """
-    As many at once as there are cores, on threads: almost all of a step is arithmetic.
-
-    Those whose turn is on this thread report, the second as if it went on from the first. What
-    layers drop is drawn from one stream for all threads, so that these take turns.
-    """
-    dropout = runs[0].lesson.config.model.dropout > 0
-    at_once = 1 if dropout else min(len(runs), usable_cores())
-    here = range(0, len(runs), at_once)
-    before, stop = torch.get_num_threads(), threading.Event()
-    torch.set_num_threads(max(1, before // at_once))
-    settings = (torch.get_num_threads(),)
-    done: dict[int, Progress] = {}
-
-    def fit(i: int, told: Callable[[TrainEvent], None] | None) -> None:
-        try:
-            done[i] = runs[i].fit(told, stop)
-        except BaseException:
-            stop.set()
-            raise
-
-    try:
-        with ThreadPoolExecutor(at_once, "member", torch.set_num_threads, settings) as pool:
-            there = [pool.submit(fit, i, None) for i in range(len(runs)) if i not in here]
-            with suppress(Stopped):  # whatever it was that failed there is raised below
-                for turn, i in enumerate(here):
-                    fit(i, _told(on_event, turn, len(here)))
-        for error in [future.exception() for future in there]:
-            if error is not None and not isinstance(error, Stopped):
-                raise error
-    finally:
-        torch.set_num_threads(before)
-    return [done[i] for i in range(len(runs))]
-
-
-def _told(
-    on_event: Callable[[TrainEvent], None] | None, turn: int, turns: int
-) -> Callable[[TrainEvent], None] | None:
-    """Steps counted through all turns."""
-    if on_event is None or turns == 1:
-        return on_event
-    return lambda event: on_event(
-        replace(event, step=turn * event.steps + event.step, steps=turns * event.steps)
+def _learn(
+    network: Network, lesson: Lesson, checkpoint_dir: Path | None, resume: bool,
+    on_event: Callable[[TrainEvent], None] | None,
+) -> tuple[Network, Progress]:  # fmt: skip
+    """Train one network; in another process it is a copy, so it is returned."""
+    examples, config = lesson.examples, lesson.config
+    assert config.train.val_size is not None
+    learn_until = (examples.lengths - config.train.val_size).clamp(min=0)
+    _fit_scaling(network, examples, learn_until)
+    _prepare_skips(network, examples, lesson.yardstick, learn_until, config)
+    torch.manual_seed(config.train.seed)  # layers may drop units
+    progress = fit_network(
+        network, lesson, checkpoint_dir=checkpoint_dir, resume=resume, on_event=on_event
     )
+    return network, progress
 
 
 def _lesson(panel: Panel, config: Config) -> Lesson:

@@ -231,9 +231,10 @@ def _train(
     work.note(**{f"{stage}_events": [dataclasses.asdict(event) for event in trained.history]})
     last = trained.history[-1] if trained.history else None
     told = f"{last.step} steps, loss {last.loss:.3f}" if last else "nothing to learn from"
-    cell = config.model.cell.replace("_", "-")
-    text = f"{cell}-{config.model.hidden_size}, {told}"
-    tell(Stage(stage, text, time.perf_counter() - begun))
+    model = trained.bundle.config.model
+    each = f"{model.cell.replace('_', '-')}-{model.hidden_size}"
+    text = each if model.members == 1 else f"{model.members} x {each}"
+    tell(Stage(stage, f"{text}, {told}", time.perf_counter() - begun))
     return trained.bundle, trained.history
 
 

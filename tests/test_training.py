@@ -212,6 +212,61 @@ def test_members_interrupted_together_resume_to_the_same_model(panel, config, tm
     assert resumed.correlation == whole.correlation
 
 
+def test_members_killed_outright_resume_to_the_same_model(panel, config, tmp_path):
+    """A script without a guard of its main module; the process of the other member ends too."""
+    config = together(config, 2)
+    config = replace(config, train=replace(config.train, max_steps=300))
+    script = tmp_path / "fit.py"
+    script.write_text(RUN, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path, json.dumps(config.to_dict())], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    while not (tmp_path / "member-1" / NAME).exists():
+        assert process.poll() is None
+    others = helpers_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    for pid in others:
+        while Path(f"/proc/{pid}").exists():
+            os.sched_yield()
+
+    resumed, whole = (
+        train(panel.take([0, 1, 2]), config, checkpoint_dir=folder, resume=True).bundle
+        for folder in (tmp_path, None)
+    )
+
+    assert others
+    assert weights(resumed) == weights(whole)
+
+
+def helpers_of(pid: int) -> list[int]:
+    """The processes that train members for this one."""
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text(encoding="ascii").split()
+    ]  # fmt: skip
+    lines = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, line in lines.items() if b"popen_loky" in line]
+
+
+def test_the_member_of_a_process_that_is_killed_is_trained_here(panel, config):
+    """As where memory is short; nothing is lost but time."""
+    config = together(config, 2)
+    whole = train(panel, config).bundle
+    killed = []
+
+    def kill(event: TrainEvent) -> None:
+        for pid in [] if killed else helpers_of(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    made = train(panel, config, on_event=kill).bundle
+
+    assert killed
+    assert weights(made) == weights(whole)
+
+
 def test_a_member_that_fails_ends_the_others(panel, config, tmp_path):
     """The error is its own, and nobody learns on for nothing."""
     config = together(config, 2)
