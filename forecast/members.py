@@ -40,12 +40,11 @@ def fit_all(fits: Sequence[Callable[[Tell | None], T]], tell: Tell | None) -> li
     Raises:
         Whatever one of them raises; the others are ended.
     """
-    at_once = 1 if multiprocessing.current_process().daemon else min(len(fits), usable_cores())
-    here = range(0, len(fits), at_once)
-    if at_once == 1:
+    at_once = min(len(fits), usable_cores())
+    pool = _pool(at_once - 1)
+    if pool is None:
         return [fit(_counted(tell, turn, len(fits))) for turn, fit in enumerate(fits)]
-    threads = torch.get_num_threads()
-    pool = ProcessPoolExecutor(at_once - 1, initializer=_begin, initargs=(os.getpid(),))
+    here, threads = range(0, len(fits), at_once), torch.get_num_threads()
     try:
         torch.set_num_threads(max(1, threads // at_once))
         there = {i: pool.submit(fits[i], None) for i in range(len(fits)) if i not in here}
@@ -68,6 +67,17 @@ def fit_all(fits: Sequence[Callable[[Tell | None], T]], tell: Tell | None) -> li
         torch.set_num_threads(threads)
         pool.shutdown(kill_workers=True)
     return [done[i] for i in range(len(fits))]
+
+
+def _pool(processes: int) -> ProcessPoolExecutor | None:
+    """None where there are to be none: one core, a process that may have no children, no room."""
+    if not processes or multiprocessing.current_process().daemon:
+        return None
+    try:
+        return ProcessPoolExecutor(processes, initializer=_begin, initargs=(os.getpid(),))
+    except OSError as error:
+        logger.warning("no process could be started, members take turns: %s", error)
+        return None
 
 
 def _begin(parent: int) -> None:

@@ -228,7 +228,7 @@ def to_toml(found: Guess) -> str:
         *_entry("members", values, "1", "networks that forecast as one; 4 if the panel is small"),
         "",
         "[train]",
-        *_entry("max_steps", values, "1000", "optimiser steps; by default 12 passes over the data"),
+        *_entry("max_steps", values, "1000", "optimiser steps; by default 16 passes over the data"),
         *_entry("seed", values, "0", "of everything random"),
         "",
     ]
