@@ -40,11 +40,11 @@ def walks(count: int, length: int, seed: int) -> pd.DataFrame:
 
 def test_a_few_short_series_get_intervals_that_hold():
     """Learned by heart within seconds, and yet as unsure as what was kept back says."""
-    horizon, held = 4, []
+    horizon, held, config = 4, [], Config(model=ModelConfig(members=1))
     for seed in range(4):
         frame = walks(5, 12 + horizon, seed)
         past, future = frame[frame["ds"] < 12], frame[frame["ds"] >= 12]
-        made = Forecaster(h=horizon, freq=1).fit(past).predict(level=[80])
+        made = Forecaster(h=horizon, freq=1, config=config).fit(past).predict(level=[80])
         low, high = made["statecast-lo-80"].to_numpy(), made["statecast-hi-80"].to_numpy()
         y = future["y"].to_numpy()
         held.append(((y >= low) & (y <= high)).mean())

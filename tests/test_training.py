@@ -215,7 +215,7 @@ def test_members_interrupted_together_resume_to_the_same_model(panel, config, tm
 def test_members_killed_outright_resume_to_the_same_model(panel, config, tmp_path):
     """A script without a guard of its main module; the process of the other member ends too."""
     config = together(config, 2)
-    config = replace(config, train=replace(config.train, max_steps=300))
+    config = replace(config, train=replace(config.train, max_steps=100))
     script = tmp_path / "fit.py"
     script.write_text(RUN, encoding="utf-8")
     process = subprocess.Popen(
