@@ -27,7 +27,7 @@ MEMBERS, FEW_OBSERVATIONS = 4, 500_000
 MANY_OBSERVATIONS = 80_000
 """Fewer are read more than `EPOCHS` times in the least steps, and learned by heart."""
 CHUNK_LENGTH, CHUNK_LENGTHS = 12, range(8, 17)
-"""Short chunks give more updates a second; the state remembers across them."""
+"""Without a season, and with one. Short chunks give more updates; the state remembers across."""
 
 
 def resolve(config: Config, calendar: Calendar, lengths: Int[np.ndarray, " series"]) -> Config:
@@ -172,10 +172,10 @@ def usual_batch_size(blocks: Int[np.ndarray, " series"]) -> int:
 
 def usual_chunk_length(seasons: tuple[int, ...]) -> int:
     """
-    A whole multiple or fraction of the shortest season, near 12 steps.
+    The shortest of 8 to 16 steps that is a whole multiple or fraction of the shortest season.
 
     >>> [usual_chunk_length((season,)) for season in (4, 5, 7, 12, 24, 52, 96)]
-    [12, 10, 14, 12, 12, 13, 12]
+    [8, 10, 14, 12, 8, 13, 8]
     """
-    fits = [n for n in CHUNK_LENGTHS if seasons and (n % seasons[0] == 0 or seasons[0] % n == 0)]
-    return min(fits, key=lambda n: abs(n - CHUNK_LENGTH), default=CHUNK_LENGTH)
+    fits = (n for n in CHUNK_LENGTHS if seasons and (n % seasons[0] == 0 or seasons[0] % n == 0))
+    return min(fits, default=CHUNK_LENGTH)
