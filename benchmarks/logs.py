@@ -12,6 +12,7 @@ from service.engine import Engine
 from service.log import Log
 from service.metrics import Metrics
 from service.rows import Rows
+from service.settings import Limits
 from service.writer import Writer
 
 DAY = 86_400_000_000_000
@@ -49,6 +50,6 @@ def started(bundle: Bundle, url: str) -> Iterator[Writer]:
     metrics = Metrics()
     log, compute = Log(url), Compute(600.0, 1_000, metrics)
     log.bind_calendar(bundle.calendar)
-    yield Writer(Engine(bundle, compute), log, metrics, unknown_series="create", max_fill=0)
+    yield Writer(Engine(bundle, compute), log, metrics, unknown_series="create", limits=Limits())
     compute.close()
     log.close()

@@ -1,6 +1,5 @@
 """The log as Parquet: a row group at a time, so that memory does not grow with the log."""
 
-import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ import pyarrow.parquet as pq
 
 from forecast.errors import UnknownSeries
 from service.rows import Entry
+from service.spelling import nearest
 from service.transaction import Transaction
 
 GROUP = 65_536
 """Rows in one row group."""
-_LOOKED_THROUGH = 20_000
-"""Names among which the nearest is looked for; more would take too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +85,11 @@ def named(transaction: Transaction, unique_ids: Sequence[str]) -> list[Entry]:
     lost = [name for name in names if name not in there]
     if lost:
         known = [entry.unique_id for entry in transaction.entries()]
-        near = difflib.get_close_matches(lost[0], known[:_LOOKED_THROUGH], n=1)
+        near = nearest(lost[0], sorted(known))
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
         raise UnknownSeries(
             f"no series {lost[0]!r}{more}", where=f"among {len(known):,} series of the log",
-            help=f"did you mean {near[0]!r}?" if near else "GET /v1/series lists them",
+            help=f"did you mean {near!r}?" if near else "GET /v1/series lists them",
         )  # fmt: skip
     return sorted(found, key=lambda entry: entry.number)
 

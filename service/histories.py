@@ -170,3 +170,8 @@ def _begin(bundle: Bundle, ids: Sequence[str], static: Sequence[Mapping[str, Any
             [told[row] for row in known], [ids[row] for row in known], columns=names
         )
     return initial_states(bundle, len(ids), spec.encode(table, ids))
+
+
+def paced(some: int, took: float, wanted: float) -> int:
+    """How many series the next part should have, if so many took so many seconds."""
+    return max(1, min(2 * some, int(some * wanted / max(took, 1e-3))))

@@ -89,7 +89,7 @@ def _import(
     stored_as = [numbers.get(name, -1) for name in found.names]
     plan = plan_batch(
         rows, known, lambda asked: transaction.current(asked, stored_as), data, calendar,
-        max_fill=10_000_000, pointer=lambda row: f"row {row}",
+        max_fill=10_000_000, max_rows=10_000_000, pointer=lambda row: f"row {row}",
         pruned=lambda row: bool(len(transaction.begins([stored_as[row]]).series)),
     )  # fmt: skip
     fresh = [found.names[row] for row in np.unique(rows.series) if ends[row] is None]

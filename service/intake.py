@@ -1,6 +1,5 @@
 """From the body of a request to arrays, checked against what the model takes."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from service.errors import Refused, RequestError, RequestTooLarge
 from service.observing import Known, plan
 from service.rows import Rows
 from service.settings import Limits
+from service.spelling import nearest
 from service.writer import Sent, no_such_series
 
 Future = Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"] | None]
@@ -108,7 +108,7 @@ def cold_rows(
     known = Known([one.unique_id for one in series], nothing, nothing, np.ones(len(series), bool))
     return plan(
         rows, known, lambda asked: replace(asked), data, calendar, max_fill=limits.max_fill,
-        pointer=pointer,
+        max_rows=limits.max_rows, pointer=pointer,
     ).fresh  # fmt: skip
 
 
@@ -263,9 +263,9 @@ def _wrong_columns(
     takes = ", ".join(names) if names else "no covariates"
     items = []
     for i in bad[:_SHOWN]:
-        for name in sorted(extras[i].keys() - set(names)):
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+        for name in sorted(extras[i].keys() - set(names))[:_SHOWN]:
+            near = nearest(name, names)
+            hint = f"; did you mean {near!r}?" if near else ""
             items.append((f"{pointer(i)}/{name[:100]}", f"not a field of this model{hint}"))
         items += [(f"{pointer(i)}/{n}", "missing") for n in names if n not in extras[i]]
     error = RequestError(

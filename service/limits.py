@@ -5,6 +5,7 @@ A body is counted while it arrives, whatever Content-Length says; more requests 
 takes are refused at once instead of waiting.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -20,6 +21,8 @@ from service.problems import internal, of_error
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_SLOWEST = 10_000
+"""Bytes of a body in a second."""
 _ALWAYS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 access = logging.getLogger("service.access")
@@ -105,11 +108,17 @@ class Crowd:
 
 
 class BodyLimit:
-    """Refuses bodies of too many bytes: by Content-Length at once, else as they arrive."""
+    """
+    Refuses bodies of too many bytes: by Content-Length at once, else as they arrive.
 
-    def __init__(self, app: ASGIApp, *, most: int) -> None:
+    A body that comes slower than 10 kB a second, the first `patience` seconds aside, is given up:
+    a client that has gone away would keep its place for ever.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, patience: float = 30.0) -> None:
         self._app = app
         self._most = most
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -123,11 +132,19 @@ class BodyLimit:
         if declared.isdigit() and int(declared[:20]) > self._most:
             await of_error(scope, error)(scope, receive, send)
             return
-        seen = 0
+        seen, whole, begun = 0, False, time.perf_counter()
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            left = begun + self._patience + seen / _SLOWEST - time.perf_counter()
+            try:
+                async with asyncio.timeout(None if whole else max(left, 0)):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(
+                    408, f"the rest of the body did not come: {seen:,} bytes are here"
+                ) from None
+            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > self._most:  # HTTPException is what the framework lets through
                 raise HTTPException(413, error.message)

@@ -25,16 +25,20 @@ from service.tables import (
     need_file,
     only_writer,
     open_engine,
+    shown,
     shrink,
     snapshots,
     stored_bytes,
+    writing,
 )
 from service.transaction import Transaction
 
 _DAMAGED = "the file is damaged"
 _KINDS = {
     "is full": "the disk is full", "I/O error": "the disk fails", "readonly": "it is read-only",
-    "malformed": _DAMAGED, "not a database": _DAMAGED, "connection": "no connection to PostgreSQL",
+    "malformed": _DAMAGED, "not a database": _DAMAGED, "QueuePool": "all connections are in use",
+    "is locked": "another process holds it", "lock timeout": "another session holds it",
+    "connection": "no connection to PostgreSQL",
 }  # fmt: skip
 """What the database says, and what is told of it."""
 
@@ -64,11 +68,11 @@ class Log:
             with contextlib.ExitStack() as guard:
                 address = sa.make_url(url)
                 self.url = url
-                self.place = address.render_as_string(hide_password=True)
+                self.place = shown(address)
                 if reads_only:
                     need_file(address)
                 self._engine = open_engine(address)
-                self._reader = snapshots(self._engine)
+                self._reader, self._writing = snapshots(self._engine), writing(self._engine)
                 guard.callback(self._engine.dispose)
                 if reads_only:
                     with self._reader.connect() as connection:
@@ -83,10 +87,10 @@ class Log:
                 with self.read() as transaction:
                     self.log_id = transaction.meta("log_id") or ""
                 self._guard = guard.pop_all()
-        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+        except (sa.exc.SQLAlchemyError, OSError, ImportError, ValueError) as error:
             raise LogError(
                 f"the observation log cannot be opened ({_kind(error)})",
-                where=f"{url.rpartition('@')[2]}: {_reason(error)}",
+                where=f"{url.partition('?')[0].rpartition('@')[2]}: {_reason(error)}",
                 help=_way_out(
                     error, url, "check STATECAST_DATABASE_URL, the folder's rights and free space"
                 ),
@@ -152,7 +156,7 @@ class Log:
         Raises:
             LogError: It could not be written, or it is not known whether it was.
         """
-        with self._told("written"), self._engine.begin() as connection, self._damage(connection):
+        with self._told("written"), self._writing.begin() as connection, self._damage(connection):
             transaction = Transaction(connection, self.covariates, writes=True)
             yield transaction
             transaction.end()
@@ -195,7 +199,7 @@ class Log:
     def _errors(self) -> tuple[type[Exception], ...]:
         """Of the library, and of the driver whose rows are read without it."""
         driver = self._engine.dialect.loaded_dbapi.Error
-        return (sa.exc.DBAPIError, driver)
+        return (sa.exc.DBAPIError, sa.exc.TimeoutError, driver)
 
 
 def _kind(error: Exception) -> str:

@@ -4,7 +4,6 @@ Which of several models an address names: each has all addresses below `/models/
 The routes know nothing of it: they find the slot of the model in the state of the request.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import NoSuchModel
 from service.problems import of_error
 from service.slots import Slots
+from service.spelling import nearest
 
 _PREFIX = re.compile(r"/models/([^/]+)(?=/|$)")
 
@@ -30,11 +30,11 @@ def parted(path: str) -> tuple[str, str]:
 
 def no_model_named(name: str, names: Sequence[str]) -> NoSuchModel:
     """The error that names the models there are, and the nearest one."""
-    near = difflib.get_close_matches(name, names, n=1)
-    way_out = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, names)
+    way_out = f"did you mean {near!r}? " if near else ""
     return NoSuchModel(
         f"{f'no model {name[:80]!r}' if name else 'no model named'}: here are {', '.join(names)}",
-        help=f"{way_out}call it as /models/{(near or names)[0]}/v1/...",
+        help=f"{way_out}call it as /models/{near or names[0]}/v1/...",
     )
 
 

@@ -23,7 +23,7 @@ from forecast.errors import (
     WrongFrequency,
 )
 from forecast.rows import ABOVE_ZERO, forbidden
-from service.errors import PrunedValues, Refused
+from service.errors import PrunedValues, Refused, RequestTooLarge
 from service.rows import Rows
 
 NEW, DUPLICATE, REVISED = 0, 1, 2
@@ -96,6 +96,7 @@ def plan(
     calendar: Calendar,
     *,
     max_fill: int,
+    max_rows: int,
     pointer: Callable[[int], str],
     pruned: Callable[[int], bool] = lambda _: False,
 ) -> Plan:
@@ -109,12 +110,13 @@ def plan(
         data: The model's roles, kind and fill policy.
         calendar: The model's frequency.
         max_fill: Longest gap that the policy may fill.
+        max_rows: Most steps that it may fill in all.
         pointer: Place of an item in the request, for the answer.
         pruned: Whether steps of a series were taken out before the first one stored.
 
     Raises:
         Refused: Conflicting values in one batch, a value the kind forbids, a stamp off the grid
-            or before the first one, a gap. Nothing may be stored then.
+            or before the first one, a gap, too many steps to fill. Nothing may be stored then.
     """
     order = np.lexsort((np.arange(len(rows)), rows.ds, rows.series))
     batch = _Batch(rows.take(order), order, known, calendar, pointer)
@@ -126,7 +128,7 @@ def plan(
     asked = np.flatnonzero(past & ~again)
     sorted_status[asked] = _compare(batch, asked, stored, pruned)
     ahead = np.flatnonzero(~past & ~again)
-    fresh = _continue(batch, ahead, data, stored, max_fill)
+    fresh = _continue(batch, ahead, data, stored, max_fill, max_rows)
     status = np.empty(len(rows), np.int64)
     status[order] = sorted_status
     return Plan(status, fresh, batch.rows.take(np.flatnonzero(sorted_status == REVISED)))
@@ -244,6 +246,7 @@ def _continue(
     data: DataConfig,
     stored: Callable[[Rows], Rows],
     max_fill: int,
+    max_rows: int,
 ) -> Rows:
     """The rows past each series' end, with gaps filled if the policy says how."""
     rows = batch.rows.take(ahead)
@@ -271,6 +274,15 @@ def _continue(
             detail=lambda at: f"{batch.name(at)}: steps before {batch.at(at)} are missing",
             help="send the missing steps first or in the same request; a model trained with "
             f"fill = \"zero\", \"forward\" or \"mask\" fills up to {max_fill} steps by itself",
+        )  # fmt: skip
+    made = int((steps[gaps] - 1).sum())
+    if made > max_rows:
+        raise batch.refuse(
+            RequestTooLarge, ahead[gaps],
+            f"{made:,} steps are missing before these observations: at most {max_rows:,} are "
+            "filled at once",
+            detail=lambda at: f"{batch.name(at)}: steps before {batch.at(at)} are missing",
+            help="send fewer series, or fewer gaps, in one request",
         )  # fmt: skip
     return _fill(batch, rows, before, steps, data.fill, stored)
 

@@ -18,7 +18,7 @@ from service.metrics import Metrics
 from service.recording import Recorder
 from service.recovery import recover
 from service.retention import Keep, Taken, preview
-from service.settings import Settings
+from service.settings import Limits, Settings
 from service.snapshots import Snapshots
 from service.writer import Writer
 
@@ -103,7 +103,9 @@ def prune_log(
     compute = Compute(_PATIENCE, 1_000, metrics := Metrics())
     try:
         log.bind_calendar(bundle.calendar)
-        writer = Writer(Engine(bundle, compute), log, metrics, unknown_series="refuse", max_fill=0)
+        writer = Writer(
+            Engine(bundle, compute), log, metrics, unknown_series="refuse", limits=Limits()
+        )
         kept = Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
         restored = recover(writer, kept)
         recorder = Recorder(writer, _PATIENCE)

@@ -54,6 +54,7 @@ FRAMEWORK = {
     404: ("request.not_found", "No such address"),
     405: ("request.method", "This address does not take this method"),
     406: ("request.not_acceptable", "No answer of this media type"),
+    408: ("request.slow", "The body of the request did not arrive in time"),
     413: ("request.too_large", "More bytes than one request may hold"),
     415: ("request.media_type", "Not a media type that can be read"),
     422: ("request.validation", "The request does not fit its schema"),

@@ -23,8 +23,8 @@ from service.bases import TOGETHER
 from service.callers import check_caller, waits_for
 from service.engine import Engine
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
-from service.histories import Replay
-from service.replaying import LONG_S, paced, replay_waiting
+from service.histories import Replay, paced
+from service.replaying import LONG_S, replay_waiting
 from service.retention import Keep, Taken
 from service.shared import Shared
 from service.writer import Outcome, Sent, Writer
@@ -149,19 +149,25 @@ class Recorder:
             told(done, len(numbers))
         return taken
 
-    def hand_over(self, writer: Writer) -> None:
+    def hand_over(self, writer: Writer, then: Callable[[], None]) -> None:
         """
         Let another model's writer take over, once it has all that this one has written.
 
+        Args:
+            writer: Of the other model.
+            then: What has to change in the same moment, or not at all.
+
         Raises:
             LogError: The log cannot be read; nothing has changed then.
+            DeadlinePassed: Those before it took too long; nothing has changed then.
         """
 
         def work() -> None:
             writer.catch_up()
             self.writer = writer
+            then()
 
-        self._ask(work)
+        self._ask(work, patient=True)
 
     def need(self, names: Sequence[str]) -> None:
         """Have those of the series replayed now that still wait for it."""
@@ -207,7 +213,7 @@ class Recorder:
 
     def _look(self) -> None:
         with self.writer.log.read() as transaction:
-            behind = transaction.before > self.writer.engine.batch
+            behind = transaction.before != self.writer.engine.batch
         if behind:
             self._ask(lambda: self.writer.catch_up())
 
@@ -216,7 +222,8 @@ class Recorder:
     ) -> Taken:
         return self.writer.prune(numbers, keep, beside())
 
-    def _ask(self, todo: Sent | Callable[[], Any]) -> Any:
+    def _ask(self, todo: Sent | Callable[[], Any], *, patient: bool = False) -> Any:
+        """Have it done; `patient` waits for its end once it has begun, however long that takes."""
         job = _Job(todo, Future(), time.perf_counter() + self._deadline)
         with self._ready:
             if self._closed:
@@ -241,7 +248,7 @@ class Recorder:
                 help="send it again, later or in fewer and larger requests",
             )
         try:  # it is being written: how that ends is worth waiting for
-            return job.future.result(self._deadline)
+            return job.future.result(None if patient else self._deadline)
         except FutureTimeout:
             raise DeadlinePassed(
                 f"not written within {2 * self._deadline:g} s; it may yet be",

@@ -18,7 +18,7 @@ from forecast.errors import ForecastError
 from forecast.streaming import MAX_SERIES
 from service.compute import make_pool, usual_threads
 from service.errors import DamagedLog
-from service.histories import Replay, replay
+from service.histories import Replay, paced, replay
 from service.replayers import Replayer
 from service.writer import Writer
 
@@ -92,11 +92,6 @@ def replay_waiting(
         workers.close()
     if failures:
         raise failures[0]
-
-
-def paced(some: int, took: float, wanted: float) -> int:
-    """How many series the next part should have, if so many took so many seconds."""
-    return max(1, min(2 * some, int(some * wanted / max(took, 1e-3))))
 
 
 class _Workers:

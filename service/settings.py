@@ -39,7 +39,8 @@ class Limits(BaseModel):
     max_values: int = Field(5_000_000, ge=1)
     """Numbers in one answer."""
     max_fill: int = Field(1_000, ge=0)
-    """Missing steps that one gap may have before it is refused whatever the fill policy."""
+    """Missing steps that one gap may have before it is refused whatever the fill policy; of all
+    gaps of a request, as many as `max_rows` are filled."""
     deadline: float = Field(30.0, gt=0)
     """Seconds a request may wait for its computation."""
     retry_after: int = Field(1, ge=1)

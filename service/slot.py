@@ -17,7 +17,7 @@ from forecast.errors import ForecastError
 from service.chores import Chore, keep_doing
 from service.compute import Compute
 from service.engine import Engine
-from service.errors import NothingBefore, NotReady
+from service.errors import LogError, LogFrequency, NothingBefore, NotReady, ServiceError
 from service.importing import import_history
 from service.log import Log
 from service.metrics import Metrics
@@ -127,7 +127,7 @@ class Slot:
         now, snapshots, looks = time.monotonic(), settings.snapshot_seconds, settings.watch_seconds
         self._keep = Chore("snapshot", self._save_states, snapshots, at=now + snapshots)
         self._chores = (
-            Chore("look at the log", lambda: self.serving.recorder.catch_up(), _LOOK_S),
+            Chore("look at the log", self._look_at_log, _LOOK_S),
             Chore("replay", self._replay, _LOOK_S, longest=_LONGEST_S),
             self._keep,
             Chore("look for a new model", self._look_for_successor, looks, at=now + looks),
@@ -253,6 +253,7 @@ class Slot:
         log.bind_calendar(bundle.calendar)
         writer, snapshots = self._writer(bundle)
         restored = recover(writer, snapshots)
+        snapshots.forget_others()
         self._recorder = Recorder(writer, settings.limits.deadline)
         self._seen = source.mark
         serving = Serving(source, writer, snapshots, self._recorder, time.time())
@@ -270,7 +271,7 @@ class Slot:
         log = self._log.seen_by((*data.known_future, *data.past_only))
         writer = Writer(
             Engine(bundle, self._compute), log, self.metrics,
-            unknown_series=settings.unknown_series, max_fill=settings.limits.max_fill,
+            unknown_series=settings.unknown_series, limits=settings.limits,
         )  # fmt: skip
         return writer, Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
 
@@ -285,6 +286,12 @@ class Slot:
         self.metrics.in_service(
             source.version or "", source.name, source.alias or "", source.digest[:12]
         )
+
+    def _look_at_log(self) -> None:
+        """Take in what others wrote; a log that was put back has every series replayed."""
+        self.serving.recorder.catch_up()
+        if self.serving.writer.waiting and self.progress.phase == "ready":
+            self._tell(self.serving)
 
     def _replay(self) -> None:
         """Bring in all that wait; while that fails, those asked for are still brought in."""
@@ -319,7 +326,9 @@ class Slot:
             self._succeed(now, source, bundle)
         except ForecastError as error:
             self._logger.warning("version %s stays out [%s]: %s", source.version, error.code, error)
-            self._refuse(told, seen, error.message)
+            fleeting = isinstance(error, LogError | ServiceError)
+            again = fleeting and not isinstance(error, LogFrequency)
+            self._refuse(told, "" if again else seen, error.message)
         except Exception:  # a model that cannot be computed with must not stop the server
             self._logger.exception("version %s stays out", source.version)
             self._refuse(told, seen, "internal error: see the log")
@@ -354,15 +363,19 @@ class Slot:
     def _put(self, serving: Serving) -> Serving:
         """In one move; what is in flight ends with the model it began with."""
         before, dropped = self.serving, self.previous
-        serving.recorder.hand_over(serving.writer)
-        self.previous, self._serving = before, replace(serving, since=time.time())
+        after = replace(serving, since=time.time())
+
+        def then() -> None:
+            self.previous, self._serving = before, after
+
+        serving.recorder.hand_over(serving.writer, then)
         if dropped is not None and dropped.source.digest != serving.source.digest:
             dropped.snapshots.forget()
-        self._tell(self._serving)
+        self._tell(after)
         self.metrics.successions.labels(self.metrics.model, "in service").inc()
         self._logger.info("version %s in service instead of %s", serving.source.version,
                     before.source.version)  # fmt: skip
-        return self._serving
+        return after
 
     def _seed(self, bundle: Bundle) -> None:
         """Read `seed_data` into a log that holds nothing yet."""

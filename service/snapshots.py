@@ -71,15 +71,17 @@ class Snapshots:
         """
         The batch from which on the log has to be read, and the blocks by their places.
 
-        What is damaged, of another format or another log is left out, as if it were not there.
+        What is damaged, of another format or another log is left out, as if it were not there. If
+        the mark is, all goes: a later mark would vouch for files that nobody wrote again.
         """
+        told = cache(partial(self._told, engine))
         try:
             mark = json.loads((self.folder / _MARK).read_bytes())
             batch = int(mark["batch"])
         except (OSError, ValueError, KeyError, TypeError):
-            return 0, {}
-        told = cache(partial(self._told, engine))
-        if mark != told(batch):
+            mark, batch = None, 0
+        if mark is None or mark != told(batch):
+            self.forget()
             return 0, {}
         blocks = {}
         for path in sorted(self.folder.glob("block-*.state")):
@@ -98,6 +100,12 @@ class Snapshots:
     def forget(self) -> None:
         """Take them away."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def forget_others(self) -> None:
+        """Take away those of models that were served over the same log before."""
+        for folder in self.folder.parent.glob(f"{self.folder.name.partition('-')[0]}-*"):
+            if folder != self.folder:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pack(block: Block, told: dict[str, Any]) -> bytes:

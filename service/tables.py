@@ -12,6 +12,9 @@ from sqlalchemy import event
 from service.errors import LogError, LogLocked
 
 _ADVISORY_LOCK = 0x57A7_ECA5
+_LOCK_S = 30
+"""Seconds to wait for another process that writes."""
+_WRITES = "statecast_writes"
 
 metadata = sa.MetaData()
 
@@ -105,7 +108,7 @@ def open_engine(address: sa.URL) -> sa.Engine:
         )  # fmt: skip
     assert address.database is not None
     Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(address, connect_args={"timeout": 10})
+    engine = sa.create_engine(address, connect_args={"timeout": _LOCK_S})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
@@ -117,7 +120,8 @@ def open_engine(address: sa.URL) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        writes = connection.get_execution_options().get(_WRITES)  # or it would not wait for others
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
@@ -137,6 +141,12 @@ def _open_server(address: sa.URL) -> sa.Engine:
             connection.commit()
 
     return engine
+
+
+def shown(address: sa.URL) -> str:
+    """Without passwords, wherever they stand."""
+    secrets = [name for name in address.query if "password" in name]
+    return address.difference_update_query(secrets).render_as_string(hide_password=True)
 
 
 def schema_of(address: sa.URL) -> str | None:
@@ -192,6 +202,19 @@ def snapshots(engine: sa.Engine) -> sa.Engine:
     if engine.dialect.name == "sqlite":
         return engine  # they do by nature
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def writing(engine: sa.Engine) -> sa.Engine:
+    """The same pool, whose transactions wait for others that write, but not for ever."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(**{_WRITES: True})
+    engine = engine.execution_options()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_S}s'")
+
+    return engine
 
 
 def alone(connection: sa.Connection) -> None:

@@ -1,6 +1,7 @@
 """What operators do with the log while the server answers: read it out, prune it."""
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import IO
 
@@ -8,12 +9,14 @@ from starlette.responses import StreamingResponse
 
 from service import schemas, stamps
 from service.engine import Engine
-from service.errors import NotReady
+from service.errors import NotReady, Overloaded
 from service.exporting import Selection, export
 from service.retention import Keep, preview
 from service.settings import Settings
 from service.slot import Serving, Slot
 
+_EXPORTS = threading.BoundedSemaphore(2)
+"""Those that are made at once: each holds a connection, and a file as large as the log."""
 PARQUET = "application/vnd.apache.parquet"
 _PIECE = 1 << 20
 
@@ -57,6 +60,7 @@ def parquet(serving: Serving, query: schemas.LogQuery, settings: Settings) -> St
     Raises:
         Refused: `since` or `until` is no stamp of the model's calendar.
         UnknownSeries: One of those named is not there.
+        Overloaded: Others are being made.
         LogError: The log cannot be read.
     """
     calendar = serving.bundle.calendar
@@ -66,14 +70,20 @@ def parquet(serving: Serving, query: schemas.LogQuery, settings: Settings) -> St
     )
     chosen = Selection(tuple(query.unique_id), since, until, full=query.full)
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # none yet where the log is elsewhere
-    file = tempfile.TemporaryFile(dir=settings.data_dir)  # noqa: SIM115 - closed when sent
+    if not _EXPORTS.acquire(blocking=False):
+        raise Overloaded("the log is being read out for others", help="try again later")
+    file = None
     try:
+        file = tempfile.TemporaryFile(dir=settings.data_dir)  # noqa: SIM115 - closed when sent
         with serving.log.read() as transaction:
             export(transaction, file, chosen, is_integer=calendar.is_integer)
         size = file.tell()
     except BaseException:
-        file.close()
+        if file is not None:
+            file.close()
         raise
+    finally:
+        _EXPORTS.release()
     headers = {
         "Content-Length": str(size), "Content-Disposition": "attachment; filename=log.parquet"
     }  # fmt: skip

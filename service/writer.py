@@ -7,11 +7,11 @@ the same states. The same way leads from the log to the states where another pro
 where it is not known how a commit ended: what came since is read and taken in.
 """
 
-import difflib
+import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -22,19 +22,23 @@ from forecast.states import States
 from service.bases import Begins
 from service.engine import Engine
 from service.errors import NotReady, Refused
-from service.histories import Replay, Replayed, history_of
+from service.histories import Replay, Replayed, history_of, paced
 from service.log import Log
 from service.metrics import Metrics
 from service.observing import STATUSES, Known, Plan, plan
 from service.retention import Keep, Taken, prune
 from service.rows import Rows
+from service.settings import Limits
+from service.spelling import nearest
 from service.transaction import Transaction
 
 _SHOWN = 10
 _TOGETHER = 4096
 """Series whose states are computed in one go: as many as the network takes in one call."""
-_LOOKED_THROUGH = 20_000
-"""Names among which the nearest is looked for; more would take too long."""
+_FIRST_REPLAYED, _REPLAY_S = 64, 0.2
+"""Series in the first part of a replay, and seconds that the later parts take."""
+
+logger = logging.getLogger("service.writer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Writer:
 
     def __init__(
         self, engine: Engine, log: Log, metrics: Metrics, *,
-        unknown_series: Literal["refuse", "create"], max_fill: int,
+        unknown_series: Literal["refuse", "create"], limits: Limits,
     ) -> None:  # fmt: skip
         self.engine = engine
         self.log = log
@@ -91,7 +95,7 @@ class Writer:
         self.waiting: dict[str, int] = {}
         """Series of the log that have no live state yet, by name, with their numbers."""
         self._create = unknown_series == "create"
-        self._max_fill = max_fill
+        self._limits = limits
 
     def write(self, sent: Sent) -> Outcome:
         """
@@ -137,7 +141,7 @@ class Writer:
             if name not in self.engine.rows:
                 raise no_such_series(name, self.engine)
             number = int(self.engine.numbers[self.engine.rows[name]])
-            self._put([self._replay(transaction, [number])], transaction.before)
+            self._put([*self._replay(transaction, [number])], transaction.before)
         self._metrics.rebuilds.labels(self._metrics.model, "asked").inc()
 
     def remove(self, name: str) -> int:
@@ -219,7 +223,7 @@ class Writer:
         lacking = [name for name in names if name in self.waiting] if self.waiting else []
         if lacking:
             numbers = [self.waiting[name] for name in lacking]
-            self._put([self._replay(transaction, numbers)], transaction.before)
+            self._put([*self._replay(transaction, numbers)], transaction.before)
         for name in lacking:
             del self.waiting[name]
 
@@ -227,6 +231,9 @@ class Writer:
         """Bring the states to where the log is: others may have written, or we be in doubt."""
         engine = self.engine
         if transaction.before == engine.batch:
+            return
+        if transaction.before < engine.batch:
+            self._begin_anew(transaction)
             return
         found = transaction.changes(engine.batch)
         if self.waiting:
@@ -248,8 +255,18 @@ class Writer:
         if len(rows):
             changes += self._advance(replace(rows, series=engine.rows_of(rows.series)))
         if again:
-            changes.append(self._replay(transaction, sorted(again)))
+            changes += self._replay(transaction, sorted(again))
         self._put(changes, transaction.before, found.pruned)
+
+    def _begin_anew(self, transaction: Transaction) -> None:
+        """The log was put back to an earlier day: what the states have seen may not be in it."""
+        logger.warning(
+            "%s ends with batch %d, and ended with %d before: every series is replayed",
+            self.log.place, transaction.before, self.engine.batch,
+        )  # fmt: skip
+        self._drop([*self.engine.rows])
+        self.waiting = {name: number for number, name in transaction.names().items()}
+        self._put([], transaction.before)
 
     def _store(
         self, transaction: Transaction, names: list[str], at: Int[np.ndarray, " series"],
@@ -265,7 +282,7 @@ class Writer:
 
         made = plan(
             rows, known, stored, engine.bundle.config.data, engine.bundle.calendar,
-            max_fill=self._max_fill, pointer=pointer,
+            max_fill=self._limits.max_fill, max_rows=self._limits.max_rows, pointer=pointer,
             pruned=lambda row: bool(len(transaction.begins([int(number[row])]).series)),
         )  # fmt: skip
         created = [names[i] for i in np.flatnonzero(known.empty)]
@@ -289,7 +306,7 @@ class Writer:
         if len(rows):
             changes += self._advance(replace(rows, series=at[rows.series]), transaction.append)
         if replayed.any():
-            changes.append(self._replay(transaction, number[replayed].tolist()))
+            changes += self._replay(transaction, number[replayed].tolist())
             self._metrics.rebuilds.labels(self._metrics.model, "revision").inc(int(again.sum()))
         return changes
 
@@ -317,12 +334,22 @@ class Writer:
             changes.append(_Advance(part, states()))
         return changes
 
-    def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> Replayed:
-        """States of some series from everything the log has of them."""
-        engine = self.engine
-        history = history_of(transaction, engine.digest, transaction.history(numbers))
-        states = engine.compute.run(lambda: history.states(engine.bundle), patient=True)
-        return Replayed(history.entries, states, history.first_ds)
+    def _replay(self, transaction: Transaction, numbers: Sequence[int]) -> list[Replayed]:
+        """
+        States of some series from everything the log has of them.
+
+        A few series at a time, whose number follows the time they take: forecasts go in between,
+        and memory does not grow with how many there are.
+        """
+        engine, made, done, some = self.engine, [], 0, _FIRST_REPLAYED
+        while done < len(numbers):
+            begun, part = time.perf_counter(), numbers[done : done + some]
+            history = history_of(transaction, engine.digest, transaction.history(part))
+            states = engine.compute.run(partial(history.states, engine.bundle), patient=True)
+            made.append(Replayed(history.entries, states, history.first_ds))
+            done += len(part)
+            some = min(paced(some, time.perf_counter() - begun, _REPLAY_S), _TOGETHER)
+        return made
 
     def _put(self, changes: list[_Change], batch: int, begins: Begins | None = None) -> None:
         """In one move: no forecast sees a part of a batch."""
@@ -354,11 +381,11 @@ class Writer:
 
 def no_such_series(name: str, engine: Engine, count: int = 1) -> UnknownSeries:
     """The error that names the series and the nearest one there is."""
-    near = difflib.get_close_matches(name, list(islice(engine.rows.copy(), _LOOKED_THROUGH)), n=1)
+    near = nearest(name, engine.names())
     more = f" and {count - 1} more" if count > 1 else ""
     return UnknownSeries(
         f"no series {name!r}{more}", where=f"among {len(engine):,} series",
-        help=(f"did you mean {near[0]!r}? " if near else "")
+        help=(f"did you mean {near!r}? " if near else "")
         + "GET /v1/series lists them; STATECAST_UNKNOWN_SERIES=create begins new ones",
     )  # fmt: skip
 

@@ -1,20 +1,27 @@
 """The observation log, on SQLite and on PostgreSQL, and reading history into it."""
 
+import contextlib
 import socket
+import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from forecast.calendars import Calendar
 from forecast.config import DataConfig
 from forecast.errors import DuplicateStamps, LateValues, MissingSteps
+from service import tables
 from service.errors import LogError, LogFrequency, LogLocked
 from service.importing import import_history
 from service.log import Log
 from service.rows import Rows
+from tests.service.conftest import emptied
 
 MONTHLY = DataConfig(freq="MS", kind="positive")
 
@@ -158,7 +165,50 @@ def test_sqlite_is_durable_and_lets_readers_in(tmp_path):
     log.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:////proc/nowhere/log.db", "nonsense://x/y"])
+def test_a_write_waits_for_another_program_that_holds_the_file(tmp_path):
+    """An operator's own transaction delays a write; it does not refuse it."""
+    log, name = Log(f"sqlite:///{tmp_path / 'log.db'}"), []
+
+    def write() -> None:
+        with log.write() as transaction:
+            name.extend(transaction.add_series(["a"], {}))
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as other:
+        other.execute("begin immediate")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(write)
+            with pytest.raises(FutureTimeout):
+                waiting.result(0.5)
+            other.rollback()
+            waiting.result(30)
+    log.close()
+    assert name == [1]
+
+
+def test_a_lock_that_another_session_never_lets_go_is_told(postgres, monkeypatch):
+    """After half a minute, here a second: whoever waits for the end of a write waits no longer."""
+    monkeypatch.setattr(tables, "_LOCK_S", 1)
+    url = emptied(postgres)
+    log = Log(url)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as other:
+        other.execute(sa.select(tables.head).with_for_update())
+        with pytest.raises(LogError, match="another session holds it"), log.write():
+            pass
+    with log.write() as transaction:
+        transaction.add_series(["a"], {})
+    log.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:////proc/nowhere/log.db",
+        "nonsense://x/y",
+        "postgresql+psycopg://u:p@host:port/x",
+    ],
+)
 def test_a_log_that_cannot_be_kept_is_refused(url):
     """In memory, in a place that is none, of a kind that is none."""
     with pytest.raises(LogError):
@@ -172,8 +222,10 @@ def test_a_database_that_takes_connections_and_says_nothing_is_given_up():
         port = silent.getsockname()[1]
         with pytest.raises(LogError, match="connection timeout expired") as told:
             Log(f"postgresql+psycopg://reader:secret@127.0.0.1:{port}/sales")
-    assert time.monotonic() - begun < 30
-    assert "secret" not in str(told.value)
+        assert time.monotonic() - begun < 30
+        with pytest.raises(LogError) as other:
+            Log(f"postgresql+psycopg://127.0.0.1:{port}/sales?password=secret&connect_timeout=2")
+    assert "secret" not in str(told.value) + str(other.value)
 
 
 def test_history_is_read_in_quickly(tmp_path):

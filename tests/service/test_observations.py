@@ -210,6 +210,20 @@ def test_a_gap_longer_than_allowed_is_refused_whatever_the_policy(serve, weekly_
     assert filled.json()["filled"][0]["steps"] == 3
 
 
+def test_gaps_that_come_to_too_many_steps_are_refused(serve, weekly_bundle, weekly):
+    """Each may be filled, all together may not: nothing is stored, and those sent alone are."""
+    client = serve(weekly_bundle, weekly, limits={"max_fill": 3, "max_rows": 5})
+    facts = {"price": 0.04, "deal": 0, "feat": 0.0}
+    rows = [row("1992-09-03", 1.0, name, **facts) for name in weekly["unique_id"].unique()]
+
+    refused, alone = send(client, *rows), send(client, rows[0])
+
+    assert (refused.status_code, refused.json()["code"]) == (413, "request.too_large")
+    assert refused.json()["errors"][0]["pointer"] == "/observations/0"
+    assert alone.json()["filled"][0]["steps"] == 3
+    assert client.get(f"/v1/series/{rows[1]['unique_id']}").json()["filled"] == 0
+
+
 def test_covariates_are_needed_and_the_nearest_name_is_told(juice, weekly):
     """A covariate that is misspelt is found in one look."""
     name = weekly["unique_id"].iloc[0]

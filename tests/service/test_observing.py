@@ -47,7 +47,7 @@ def test_a_value_that_the_kind_forbids_is_refused(kind, y, said):
 
     def planned(of: str):
         return plan(
-            one, known, lambda asked: asked, DataConfig(kind=of), CALENDAR, max_fill=0,
+            one, known, lambda asked: asked, DataConfig(kind=of), CALENDAR, max_fill=0, max_rows=0,
             pointer=str,
         )  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_a_batch_is_planned_as_if_its_items_came_one_by_one(log, batch, fill, ma
     try:
         made = plan(
             rows, known, stored, DataConfig(freq=1, fill=fill), CALENDAR,
-            max_fill=max_fill, pointer=str,
+            max_fill=max_fill, max_rows=1_000, pointer=str,
         )  # fmt: skip
     except Refused:
         assert expected is None

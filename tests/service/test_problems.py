@@ -1,16 +1,22 @@
 """Every failure is a problem document; nothing leaks; the bounds hold."""
 
+import asyncio
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from benchmarks.servers import wait_until
 from forecast import errors as library_errors
 from forecast.errors import ConfigError, ForecastError
 from service import errors as service_errors
+from service import upkeep
 from service.errors import OpenBind, Overloaded
+from service.limits import BodyLimit
 from service.problems import status_of
 from service.settings import Settings, key_digest
 
@@ -105,6 +111,38 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(serve, monthly_bun
 
     assert_problem(declared, 413, "request.too_large")
     assert_problem(streamed, 413, "request.too_large")
+
+
+def test_a_body_that_stops_coming_is_given_up():
+    """A client that is gone would keep its place for ever; one that is slow has its time."""
+    pieces = iter([{"type": "http.request", "body": b" " * 4000, "more_body": True}])
+
+    async def receive() -> Message:
+        for piece in pieces:
+            return piece
+        return await asyncio.Future()
+
+    async def read(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    app = BodyLimit(read, most=10_000, patience=0.1)
+    begun = time.monotonic()
+
+    with pytest.raises(HTTPException, match="4,000 bytes are here") as told:
+        asyncio.run(app({"type": "http", "headers": []}, receive, None))
+
+    assert told.value.status_code == 408
+    assert time.monotonic() - begun >= 0.5
+
+
+def test_only_some_read_the_log_out_at_once(serve, monthly_bundle, monthly):
+    """Each holds a connection that others need to write."""
+    client = serve(monthly_bundle, monthly)
+    with upkeep._EXPORTS, upkeep._EXPORTS:
+        told = client.get("/v1/log")
+    assert_problem(told, 503, "service.overloaded")
+    assert client.get("/v1/log").status_code == 200
 
 
 def test_too_many_series_or_rows_are_refused(serve, monthly_bundle, monthly):

@@ -1,6 +1,7 @@
 """The line of those who write: one transaction for all that wait, and each told for itself."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,11 +10,17 @@ import pandas as pd
 import pytest
 
 from benchmarks.servers import wait_until
+from forecast.bundle import load_bundle
 from forecast.errors import MissingSteps, UnknownSeries
+from service.engine import Engine
 from service.errors import NotReady, Refused
 from service.importing import import_history
+from service.metrics import Metrics
 from service.recording import Recorder
-from service.writer import Outcome, Sent
+from service.recovery import recover
+from service.settings import Limits
+from service.snapshots import Snapshots
+from service.writer import Outcome, Sent, Writer
 from tests.service.test_log import MONTHLY
 from tests.service.test_snapshots import Host, assert_equal
 
@@ -101,6 +108,50 @@ def test_a_request_with_a_fault_is_refused_alone(host, recorder, monthly):
     host.writer.rebuild(names[0])
     assert_equal(host.states(), live)
     assert live[names[1]].count == 120
+
+
+def test_a_model_takes_over_wholly_however_long_it_takes(host, monthly_bundle, tmp_path):
+    """What comes after the deadline would be one model moved and another asked."""
+    other = Writer(
+        Engine(load_bundle(monthly_bundle), host.compute), host.log, Metrics(),
+        unknown_series="create", limits=Limits(),
+    )  # fmt: skip
+    recover(other, Snapshots(tmp_path / "others", host.log, other.engine.digest))
+    host.observe(host.engine.ids[0], "2019-01-01", 300.0)
+    recorder, deadline, told = Recorder(host.writer, 0.1), 0.1, []
+    begun = time.perf_counter()
+
+    def slow() -> None:
+        recorder.writer.rebuild(host.engine.ids[0])
+        wait_until(time.perf_counter, lambda now: now > begun + 5 * deadline)
+        told.append(recorder.writer)
+
+    recorder.hand_over(other, slow)
+
+    assert told == [other]
+    assert other.engine.batch == host.engine.batch
+    recorder.close()
+
+
+def test_many_corrections_are_replayed_some_series_at_a_time(
+    url, monthly, monthly_bundle, tmp_path
+):
+    """More than one part holds; the states are those of a plain replay."""
+    one = monthly[monthly["unique_id"] == monthly["unique_id"].iloc[0]].iloc[-24:]
+    names = [f"{number:03}" for number in range(100)]
+    parts = [one.assign(unique_id=name, y=one["y"] + at) for at, name in enumerate(names)]
+    import_history(url, pd.concat(parts), MONTHLY)
+    host = Host(url, monthly_bundle, tmp_path / "snapshots", 4096)
+    host.states()
+
+    outcome = host.writer.write(sent(*((name, "2018-06-01", 77.0) for name in names)))
+
+    assert outcome.count(2) == len(names)
+    live = host.states()
+    for name in names:
+        host.writer.rebuild(name)
+    assert_equal(host.states(), live)
+    host.close()
 
 
 def test_what_can_never_be_written_is_told(host, recorder):

@@ -14,10 +14,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
 from benchmarks.clients import NAMED, Reporter, Verdict, body_of, compare_states, stored_in
 from benchmarks.servers import server, wait_until
 from forecast.bundle import load_bundle
+from service import tables
 from service.importing import import_history
 from tests.service.conftest import emptied
 
@@ -185,3 +187,38 @@ def test_a_server_that_nobody_asks_notices_that_postgresql_is_away_and_back(
     assert (back.json()["ready"], back.json()["phase"]) == (True, "ready")
     assert "Traceback" not in said
     assert said.count("WARNING service.slot look at the log: ") == 1
+
+
+def test_a_log_that_was_put_back_is_noticed(postgres, daily_models, tmp_path):
+    """As a failover to a replica that lags does: what was lost can be sent again."""
+    url = emptied(postgres)
+    environment = {
+        "STATECAST_MODEL": str(daily_models[0]), "STATECAST_DATABASE_URL": url,
+        "STATECAST_DATA_DIR": str(tmp_path), "STATECAST_UNKNOWN_SERIES": "create",
+    }  # fmt: skip
+    days = [str(day.date()) for day in pd.date_range("2024-01-01", periods=6)]
+    with server(environment) as running, httpx.Client(base_url=running.url) as client:
+
+        def report(day: str) -> httpx.Response:
+            return client.post("/v1/observations", json=body_of({("a", day): 5.0}))
+
+        def last() -> str:
+            position = client.get("/v1/series/a/state").json()["position"]
+            return str(position["last_ds"])
+
+        for day in days[:5]:
+            assert report(day).status_code == 200
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            (batch,) = connection.execute(sa.select(tables.head.c.batch)).one()
+            seen = tables.observation
+            connection.execute(seen.delete().where(seen.c.batch > batch - 2))
+            connection.execute(tables.head.update().values(batch=batch - 2))
+        engine.dispose()
+        wait_until(last, lambda ds: ds == days[2])
+        ahead, again = report(days[5]), [report(day) for day in days[3:]]
+        assert "every series is replayed" in running.said
+        assert client.get("/readyz").json()["phase"] == "ready"
+        assert last() == days[5]
+    assert ahead.json()["code"] == "data.gap"
+    assert [told.json()["new"] for told in again] == [1, 1, 1]

@@ -19,6 +19,7 @@ from service.importing import import_history
 from service.log import Log
 from service.metrics import Metrics
 from service.recovery import recover
+from service.settings import Limits
 from service.snapshots import Snapshots
 from service.writer import Sent, Writer
 from tests.service.test_log import MONTHLY
@@ -33,7 +34,7 @@ class Host:
         self.log = Log(url)
         self.writer = Writer(
             Engine(self.bundle, self.compute, block=block), self.log, Metrics(),
-            unknown_series="create", max_fill=100,
+            unknown_series="create", limits=Limits(max_fill=100),
         )  # fmt: skip
         self.snapshots = Snapshots(folder, self.log, self.bundle.digest)
         self.restored = recover(self.writer, self.snapshots)
@@ -216,6 +217,43 @@ def test_states_that_the_log_does_not_reach_are_not_read(start, names, tmp_path,
 
     shutil.rmtree(tmp_path / "snapshots")
     assert_equal(states, start(block=2).states())
+
+
+def test_files_of_a_mark_that_was_not_trusted_are_never_read_again(start, names):
+    """Fewer blocks than before: a new mark would vouch for the old file of the last one."""
+    host = start(block=2)
+    host.states()
+    host.snapshots.save(host.engine)
+    for name in names[:3]:
+        host.writer.remove(name)
+    host = start(block=2)  # a kill before the next snapshot
+    assert host.restored == 0
+    host.states()
+    for name in names[3:]:
+        host.observe(name, "2019-01-01", 300.0)
+    host.snapshots.save(host.engine)
+    live = host.states()
+
+    restored = start(block=2)
+
+    assert restored.restored == 2
+    assert_equal(restored.states(), live)
+
+
+def test_snapshots_of_models_no_longer_served_go(start, tmp_path):
+    """Those of another log stay: another model of the same server may keep them there."""
+    host = start()
+    other, elsewhere = (
+        host.snapshots.folder.with_name(name)
+        for name in (f"{host.log.log_id[:12]}-0123", "0123456789ab-0123")
+    )
+    for folder in (host.snapshots.folder, other, elsewhere):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    host.snapshots.forget_others()
+
+    left = {folder.name for folder in (tmp_path / "snapshots").iterdir()}
+    assert left == {host.snapshots.folder.name, elsewhere.name}
 
 
 def test_a_disk_that_takes_no_more_loses_no_snapshot(start, names):
