@@ -21,6 +21,8 @@ from service.log import Log
 from service.rows import Entry, Rows
 from service.transaction import Transaction
 
+_LEAST = 128
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -172,6 +174,14 @@ def _begin(bundle: Bundle, ids: Sequence[str], static: Sequence[Mapping[str, Any
     return initial_states(bundle, len(ids), spec.encode(table, ids))
 
 
-def paced(some: int, took: float, wanted: float) -> int:
-    """How many series the next part should have, if so many took so many seconds."""
-    return max(1, min(2 * some, int(some * wanted / max(took, 1e-3))))
+def paced(some: int, took: float, wanted: float, most: int) -> int:
+    """
+    How many series the next part should have, if so many took so many seconds.
+
+    A step of one series costs as much as a step of a hundred. Where histories are long, parts that
+    became ever smaller would take ever longer in all; so they have no fewer than `_LEAST`.
+
+    >>> paced(512, 4.0, 1.0, 2048), paced(512, 0.1, 1.0, 2048), paced(512, 9.0, 1.0, 2048)
+    (128, 1024, 128)
+    """
+    return min(max(_LEAST, min(2 * some, int(some * wanted / max(took, 1e-3)))), most)

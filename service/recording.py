@@ -145,7 +145,7 @@ class Recorder:
             begun, part = time.perf_counter(), numbers[done : done + some]
             taken += self._ask(functools.partial(self._prune_some, part, keep, beside))
             done += len(part)
-            some = min(paced(some, time.perf_counter() - begun, seconds), TOGETHER)
+            some = paced(some, time.perf_counter() - begun, seconds, TOGETHER)
             told(done, len(numbers))
         return taken
 

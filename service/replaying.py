@@ -22,7 +22,7 @@ from service.histories import Replay, paced, replay
 from service.replayers import Replayer
 from service.writer import Writer
 
-_FIRST, _PART_S = 64, 0.2
+_FIRST, _PART_S = 64, 1.0
 """Series in the first part, and seconds that a worker takes for the later ones."""
 _LOOK_S, LONG_S = 1.0, 10.0
 """Seconds after which to see how long it will be, and how many more are worth processes."""
@@ -81,7 +81,7 @@ def replay_waiting(
                     halves += [dict(islice(some, len(part) // 2)), dict(some)]
             else:
                 put(made)
-                size = min(paced(len(part), took, _PART_S), MAX_SERIES)
+                size = paced(len(part), took, _PART_S, MAX_SERIES)
                 told()
             if len(failures) == _MOST_DAMAGED:
                 break

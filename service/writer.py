@@ -35,7 +35,7 @@ from service.transaction import Transaction
 _SHOWN = 10
 _TOGETHER = 4096
 """Series whose states are computed in one go: as many as the network takes in one call."""
-_FIRST_REPLAYED, _REPLAY_S = 64, 0.2
+_FIRST_REPLAYED, _REPLAY_S = 256, 1.0
 """Series in the first part of a replay, and seconds that the later parts take."""
 
 logger = logging.getLogger("service.writer")
@@ -338,17 +338,16 @@ class Writer:
         """
         States of some series from everything the log has of them.
 
-        A few series at a time, whose number follows the time they take: forecasts go in between,
-        and memory does not grow with how many there are.
+        A few at a time, so that memory does not grow with how many there are; and not on the
+        compute thread, so that forecasts go on meanwhile.
         """
         engine, made, done, some = self.engine, [], 0, _FIRST_REPLAYED
         while done < len(numbers):
             begun, part = time.perf_counter(), numbers[done : done + some]
             history = history_of(transaction, engine.digest, transaction.history(part))
-            states = engine.compute.run(partial(history.states, engine.bundle), patient=True)
-            made.append(Replayed(history.entries, states, history.first_ds))
+            made.append(Replayed(history.entries, history.states(engine.bundle), history.first_ds))
             done += len(part)
-            some = min(paced(some, time.perf_counter() - begun, _REPLAY_S), _TOGETHER)
+            some = paced(some, time.perf_counter() - begun, _REPLAY_S, _TOGETHER)
         return made
 
     def _put(self, changes: list[_Change], batch: int, begins: Begins | None = None) -> None:

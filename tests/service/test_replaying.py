@@ -206,6 +206,25 @@ def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, be
     assert_as_replayed(host, begin, many)
 
 
+def test_long_histories_are_replayed_hundreds_of_series_at_a_time(begin, monthly, tmp_path):
+    """A step of one costs as much as of hundreds: small parts would take longer in all."""
+    months = pd.date_range("1900-01-01", periods=1_200, freq="MS")
+    one = pd.DataFrame({"ds": months, "y": np.resize(monthly["y"], len(months))})
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    names = [f"{number:03}" for number in range(400)]
+    import_history(url, pd.concat([one.assign(unique_id=name) for name in names]), MONTHLY)
+    host, parts = begin(url), []
+    recorder = Recorder(host.writer, 30.0)
+
+    recorder.replay_waiting(
+        stopped=lambda: False, told=lambda: parts.append(len(host.engine)), long_s=1e9
+    )
+
+    recorder.close()
+    assert parts[-1] == len(names)
+    assert len(parts) <= 5 + usual_threads()
+
+
 def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, caplog):
     """As where memory is short: all series come to life, and the server's log says it."""
     host = begin(many)
