@@ -22,6 +22,7 @@ from service.rows import Entry, Rows
 from service.transaction import Transaction
 
 _LEAST = 128
+"""Series in a part of a replay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from service.errors import Refused, RequestError, RequestTooLarge
 from service.observing import Known, plan
 from service.rows import Rows
 from service.settings import Limits
-from service.spelling import nearest
-from service.writer import Sent, no_such_series
+from service.spelling import nearest, no_such_series
+from service.writer import Sent
 
 Future = Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"] | None]
 """From the last stamps of series to the covariates of the steps that follow."""

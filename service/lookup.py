@@ -12,7 +12,7 @@ from service.engine import Position
 from service.errors import sentence
 from service.slot import Serving, Slot
 from service.slots import Slots
-from service.writer import no_such_series
+from service.spelling import no_such_series
 
 _PHASES = ("starting", "loading", "stopped", "replaying", "ready", "cut off", "failed")
 """The phase of a server is the first of these that one of its models is in."""

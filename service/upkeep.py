@@ -3,6 +3,7 @@
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import IO
 
 from starlette.responses import StreamingResponse
@@ -72,18 +73,14 @@ def parquet(serving: Serving, query: schemas.LogQuery, settings: Settings) -> St
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # none yet where the log is elsewhere
     if not _EXPORTS.acquire(blocking=False):
         raise Overloaded("the log is being read out for others", help="try again later")
-    file = None
-    try:
-        file = tempfile.TemporaryFile(dir=settings.data_dir)  # noqa: SIM115 - closed when sent
-        with serving.log.read() as transaction:
-            export(transaction, file, chosen, is_integer=calendar.is_integer)
-        size = file.tell()
-    except BaseException:
-        if file is not None:
-            file.close()
-        raise
-    finally:
-        _EXPORTS.release()
+    with ExitStack() as made:
+        made.callback(_EXPORTS.release)
+        with ExitStack() as failed:
+            file = failed.enter_context(tempfile.TemporaryFile(dir=settings.data_dir))
+            with serving.log.read() as transaction:
+                export(transaction, file, chosen, is_integer=calendar.is_integer)
+            size = file.tell()
+            failed.pop_all()  # it is closed when it is sent
     headers = {
         "Content-Length": str(size), "Content-Disposition": "attachment; filename=log.parquet"
     }  # fmt: skip

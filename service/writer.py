@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from forecast.errors import UnknownSeries
 from forecast.states import States
 from service.bases import Begins
 from service.engine import Engine
@@ -29,7 +28,7 @@ from service.observing import STATUSES, Known, Plan, plan
 from service.retention import Keep, Taken, prune
 from service.rows import Rows
 from service.settings import Limits
-from service.spelling import nearest
+from service.spelling import no_such_series
 from service.transaction import Transaction
 
 _SHOWN = 10
@@ -141,7 +140,7 @@ class Writer:
             if name not in self.engine.rows:
                 raise no_such_series(name, self.engine)
             number = int(self.engine.numbers[self.engine.rows[name]])
-            self._put([*self._replay(transaction, [number])], transaction.before)
+            self._put(self._replay(transaction, [number]), transaction.before)
         self._metrics.rebuilds.labels(self._metrics.model, "asked").inc()
 
     def remove(self, name: str) -> int:
@@ -223,7 +222,7 @@ class Writer:
         lacking = [name for name in names if name in self.waiting] if self.waiting else []
         if lacking:
             numbers = [self.waiting[name] for name in lacking]
-            self._put([*self._replay(transaction, numbers)], transaction.before)
+            self._put(self._replay(transaction, numbers), transaction.before)
         for name in lacking:
             del self.waiting[name]
 
@@ -350,7 +349,7 @@ class Writer:
             some = paced(some, time.perf_counter() - begun, _REPLAY_S, _TOGETHER)
         return made
 
-    def _put(self, changes: list[_Change], batch: int, begins: Begins | None = None) -> None:
+    def _put(self, changes: Sequence[_Change], batch: int, begins: Begins | None = None) -> None:
         """In one move: no forecast sees a part of a batch."""
         engine = self.engine
 
@@ -376,17 +375,6 @@ class Writer:
             error,
             [(f"{sent.pointer(i)}/unique_id", "no such series") for i in items[:_SHOWN]],
         )
-
-
-def no_such_series(name: str, engine: Engine, count: int = 1) -> UnknownSeries:
-    """The error that names the series and the nearest one there is."""
-    near = nearest(name, engine.names())
-    more = f" and {count - 1} more" if count > 1 else ""
-    return UnknownSeries(
-        f"no series {name!r}{more}", where=f"among {len(engine):,} series",
-        help=(f"did you mean {near!r}? " if near else "")
-        + "GET /v1/series lists them; STATECAST_UNKNOWN_SERIES=create begins new ones",
-    )  # fmt: skip
 
 
 def _fills(fresh: Rows, names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
