@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from forecast.config import Config, Kind
 from forecast.examples import Examples, Origins
@@ -124,7 +125,11 @@ def look_ahead(
     if not examples.dates.shape[1]:
         none = origins.distance.new_zeros((len(origins.lane), horizon, 0))
         return Future(none, none)
-    seen = network.look(examples.ahead(chunk, int(chunk.length.max())))
+    rows = examples.ahead(chunk, int(chunk.length.max()))
+    if rows.numel() > len(examples.dates):
+        seen = functional.embedding(rows, network.look(examples.dates))
+    else:
+        seen = network.look(examples.dates[rows])
     return Future(seen, network.scale(origins.distance), (origins.lane, origins.step))
 
 

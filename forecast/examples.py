@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from forecast.encoding import InputSpec
@@ -50,8 +50,10 @@ class Examples:
     observed: Bool[Tensor, " time"]
     means: Float[Tensor, "time amount"]
     """Running mean of each known-future amount."""
-    dates: Float[Tensor, "time date"]
-    """What is known of each step beforehand; the known-future covariates first."""
+    dates: Float[Tensor, "row date"]
+    """What is known of steps beforehand; the known-future covariates first."""
+    date: Int[Tensor, " time"]
+    """The row of `dates` that is each step's."""
     scale: Float[Tensor, " series"]
     """Mean absolute seasonal difference of each series in the training part."""
 
@@ -62,7 +64,8 @@ class Examples:
     ) -> "Examples":  # fmt: skip
         """Run the filters once over everything; later steps only gather."""
         _, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel)
-        filters, dates = spec.filters, spec.dates(panel.known_future, panel.ds)
+        filters = spec.filters
+        dates, date = _dates(spec, panel)
         first = filters.num_features - len(filters.raw) - len(filters.amounts)
         amounts = list(filters.known_amounts)
         apart = seen.features[:, first : first + len(amounts)]
@@ -76,8 +79,9 @@ class Examples:
             static=tensor(static),
             y=tensor(panel.values.astype(np.float32)),
             observed=tensor(panel.observed),
-            means=tensor(dates[:, amounts] - apart),
+            means=tensor(dates[date][:, amounts] - apart),
             dates=tensor(dates),
+            date=tensor(date),
             scale=tensor(scale.astype(np.float32)),
         )  # fmt: skip
 
@@ -91,11 +95,12 @@ class Examples:
         last = torch.from_numpy(chunk.length).clamp(min=1) - 1
         return self.features[begin[:, None] + torch.minimum(torch.arange(steps), last[:, None])]
 
-    def ahead(self, chunk: Chunk, steps: int) -> Float[Tensor, "lane step date"]:
-        """What is known of the chunk's steps and of a horizon more; the last real one repeats."""
+    def ahead(self, chunk: Chunk, steps: int) -> Int[Tensor, "lane step"]:
+        """Rows of `dates` of the chunk's steps and of a horizon more; the last real one repeats."""
         series = torch.from_numpy(chunk.series)
         at = torch.from_numpy(chunk.start)[:, None] + torch.arange(steps + self.horizon)
-        return self.dates[self.begins[series, None] + at.minimum(self.lengths[series, None] - 1)]
+        at = at.minimum(self.lengths[series, None] - 1)
+        return _pick(self.date, self.begins[series, None] + at)
 
     def origins(
         self,
@@ -125,16 +130,16 @@ class Examples:
         target = torch.where(known, flat[:, None] + ahead, flat[:, None])
         columns = self.columns[flat]
         centre, unit = columns[:, CENTRE, None], columns[:, UNIT, None]
-        amounts = list(self.spec.filters.known_amounts)
+        amounts = torch.tensor(self.spec.filters.known_amounts, dtype=torch.int64)
         return Origins(
             lane, steps[column], series, at, centre, unit,
             skips=skip_forecasts(
                 self.spec.filters, columns, self._seasons(flat, at), self.horizon
             ),
-            distance=self.dates[target][..., amounts] - self.means[flat][:, None],
-            y=self.y[target],
-            relative=(self.columns[target, VALUE] - centre) / unit,
-            known=known & self.observed[target],
+            distance=self.dates[self.date[target][..., None], amounts] - self.means[flat][:, None],
+            y=_pick(self.y, target),
+            relative=(_pick(self.columns[:, VALUE], target) - centre) / unit,
+            known=known & _pick(self.observed, target),
         )  # fmt: skip
 
     def usual_counts(self, origins: Origins) -> Float[Tensor, "origin horizon"]:
@@ -170,6 +175,23 @@ class Examples:
             there = at[:, None] + back >= 0
             source = torch.where(there, flat[:, None] + back, flat[:, None])
             for j, column in enumerate((VALUE, first + i)):
-                values = self.columns[:, column][source]
+                values = _pick(self.columns[:, column], source)
                 out[:, i, j] = torch.where(there, values, torch.nan)
         return out
+
+
+def _dates(
+    spec: InputSpec, panel: Panel
+) -> tuple[Float[np.ndarray, "row date"], Int[np.ndarray, " time"]]:
+    """What is known of the steps beforehand, and which row of it is whose; a calendar repeats."""
+    if panel.known_future.shape[1]:
+        return spec.dates(panel.known_future, panel.ds), np.arange(len(panel.ds))
+    stamps, stamp = np.unique(panel.ds, return_inverse=True)
+    none = np.zeros((len(stamps), 0), np.float32)
+    rows, row = np.unique(spec.dates(none, stamps), axis=0, return_inverse=True)
+    return rows, row[stamp]
+
+
+def _pick(values: Shaped[Tensor, " time"], at: Int[Tensor, "*size"]) -> Shaped[Tensor, "*size"]:
+    """As `values[at]`, in a third of the time."""
+    return values.index_select(0, at.flatten()).view(at.shape)

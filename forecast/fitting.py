@@ -138,7 +138,7 @@ def _optimizer(network: Network, train: TrainConfig) -> torch.optim.Optimizer:
     point = [p for name, p in network.named_parameters() if not name.startswith("quantiles.")]
     return torch.optim.AdamW(
         [{"params": point}, {"params": list(network.quantiles.parameters())}],
-        lr=train.learning_rate, betas=BETAS, weight_decay=train.weight_decay, foreach=True,
+        lr=train.learning_rate, betas=BETAS, weight_decay=train.weight_decay, fused=True,
     )  # fmt: skip
 
 

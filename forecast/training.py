@@ -182,7 +182,7 @@ def _fit_scaling(network: Network, examples: Examples, until: Tensor) -> None:
     step = torch.arange(len(examples.y)) - examples.begins.repeat_interleave(examples.lengths)
     rows = (step < until.repeat_interleave(examples.lengths)).nonzero()[:, 0]
     rows = rows[:: max(1, len(rows) // MAX_SCALED)]
-    dates = examples.dates[rows]
+    dates = examples.dates[examples.date[rows]]
     for name, values in (("input", examples.features[rows]), ("date", dates)):
         if values.shape[1]:
             getattr(network, f"{name}_mean").copy_(values.mean(0))

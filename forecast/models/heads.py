@@ -328,8 +328,8 @@ class QuantileHead(nn.Module):
             width = width * point.clamp(min=0.05).sqrt()[..., None, :]
             tilt = self.tilt(inner).unflatten(-1, (2, -1, 1))
             shape = shape + tilt[..., :nearest, :]
-        grown = itertools.accumulate(softplus(shape).unbind(-2))
-        distances = torch.stack([width * part for part in grown], dim=-2).mT
+        grown = torch.stack([*itertools.accumulate(softplus(shape).unbind(-2))], dim=-2)
+        distances = (width[..., None, :] * grown).mT
         median = point
         if self.shifted and self.ratio:
             median = point * softplus(parts[..., 2, :] + NEUTRAL)

@@ -1,0 +1,51 @@
+"""The losses of training against their definitions."""
+
+import torch
+
+from forecast.losses import pinball
+
+UPPER = (0.6, 0.9, 0.975)
+
+
+def by_definition(median, target, distances):
+    """Mean of `max(q e, (q - 1) e)` over the quantiles on both sides."""
+    losses = []
+    for i, q in enumerate(UPPER):
+        for level, quantile in (
+            (1 - q, median - distances[:, 0, :, i]), (q, median + distances[:, 1, :, i])
+        ):  # fmt: skip
+            error = target - quantile
+            losses.append(torch.maximum(level * error, (level - 1) * error))
+    return torch.stack(losses).sum(0) / len(UPPER)
+
+
+def test_pinball_and_its_gradient_are_those_of_the_definition():
+    """Of the distances, and of the median where it is learned here."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn((40, 6), generator=generator)
+    found = []
+    for loss in (
+        lambda m, d: pinball(target - m, d, UPPER, with_median=False),
+        lambda m, d: by_definition(m, target, d),
+    ):
+        median = torch.zeros((40, 6), requires_grad=True)
+        steps = torch.rand((40, 2, 6, 3), generator=torch.Generator().manual_seed(1))
+        distances = steps.cumsum(-1).requires_grad_()
+        value = loss(median, distances)
+        value.sum().backward()
+        found.append((value.detach(), median.grad, distances.grad))
+
+    for made, expected in zip(*found, strict=True):
+        torch.testing.assert_close(made, expected)
+
+
+def test_the_median_adds_its_own_loss():
+    """Half the absolute error, as that of every other quantile at one half."""
+    residual = torch.tensor([[3.0, -1.0]])
+    distances = torch.zeros((1, 2, 2, 3))
+
+    both = pinball(residual, distances, UPPER, with_median=True)
+
+    torch.testing.assert_close(
+        both - pinball(residual, distances, UPPER, with_median=False), 0.5 * residual.abs()
+    )
