@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from forecast.bundle import Bundle
 from forecast.calendars import Calendar
+from forecast.errors import UnknownQuantile
 from forecast.panel import Panel
 from forecast.splits import cutoff_lengths
 from forecast.streaming import forecast, observe, warm_up
@@ -69,9 +70,18 @@ def level_quantiles(levels: Sequence[float | int]) -> tuple[float, ...]:
     """
     Lower and upper quantile of each central interval.
 
+    Raises:
+        UnknownQuantile: A level is no percentage.
+
     >>> level_quantiles([80])
     (0.1, 0.9)
     """
+    for level in levels:
+        if level < 1:
+            raise UnknownQuantile(
+                f"a level of {level:g} was asked: expected percent, such as 80",
+                help=f"ask for {100 * level:g}" if level > 0 else "ask for 1 to 99",
+            )
     return tuple(round(0.5 + side * level / 200, 9) for level in levels for side in (-1, 1))
 
 

@@ -90,11 +90,10 @@ def save(
     directory: Path,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    config: Config,
-    examples: Examples,
+    key: str,
     progress: Progress,
 ) -> None:
-    """Write everything the next step depends on."""
+    """Write everything the next step depends on, under the `key_of` its run."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for part in ("best", "settled"):
         tensors |= {f"{part}.{name}": value for name, value in getattr(progress, part).items()}
@@ -107,7 +106,7 @@ def save(
             tensors[name] = torch.from_numpy(measured)
     tensors["rng"] = torch.get_rng_state()
     notes = {
-        "key": _key(config, examples),
+        "key": key,
         "step": progress.step, "epoch": progress.epoch, "chunk": progress.chunk,
         "leg": progress.leg, "leg_begin": progress.leg_begin,
         "correlation": progress.correlation, "best_loss": progress.best_loss,
@@ -127,11 +126,10 @@ def load(
     directory: Path,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    config: Config,
-    examples: Examples,
+    key: str,
 ) -> Progress:
     """
-    Put weights and optimiser back as they were and return where the run was.
+    Put weights and optimiser back as they were and return where the run with this `key_of` was.
 
     Raises:
         CheckpointError: It cannot be read, or belongs to another configuration or data set.
@@ -146,7 +144,7 @@ def load(
             f"the checkpoint cannot be read: {error}", where=str(path),
             help="delete it and start the run again",
         ) from error  # fmt: skip
-    if notes["key"] != _key(config, examples):
+    if notes["key"] != key:
         raise CheckpointError(
             "the checkpoint belongs to a run with other settings or other data",
             where=str(path),
@@ -176,9 +174,15 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _key(config: Config, examples: Examples) -> str:
-    """What a run and its checkpoint must share."""
+def key_of(config: Config, examples: Examples) -> str:
+    """What a run and its checkpoint must share: settings, values, covariates."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
-    digest.update(examples.y.numpy().tobytes())
-    digest.update(examples.lengths.numpy().tobytes())
+    for values in (
+        examples.y,
+        examples.lengths,
+        examples.features,
+        examples.dates,
+        examples.static,
+    ):
+        digest.update(values.contiguous().numpy().data)
     return digest.hexdigest()

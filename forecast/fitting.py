@@ -79,8 +79,9 @@ def fit_network(
     assert train.check_every is not None
     optimizer = _optimizer(network, train)
     progress = Progress()
+    key = checkpoints.key_of(lesson.config, examples) if checkpoint_dir is not None else ""
     if resume and checkpoint_dir is not None and checkpoints.exists(checkpoint_dir):
-        progress = checkpoints.load(checkpoint_dir, network, optimizer, lesson.config, examples)
+        progress = checkpoints.load(checkpoint_dir, network, optimizer, key)
     legs = legs_of(lesson)
     steps = sum(leg.steps for leg in legs)
     report_every = max(1, steps // EVENTS)
@@ -100,9 +101,7 @@ def fit_network(
                 if on_event is not None:
                     on_event(event)
             if checkpoint_dir is not None and progress.step % train.checkpoint_every == 0:
-                checkpoints.save(
-                    checkpoint_dir, network, optimizer, lesson.config, examples, progress
-                )
+                checkpoints.save(checkpoint_dir, network, optimizer, key, progress)
             if train.patience is not None and progress.bad_checks >= train.patience:
                 break
         if progress.leg == 0:

@@ -23,7 +23,7 @@ from forecast.frames import check
 from forecast.futures import check_future
 from forecast.panel import Panel
 from forecast.readout import lowest
-from forecast.splits import cutoff_lengths
+from forecast.splits import cutoff_lengths, kind_before
 from forecast.states import States, initial_states
 from forecast.streaming import to_y
 from forecast.tables import read_table, to_native
@@ -172,17 +172,18 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         Forecast every series from where its state stands. Pure: nothing is remembered of it.
 
         Args:
-            h: Steps ahead, at most the trained horizon, which is the default.
+            h: Steps ahead, up to ten times the trained horizon, which is the default.
             level: Central intervals in percent: 80 gives `statecast-lo-80`, `statecast-hi-80`.
             quantiles: Fractions: 0.9 gives `statecast_ql0.9`.
             futr_df: Known-future covariates of each series and step, if the model has any.
 
         Raises:
             NotFitted: Before `fit` or `load`.
+            UnseenHorizon, UnknownQuantile: The model did not learn what was asked.
             MissingFuture: `futr_df` does not cover every series and step.
         """
         bundle, states = self._fitted()
-        horizon = bundle.horizon if h is None else h
+        streaming.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
         levels, asked = tuple(level or ()), tuple(quantiles or ())
         outputs = streaming.forecast(
             bundle, states, horizon=horizon, quantiles=(*level_quantiles(levels), *asked),
@@ -217,7 +218,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             NotFitted: Before `fit` or `load`.
         """
         bundle, states = self._fitted()
-        horizon = bundle.horizon if h is None else h
+        streaming.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
         drawn = sampling.sample(
             bundle, states, paths=paths, seed=seed, horizon=horizon,
             known_future=check_future(
@@ -283,7 +284,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """
         Train on what precedes the first cutoff and forecast from each cutoff in one pass.
 
-        Every scaler, weight and calibration sees only what precedes its cutoff. The forecaster
+        Every scaler, weight and calibration sees only what precedes its cutoff, and so does the
+        kind of the values where none is declared. The forecaster
         itself is left as it was. With `refit`, a network is trained anew for each cutoff.
 
         Returns:
@@ -298,6 +300,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         horizon = config.model.horizon or Calendar(config.data.freq).default_horizon
         config = replace(config, model=replace(config.model, horizon=horizon))
         known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
+        if (self.config or Config()).data.kind == "auto":
+            config = replace(config, data=replace(config.data, kind=kind_before(panel, known[0])))
         groups = known if refit else known[:1]
         frames = []
         for i, lengths in enumerate(groups):

@@ -26,6 +26,9 @@ from forecast.tables import Place, need_columns, some
 ABOVE_ZERO: tuple[Kind, ...] = ("price", "volatility")
 """Kinds that are learned on the log scale whatever the data: 0 means nothing there."""
 
+LARGEST = 1e18
+"""Most that a value may be in size: single precision computes with it safely."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -213,7 +216,9 @@ def _off_frequency(rows: Rows, calendar: Calendar) -> Iterator[DataError]:
             f"{rows.text(row - 1)} expected {calendar.text(expected)}, found {rows.text(row)} "
             f"{rows.extent(shifted, unit='irregular step')}{_looks_like(rows, calendar)}",
             where=rows.where(row),
-            help=_frequency_help(rows, calendar) + f", or round the stamps to {calendar.freq!r}",
+            help=_frequency_help(rows, calendar)
+            + f", or round the stamps to {calendar.freq!r}"
+            + _zone_hint(rows.stamps[row], calendar),
         )
         return
 
@@ -298,21 +303,23 @@ def _exchange_hint(rows: Rows, calendar: Calendar) -> str:
 def _missing_values(rows: Rows, data: DataConfig) -> Iterator[DataError]:
     allowed = data.fill != "refuse"
     for name, values in ((data.target_col, rows.y), *rows.covariates.items()):
-        bad = np.flatnonzero(~np.isfinite(values))
+        bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
         if allowed and name == data.target_col:
-            bad = bad[np.isinf(values[bad])]
+            bad = bad[~np.isnan(values[bad])]
         if not bad.size:
             continue
         row = bad[0]
-        found = "NaN (nothing)" if np.isnan(values[row]) else f"{values[row]}"
+        found = "NaN (nothing)" if np.isnan(values[row]) else f"{values[row]:g}"
         advice = "fill the column before: a covariate must be known at every step"
         if np.isinf(values[row]):
             advice = "correct these rows: a division by zero before?"
+        elif np.isfinite(values[row]):
+            advice = "correct these rows, or use a larger unit"
         elif name == data.target_col:
             advice = 'not known? fill = "mask"; nothing sold? fill = "zero"; or correct these rows'
         yield MissingValues(
-            f"{rows.name(row)} has {name}={found} at {rows.text(row)}: expected a finite number "
-            f"{rows.extent(bad)}",
+            f"{rows.name(row)} has {name}={found} at {rows.text(row)}: expected a finite number, "
+            f"at most {LARGEST:g} in size {rows.extent(bad)}",
             where=rows.where(row),
             help=advice,
         )

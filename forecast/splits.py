@@ -3,8 +3,11 @@
 import numpy as np
 from jaxtyping import Int
 
-from forecast.errors import TooShort
+from forecast.config import Kind
+from forecast.errors import ConfigError, NegativeValues, TooShort
+from forecast.frames import detect_kind
 from forecast.panel import Panel
+from forecast.rows import forbidden
 
 
 def cutoff_lengths(
@@ -17,7 +20,12 @@ def cutoff_lengths(
 
     Raises:
         TooShort: A series has nothing left before its first cutoff.
+        ConfigError: No window, or no step from one to the next.
     """
+    if n_windows < 1 or step_size < 1:
+        raise ConfigError(
+            f"{n_windows} windows, {step_size} steps apart, were asked: expected 1 or more of both"
+        )
     back = horizon + step_size * np.arange(n_windows - 1, -1, -1)
     known = panel.lengths[None, :] - back[:, None]
     short = np.flatnonzero(known[0] < 1)
@@ -37,3 +45,25 @@ def history(panel: Panel, *, horizon: int, n_windows: int, step_size: int) -> Pa
     """What training may see before a backtest: everything up to the first cutoff."""
     known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
     return panel.head(known[0])
+
+
+def kind_before(panel: Panel, known: Int[np.ndarray, " series"]) -> Kind:
+    """
+    What the values seem to be, from what is known at a cutoff alone.
+
+    Raises:
+        NegativeValues: Those that follow cannot be of that kind.
+    """
+    past = panel.head(known)
+    kind = detect_kind(past.values[past.observed])
+    later = panel.tail(known)
+    wrong = np.flatnonzero(forbidden(later.values, kind) & later.observed)
+    if len(wrong):
+        series = int(np.searchsorted(later.indptr, wrong[0], side="right")) - 1
+        raise NegativeValues(
+            f"the values before the first cutoff are of kind={kind!r}, which expects 0 or more; "
+            f"{later.values[wrong[0]]:g} follows ({len(wrong):,} values after the cutoff)",
+            where=f"series {later.ids[series]!r}",
+            help='declare kind = "real"',
+        )
+    return kind

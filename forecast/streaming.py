@@ -8,6 +8,7 @@ a forecast costs does not depend on how much a state has seen.
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from numbers import Integral
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -327,6 +328,8 @@ def check_horizon(bundle: Bundle, horizon: int) -> None:
     Raises:
         UnseenHorizon: None, or more than ten times what the model learned.
     """
+    if not isinstance(horizon, Integral):
+        raise UnseenHorizon(f"a horizon of {horizon!r} was asked: expected a whole number of steps")
     if not 1 <= horizon <= MAX_REACH * bundle.horizon:
         raise UnseenHorizon(
             f"a horizon of {horizon} steps was asked; the model learned 1 to {bundle.horizon} and "

@@ -18,7 +18,7 @@ from forecast.bundle import Bundle
 from forecast.config import DataConfig
 from forecast.errors import TooShort, UnknownSeries
 from forecast.panel import Panel
-from forecast.streaming import forecast, warm_up
+from forecast.streaming import check_horizon, forecast, warm_up
 
 
 def forecast_table(
@@ -51,7 +51,7 @@ def forecast_table(
         DataError: The table cannot be used, or future covariates are missing.
         UnseenHorizon, UnknownQuantile: The model did not learn what was asked.
     """
-    horizon = bundle.horizon if horizon is None else horizon
+    check_horizon(bundle, horizon := bundle.horizon if horizon is None else horizon)
     named = data or bundle.config.data
     data = replace(
         bundle.config.data, id_col=named.id_col, time_col=named.time_col,

@@ -4,8 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-LARGEST = 1e18
-"""Largest absolute value taken for `y` and covariates: what single precision computes safely."""
+from forecast.rows import LARGEST
 
 UniqueId = Annotated[
     str,
@@ -21,7 +20,7 @@ Value = Annotated[
     Number | None, Field(description="null: not observed (only where the model's policy is mask).")
 ]
 Level = Annotated[
-    float, Field(gt=0, lt=100, allow_inf_nan=False, description="Percent, such as 80.")
+    float, Field(ge=1, lt=100, allow_inf_nan=False, description="Percent, such as 80.")
 ]
 Quantile = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 StaticValue = Number | Annotated[str, StringConstraints(max_length=200)]

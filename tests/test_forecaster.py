@@ -19,8 +19,11 @@ from forecast.errors import (
     MissingColumns,
     MissingFuture,
     MissingSteps,
+    NegativeValues,
     NotFitted,
+    UnknownQuantile,
     UnknownSetting,
+    UnseenHorizon,
 )
 from forecast.forecaster import Forecaster
 
@@ -65,6 +68,40 @@ def test_frames_are_those_of_the_ecosystem(retail, quick):
     np.testing.assert_allclose(same["statecast"].to_numpy(), cv["statecast"].to_numpy())
     assert len(scores) == 2 * retail["unique_id"].nunique()
     assert scores["statecast"].notna().all()
+
+
+@pytest.mark.parametrize("change", [lambda y: -y, lambda y: 0 * y, lambda y: 1000 * y])
+def test_nothing_is_known_of_what_follows_the_first_cutoff(retail, quick, change):
+    """Neither is the kind of the values: zeros to come make no counts of amounts."""
+    last = retail.groupby("unique_id").tail(12).index
+    changed = retail.copy()
+    changed.loc[last, "y"] = change(changed.loc[last, "y"])
+
+    def first(frame):
+        cv = Forecaster(h=6, config=quick).cross_validation(frame, n_windows=2, step_size=6)
+        return cv.loc[cv["cutoff"] == cv["cutoff"].min(), "statecast"].to_numpy()
+
+    if (changed["y"] < 0).any():
+        with pytest.raises(NegativeValues, match="before the first cutoff are of kind='positive'"):
+            first(changed)
+        return
+    np.testing.assert_array_equal(first(changed), first(retail))
+
+
+def test_what_cannot_be_asked_is_told(retail, quick):
+    """No traceback of a library for a number that makes no sense, no interval of 0.8 percent."""
+    forecaster = Forecaster(h=6, config=quick).fit(retail)
+
+    for h in (-1, 0, 61):
+        for ask in (forecaster.predict, forecaster.sample):
+            with pytest.raises(UnseenHorizon, match="was asked"):
+                ask(h=h)
+    with pytest.raises(UnknownQuantile, match="expected percent, such as 80") as told:
+        forecaster.predict(level=[0.8])
+    assert "ask for 80" in told.value.help
+    for windows in ({"n_windows": 0}, {"n_windows": 2, "step_size": 0}):
+        with pytest.raises(ConfigError, match="expected 1 or more of both"):
+            forecaster.cross_validation(retail, **windows)
 
 
 def test_observing_equals_fitting_on_more_without_training(retail, quick, tmp_path):

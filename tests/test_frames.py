@@ -244,6 +244,18 @@ def test_infinity_is_never_filled(fill):
     assert_tells(refusal(MissingValues, table, fill=fill), "y=inf")
 
 
+@pytest.mark.parametrize("fill", ["refuse", "zero", "forward", "mask"])
+@pytest.mark.parametrize("placeholder", [1.7976931348623157e308, -3.4e38])
+def test_what_stands_for_nothing_in_other_programs_is_no_value(fill, placeholder):
+    """The largest double or float for a hole would reach every series through the loss."""
+    table = sales()
+    table.loc[3, "y"] = placeholder
+
+    told = refusal(MissingValues, table, fill=fill)
+
+    assert_tells(told, f"y={placeholder:g}", "at most 1e+18 in size", "(1 row in 1 of 3")
+
+
 @pytest.mark.parametrize("fill", ["refuse", "mask"])
 def test_covariates_must_be_known_at_every_row(fill):
     """A hole in a covariate is refused under every policy, by the name of the column."""

@@ -112,3 +112,14 @@ def test_a_stamp_that_is_no_session_is_refused():
     error = refusal(WrongFrequency, sales(freq="B", steps=40), freq="XNYS")
 
     assert_tells(error, "2024-03-29, which is no stamp", "2024-03-28 and 2024-04-01")
+
+
+def test_local_midnights_across_a_change_of_the_clocks_lead_to_dropping_the_zone():
+    """Days of Berlin are no days of UTC: the help says what to do with them."""
+    ds = pd.date_range("2025-03-01", periods=60, freq="D", tz="Europe/Berlin")
+    table = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(60.0)})
+
+    error = refusal(WrongFrequency, table, freq="D")
+
+    assert ".dt.tz_localize(None)" in error.help
+    assert check(table.assign(ds=ds.tz_localize(None)), DataConfig(freq="D")).filled == 0

@@ -154,6 +154,20 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(panel, config, tmp_pa
         train(panel.head(panel.lengths - 1), config, checkpoint_dir=tmp_path, resume=True)
 
 
+def test_a_checkpoint_of_other_covariates_is_refused(panel, config, tmp_path):
+    """Values alone do not tell two runs apart."""
+    config = replace(
+        config, train=replace(config.train, max_steps=4, checkpoint_every=2),
+        data=replace(config.data, known_future=("price",)),
+    )  # fmt: skip
+    price = np.random.default_rng(0).random((len(panel.values), 1), np.float32)
+    train(replace(panel, known_future=price), config, checkpoint_dir=tmp_path)
+
+    revised = replace(panel, known_future=price + np.float32(0.1))
+    with pytest.raises(CheckpointError, match="other settings or other data"):
+        train(revised, config, checkpoint_dir=tmp_path, resume=True)
+
+
 def test_a_damaged_checkpoint_is_refused(panel, config, tmp_path):
     """Cut short, it is named, not half read."""
     config = replace(config, train=replace(config.train, max_steps=4, checkpoint_every=2))
