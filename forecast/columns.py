@@ -58,7 +58,8 @@ def read_numbers(column: pd.Series, place: Place, role: str) -> Float64[np.ndarr
             f"{place.series(bad[0])} has {column.name}={found!r}: expected a number for the role "
             f"{role}, found text {place.extent(bad)}",
             where=place.where(bad[0]),
-            help='decimal commas? pandas.read_csv(path, decimal=",")'
+            help='decimal commas? pandas.read_csv(path, decimal=","); commas between thousands? '
+            'pandas.read_csv(path, thousands=",")'
             if comma
             else "correct these rows; text can only be a static column",
         )

@@ -367,8 +367,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
 
     def _keep_kind(self, df: Any, data: DataConfig) -> None:
         """Remember of which kind the frame was, to answer in kind."""
-        self._like = df
-        self._integer_ids = pd.api.types.is_integer_dtype(read_table(df)[data.id_col])
+        ids = read_table(df, id_col=data.id_col)[data.id_col]
+        self._like, self._integer_ids = df, pd.api.types.is_integer_dtype(ids)
 
     def _native(self, frame: pd.DataFrame, data: DataConfig) -> Any:
         if self._integer_ids:

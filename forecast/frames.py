@@ -25,11 +25,19 @@ from forecast.errors import (
     MissingValues,
     WrongType,
 )
-from forecast.futures import check_future
+from forecast.futures import check_future, read_history
 from forecast.rows import ABOVE_ZERO, Rows, problems, read_rows, size_problems
 from forecast.tables import Place, need_columns, read_table, some, to_native
 
-__all__ = ["SeriesFrame", "check", "check_future", "read_table", "report", "to_native"]
+__all__ = [
+    "SeriesFrame",
+    "check",
+    "check_future",
+    "read_history",
+    "read_table",
+    "report",
+    "to_native",
+]
 
 
 MANY_ZEROS = 0.05
@@ -80,7 +88,7 @@ def check(
     >>> checked.calendar.freq, checked.kind, checked.rows
     ('MS', 'positive', 3)
     """
-    frame = read_table(table)
+    frame = read_table(table, id_col=data.id_col)
     _check_roles(data)
     rows = read_rows(frame, data)
     calendar = _calendar(rows, data)
@@ -132,7 +140,7 @@ def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, An
     >>> found["series"], found["zero_share"], [p["code"] for p in found["problems"]]
     (1, 0.5, ['data.gap'])
     """
-    frame = read_table(table)
+    frame = read_table(table, id_col=data.id_col)
     _check_roles(data)
     rows = read_rows(frame, data)
     used = {data.id_col, data.time_col, data.target_col, *data.static, *rows.covariates}
@@ -256,7 +264,7 @@ def _static(
         codes = np.empty(len(frame), np.int64)
         codes[rows.origin] = rows.series
     else:
-        table = read_table(static_df)
+        table = read_table(static_df, id_col=data.id_col)
         if data.id_col not in table.columns and table.index.name == data.id_col:
             table = table.reset_index()
         need_columns(table, data, ("id_col", "static"), label="static_df")

@@ -1,4 +1,4 @@
-"""Known-future covariates of a forecast: all there for every step, or a message that says which."""
+"""Known-future covariates: told apart from the history, and all there for every step ahead."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +11,55 @@ from jaxtyping import Bool, Float64, Int64
 from forecast.calendars import Calendar
 from forecast.columns import read_names, read_numbers, read_stamps
 from forecast.config import DataConfig
-from forecast.errors import DuplicateStamps, MissingFuture
+from forecast.errors import DuplicateStamps, MissingFuture, TooShort
 from forecast.tables import Place, need_columns, read_table, some
+
+
+def read_history(
+    source: Any, data: DataConfig, *, query: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    Read a table that may go on into the future: its history, and the rows that come after it.
+
+    Args:
+        source: As for `read_table`.
+        data: Without `known_future` all rows are history.
+        query: As for `read_table`.
+    """
+    table = read_table(source, query=query, id_col=data.id_col)
+    return split_future(table, data) if data.known_future else (table, table.iloc[:0])
+
+
+def split_future(table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    Rows up to each series' last known `y`, and the rows after it.
+
+    Where a missing value means zero, a series may end in zeros: the future begins after the last
+    known `y` of all.
+
+    Raises:
+        TooShort: No row has a value.
+
+    >>> table = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 3], "y": [5.0, 6.0, np.nan]})
+    >>> [part["ds"].tolist() for part in split_future(table, DataConfig())]
+    [[1, 2], [3]]
+    """
+    columns = (data.id_col, data.time_col, data.target_col)
+    if not set(columns) <= set(table.columns) or not table[data.target_col].isna().any():
+        return table, table.iloc[:0]
+    known = table[data.target_col].notna()
+    if not known.any():
+        raise TooShort(
+            f"no row has a value in {data.target_col!r}",
+            help="give the history of each series, not only its future",
+        )
+    ids, stamps = table[data.id_col], table[data.time_col]
+    last = stamps[known].groupby(ids[known]).max()
+    after = stamps > (last.max() if data.fill == "zero" else ids.map(last))
+    future = after.to_numpy(dtype=bool)
+    past = table[~future]
+    past.attrs = dict(table.attrs)
+    return past, table[future]
 
 
 def check_future(
@@ -49,7 +96,7 @@ def check_future(
             help=f"give {data.id_col}, {data.time_col}, {', '.join(columns)} for those steps: "
             "futr_df in Python, --future FILE on the command line, futr over HTTP",
         )
-    frame = read_table(futr_df)
+    frame = read_table(futr_df, id_col=data.id_col)
     need_columns(frame, replace(data, known_future=columns), ("id_col", "time_col", "known_future"),
                  label="futr_df")  # fmt: skip
     present = np.zeros((len(ids), horizon), bool)

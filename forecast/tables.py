@@ -1,6 +1,7 @@
 """Any table in, a pandas frame out, and back to the kind it came from."""
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ _PARQUET = (".parquet", ".pq", ".parq")
 _KINDS = "CSV (.csv, .csv.gz, .tsv) or Parquet (.parquet)"
 
 
-def read_table(source: Any, *, query: str | None = None) -> pd.DataFrame:
+def read_table(source: Any, *, query: str | None = None, id_col: str | None = None) -> pd.DataFrame:
     """
     Read a table as it is: nothing is checked, renamed or sorted here.
 
@@ -27,6 +28,8 @@ def read_table(source: Any, *, query: str | None = None) -> pd.DataFrame:
         source: Path of a CSV or Parquet file; SQLAlchemy URL (with `query`); pandas, polars or
             pyarrow table; or anything with the Arrow capsule (`__arrow_c_stream__`).
         query: SQL that yields one row per series and stamp.
+        id_col: Column with the names of the series: in a CSV they stay as they are written,
+            `007` and `NA` too.
 
     Raises:
         UnreadableSource: There is no table there, or it cannot be read.
@@ -36,7 +39,7 @@ def read_table(source: Any, *, query: str | None = None) -> pd.DataFrame:
     0         a   1  2.0
     """
     if isinstance(source, Path) or (isinstance(source, str) and "://" not in source):
-        return _read_file(Path(source), query)
+        return _read_file(Path(source), query, id_col)
     if isinstance(source, str):
         return _read_sql(source, query)
     return _read_native(source)
@@ -165,7 +168,7 @@ def _nearest(role: str, name: str, here: Sequence[str]) -> str | None:
     return lower[near[0]] if near else None
 
 
-def _read_file(path: Path, query: str | None) -> pd.DataFrame:
+def _read_file(path: Path, query: str | None, id_col: str | None) -> pd.DataFrame:
     if query is not None:
         raise UnreadableSource(
             "a query needs a database, and this is a file",
@@ -185,7 +188,7 @@ def _read_file(path: Path, query: str | None) -> pd.DataFrame:
         if name.endswith(_PARQUET) or path.is_dir():
             frame = pd.read_parquet(path)
         elif name.endswith(_CSV):
-            frame = pd.read_csv(path, sep="\t" if name.endswith(".tsv") else ",", low_memory=False)
+            frame = _read_csv(path, "\t" if name.endswith(".tsv") else ",", id_col)
         else:
             raise UnreadableSource(
                 f"files ending in {path.suffix!r} are not known: expected {_KINDS}",
@@ -198,16 +201,34 @@ def _read_file(path: Path, query: str | None) -> pd.DataFrame:
             where=str(path),
             help=f"expected {_KINDS}, CSV with commas, a header line and UTF-8",
         ) from error
-    if list(frame.columns[:1]) and len(frame.columns) == 1 and ";" in str(frame.columns[0]):
+    frame.attrs["source"] = str(path)
+    if name.endswith(_CSV):
+        frame.attrs["first_line"] = 2
+    return frame
+
+
+def _read_csv(path: Path, sep: str, id_col: str | None) -> pd.DataFrame:
+    """Names of series as they are written, and no column taken for an index."""
+    header = pd.read_csv(path, sep=sep, nrows=0).columns
+    if len(header) == 1 and ";" in header[0]:
         raise UnreadableSource(
             "the columns are separated by semicolons: expected commas",
             where=str(path),
             help='save it with commas, or pass pandas.read_csv(path, sep=";", decimal=",")',
         )
-    frame.attrs["source"] = str(path)
-    if name.endswith(_CSV):
-        frame.attrs["first_line"] = 2
-    return frame
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                path, sep=sep, low_memory=False, index_col=False,
+                converters={} if id_col is None else {id_col: lambda text: text or None},
+            )  # fmt: skip
+        except pd.errors.ParserWarning:
+            raise UnreadableSource(
+                "the rows have more fields than the header has names",
+                where=str(path),
+                help="name every column in the first line",
+            ) from None
 
 
 def _read_sql(url: str, query: str | None) -> pd.DataFrame:

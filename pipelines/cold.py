@@ -16,7 +16,8 @@ from forecast import frames
 from forecast.backtest import forecast_frame, level_quantiles
 from forecast.bundle import Bundle
 from forecast.config import DataConfig
-from forecast.errors import TooShort, UnknownSeries
+from forecast.errors import UnknownSeries
+from forecast.futures import split_future
 from forecast.panel import Panel
 from forecast.streaming import check_horizon, forecast, warm_up
 
@@ -57,7 +58,7 @@ def forecast_table(
         bundle.config.data, id_col=named.id_col, time_col=named.time_col,
         target_col=named.target_col, fill=named.fill, freq=named.freq,
     )  # fmt: skip
-    past, ahead = split_future(frames.read_table(table), data)
+    past, ahead = split_future(frames.read_table(table, id_col=data.id_col), data)
     checked = frames.check(past, data)
     panel = Panel.from_frame(checked)
     known = None
@@ -73,25 +74,6 @@ def forecast_table(
     )  # fmt: skip
     stamps = bundle.calendar.after(panel.last_ds, horizon)
     return forecast_frame(panel.ids, stamps, values, level, bundle.calendar)
-
-
-def split_future(table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows up to each series' last known `y`, and the rows after it."""
-    columns = (data.id_col, data.time_col, data.target_col)
-    if not set(columns) <= set(table.columns) or not table[data.target_col].isna().any():
-        return table, table.iloc[:0]
-    if not table[data.target_col].notna().any():
-        raise TooShort(
-            f"no row has a value in {data.target_col!r}",
-            help="give the history of each series, not only its future",
-        )
-    ids, stamps = table[data.id_col], table[data.time_col]
-    known = table[data.target_col].notna()
-    last = stamps[known].groupby(ids[known]).max()
-    future = (stamps > ids.map(last)).to_numpy(dtype=bool)
-    past = table[~future]
-    past.attrs = dict(table.attrs)
-    return past, table[future]
 
 
 def only(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:

@@ -183,12 +183,13 @@ def _learn_and_publish(
 
 def _read(job: Job, tell: Tell) -> tuple[frames.SeriesFrame, Panel]:
     begun = time.perf_counter()
-    table = frames.read_table(job.source, query=job.query)
-    series = frames.check(table, job.config.data)
+    history, ahead = frames.read_history(job.source, job.config.data, query=job.query)
+    series = frames.check(history, job.config.data)
     panel = Panel.from_frame(series)
     text = series.calendar.text
     span = f"{text(panel.ds.min())} to {text(panel.ds.max())}"
     filled = f", {series.filled:,} steps filled" if series.filled else ""
+    filled += f", {len(ahead):,} rows of the future left out" if len(ahead) else ""
     told = f"{panel.num_series:,} series, {series.rows:,} rows, {span}, freq {series.calendar.freq}"
     tell(Stage("data", f"{told}, {series.kind}{filled}", time.perf_counter() - begun))
     return series, panel

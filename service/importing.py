@@ -10,7 +10,7 @@ import pandas as pd
 
 from forecast.calendars import Calendar
 from forecast.config import DataConfig
-from forecast.frames import check, read_table
+from forecast.frames import check, read_history
 from forecast.rows import Rows as FoundRows
 from forecast.rows import problems, read_rows
 from forecast.tables import need_columns
@@ -28,7 +28,8 @@ def import_history(
     """
     Read a table into the log without a server: all of it, or nothing.
 
-    The columns of static covariates may be left out where the log has every series already.
+    Rows of the future are left out, as in training. The columns of static covariates may be
+    left out where the log has every series already.
 
     Args:
         database_url: Of the log; no server may have it open.
@@ -44,7 +45,7 @@ def import_history(
         DataError: The table has a fault, or does not go on where the log ends.
         LogLocked, LogError: The log cannot be written.
     """
-    frame = read_table(table, query=query)
+    frame, _ = read_history(table, data, query=query)
     brings_static = not set(data.static).isdisjoint(frame.columns)
     found = read_rows(frame, data if brings_static else replace(data, static=()))
     calendar = Calendar(data.freq) if data.freq is not None else check(frame, data).calendar

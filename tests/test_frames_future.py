@@ -10,6 +10,7 @@ from forecast.calendars import Calendar
 from forecast.config import DataConfig
 from forecast.errors import DuplicateStamps, MissingColumns, MissingFuture, WrongType
 from forecast.frames import check_future
+from forecast.futures import split_future
 
 IDS = ("oil", "tea", "yeast")
 LAST = np.array([pd.Timestamp(t).value for t in ("2024-03-09", "2024-03-08", "2024-03-09")])
@@ -108,3 +109,18 @@ def test_a_table_that_cannot_be_read_is_refused(change, error, told):
 def test_without_future_columns_nothing_is_needed():
     """A model without known-future covariates asks for none."""
     assert checked(None, columns=()).shape == (3, 7, 0)
+
+
+@pytest.mark.parametrize(("fill", "left"), [("refuse", [2, 3]), ("mask", [2, 3]), ("zero", [4, 3])])
+def test_what_is_only_planned_is_no_history(fill, left):
+    """Per series; where a missing value means zero, a series may end in zeros before the rest."""
+    table = pd.DataFrame({
+        "unique_id": list("aaaaaabbbbbb"), "ds": [*range(1, 7)] * 2,
+        "y": [5.0, 6, np.nan, np.nan, np.nan, np.nan, 1, np.nan, 3, 4, np.nan, np.nan],
+    })  # fmt: skip
+
+    past, future = split_future(table, DataConfig(freq=1, fill=fill))
+
+    assert past.groupby("unique_id").size().tolist() == [left[0], 4]
+    assert len(past) + len(future) == len(table)
+    assert past.loc[past["unique_id"] == "b", "y"].notna().sum() == left[1]

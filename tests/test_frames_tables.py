@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 
 from forecast.config import DataConfig
-from forecast.errors import MissingSteps, UnreadableSource
+from forecast.errors import MissingSteps, MissingValues, UnreadableSource
 from forecast.frames import check, read_table, to_native
 
 
@@ -78,6 +78,25 @@ def test_every_source_gives_the_same_series(form, tmp_path):
     assert checked.digest == check(table, data).digest
 
 
+def test_names_of_series_in_a_csv_stay_as_they_are_written(tmp_path):
+    """Article numbers with zeros in front, `NA`, `1E10`; a comma at the end shifts nothing."""
+    names = ["007", "7", "NA", "1E10", "1.50"]
+    lines = [f"{name},{step},{step}.5," for name in names for step in (1, 2)]
+    path = tmp_path / "sales.csv"
+    path.write_text("\n".join(["unique_id,ds,y", *lines]))
+
+    checked = check(path, DataConfig(freq=1))
+
+    assert sorted(checked.frame["unique_id"].unique()) == sorted(names)
+    assert checked.frame["y"].tolist() == [1.5, 2.5] * 5
+    static = tmp_path / "static.csv"
+    static.write_text("unique_id,size\n" + "\n".join(f"{name},1" for name in names))
+    assert len(check(path, DataConfig(freq=1), static_df=static).static) == 5
+    path.write_text("unique_id,ds,y\na,1,2\n,2,3\n")
+    with pytest.raises(MissingValues, match="expected the name of a series"):
+        check(path, DataConfig(freq=1))
+
+
 @pytest.mark.parametrize(("make", "kind"), [
     (lambda t: t, pd.DataFrame), (pl.from_pandas, pl.DataFrame), (pa.Table.from_pandas, pa.Table),
     (lambda t: pl.from_pandas(t).lazy(), pl.LazyFrame),
@@ -110,6 +129,7 @@ def test_a_fault_in_a_csv_file_is_told_with_its_line(tmp_path):
     ("empty.csv", b"", "cannot read the file"), ("bad.parquet", b"PK", "cannot read the file"),
     ("semi.csv", b"unique_id;ds;y\na;2024-01-01;1,5\n", "semicolons"),
     ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n", "cannot read the file"),
+    ("wide.csv", b"unique_id,ds,y\na,1,2,9\na,2,3,9\n", "more fields than the header"),
     ("latin.csv", b"unique_id,ds,y\n\xe9,1,2\n", "cannot read the file"),
 ])  # fmt: skip
 def test_a_file_that_is_no_table_is_refused_by_name(name, content, told, tmp_path):

@@ -78,7 +78,8 @@ def _backtest(
     bundle, told = choose_bundle(found, model)
     session.console.step("model", told)
     data = data_settings(found, bundle)
-    series = frames.check(frames.read_table(source, query=found.project.query), data)
+    history, _ = frames.read_history(source, data, query=found.project.query)
+    series = frames.check(history, data)
     series = replace(series, data=replace(series.data, kind=bundle.config.data.kind))
     panel = Panel.from_frame(series)
     cutoffs = plan(

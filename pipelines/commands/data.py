@@ -58,7 +58,9 @@ def _check(session: Session, found: project.Found) -> None:
     from pipelines.commands.train import need_source
 
     source = need_source(found)
-    told = frames.report(frames.read_table(source, query=found.project.query), found.config.data)
+    data = found.config.data
+    history, ahead = frames.read_history(source, data, query=found.project.query)
+    told = {**frames.report(history, data), "rows_ahead": len(ahead)}
     session.console.result({"source": source, "usable": not told["problems"], **told}, _text(told))
     for problem in told["problems"]:
         session.console.problem(**problem)

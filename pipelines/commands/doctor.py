@@ -118,7 +118,8 @@ def _source(found: project.Found) -> Check:
     from forecast import frames
 
     source = str(found.project.source)
-    report = frames.report(frames.read_table(source, query=found.project.query), found.config.data)
+    history, _ = frames.read_history(source, found.config.data, query=found.project.query)
+    report = frames.report(history, found.config.data)
     told = f"{source}: {report['series']:,} series, {report['rows']:,} rows"
     if report["problems"]:
         return Check(FAIL, "data", f"{told}, {len(report['problems'])} problems",

@@ -87,10 +87,10 @@ def _compute(
     session.console.step("model", told, time.perf_counter() - begun)
     begun = time.perf_counter()
     data = data_settings(found, bundle)
-    table = frames.read_table(source, query=found.project.query)
+    table = frames.read_table(source, query=found.project.query, id_col=data.id_col)
     if ids:
         table = only(table, data, ids)
-    ahead = None if future is None else frames.read_table(future)
+    ahead = None if future is None else frames.read_table(future, id_col=data.id_col)
     made = forecast_table(bundle, table, horizon=h, level=level, futr_df=ahead, data=data)
     told = f"{made['unique_id'].nunique():,} series, {len(made):,} rows"
     session.console.step("forecast", told, time.perf_counter() - begun)
@@ -115,11 +115,12 @@ def _ask(
     if h is not None:
         body["h"] = h
     if future is not None:
-        table = frames.read_table(future)
+        table = frames.read_table(future, id_col=found.config.data.id_col)
         named = {found.config.data.id_col: "unique_id", found.config.data.time_col: "ds"}
         table = table.rename(columns=named)
         kept = _covariates(call(server, "/v1/models"), table)
-        wanted = table["unique_id"].astype(str).isin(ids)
+        table["unique_id"] = table["unique_id"].astype(str)
+        wanted = table["unique_id"].isin(ids)
         body["futr"] = to_rows(table.loc[wanted, ["unique_id", "ds", *kept]])
     answer = call(server, "/v1/forecasts", body)
     frames_ = []

@@ -1,5 +1,6 @@
 """`statecast observe`."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,7 +57,9 @@ def _send(
     server = base_url(found.project.server, name)
     models = call(server, "/v1/models")["models"]
     served = next((model for model in models if model["in_service"]), models[0])
-    table = _columns(frames.read_table(file, query=query), found, served)
+    data = replace(found.config.data, known_future=tuple(served["known_future"]))
+    table, _ = frames.read_history(file, data, query=query)
+    table = _columns(table, found, served)
     counts = dict.fromkeys(("new", "duplicate", "revised", "created", "filled"), 0)
     with session.console.progress("observe", len(table)) as steps:
         for start in range(0, len(table), BATCH):
@@ -75,12 +78,14 @@ def _send(
 
 def _columns(table: "pd.DataFrame", found: project.Found, served: dict[str, Any]) -> "pd.DataFrame":
     """The columns that the model takes, under the names of the service, in order of time."""
-    from forecast.tables import need_columns
+    from forecast.columns import read_names
+    from forecast.tables import Place, need_columns
 
     data = found.config.data
     need_columns(table, data, ("id_col", "time_col", "target_col"))
+    series, ids = read_names(table[data.id_col], Place(table, data.id_col))
     names = {data.id_col: "unique_id", data.time_col: "ds", data.target_col: "y"}
-    named = table.rename(columns=names)
+    named = table.rename(columns=names).assign(unique_id=[ids[i] for i in series])
     covariates = [*served["known_future"], *served["past_only"]]
     kept = ["unique_id", "ds", "y", *(name for name in covariates if name in named.columns)]
     return named[kept].sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from forecast.bundle import load_bundle
-from forecast.config import Config
+from forecast.config import Config, DataConfig
 from forecast.errors import DataError, MissingSteps
+from forecast.frames import check
 from pipelines import train
 from pipelines.jobs import Job, Stopped
 from pipelines.record import HELD_OUT
@@ -183,3 +184,26 @@ def test_interrupted_job_goes_on_where_it_was(trained):
     assert outcome.run_id == killed.run_id
     assert steps == [("refit", step) for step in range(11, 61)]
     assert outcome.scores["mase"] == trained.outcome.scores["mase"]
+
+
+def test_rows_that_are_only_planned_are_not_learned(trained, sales, tmp_path):
+    """Covariates of months to come, in the same file, are no months in which nothing was sold."""
+    data = DataConfig(freq="MS", fill="zero", known_future=("price",))
+    history = pd.read_csv(sales).assign(price=1.5)
+    planned = pd.concat(
+        pd.DataFrame({"unique_id": i, "ds": ["2019-01-01", "2019-02-01"], "price": [1.0, 1.1]})
+        for i in history["unique_id"].unique()
+    )
+    both = tmp_path / "both.csv"
+    pd.concat([history, planned]).to_csv(both, index=False)
+    config = dataclasses.replace(trained.job.config, data=data)
+    events = []
+
+    outcome = train.run(
+        dataclasses.replace(trained.job, source=str(both), config=config, name="planned"),
+        events.append,
+    )
+
+    assert outcome.facts["data_digest"] == check(history, data).digest
+    assert outcome.facts["cutoff"].startswith("2018-12-01")
+    assert any("12 rows of the future left out" in getattr(e, "text", "") for e in events)
