@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from forecast.encoding import InputSpec
-from forecast.filters import CENTRE, SLOW, UNIT, VALUE, FilterState
+from forecast.filters import CENTRE, SLOW, UNIT, VALUE, FilterState, steps_since
 from forecast.lanes import Chunk
 from forecast.models.heads import skip_forecasts
 from forecast.panel import Panel
@@ -43,6 +43,8 @@ class Examples:
     horizon: int
     begins: Int[Tensor, " series"]
     lengths: Int[Tensor, " series"]
+    first: Int[Tensor, " series"]
+    """The step with which each series begins, where those before say nothing of it."""
     features: Float[Tensor, "time feature"]
     columns: Float[Tensor, "time column"]
     static: Float[Tensor, "series static"]
@@ -63,7 +65,7 @@ class Examples:
         scale: np.ndarray,
     ) -> "Examples":  # fmt: skip
         """Run the filters once over everything; later steps only gather."""
-        _, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel)
+        state, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel)
         filters = spec.filters
         dates, date = _dates(spec, panel)
         first = filters.num_features - len(filters.raw) - len(filters.amounts)
@@ -74,6 +76,7 @@ class Examples:
             spec, horizon,
             begins=tensor(panel.indptr[:-1].copy()),
             lengths=tensor(panel.lengths),
+            first=tensor(state.count - steps_since(filters, state.count, state.scalars)),
             features=tensor(seen.features),
             columns=tensor(seen.columns),
             static=tensor(static),
@@ -121,6 +124,7 @@ class Examples:
         series, start = torch.from_numpy(chunk.series), torch.from_numpy(chunk.start)
         at = start[:, None] + steps
         real = (steps < torch.from_numpy(chunk.length)[:, None]) & (at >= earliest[series, None])
+        real &= at >= self.first[series, None]
         real &= at + 1 < known_until[series, None]
         lane, column = real.nonzero(as_tuple=True)
         series, at = series[lane], at[lane, column]
@@ -134,7 +138,7 @@ class Examples:
         return Origins(
             lane, steps[column], series, at, centre, unit,
             skips=skip_forecasts(
-                self.spec.filters, columns, self._seasons(flat, at), self.horizon
+                self.spec.filters, columns, self._seasons(flat, at, series), self.horizon
             ),
             distance=self.dates[self.date[target][..., None], amounts] - self.means[flat][:, None],
             y=_pick(self.y, target),
@@ -165,14 +169,17 @@ class Examples:
         return mean * torch.where(behind > 0, ahead / behind, 1.0)
 
     def _seasons(
-        self, flat: Int[Tensor, " origin"], at: Int[Tensor, " origin"]
+        self,
+        flat: Int[Tensor, " origin"],
+        at: Int[Tensor, " origin"],
+        series: Int[Tensor, " origin"],
     ) -> Float[Tensor, "origin season two horizon"]:
         seasons = self.spec.filters.seasons
         out = self.columns.new_empty((len(flat), len(seasons), 2, self.horizon))
         first = self.columns.shape[1] - len(seasons)
         for i, season in enumerate(seasons):
             back = torch.from_numpy(season_offsets(season, self.horizon))
-            there = at[:, None] + back >= 0
+            there = at[:, None] + back >= self.first[series, None]
             source = torch.where(there, flat[:, None] + back, flat[:, None])
             for j, column in enumerate((VALUE, first + i)):
                 values = _pick(self.columns[:, column], source)

@@ -11,7 +11,6 @@ relative to its own running level and in its own unit, so that no feature depend
 
 References:
     Gardner & McKenzie, Forecasting trends in time series, Management Science 31(10), 1985.
-    Croston, Forecasting and stock control for intermittent demands, ORQ 23(3), 1972.
     Smyl, A hybrid method of exponential smoothing and recurrent neural networks, IJF 36(1), 2020.
 """
 
@@ -22,7 +21,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from forecast import smoothers
+from forecast import sizes, smoothers
 from forecast.panel import Panel
 
 Space = Literal["log", "linear", "ratio"]
@@ -42,14 +41,15 @@ SLOW = 1
 """Which of the running means is the level of a count."""
 
 PROFILE_GAIN, SCALE_GAIN, FAST_GAIN, COVARIATE_GAIN, SMOOTH_GAIN = 0.2, 0.03, 0.2, 0.05, 0.3
-COUNT_PROFILE_GAIN, SIZE_GAIN = 0.12, 0.05
-LEAST_SHARE = 0.01
-"""Of the running level: where zeros are possible the log space reads nothing as less."""
+COUNT_PROFILE_GAIN = 0.12
 MAX_AGE = 100
 """Steps after which a series is no longer young: its age would only tell the date."""
 
 SUM, LEVEL, LAST, SCALE, FAST, SMOOTH, SIZE, GAP, PEAK, TREND = range(10)
-"""Places in `FilterState.scalars`; trends take two each, then smoothers and covariates follow."""
+"""
+Places in `FilterState.scalars`; trends take two each, then smoothers and covariates follow. Size
+and gap are of counts; for amounts the running size of what is not zero, and the steps before it.
+"""
 VALUE, CENTRE, UNIT, FIRST_TREND = 0, 1, 2, 4
 """Places in the columns: value, centre, unit, smooth, two a trend, smoothers, one a season."""
 
@@ -75,6 +75,11 @@ class FilterSpec:
     """Covariates whose values the network reads step by step; known-future ones count first."""
     amounts: tuple[int, ...] = ()
     """Covariates of which it reads the distance from their running mean: prices, past-only ones."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a series begins with its first value above 0: a zero alone has no scale."""
+        return self.space == "log" and self.zeros
 
     @property
     def window(self) -> int:
@@ -221,19 +226,23 @@ def _step(
     covariates: Float[np.ndarray, "n covariate"],
 ) -> tuple[Float[np.ndarray, "n feature"], Float[np.ndarray, "n column"]]:
     """Take one step in place; `count` is the steps seen before it."""
-    rows, first, t = np.arange(len(y)), count == 0, count
+    rows, t = np.arange(len(y)), steps_since(spec, count, scalars)
+    first = t == 0
     ratio = spec.space == "ratio"
     past, length = rings[:, : spec.ring_length], spec.ring_length
     last, level = scalars[:, LAST].copy(), scalars[:, LEVEL].copy()
     profiles = list(profiles_of(spec, rings))
 
-    x = to_model_space(spec, y, level, first)
+    x = to_model_space(spec, y, level, scalars[:, SIZE], first)
     if not observed.all():
-        expected = scalars[:, TREND + 2 * SLOW] if ratio else last
+        lost = np.flatnonzero(~observed)
+        expected = scalars[lost, TREND + 2 * SLOW] if ratio else last[lost]
         for season, profile in zip(spec.seasons, profiles, strict=True):
-            seasonal = profile[rows, t % season] + (0.0 if ratio else level)
+            centre = 0.0 if ratio else level[lost] - _mean(profile[lost])
+            seasonal = profile[lost, t[lost] % season] + centre
             expected = np.where(np.isnan(seasonal), expected, seasonal)
-        x = np.where(observed, x, expected)
+        x = x.copy()
+        x[lost] = expected
     x = x.astype(np.float32).astype(np.float64)
 
     dx = np.where(first, 0.0, x - last)
@@ -244,7 +253,8 @@ def _step(
     mean = scalars[:, SUM] / np.minimum(t + 1, spec.window)
     dlevel = np.where(first, 0.0, mean - level)
     scalars[:, LEVEL], scalars[:, LAST] = mean, x
-    scalars[:, PEAK] = np.where(first, x, np.maximum(scalars[:, PEAK], x))
+    highest = np.where(observed, np.maximum(scalars[:, PEAK], x), scalars[:, PEAK])
+    scalars[:, PEAK] = np.where(first, x, highest)
 
     start = (spec.unit or 0.01) if spec.space == "log" else 0.1 * np.abs(x)
     age = np.maximum(t, 1)
@@ -254,8 +264,12 @@ def _step(
         scalars[:, place] = np.where(first, start, moved)
     smooth = scalars[:, SMOOTH] + np.maximum(SMOOTH_GAIN, 1 / (t + 1)) * (x - scalars[:, SMOOTH])
     scalars[:, SMOOTH] = smooth
+    sized = scalars[:, SIZE], scalars[:, GAP]
     if ratio:
-        _count_sizes(scalars, x, observed)
+        scalars[:, SIZE], scalars[:, GAP] = sizes.of_counts(*sized, x, observed & (x > 0))
+    elif spec.waits:
+        positive = observed & (y > 0)
+        scalars[:, SIZE], scalars[:, GAP] = sizes.of_amounts(*sized, x, positive, t, level)
 
     columns, gaps, slopes = [smooth], [], []
     for i, (gain, slope_gain, damping) in enumerate(spec.trends):
@@ -302,6 +316,8 @@ def _step(
         size = np.where(scalars[:, SIZE] > 0, scalars[:, SIZE], 1.0)
         gap = np.log1p(np.minimum(scalars[:, GAP], MAX_AGE))
         features += [(x > 0) - 0.5, gap, np.log(unit), np.log(size / unit), *logs]
+    if spec.waits and (waiting := first & ~(observed & (y > 0))).any():
+        rings[waiting] = np.nan  # what is not begun has no past
     if spec.num_covariates:
         known = scalars[:, spec.first_covariate :]
         known += np.maximum(COVARIATE_GAIN, 1 / (t + 1))[:, None] * (covariates - known)
@@ -313,15 +329,23 @@ def _step(
     )
 
 
-def _count_sizes(
-    scalars: Float[np.ndarray, "n scalar"], x: Float[np.ndarray, " n"], observed: np.ndarray
-) -> None:
-    """Croston's two: the running size of what is not zero, and the steps since it was not."""
-    sold = observed & (x > 0)
-    size, gap = scalars[:, SIZE], scalars[:, GAP]
-    moved = np.where(size > 0, size + SIZE_GAIN * (x - size), x)
-    scalars[:, SIZE] = np.where(sold, moved, size)
-    scalars[:, GAP] = np.where(sold, 0.0, gap + 1)
+def _mean(profile: Float[np.ndarray, "n season"]) -> Float[np.ndarray, " n"]:
+    """
+    Of what is known of it.
+
+    Added to a level, a profile has to leave it where it is: what is not observed is made from the
+    level and goes into it again.
+    """
+    known = ~np.isnan(profile)
+    mean: np.ndarray = np.where(known, profile, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return mean
+
+
+def steps_since(
+    spec: FilterSpec, count: Int[np.ndarray, " n"], scalars: Float[np.ndarray, "n scalar"]
+) -> Int[np.ndarray, " n"]:
+    """Steps seen since a series began."""
+    return count - scalars[:, GAP].astype(np.int64) if spec.waits else count
 
 
 def centre_and_unit(
@@ -342,21 +366,16 @@ def to_model_space(
     spec: FilterSpec,
     y: Float[np.ndarray, " n"],
     level: Float[np.ndarray, " n"],
+    size: Float[np.ndarray, " n"],
     first: Bool[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """
-    `log(y)` for the log space, `y` otherwise.
-
-    Where zeros are possible, what lies below 1 % of the running level is read as 1 % of it, so
-    that a zero has a logarithm and no other series has a say in it.
-    """
+    """`log(y)` for the log space, `y` otherwise; a zero is read as `sizes.log_of` tells."""
     if spec.space != "log":
         return y
+    if spec.zeros:
+        return sizes.log_of(y, level, size, first)
     logs: np.ndarray = np.log(np.where(y > 0, y, 1.0))
-    if not spec.zeros:
-        return logs
-    least = level + np.log(LEAST_SHARE)
-    return np.where(first, logs, np.where(y > 0, np.maximum(logs, least), least))
+    return logs
 
 
 def profiles_of(

@@ -11,16 +11,18 @@ from jaxtyping import Float, Int
 from forecast import smoothers
 from forecast.filters import (
     LAST,
-    LEAST_SHARE,
     LEVEL,
     PEAK,
+    SIZE,
     SMOOTH,
     TREND,
     FilterSpec,
     FilterState,
     centre_and_unit,
     profiles_of,
+    steps_since,
 )
+from forecast.sizes import LEAST_SHARE, lifted
 
 
 def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series column"]:
@@ -29,11 +31,12 @@ def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "s
     centre, unit = centre_and_unit(spec, s)
     profiles = profiles_of(spec, state.rings)
     kept = s[:, spec.first_smoother : spec.first_covariate]
+    begun = steps_since(spec, state.count, s)
     return np.column_stack(
         [
             s[:, LAST], centre, unit, s[:, SMOOTH], s[:, TREND : spec.first_smoother],
             *(smoothers.pooled(kept) if spec.smoothers else ()),
-            *(profile[rows, (state.count - 1) % season]
+            *(profile[rows, (begun - 1) % season]
               for season, profile in zip(spec.seasons, profiles, strict=True)),
         ]
     ).astype(np.float32)  # fmt: skip
@@ -55,16 +58,17 @@ def lowest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]
     """
     A forecast below this means zero, in model space: 1.5 % of the running level.
 
-    Only where zeros are possible, in the log space and for counts: networks there come close to
-    a zero that is certain, such as that of a closed shop, but never reach it.
+    Before the first value above 0 every forecast does. Only where zeros are possible, in the log
+    space and for counts: networks there come close to a zero that is certain, such as that of a
+    closed shop, but never reach it.
     """
     share = 1.5 * LEAST_SHARE
     if spec.space == "ratio":
         _, unit = centre_and_unit(spec, state.scalars)
         return share * unit
-    if spec.space == "log" and spec.zeros:
-        least: np.ndarray = state.scalars[:, LEVEL] + np.log(share)
-        return least
+    if spec.waits:
+        least = lifted(state.scalars[:, LEVEL], state.scalars[:, SIZE]) + np.log(share)
+        return np.where(steps_since(spec, state.count, state.scalars) > 0, least, np.inf)
     return np.full(len(state.count), -np.inf)
 
 
@@ -84,7 +88,8 @@ def latest_seasons(
 ) -> Float[np.ndarray, "series season two horizon"]:
     """For each season: the value, and the profile, at the target's phase; NaN where unknown."""
     out = np.empty((len(state.count), len(spec.seasons), 2, horizon), np.float32)
-    past, origin = state.rings[:, : spec.ring_length], state.count[:, None] - 1
+    past = state.rings[:, : spec.ring_length]
+    origin = steps_since(spec, state.count, state.scalars)[:, None] - 1
     for i, (season, profile) in enumerate(
         zip(spec.seasons, profiles_of(spec, state.rings), strict=True)
     ):

@@ -6,14 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecast.filters import (
+    GAP,
     HETEROGENEOUS,
+    LAST,
+    LEVEL,
     MEANS,
+    PEAK,
     FilterSpec,
     FilterState,
     advance,
 )
 from forecast.panel import Panel
-from forecast.readout import latest_columns, latest_seasons, season_offsets
+from forecast.readout import latest_columns, latest_seasons, lowest, season_offsets
 
 SPECS = [
     FilterSpec(space="log", seasons=(4,), zeros=True, num_known=1, raw=(0,), amounts=(0,)),
@@ -35,13 +39,15 @@ SPECS = [
 
 
 def make_panel(spec: FilterSpec, lengths: list[int], seed: int) -> Panel:
-    """Random positive series with some steps not observed, never the first."""
+    """Random series, of zeros too where they may be; some steps not observed, never the first."""
     rng = np.random.default_rng(seed)
     indptr = np.r_[0, np.cumsum(lengths)].astype(np.int64)
     total = int(indptr[-1])
     observed = rng.random(total) > 0.1
     observed[indptr[:-1][np.array(lengths) > 0]] = True
     values = np.where(observed, np.exp(rng.normal(3, 1, total)), 0.0)
+    if spec.zeros:
+        values[rng.random(total) < 0.2] = 0.0
     if spec.space == "linear":
         values -= 20.0 * observed
     if spec.space == "ratio":
@@ -139,3 +145,79 @@ def test_a_state_tells_what_the_scan_told_of_its_last_step(spec):
         at = 22 + season_offsets(season, 8)
         np.testing.assert_array_equal(seasons[0, i, 0], seen.columns[at, 0])
         np.testing.assert_array_equal(seasons[0, i, 1], seen.columns[at, first + i])
+
+
+def shops(*series: np.ndarray, observed: np.ndarray | None = None) -> Panel:
+    """Series of amounts, without covariates."""
+    lengths = [len(y) for y in series]
+    indptr, total = np.r_[0, np.cumsum(lengths)].astype(np.int64), sum(lengths)
+    none = np.zeros((total, 0), np.float32)
+    return Panel(
+        ids=tuple(f"s{i}" for i in range(len(series))), indptr=indptr,
+        ds=np.concatenate([np.arange(n) for n in lengths]), values=np.concatenate(series),
+        observed=np.ones(total, np.bool_) if observed is None else observed,
+        known_future=none, past_only=none,
+    )  # fmt: skip
+
+
+AMOUNTS = FilterSpec(space="log", seasons=(7,), zeros=True)
+
+
+def open_days(number: int, seed: int = 0) -> np.ndarray:
+    """What a shop sells on some days: about a hundred, by the day of the week."""
+    week = 100 * (1 + 0.3 * np.sin(2 * np.pi * np.arange(number) / 7))
+    return week * np.random.default_rng(seed).lognormal(0, 0.1, number)
+
+
+def test_a_closed_shop_sinks_to_a_bound_and_comes_back():
+    """Half a year of zeros: a zero stays within a thousandth, and two weeks of sales undo it."""
+    days = open_days(600)
+    days[300:480] = 0.0
+
+    shut, _ = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), shops(days[:480]))
+    again, _ = advance(AMOUNTS, shut, shops(days[480:495]))
+
+    floor = shut.scalars[0, LEVEL]
+    assert np.log(100) - 7.2 < floor < np.log(100) - 6.6
+    assert floor == pytest.approx(shut.scalars[0, LAST], abs=1e-3)
+    assert lowest(AMOUNTS, shut)[0] > shut.scalars[0, LAST]  # such a forecast is a zero
+    assert again.scalars[0, LEVEL] == pytest.approx(np.log(100), abs=0.2)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
+def test_a_series_begins_with_what_is_sold_first(unit):
+    """Zeros before a launch say nothing of its scale: all goes on as if they were not there."""
+    sold = unit * open_days(40)
+    start = FilterState.initial(AMOUNTS, 2)
+
+    state, seen = advance(AMOUNTS, start, shops(np.r_[np.zeros(10), sold], sold))
+
+    assert state.count.tolist() == [50, 40]
+    assert state.scalars[:, GAP].tolist() == [10, 0]
+    np.testing.assert_array_equal(seen.features[10:50], seen.features[50:])
+    np.testing.assert_array_equal(*latest_columns(AMOUNTS, state))
+    np.testing.assert_array_equal(*latest_seasons(AMOUNTS, state, 9))
+
+
+def test_before_anything_is_sold_every_forecast_is_zero():
+    """Whatever the unit: there is none to tell."""
+    state, seen = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), shops(np.zeros(30)))
+
+    assert np.isfinite(seen.features).all()
+    assert lowest(AMOUNTS, state).tolist() == [np.inf]
+
+
+@pytest.mark.parametrize("spec", [
+    AMOUNTS, FilterSpec(space="linear", seasons=(7,), unit=None, smoothers=True)
+])  # fmt: skip
+def test_what_is_not_observed_leaves_the_level_where_it_was(spec):
+    """A series that grew, then a year without a value: neither level nor the highest value move."""
+    grown = 10 * np.exp(0.04 * np.arange(60)) * (1 + 0.2 * np.sin(2 * np.pi * np.arange(60) / 7))
+    before, _ = advance(spec, FilterState.initial(spec, 1), shops(grown))
+
+    after, _ = advance(spec, before, shops(np.zeros(365), observed=np.zeros(365, np.bool_)))
+
+    seen = grown if spec.space == "linear" else np.log(grown)
+    assert seen[-21:].min() <= after.scalars[0, LEVEL] <= seen.max()
+    assert after.scalars[0, PEAK] == before.scalars[0, PEAK]
+    assert after.rings.max() <= 1.3 * seen.max()
