@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from forecast import baselines, frames, metrics
 from forecast.backtest import MODEL, backtest
@@ -49,16 +50,34 @@ class Plan:
         part = self.part(panel)
         return part.head(self._known(part)[0])
 
+    def stamps(self, panel: Panel) -> Int[np.ndarray, "window series"]:
+        """The last stamp known at each cutoff, first cutoff first, of the series that take part."""
+        part = self.part(panel)
+        found: np.ndarray = part.ds[part.indptr[:-1] + self._known(part) - 1]
+        return found
+
     def first_cutoff(self, panel: Panel) -> int:
         """The earliest stamp at which a series is cut."""
-        part = self.part(panel)
-        known = self._known(part)[0]
-        return int(part.ds[part.indptr[:-1] + known - 1].min())
+        return int(self.stamps(panel)[0].min())
 
     def _known(self, part: Panel) -> np.ndarray:
         return cutoff_lengths(
             part, horizon=self.horizon, n_windows=self.windows, step_size=self.step_size
         )
+
+
+def not_after(cutoff: object, stamp: str) -> bool:
+    """
+    Whether a cutoff, as a bundle notes it, is known and no later than a stamp.
+
+    >>> not_after("986", "1000"), not_after("2024-02-01", "2024-01-01"), not_after(None, "7")
+    (True, False, False)
+    """
+    if cutoff is None:
+        return False
+    if str(cutoff).lstrip("-").isdigit() and stamp.lstrip("-").isdigit():
+        return int(str(cutoff)) <= int(stamp)
+    return str(cutoff) <= stamp
 
 
 def plan(

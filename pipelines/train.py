@@ -26,7 +26,7 @@ from forecast.config import Config, Kind
 from forecast.errors import ForecastError
 from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record, report
-from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, plan, unlike
+from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, not_after, plan, unlike
 from pipelines.jobs import Job, Stopped, Work, shown
 from pipelines.tracking import Run, Tracking, Version
 
@@ -273,20 +273,12 @@ def _weights_before(tracking: Tracking, champion: Version, cutoffs: Plan, panel:
     """
     served = flavor.load_model(f"models:/{champion.name}/{champion.version}", tracking)
     first = served.calendar.text(cutoffs.first_cutoff(panel))
-    if _not_after(served.facts.get("cutoff"), first) or not served.facts.get("refit"):
+    if not_after(served.facts.get("cutoff"), first) or not served.facts.get("refit"):
         return served
     try:
         return flavor.load_model(f"runs:/{champion.run_id}/{record.HELD_OUT}", tracking)
     except ForecastError:
         return served
-
-
-def _not_after(cutoff: object, first: str) -> bool:
-    if cutoff is None:
-        return False
-    if str(cutoff).lstrip("-").isdigit() and first.lstrip("-").isdigit():
-        return int(str(cutoff)) <= int(first)
-    return str(cutoff) <= first
 
 
 def _verdict(

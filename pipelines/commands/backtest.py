@@ -71,7 +71,7 @@ def _backtest(
     from forecast import frames
     from forecast.panel import Panel
     from pipelines.choose import choose_bundle, data_settings
-    from pipelines.evaluation import Rivals, evaluate, plan
+    from pipelines.evaluation import Rivals, evaluate, not_after, plan
 
     source = need_source(found)
     begun = time.perf_counter()
@@ -88,10 +88,11 @@ def _backtest(
         chosen=baselines, kind=bundle.config.data.kind,
     )  # fmt: skip
     first = series.calendar.text(cutoffs.first_cutoff(panel))
-    seen = str(bundle.facts.get("cutoff", "")) > first
+    learned = bundle.facts.get("cutoff")
+    seen = learned is not None and not not_after(learned, first)
     if seen:
         session.console.warn(
-            f"the model was trained up to {bundle.facts['cutoff']}, after the first cutoff "
+            f"the model was trained up to {learned}, after the first cutoff "
             f"{first}: these scores flatter it (the run of `statecast train` has honest ones)"
         )
     with (

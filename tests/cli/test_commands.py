@@ -238,6 +238,23 @@ def test_backtest_of_a_refitted_model_warns_that_it_saw_the_targets(
     assert answer.document["scores"]["mase"] < 1
 
 
+def test_backtest_compares_integer_steps_as_numbers(statecast, project, sales):
+    """Weights trained up to step 1000 have seen the targets after step 994, though "1" < "9"."""
+    steps = sales.assign(ds=sales.groupby("unique_id").cumcount() + 881)
+    steps.to_csv("steps.csv", index=False)
+    trained = statecast(
+        "train", "steps.csv", "--h", "3", "--freq", "1", "--members", "1", "--max-steps", "1",
+        "--baselines", "", "--no-promote",
+    )  # fmt: skip
+
+    answer = statecast("backtest", "steps.csv", "--model", "1", "--baselines", "", "--json")
+
+    assert trained.code == 0
+    assert answer.document["first_cutoff"] == "994"
+    assert answer.document["trained_on_targets"] is True
+    assert "trained up to 1000, after the first cutoff 994" in answer.err
+
+
 def test_doctor_finds_the_faults(statecast, trained, monkeypatch):
     """A working folder is exit 0; a broken settings file is exit 1 and says how to repair it."""
     monkeypatch.chdir(trained)
