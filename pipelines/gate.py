@@ -70,3 +70,14 @@ def judge(
 def incomparable(why: str) -> Verdict:
     """The champion cannot be scored on these data, so nobody can say which model is better."""
     return Verdict(False, f"the champion cannot be scored on these data: {why}")
+
+
+def overtaken(judged: int | None, serving: int | None) -> Verdict:
+    """
+    Another champion serves than the one that was judged, so nobody has compared it.
+
+    >>> overtaken(None, 2).reason
+    'the champion changed meanwhile from none to v2: train again'
+    """
+    before, after = ("none" if version is None else f"v{version}" for version in (judged, serving))
+    return Verdict(False, f"the champion changed meanwhile from {before} to {after}: train again")

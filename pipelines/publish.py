@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.errors import NothingBefore
-from pipelines.gate import Verdict
+from pipelines.gate import Verdict, overtaken
 from pipelines.tracking import Tracking
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -27,33 +27,53 @@ def register(tracking: Tracking, model_uri: str, name: str, run_id: str, **tags:
     return version
 
 
-def decide(tracking: Tracking, name: str, version: int, verdict: Verdict) -> Change | None:
-    """Note the verdict on the version, and promote it if the verdict says so."""
-    status = "approved" if verdict.promote else "rejected"
-    notes: Mapping[str, str] = {"validation_status": status, "gate.reason": verdict.reason}
-    tracking.tag_version(name, version, notes)
-    return promote(tracking, name, version) if verdict.promote else None
+def decide(
+    tracking: Tracking, name: str, version: int, verdict: Verdict, *, champion: int | None
+) -> tuple[Verdict, Change | None]:
+    """
+    Note the verdict on the version, and promote it if the verdict says so and still holds.
+
+    Args:
+        tracking: The registry.
+        name: Of the registered model.
+        version: The challenger.
+        verdict: Over the challenger and the champion.
+        champion: The version that it was judged against, or None; if another one serves by now,
+            nobody has compared the two, and the verdict becomes a refusal.
+    """
+    with tracking.alone():
+        now = tracking.find(name, CHAMPION)
+        serving = now.version if now else None
+        if verdict.promote and serving != champion:
+            verdict = overtaken(champion, serving)
+        status = "approved" if verdict.promote else "rejected"
+        notes: Mapping[str, str] = {"validation_status": status, "gate.reason": verdict.reason}
+        tracking.tag_version(name, version, notes)
+        return verdict, _point(tracking, name, version) if verdict.promote else None
 
 
 def promote(tracking: Tracking, name: str, version: int) -> Change:
     """
-    Put a version into service; the one before stays known as `previous`.
-
-    `previous` is set first: a stop in between leaves the champion as it was.
+    Put a version into service, whichever serves now; the one before stays known as `previous`.
 
     Raises:
         UnknownModel: There is no such version.
     """
     with tracking.alone():
-        chosen = tracking.version(name, str(version))
-        before = tracking.find(name, CHAMPION)
-        if before is not None and before.version == chosen.version:
-            kept = tracking.find(name, PREVIOUS)
-            return Change(name, chosen.version, kept.version if kept else None)
-        if before is not None:
-            tracking.set_alias(name, PREVIOUS, before.version)
-        tracking.set_alias(name, CHAMPION, chosen.version)
-        return Change(name, chosen.version, before.version if before else None)
+        return _point(tracking, name, version)
+
+
+def _point(tracking: Tracking, name: str, version: int) -> Change:
+    """Set `previous`, then `champion`: a stop in between leaves the champion as it was."""
+    chosen = tracking.version(name, str(version))
+    before = tracking.find(name, CHAMPION)
+    if before is not None and before.version == chosen.version:
+        kept = tracking.find(name, PREVIOUS)
+        return Change(name, chosen.version, kept.version if kept else None)
+    if before is not None:
+        tracking.set_alias(name, PREVIOUS, before.version)
+    tracking.set_alias(name, CHAMPION, chosen.version)
+    return Change(name, chosen.version, before.version if before else None)
 
 
 def rollback(tracking: Tracking, name: str) -> Change:

@@ -153,7 +153,7 @@ def _learn_and_publish(
     tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
     verdict = _verdict(found, champion, job.min_gain, config.data.kind)
     log.metrics(found.flat())
-    log.tags({"gate.promote": str(verdict.promote).lower(), "gate.reason": verdict.reason})
+    _note(verdict, log)
     record.log_report(log, held_out, found, series, events, horizon=cutoffs.horizon)
     _diagnose(held_out, found, series, cutoffs.part(panel), cutoffs, events, log, tell)
 
@@ -170,7 +170,9 @@ def _learn_and_publish(
     )  # fmt: skip
     change = None
     if job.promote:
-        change = publish.decide(tracking, job.name, version, verdict)
+        judged = None if champion is None else champion.version
+        verdict, change = publish.decide(tracking, job.name, version, verdict, champion=judged)
+        _note(verdict, log)
     else:
         tracking.tag_version(job.name, version, {"gate.reason": verdict.reason})
     aliases = "challenger" if change is None else "challenger, champion"
@@ -293,6 +295,10 @@ def _verdict(
         champion=None if champion is None else found.value(metric, "champion"),
         min_gain=min_gain, metric=metric,
     )  # fmt: skip
+
+
+def _note(verdict: gate.Verdict, log: Run) -> None:
+    log.tags({"gate.promote": str(verdict.promote).lower(), "gate.reason": verdict.reason})
 
 
 def _summary(found: Evaluation) -> str:

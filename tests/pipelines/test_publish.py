@@ -88,9 +88,45 @@ def test_unknown_version_is_refused_and_nothing_moves(trained, versions):
 
 def test_refused_verdict_is_noted_on_the_version(trained, versions):
     """The reason is on the version, and the champion stays."""
-    change = publish.decide(trained.tracking, versions, 2, Verdict(False, "not better"))
+    verdict = Verdict(False, "not better")
+
+    decided = publish.decide(trained.tracking, versions, 2, verdict, champion=None)
 
     version = trained.tracking.version(versions, "2")
-    assert change is None
+    assert decided == (verdict, None)
     assert version.tags["validation_status"] == "rejected"
     assert version.tags["gate.reason"] == "not better"
+
+
+def test_verdict_over_the_champion_in_service_promotes(trained, versions):
+    """The one that was judged still serves: the challenger takes over."""
+    publish.promote(trained.tracking, versions, 1)
+
+    verdict, change = publish.decide(
+        trained.tracking, versions, 2, Verdict(True, "better"), champion=1
+    )
+
+    assert verdict == Verdict(True, "better")
+    assert change == publish.Change(versions, 2, 1)
+    assert trained.tracking.version(versions, "2").tags["validation_status"] == "approved"
+
+
+@pytest.mark.parametrize(
+    ("judged", "serving", "said"),
+    [(1, 2, "from v1 to v2"), (None, 1, "from none to v1"), (1, None, "from v1 to none")],
+)
+def test_verdict_over_another_champion_does_not_promote(trained, versions, judged, serving, said):
+    """Nobody has compared the version with the one that serves by now: it stays challenger."""
+    if serving is not None:
+        publish.promote(trained.tracking, versions, serving)
+
+    verdict, change = publish.decide(
+        trained.tracking, versions, 3, Verdict(True, "better"), champion=judged
+    )
+
+    version = trained.tracking.version(versions, "3")
+    assert change is None
+    assert verdict == Verdict(False, f"the champion changed meanwhile {said}: train again")
+    assert version.tags["validation_status"] == "rejected"
+    assert version.tags["gate.reason"] == verdict.reason
+    assert aliases(trained.tracking, versions)["champion"] == serving

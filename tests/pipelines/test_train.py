@@ -13,6 +13,9 @@ from forecast.config import Config, DataConfig
 from forecast.errors import DataError, MissingSteps
 from forecast.frames import check
 from pipelines import train
+
+
+from pipelines import publish, train
 from pipelines.jobs import Job, Stopped
 from pipelines.record import HELD_OUT
 
@@ -115,6 +118,26 @@ def test_champion_that_cannot_forecast_these_data_is_not_replaced(trained):
     assert not outcome.verdict.promote
     assert "it forecasts 6 steps, and 9 are asked" in outcome.verdict.reason
     assert "--name" in warned[0]
+
+
+def test_champion_that_changes_while_a_job_learns_is_not_replaced(trained):
+    """Judged against nobody, and by its end another serves: registered, told, not promoted."""
+    tracking, name = trained.tracking, "overtaken"
+    uri, run_id = trained.outcome.model_uri, trained.outcome.run_id
+
+    def promote_another(event: train.Event) -> None:
+        if isinstance(event, train.Stage) and event.name == "backtest":
+            publish.promote(tracking, name, publish.register(tracking, uri, name, run_id))
+
+    outcome = train.run(dataclasses.replace(trained.job, name=name, refit=False), promote_another)
+
+    run = tracking.client.get_run(outcome.run_id)
+    assert outcome.change is None
+    assert tracking.version(name, "champion").version == 1
+    assert tracking.version(name, "challenger").version == outcome.version == 2
+    assert outcome.verdict.reason == "the champion changed meanwhile from none to v1: train again"
+    assert run.data.tags["gate.promote"] == "false"
+    assert run.data.tags["gate.reason"] == outcome.verdict.reason
 
 
 def test_job_that_may_not_promote_leaves_the_champion(trained):
