@@ -23,12 +23,12 @@ from forecast import frames, training
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config, Kind
-from forecast.errors import ForecastError
 from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record, report
-from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, not_after, plan, unlike
+from pipelines.champion import Champion, meet
+from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, plan
 from pipelines.jobs import Job, Stopped, Work, shown
-from pipelines.tracking import Run, Tracking, Version
+from pipelines.tracking import Run, Tracking
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +132,9 @@ def _learn_and_publish(
     tracking = log.tracking
     record.log_setting(job, config, series, panel, log)
     facts = {"data_digest": series.digest, "filled": series.filled, "source": shown(job.source)}
-    champion = tracking.find(job.name, publish.CHAMPION)
-    before = None
-    if champion is not None:
-        before = _weights_before(tracking, champion, cutoffs, panel)
-        if why := unlike(before, series, cutoffs.horizon):
-            tell(Warned(
-                f"this model will not be promoted by itself: the champion of {job.name!r} cannot "
-                f"be scored on these data ({why}); give the model a name of its own with --name"
-            ))  # fmt: skip
+    champion = meet(tracking, job.name, series, panel, cutoffs)
+    if champion is not None and champion.warning:
+        tell(Warned(champion.warning))
     with Rivals(series, panel, cutoffs, work.folder / "rivals") as rivals:
         held_out, events = _train(
             "learn", cutoffs.split(panel), config, work, log, tell, {**facts, "refit": False}
@@ -149,7 +143,10 @@ def _learn_and_publish(
         beside = ", ".join(cutoffs.baselines) or "nothing"
         told = f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs, beside {beside}"
         tell(Started("backtest", told))
-        found = evaluate(held_out, series, panel, cutoffs, rivals=rivals.wait(), champion=before)
+        found = evaluate(
+            held_out, series, panel, cutoffs, rivals=rivals.wait(),
+            champion=None if champion is None else champion.weights,
+        )  # fmt: skip
     tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
     verdict = _verdict(found, champion, job.min_gain, config.data.kind)
     log.metrics(found.flat())
@@ -266,26 +263,11 @@ def _diagnose(
     tell(Stage("diagnosis", text, time.perf_counter() - begun))
 
 
-def _weights_before(tracking: Tracking, champion: Version, cutoffs: Plan, panel: Panel) -> Bundle:
-    """
-    The champion with weights that have not seen the targets, if any such are kept.
-
-    The weights in service were refitted on everything there was; unless the data have grown past
-    them, the comparison takes those that its own backtest scored.
-    """
-    served = flavor.load_model(f"models:/{champion.name}/{champion.version}", tracking)
-    first = served.calendar.text(cutoffs.first_cutoff(panel))
-    if not_after(served.facts.get("cutoff"), first) or not served.facts.get("refit"):
-        return served
-    try:
-        return flavor.load_model(f"runs:/{champion.run_id}/{record.HELD_OUT}", tracking)
-    except ForecastError:
-        return served
-
-
 def _verdict(
-    found: Evaluation, champion: Version | None, min_gain: float, kind: Kind
+    found: Evaluation, champion: Champion | None, min_gain: float, kind: Kind
 ) -> gate.Verdict:
+    if champion is not None and champion.refusal is not None:
+        return champion.refusal
     if champion is not None and found.incomparable:
         return gate.incomparable(found.incomparable)
     metric = gate.METRICS.get(kind, "mase")

@@ -128,7 +128,10 @@ def _source(found: project.Found) -> Check:
 
 
 def _registry(session: Session, found: project.Found) -> Check:
+    from forecast.errors import BundleError
+    from pipelines import flavor
     from pipelines.commands.models import open_store
+    from pipelines.errors import UnknownModel
 
     store = open_store(session, found)
     if store is None:
@@ -137,7 +140,13 @@ def _registry(session: Session, found: project.Found) -> Check:
     if champion is None:
         told = f"no champion of {found.project.name!r}"
         return Check(WARN, "MLflow", told, "statecast train, or statecast models promote VERSION")
-    return Check(OK, "MLflow", f"champion: {champion.name} v{champion.version}")
+    told = f"champion: {champion.name} v{champion.version}"
+    try:
+        flavor.load_model(f"models:/{champion.name}/{champion.version}", store)
+    except (BundleError, UnknownModel) as error:
+        fix = "statecast models rollback; or statecast train, then statecast models promote VERSION"
+        return Check(FAIL, "MLflow", f"{told} cannot be read: {error.message}", fix)
+    return Check(OK, "MLflow", told)
 
 
 def _log(path: Path) -> Check:

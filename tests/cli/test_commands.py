@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -269,6 +270,33 @@ def test_doctor_finds_the_faults(statecast, trained, monkeypatch):
     faults = [check for check in ill.document["checks"] if check["status"] == "fail"]
     assert faults[0]["what"] == "settings"
     assert "'seed'" in faults[0]["fix"]
+
+
+def test_broken_champion_is_found_by_the_doctor_and_followed_by_the_next_training(
+    statecast, project, sales
+):
+    """The doctor reads the champion; a training passes it by, and the operator promotes."""
+    sales.to_csv("sales.csv", index=False)
+    again = ("train", "sales.csv", "--h", "6", "--members", "1", "--max-steps", "2",
+             "--baselines", "", "--no-refit")  # fmt: skip
+    statecast(*again)
+    statecast("models", "promote", "1")
+    (weights,) = Path("data/artifacts").glob("models/*/artifacts/**/weights.safetensors")
+    weights.write_bytes(b"broken off")
+
+    ill = statecast("doctor", "--json")
+    trained = statecast(*again)
+    promoted = statecast("models", "promote", "2")
+    well = statecast("doctor", "--json")
+
+    (fault,) = [check for check in ill.document["checks"] if check["status"] == "fail"]
+    assert ill.code == 1
+    assert fault["what"] == "MLflow"
+    assert "champion: statecast v1 cannot be read: weights.safetensors was" in fault["found"]
+    assert "statecast models promote" in fault["fix"]
+    assert trained.code == 1
+    assert "warning: this model will not be promoted by itself" in trained.err
+    assert promoted.code == well.code == 0
 
 
 def test_server_that_does_not_answer_is_exit_3(statecast, project, sales):
