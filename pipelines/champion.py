@@ -1,9 +1,12 @@
 """The champion as the next training meets it: whether it can be read, and with which weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from forecast import frames
 from forecast.bundle import Bundle
+from forecast.calendars import Calendar
 from forecast.errors import BundleError, ForecastError
 from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record
@@ -47,13 +50,36 @@ def meet(
             f"new one is registered: statecast models promote {name}/VERSION",
         )
     weights = _weights_before(tracking, version, served, cutoffs, panel)
-    warning = ""
+    refusal, warning = None, ""
     if why := unlike(weights, series, cutoffs.horizon):
         warning = (
             f"this model will not be promoted by itself: the champion of {name!r} cannot "
             f"be scored on these data ({why}); give the model a name of its own with --name"
         )
-    return Champion(version=version.version, weights=weights, warning=warning)
+    elif why := lacking(panel, served.calendar, served.facts):
+        refusal = gate.less_data(why)
+        warning = f"this model will not be promoted by itself: {refusal.reason}"
+    return Champion(version=version.version, weights=weights, refusal=refusal, warning=warning)
+
+
+def lacking(panel: Panel, calendar: Calendar, facts: Mapping[str, Any]) -> str:
+    """
+    What the data lack of those that a champion learned from; empty when they are enough.
+
+    A champion without a refit learned from what precedes its backtest: then the data may lack
+    that much more unnoticed. What its facts do not tell is not compared.
+    """
+    found: list[str] = []
+    for what, count in (("series", panel.num_series), ("rows", len(panel.values))):
+        learned = facts.get(what)
+        if isinstance(learned, int) and 100 * count < gate.LEAST_PERCENT * learned:
+            least = -(-gate.LEAST_PERCENT * learned // 100)
+            share = f"{gate.LEAST_PERCENT}% of {learned:,}"
+            found.append(f"{count:,} {what}, at least {least:,} expected ({share})")
+    cutoff, end = facts.get("cutoff"), calendar.text(panel.ds.max())
+    if cutoff is not None and not not_after(cutoff, end):
+        found.append(f"they end at {end}, the champion's at {cutoff}")
+    return "; ".join(found)
 
 
 def _weights_before(

@@ -16,6 +16,15 @@ NOISE = 5e-4
 """Relative gain that means nothing: other threads, another machine."""
 
 
+LEAST_PERCENT = 90
+"""
+Least series and rows of the data, in percent of those that the champion learned from.
+
+Catalogues and retention lose a few from one training to the next; an export that broke off loses
+more, and a score over what is left of it says nothing about the series that are missing.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A decision and the sentence that is logged, tagged on the run and shown to people."""
@@ -70,6 +79,12 @@ def judge(
 def incomparable(why: str) -> Verdict:
     """The champion cannot be scored on these data, so nobody can say which model is better."""
     return Verdict(False, f"the champion cannot be scored on these data: {why}")
+
+
+def less_data(why: str) -> Verdict:
+    """The data are a part of what the champion serves, so a score over them decides nothing."""
+    way_out = "check the export; if it is meant, statecast models promote"
+    return Verdict(False, f"the data are less than the champion learned from: {why}: {way_out}")
 
 
 def overtaken(judged: int | None, serving: int | None) -> Verdict:

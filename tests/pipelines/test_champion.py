@@ -4,9 +4,16 @@ import dataclasses
 import shutil
 import zlib
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from forecast import frames
+from forecast.calendars import Calendar
+from forecast.config import DataConfig
+from forecast.panel import Panel
 from pipelines import publish, train
+from pipelines.champion import lacking
 
 
 @pytest.fixture
@@ -63,3 +70,70 @@ def test_champion_that_cannot_be_read_keeps_nobody_from_training(trained, champi
     assert said in warnings_of(events)[0]
     assert f"statecast models promote {champion}/VERSION" in warnings_of(events)[0]
     assert told.index(train.Warned) < told.index(train.Step)
+
+
+@pytest.fixture(scope="session")
+def panel(sales):
+    """The data that the champion learned from."""
+    return Panel.from_frame(frames.check(pd.read_csv(sales), DataConfig(freq="MS")))
+
+
+MONTHS = Calendar("MS")
+LEARNED = {"series": 6, "rows": 720, "cutoff": "2018-12-01"}
+
+
+def test_data_that_the_champion_learned_from_lack_nothing(panel):
+    """The same data, and data that went on, are enough; so are any where the facts are not told."""
+    assert lacking(panel, MONTHS, LEARNED) == ""
+    assert lacking(panel, MONTHS, {"series": 6, "rows": 714, "cutoff": "2018-11-01"}) == ""
+    assert lacking(panel.take([0]), MONTHS, {}) == ""
+
+
+def test_data_lack_series_rows_or_the_end(panel):
+    """Each is told with what was expected and what was found."""
+    assert lacking(panel.take([2]), MONTHS, LEARNED) == (
+        "1 series, at least 6 expected (90% of 6); 120 rows, at least 648 expected (90% of 720)"
+    )
+    assert lacking(panel.head(panel.lengths - 1), MONTHS, LEARNED) == (
+        "they end at 2018-11-01, the champion's at 2018-12-01"
+    )
+
+
+def test_nine_tenths_of_the_rows_are_enough(panel):
+    """A catalogue shrinks a little by itself; one row below nine tenths is told."""
+    assert lacking(panel, MONTHS, {"rows": 800}) == ""
+    assert "at least 721 expected (90% of 801)" in lacking(panel, MONTHS, {"rows": 801})
+
+
+def test_integer_ends_are_compared_as_numbers(panel):
+    """Step 1000 comes after 986, though its text sorts before."""
+    steps = dataclasses.replace(panel, ds=np.tile(np.arange(881, 1001), 6))
+
+    assert lacking(steps, Calendar(1), {"cutoff": "986"}) == ""
+    assert lacking(steps, Calendar(1), {"cutoff": "1001"}) == (
+        "they end at 1000, the champion's at 1001"
+    )
+
+
+def test_export_that_broke_off_replaces_nobody(trained, champion, sales, tmp_path):
+    """Two of six series: told before the work, and refused even with the better score."""
+    table = pd.read_csv(sales)
+    ids = table["unique_id"].unique()[:2]
+    table[table["unique_id"].isin(ids)].to_csv(tmp_path / "broken.csv", index=False)
+    events: list[train.Event] = []
+
+    outcome = train.run(
+        dataclasses.replace(
+            trained.job, source=str(tmp_path / "broken.csv"), name=champion, refit=False
+        ),
+        events.append,
+    )
+
+    told = [type(event) for event in events]
+    assert outcome.change is None
+    assert "2 series, at least 6 expected (90% of 6)" in outcome.verdict.reason
+    assert "statecast models promote" in outcome.verdict.reason
+    assert outcome.verdict.reason in warnings_of(events)[0]
+    assert told.index(train.Warned) < told.index(train.Step)
+    assert "mase_champion" in outcome.scores
+    assert trained.tracking.version(champion, "champion").version == 1
