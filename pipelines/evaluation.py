@@ -193,6 +193,19 @@ def evaluate(
         incomparable = unlike(champion, series, plan.horizon)
         if not incomparable:
             cv = _beside(cv, _champion_forecasts(champion, series, plan))
+    return _scored(cv, frame, plan, incomparable)
+
+
+def at_last_cutoffs(
+    found: Evaluation, series: frames.SeriesFrame, panel: Panel, plan: Plan, count: int
+) -> Evaluation:
+    """The same forecasts, scored at the last `count` cutoffs of each series alone."""
+    back = found.cv.groupby("unique_id")["cutoff"].rank(method="dense", ascending=False)
+    cv = found.cv[back <= count].reset_index(drop=True)
+    return _scored(cv, _only(series.frame, plan.part(panel)), plan, found.incomparable)
+
+
+def _scored(cv: pd.DataFrame, frame: pd.DataFrame, plan: Plan, incomparable: str) -> Evaluation:
     score: dict[str, Any] = {"season_length": plan.season_length, "levels": LEVELS}
     return Evaluation(
         cv=cv,

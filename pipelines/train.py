@@ -26,7 +26,7 @@ from forecast.config import Config, Kind
 from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record, report
 from pipelines.champion import Champion, meet
-from pipelines.evaluation import Evaluation, Plan, Rivals, evaluate, plan
+from pipelines.evaluation import Evaluation, Plan, Rivals, at_last_cutoffs, evaluate, plan
 from pipelines.jobs import Job, Stopped, Work, shown
 from pipelines.tracking import Run, Tracking
 
@@ -148,7 +148,10 @@ def _learn_and_publish(
             champion=None if champion is None else champion.weights,
         )  # fmt: skip
     tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
-    verdict = _verdict(found, champion, job.min_gain, config.data.kind)
+    judged = found
+    if champion is not None and 0 < champion.unseen < cutoffs.windows:
+        judged = at_last_cutoffs(found, series, panel, cutoffs, champion.unseen)
+    verdict = _verdict(judged, champion, job.min_gain, config.data.kind)
     log.metrics(found.flat())
     _note(verdict, log)
     record.log_report(log, held_out, found, series, events, horizon=cutoffs.horizon)
@@ -167,8 +170,8 @@ def _learn_and_publish(
     )  # fmt: skip
     change = None
     if job.promote:
-        judged = None if champion is None else champion.version
-        verdict, change = publish.decide(tracking, job.name, version, verdict, champion=judged)
+        against = None if champion is None else champion.version
+        verdict, change = publish.decide(tracking, job.name, version, verdict, champion=against)
         _note(verdict, log)
     else:
         tracking.tag_version(job.name, version, {"gate.reason": verdict.reason})
@@ -271,12 +274,15 @@ def _verdict(
     if champion is not None and found.incomparable:
         return gate.incomparable(found.incomparable)
     metric = gate.METRICS.get(kind, "mase")
-    return gate.judge(
+    verdict = gate.judge(
         found.value(metric),
         seasonal_naive=found.value(metric, "SeasonalNaive"),
         champion=None if champion is None else found.value(metric, "champion"),
         min_gain=min_gain, metric=metric,
     )  # fmt: skip
+    if champion is not None and champion.note:
+        return replace(verdict, reason=f"{verdict.reason}; {champion.note}")
+    return verdict
 
 
 def _note(verdict: gate.Verdict, log: Run) -> None:

@@ -12,8 +12,9 @@ from forecast import frames
 from forecast.calendars import Calendar
 from forecast.config import DataConfig
 from forecast.panel import Panel
-from pipelines import publish, train
-from pipelines.champion import lacking
+from pipelines import flavor, publish, train
+from pipelines.champion import lacking, unseen
+from pipelines.record import HELD_OUT
 
 
 @pytest.fixture
@@ -137,3 +138,51 @@ def test_export_that_broke_off_replaces_nobody(trained, champion, sales, tmp_pat
     assert told.index(train.Warned) < told.index(train.Step)
     assert "mase_champion" in outcome.scores
     assert trained.tracking.version(champion, "champion").version == 1
+
+
+def test_targets_that_the_weights_have_seen_are_told_by_their_cutoff(trained):
+    """Refitted weights know each series to its end, those of a backtest were cut before it."""
+    bundle = flavor.load_model("models:/retail/1", trained.tracking)
+    cutoffs = [["2018-01-01", "2016-01-01"], ["2018-07-01", "2016-07-01"]]
+    stamps = np.array(cutoffs, "datetime64[ns]").astype(np.int64)
+
+    def count(**facts):
+        return unseen(dataclasses.replace(bundle, facts=facts), stamps)
+
+    assert [count(refit=False, cutoff=f"2018-{m}-01") for m in ("01", "02", "08")] == [2, 1, 0]
+    assert [count(refit=True, cutoff=f"2016-{m}-01") for m in ("01", "02", "08")] == [2, 1, 0]
+    assert count(refit=False) == count() == 0
+
+
+def test_champion_is_judged_at_the_cutoffs_that_it_has_not_seen(trained):
+    """With more windows than before only the last ones compare, and the reason says so."""
+    events: list[train.Event] = []
+    job = dataclasses.replace(trained.job, windows=4, promote=False, refit=False)
+
+    outcome = train.run(job, events.append)
+
+    champion = f"{trained.outcome.scores['mase']:.3f}"
+    assert f"{outcome.scores['mase_champion']:.3f}" != champion
+    assert f"(MASE {champion} -> " in outcome.verdict.reason
+    assert "; judged at the last 2 of 4 cutoffs: the champion has" in outcome.verdict.reason
+    assert "the verdict looks at the last 2 of 4 cutoffs alone" in warnings_of(events)[0]
+
+
+def test_champion_whose_honest_weights_are_gone_is_told_to_have_an_advantage(trained):
+    """Its run was cleared away, so that only the weights in service are left to be scored."""
+    name = "cleared"
+    first = trained.again(name=name, promote=False)
+    publish.promote(trained.tracking, name, first.version)
+    shutil.rmtree(trained.root / "artifacts" / first.run_id / "artifacts" / HELD_OUT)
+    events: list[train.Event] = []
+
+    outcome = train.run(
+        dataclasses.replace(trained.job, name=name, promote=False, refit=False), events.append
+    )
+
+    (warning,) = warnings_of(events)
+    assert outcome.verdict.reason.endswith(
+        "; the champion was scored on targets that it has learned from"
+    )
+    assert "its scores flatter it" in warning
+    assert "the weights that its own backtest scored cannot be read" in warning

@@ -1,5 +1,7 @@
 """The plan of a backtest and its scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from forecast.config import Config, DataConfig
 from forecast.errors import TooShort
 from forecast.panel import Panel
 from forecast.training import train
-from pipelines.evaluation import Rivals, evaluate, plan, unlike
+from pipelines.evaluation import Rivals, at_last_cutoffs, evaluate, plan, unlike
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,18 @@ def test_champion_is_scored_on_the_challengers_windows(mixed, small):
     assert scores["coverage_80"] == scores["coverage_80_champion"]
     assert found.incomparable == ""
     assert len(found.cv) == 5 * 6 * 2
+
+
+def test_scores_at_the_last_cutoffs_are_those_of_a_shorter_backtest(mixed, small):
+    """Three windows of which one is looked at score as that one alone."""
+    panel = Panel.from_frame(mixed)
+    made = plan(panel, mixed.calendar, horizon=6, windows=3, chosen=())
+
+    last = at_last_cutoffs(evaluate(small, mixed, panel, made), mixed, panel, made, 1)
+
+    alone = evaluate(small, mixed, panel, replace(made, windows=1))
+    assert last.flat() == pytest.approx(alone.flat(), rel=1e-4)
+    assert last.cv["cutoff"].nunique() == 1
 
 
 def test_champion_of_other_data_is_told_apart(mixed, small, retail):
