@@ -154,16 +154,16 @@ def test_targets_that_the_weights_have_seen_are_told_by_their_cutoff(trained):
     assert count(refit=False) == count() == 0
 
 
-def test_champion_is_judged_at_the_cutoffs_that_it_has_not_seen(trained):
+def test_champion_is_judged_at_the_cutoffs_that_it_has_not_seen(trained, champion):
     """With more windows than before only the last ones compare, and the reason says so."""
     events: list[train.Event] = []
-    job = dataclasses.replace(trained.job, windows=4, promote=False, refit=False)
+    job = dataclasses.replace(trained.job, name=champion, windows=4, promote=False, refit=False)
 
     outcome = train.run(job, events.append)
 
-    champion = f"{trained.outcome.scores['mase']:.3f}"
-    assert f"{outcome.scores['mase_champion']:.3f}" != champion
-    assert f"(MASE {champion} -> " in outcome.verdict.reason
+    before = f"{trained.outcome.scores['mase']:.3f}"
+    assert f"{outcome.scores['mase_champion']:.3f}" != before
+    assert f"(MASE {before} -> " in outcome.verdict.reason
     assert "; judged at the last 2 of 4 cutoffs: the champion has" in outcome.verdict.reason
     assert "the verdict looks at the last 2 of 4 cutoffs alone" in warnings_of(events)[0]
 
