@@ -115,8 +115,14 @@ def save(
     }  # fmt: skip
     directory.mkdir(parents=True, exist_ok=True)
     fresh = directory / f"{NAME}.new"
-    save_file({name: value.contiguous().clone() for name, value in tensors.items()}, fresh,
-              metadata={"notes": json.dumps(notes)})  # fmt: skip
+    copies = {name: value.contiguous().clone() for name, value in tensors.items()}
+    try:
+        save_file(copies, fresh, metadata={"notes": json.dumps(notes)})
+    except SafetensorError as error:  # it hides the system's error
+        raise CheckpointError(
+            f"the checkpoint cannot be written: {error}", where=str(directory),
+            help="make room; the run goes on from the checkpoint before, with resume",
+        ) from error  # fmt: skip
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
     fresh.replace(directory / NAME)

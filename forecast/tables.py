@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
+from forecast.addresses import shown
 from forecast.config import DataConfig
 from forecast.errors import MissingColumns, UnreadableSource
 
@@ -236,11 +237,11 @@ def _read_sql(url: str, query: str | None) -> pd.DataFrame:
 
     try:
         address = sqlalchemy.make_url(url)
-        shown = address.render_as_string(hide_password=True)
+        told = shown(address)
         if query is None:
             raise UnreadableSource(
                 "a database needs a query",
-                where=shown,
+                where=told,
                 help='for example "select unique_id, ds, y from sales"',
             )
         engine = sqlalchemy.create_engine(address)
@@ -256,12 +257,12 @@ def _read_sql(url: str, query: str | None) -> pd.DataFrame:
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise UnreadableSource(
             f"the query fails: {_first_line(getattr(error, 'orig', None) or error)}",
-            where=shown,
+            where=told,
             help="try the query in a database shell",
         ) from error
     finally:
         engine.dispose()
-    frame.attrs["source"] = shown
+    frame.attrs["source"] = told
     return frame
 
 

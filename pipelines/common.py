@@ -6,6 +6,7 @@ reached, 70 a bug, 130 interrupted.
 """
 
 import contextlib
+import errno
 import functools
 import inspect
 import os
@@ -20,7 +21,7 @@ import typer
 
 from forecast.errors import ForecastError
 from pipelines.console import Console
-from pipelines.errors import NotInstalled, ServerRefused
+from pipelines.errors import NotInstalled, ServerRefused, UnusableFile
 
 P = ParamSpec("P")
 
@@ -28,6 +29,11 @@ OK, NO, USAGE, UNREACHABLE, BUG, INTERRUPTED = 0, 1, 2, 3, 70, 130
 COMMON = "Common options"
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNREACHABLE = ("service.unreachable", "registry.unavailable", "service.not_ready")
+_FILE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR,
+    errno.EISDIR,
+}  # fmt: skip
+"""What a disk or its rights refuse; any other error of the system is a bug of ours."""
 _NO = ("series.unknown", "model.unknown", "model.no_previous")
 
 ConfigOption = Annotated[
@@ -178,6 +184,17 @@ def _run(console: Console, body: Callable[[], None]) -> int:
         missing = _not_installed(error)
         console.fail(missing)
         return exit_code(missing)
+    except OSError as error:
+        if error.errno not in _FILE_ERRORS:
+            _tell_bug(console, error)
+            return BUG
+        unusable = UnusableFile(
+            error.strerror or str(error), where=str(error.filename or ""),
+            help="make room, or give the right to write there; a training that was stopped by it "
+            "goes on with --resume",
+        )  # fmt: skip
+        console.fail(unusable)
+        return exit_code(unusable)
     except Exception as error:  # noqa: BLE001 - the outermost layer: a bug is said, not shown raw
         _tell_bug(console, error)
         return BUG

@@ -4,6 +4,7 @@ What the pipelines and the command line raise on purpose, beside the tree of `fo
 * ForecastError
   - UsageError              cli.usage              options that contradict or name nothing
     . PortBusy              cli.port_busy          another program listens on the port
+    . UnusableFile          cli.file               a file cannot be written: no room, no right
     . NotInstalled          cli.not_installed      a part of Statecast is not installed here
   - UnknownModel            model.unknown          no such model, version or alias is registered
     . NothingBefore         model.no_previous      no earlier champion to go back to
@@ -25,6 +26,12 @@ class PortBusy(UsageError):
     """Another program listens on the wanted port."""
 
     code = "cli.port_busy"
+
+
+class UnusableFile(UsageError):
+    """A file or folder cannot be read or written: no room, no right, a failing disk."""
+
+    code = "cli.file"
 
 
 class NotInstalled(UsageError):

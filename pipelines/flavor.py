@@ -31,7 +31,7 @@ def log_model(run: Run, bundle: Bundle, *, name: str = "model") -> str:
     """Log the model in a run; returns its URI (`models:/m-...`)."""
     with tempfile.TemporaryDirectory() as folder, _unwarned():
         options = _options(bundle, Path(folder))
-        with mlflow.start_run(run_id=run.id):
+        with run.writing(), mlflow.start_run(run_id=run.id):
             info = mlflow.pyfunc.log_model(name=name, **options)
     return str(info.model_uri)
 

@@ -1,8 +1,13 @@
 """What is asked of a training run, and the folder in which it survives an interrupt."""
 
+import contextlib
+import difflib
+import fcntl
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from forecast import checkpoints
 from forecast.config import Config
 from forecast.errors import CheckpointError
+from pipelines.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,23 @@ class Job:
     resume: bool | None = False
     """Go on with an interrupted run of the same job; None does so if there is one."""
 
+    def __post_init__(self) -> None:
+        """Refuse what would only be found wrong once everything is trained."""
+        from forecast.baselines import MODELS
+
+        if not self.name or set(self.name) & set("/:@"):
+            raise UsageError(
+                f"{self.name!r} cannot be the name of a registered model",
+                help="use a name without / : and @",
+            )
+        for baseline in self.baselines or ():
+            if baseline not in MODELS:
+                near = difflib.get_close_matches(baseline, MODELS, n=1, cutoff=0.4)
+                raise UsageError(
+                    f"no baseline {baseline!r}: there are {', '.join(MODELS)}",
+                    help=f"did you mean {near[0]}?" if near else "name some of them",
+                )
+
 
 @dataclass(slots=True)
 class Work:
@@ -50,12 +73,15 @@ class Work:
     """Whether an interrupted run of the same job was here, and was not resumed."""
 
     @classmethod
-    def open(cls, job: Job, digest: str, config: Config) -> "Work":
+    @contextlib.contextmanager
+    def open(cls, job: Job, digest: str, config: Config) -> Iterator["Work"]:
         """
-        The folder for exactly this job and these data.
+        The folder for exactly this job and these data, for this process alone.
 
         Raises:
-            CheckpointError: `resume` was asked, and no run of this job was interrupted.
+            CheckpointError: `resume` was asked, and no run of this job was interrupted, or what it
+                noted cannot be read.
+            UsageError: This very job is running.
         """
         asked = {
             "digest": digest, "config": config.to_dict(), "name": job.name, "refit": job.refit,
@@ -63,7 +89,13 @@ class Work:
         }  # fmt: skip
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
         root = job.data_dir / "checkpoints"
-        work = cls(root / key)
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root / f"{key}.lock"):
+            yield cls._begun(job, root / key)
+
+    @classmethod
+    def _begun(cls, job: Job, folder: Path) -> "Work":
+        root, work = folder.parent, cls(folder)
         kept = (work.folder / "run.json").is_file()
         if not job.resume and not (job.resume is None and kept):
             work.discarded = kept
@@ -79,7 +111,7 @@ class Work:
                 else "run without --resume",
             )
         else:
-            work.notes = json.loads((work.folder / "run.json").read_text(encoding="utf-8"))
+            work.notes = _read_notes(work.folder / "run.json")
         work.folder.mkdir(parents=True, exist_ok=True)
         return work
 
@@ -87,7 +119,10 @@ class Work:
         """Remember something for a resumed run."""
         self.notes |= values
         fresh = self.folder / "run.json.new"
-        fresh.write_text(json.dumps(self.notes), encoding="utf-8")
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(self.notes, file)
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(self.folder / "run.json")
 
     def saved_step(self) -> tuple[str, int] | None:
@@ -111,7 +146,34 @@ class Stopped(KeyboardInterrupt):
         self.work = work
 
 
-def shown(source: str) -> str:
-    """A source without a password in it."""
-    scheme, mark, rest = source.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else source
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock of a job, which ends with its process whatever ends that."""
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UsageError(
+                "this very job, with these data and settings, is running already",
+                where=lock.read().strip(),
+                help="wait for it; it goes on by itself, so that --resume is not needed",
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}")
+        lock.flush()
+        yield
+
+
+def _read_notes(path: Path) -> dict[str, Any]:
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        notes = None
+    if not isinstance(notes, dict):
+        raise CheckpointError(
+            "what the interrupted run noted cannot be read",
+            where=str(path),
+            help="start it again without --resume",
+        )
+    return notes

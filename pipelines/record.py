@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from forecast import frames
+from forecast.addresses import shown
 from forecast.bundle import Bundle, save_bundle
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config
 from forecast.panel import Panel
 from pipelines import flavor, report
 from pipelines.evaluation import Evaluation
-from pipelines.jobs import Job, shown
+from pipelines.jobs import Job
 from pipelines.tracking import Run
 
 HELD_OUT = "evaluation"
@@ -34,10 +35,7 @@ def log_setting(
         for part, values in config.to_dict().items()
         for key, value in values.items()
     }
-    log.params({
-        **flat, "windows": job.windows, "refit": job.refit, "min_gain": job.min_gain,
-        "cpu_count": os.cpu_count(), "python": platform.python_version(),
-    })  # fmt: skip
+    log.params({**flat, "windows": job.windows, "refit": job.refit})
     cutoff = series.calendar.text(panel.ds.max())
     log.dataset(
         Path(shown(job.source)).stem or "data", series.digest, source=shown(job.source),
@@ -46,7 +44,12 @@ def log_setting(
             "data.series": str(panel.num_series),
         },
     )  # fmt: skip
-    log.tags({"data.cutoff": cutoff, "data.rows": str(series.rows)})
+    log.tags(
+        {
+            "data.cutoff": cutoff, "data.rows": str(series.rows), "min_gain": str(job.min_gain),
+            "cpu_count": str(os.cpu_count()), "python": platform.python_version(),
+        }  # parameters could not change when the run goes on elsewhere
+    )  # fmt: skip
     log.document(environment(), "environment.json")
     log.document(config.to_dict(), "config.json")
 

@@ -33,6 +33,7 @@ with warnings.catch_warnings():
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
 
+from forecast.addresses import shown
 from pipelines.errors import StoreUnavailable, UnknownModel
 
 __all__ = ["Run", "RunRow", "Tracking", "Version", "mlflow"]
@@ -127,18 +128,13 @@ class Tracking:
             else:
                 self.client.update_run(run_id, status="RUNNING")
         run = Run(self, run_id)
-        status = "FINISHED"
         try:
             yield run
-        except KeyboardInterrupt:
-            status = "KILLED"
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # the first failure is the one to tell
+                run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        except BaseException:
-            status = "FAILED"
-            raise
-        finally:
-            run.flush()
-            self.client.set_terminated(run_id, status=status)
+        run.end("FINISHED")
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run is (still) in the store."""
@@ -189,7 +185,7 @@ class Tracking:
             mark = "version" if which.isdigit() else "alias"
             raise UnknownModel(
                 f"no {mark} {which!r} of model {name!r}",
-                where=_shown(self.uri),
+                where=shown(self.uri),
                 help="statecast models list",
             ) from None
         return self._version(found)
@@ -245,15 +241,15 @@ class Run:
     def __init__(self, tracking: Tracking, run_id: str) -> None:
         self.tracking = tracking
         self.id = run_id
-        self._client = tracking.client
         self._waiting: list[Metric] = []
         self._written = time.monotonic()
 
     def params(self, values: Mapping[str, object]) -> None:
         """Settings, one parameter each; a resumed run may give the same again."""
         params = [Param(key, str(value)[:6000]) for key, value in values.items()]
-        for start in range(0, len(params), _BATCH):
-            self._client.log_batch(self.id, params=params[start : start + _BATCH])
+        with self.writing() as client:
+            for start in range(0, len(params), _BATCH):
+                client.log_batch(self.id, params=params[start : start + _BATCH])
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Numbers at a step. They are written together, every few seconds and at the end."""
@@ -266,13 +262,21 @@ class Run:
         """Write the numbers that wait."""
         waiting, self._waiting = self._waiting, []
         self._written = time.monotonic()
-        for start in range(0, len(waiting), _MOST_METRICS):
-            self._client.log_batch(self.id, metrics=waiting[start : start + _MOST_METRICS])
+        with self.writing() as client:
+            for start in range(0, len(waiting), _MOST_METRICS):
+                client.log_batch(self.id, metrics=waiting[start : start + _MOST_METRICS])
+
+    def end(self, status: str) -> None:
+        """Write what waits, and how it ended: `FINISHED`, `FAILED` or `KILLED`."""
+        self.flush()
+        with self.writing() as client:
+            client.set_terminated(self.id, status=status)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Facts in words."""
         batch = [RunTag(key, value[:8000]) for key, value in values.items()]
-        self._client.log_batch(self.id, tags=batch)
+        with self.writing() as client:
+            client.log_batch(self.id, tags=batch)
 
     def dataset(self, name: str, digest: str, *, source: str, tags: Mapping[str, str]) -> None:
         """The data set by name and digest; its rows stay where they are."""
@@ -281,24 +285,37 @@ class Run:
         )
         inputs = [InputTag("mlflow.data.context", "training")]
         inputs += [InputTag(key, value) for key, value in tags.items()]
-        self._client.log_inputs(self.id, [DatasetInput(dataset=described, tags=inputs)])
+        with self.writing() as client:
+            client.log_inputs(self.id, [DatasetInput(dataset=described, tags=inputs)])
 
     def table(self, frame: "pd.DataFrame", path: str) -> None:
-        """A small table, as the pages show it (`.json`)."""
-        with _quiet():
-            self._client.log_table(self.id, frame, path)
+        """A small table, as the pages show it (`.json`); in place of the one that is there."""
+        with self.writing() as client:
+            if any(found.path == path for found in client.list_artifacts(self.id)):
+                client.log_text(self.id, frame.to_json(orient="split", index=False), path)
+            else:
+                client.log_table(self.id, frame, path)
 
     def text(self, text: str, path: str) -> None:
         """A text file, such as HTML."""
-        self._client.log_text(self.id, text, path)
+        with self.writing() as client:
+            client.log_text(self.id, text, path)
 
     def document(self, value: Mapping[str, Any], path: str) -> None:
         """A JSON file."""
-        self._client.log_dict(self.id, dict(value), path)
+        with self.writing() as client:
+            client.log_dict(self.id, dict(value), path)
 
     def folder(self, directory: Path, path: str) -> None:
         """Everything in a folder."""
-        self._client.log_artifacts(self.id, str(directory), path)
+        with self.writing() as client:
+            client.log_artifacts(self.id, str(directory), path)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[mlflow.MlflowClient]:
+        """The store's client; what it raises inside is told as ours."""
+        with _quiet(), _reach(self.tracking.uri):
+            yield self.tracking.client
 
 
 @contextlib.contextmanager
@@ -314,18 +331,12 @@ def _reach(uri: str) -> Iterator[None]:
     """MLflow's errors as ours."""
     try:
         yield
-    except MlflowException as error:
-        if error.error_code in _MISSING:
-            raise UnknownModel(_first_line(error), where=_shown(uri)) from error
+    except (MlflowException, OSError) as error:
+        if isinstance(error, MlflowException) and error.error_code in _MISSING:
+            raise UnknownModel(_first_line(error), where=shown(uri)) from error
         raise StoreUnavailable(
             f"MLflow's store cannot be used: {_first_line(error)}",
-            where=_shown(uri),
-            help=_way_out(uri),
-        ) from error
-    except OSError as error:
-        raise StoreUnavailable(
-            f"MLflow's store cannot be used: {_first_line(error)}",
-            where=_shown(uri),
+            where=shown(uri),
             help=_way_out(uri),
         ) from error
 
@@ -355,12 +366,6 @@ def _way_out(uri: str) -> str:
     if uri.startswith("sqlite:"):
         return f"check the file's rights, or bring an old store up to date: mlflow db upgrade {uri}"
     return "start the tracking server, or set STATECAST_TRACKING_URI to where it is"
-
-
-def _shown(uri: str) -> str:
-    """A URI without a password in it."""
-    scheme, mark, rest = uri.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 def _first_line(error: BaseException) -> str:

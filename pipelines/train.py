@@ -20,14 +20,16 @@ from typing import Any
 import torch
 
 from forecast import frames, training
+from forecast.addresses import shown
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config, Kind
 from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record, report
 from pipelines.champion import Champion, meet
+from pipelines.errors import StoreUnavailable
 from pipelines.evaluation import Evaluation, Plan, Rivals, at_last_cutoffs, evaluate, plan
-from pipelines.jobs import Job, Stopped, Work, shown
+from pipelines.jobs import Job, Stopped, Work
 from pipelines.tracking import Run, Tracking
 
 
@@ -101,9 +103,25 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
         panel, series.calendar, horizon=horizon, windows=job.windows, step_size=job.step_size,
         seasons=config.data.season_lengths, chosen=job.baselines, kind=series.kind,
     )  # fmt: skip
-    work = Work.open(job, series.digest, config)
-    if work.discarded:
-        tell(Warned("an interrupted run of this very job was discarded; --resume goes on with it"))
+    with Work.open(job, series.digest, config) as work:
+        if work.discarded:
+            told = "an interrupted run of this very job was discarded; --resume goes on with it"
+            tell(Warned(told))
+        outcome = _run_in(work, job, config, series, panel, cutoffs, tell)
+        shutil.rmtree(work.folder, ignore_errors=True)
+    return replace(outcome, seconds=time.perf_counter() - begun)
+
+
+def _run_in(
+    work: Work,
+    job: Job,
+    config: Config,
+    series: frames.SeriesFrame,
+    panel: Panel,
+    cutoffs: Plan,
+    tell: Tell,
+) -> Outcome:
+    """The run in MLflow, a new one or that of the interrupted job."""
     tracking = Tracking(job.tracking_uri, job.data_dir / "artifacts")
     run_id = work.notes.get("run_id")
     if run_id is not None and not tracking.has_run(run_id):
@@ -112,11 +130,13 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
     try:
         with tracking.run(_run_name(job, config), run_id=run_id, tags=tags) as log:
             work.note(run_id=log.id)
-            outcome = _learn_and_publish(job, config, series, panel, cutoffs, work, log, tell)
+            return _learn_and_publish(job, config, series, panel, cutoffs, work, log, tell)
     except KeyboardInterrupt as stop:
         raise Stopped(work) from stop
-    shutil.rmtree(work.folder, ignore_errors=True)
-    return replace(outcome, seconds=time.perf_counter() - begun)
+    except StoreUnavailable as error:
+        kept = "; what is trained is kept: repeat the command with --resume"
+        help = error.help + (kept if "run_id" in work.notes else "")
+        raise StoreUnavailable(error.message, where=error.where, help=help) from error
 
 
 def _learn_and_publish(

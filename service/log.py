@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
+from forecast.addresses import shown
 from forecast.calendars import Calendar
 from service import migrations
 from service.errors import DamagedLog, LogError, LogFrequency
@@ -25,7 +26,6 @@ from service.tables import (
     need_file,
     only_writer,
     open_engine,
-    shown,
     shrink,
     snapshots,
     stored_bytes,

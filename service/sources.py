@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from forecast.addresses import shown
 from forecast.bundle import JSON_NAME, WEIGHTS_NAME, Bundle, load_bundle, read_digest
 from forecast.errors import ForecastError
 from service.errors import ModelSourceError, UnknownModel
@@ -129,7 +130,7 @@ def _resolve(settings: Settings, wanted: re.Match[str]) -> str:
     except MlflowException as error:
         if error.error_code in _MISSING:
             raise UnknownModel(
-                f"{wanted[0]} is not in the registry", where=_shown(settings.mlflow_uri),
+                f"{wanted[0]} is not in the registry", where=shown(settings.mlflow_uri),
                 help="train and promote a model first: statecast train",
             ) from error  # fmt: skip
         raise _away(settings, error) from error
@@ -184,14 +185,9 @@ def _check_store(settings: Settings) -> None:
 
 def _away(settings: Settings, error: Exception) -> ModelSourceError:
     return ModelSourceError(
-        f"MLflow does not answer ({type(error).__name__})", where=_shown(settings.mlflow_uri),
+        f"MLflow does not answer ({type(error).__name__})", where=shown(settings.mlflow_uri),
         help="start the tracking server, or serve the directory of a bundle",
     )  # fmt: skip
-
-
-def _shown(uri: str) -> str:
-    """Without user and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _file_name(uri: str) -> str:

@@ -143,12 +143,6 @@ def _open_server(address: sa.URL) -> sa.Engine:
     return engine
 
 
-def shown(address: sa.URL) -> str:
-    """Without passwords, wherever they stand."""
-    secrets = [name for name in address.query if "password" in name]
-    return address.difference_update_query(secrets).render_as_string(hide_password=True)
-
-
 def schema_of(address: sa.URL) -> str | None:
     """The schema of a PostgreSQL database that `?schema=` names, if it does."""
     named = address.query.get("schema")

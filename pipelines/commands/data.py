@@ -1,9 +1,11 @@
 """`statecast data check`."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forecast.addresses import shown
 from pipelines import project
 from pipelines.commands.train import Fill, Freq, Kind, as_freq
 from pipelines.common import USAGE, Refused, Session, command
@@ -61,13 +63,15 @@ def _check(session: Session, found: project.Found) -> None:
     data = found.config.data
     history, ahead = frames.read_history(source, data, query=found.project.query)
     told = {**frames.report(history, data), "rows_ahead": len(ahead)}
-    session.console.result({"source": source, "usable": not told["problems"], **told}, _text(told))
+    session.console.result(
+        {"source": shown(source), "usable": not told["problems"], **told}, _text(told)
+    )
     for problem in told["problems"]:
         session.console.problem(**problem)
     if told["problems"]:
         raise Refused(USAGE)
     session.console.say("ready to train on")
-    session.console.then(f"statecast train {source}")
+    session.console.then(f"statecast train {shlex.quote(shown(source))}")
 
 
 def _text(told: dict[str, Any]) -> "Table":

@@ -116,11 +116,12 @@ def _data_dir(folder: Path) -> Check:
 
 def _source(found: project.Found) -> Check:
     from forecast import frames
+    from forecast.addresses import shown
 
     source = str(found.project.source)
     history, _ = frames.read_history(source, found.config.data, query=found.project.query)
     report = frames.report(history, found.config.data)
-    told = f"{source}: {report['series']:,} series, {report['rows']:,} rows"
+    told = f"{shown(source)}: {report['series']:,} series, {report['rows']:,} rows"
     if report["problems"]:
         return Check(FAIL, "data", f"{told}, {len(report['problems'])} problems",
                      "statecast data check")  # fmt: skip

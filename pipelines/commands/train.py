@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forecast.addresses import shown
 from pipelines import project
 from pipelines.common import Interrupted, Refused, Session, command
 from pipelines.console import Steps, elapsed, table
@@ -204,7 +205,7 @@ def as_freq(text: str | None) -> str | int | None:
 def _interrupted(stop: "Stopped", again: str | None) -> Interrupted:
     saved = stop.work.saved_step()
     again = again or shlex.join(
-        ["statecast", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"]
+        ["statecast", *(shown(a) for a in sys.argv[1:] if a != "--resume"), "--resume"]
     )
     if saved is None:
         return Interrupted(f"no checkpoint yet in {stop.work.folder}", f"start again: {again}")
@@ -228,7 +229,9 @@ def _show(session: Session, job: "Job", outcome: "Outcome") -> None:
     console.say(f"version {outcome.version} of {outcome.name!r} {became}: {outcome.verdict.reason}")
     console.say(f"Trained in {elapsed(outcome.seconds)}.")
     if promoted:
-        console.then("statecast serve", f"statecast forecast {shlex.quote(job.source)} --level 80")
+        console.then(
+            "statecast serve", f"statecast forecast {shlex.quote(shown(job.source))} --level 80"
+        )
         return
     console.then("statecast runs", f"statecast models promote {outcome.name}/{outcome.version}")
     if job.promote:

@@ -308,3 +308,45 @@ def test_server_that_does_not_answer_is_exit_3(statecast, project, sales):
     assert answer.code == 3
     assert answer.document["error"]["code"] == "service.unreachable"
     assert "statecast serve" in answer.document["error"]["help"]
+
+
+def test_a_folder_that_cannot_be_written_is_exit_2_with_a_way_out(statecast, project, sales):
+    """A file stands where the data folder should be: no bug of ours."""
+    sales.to_csv("sales.csv", index=False)
+    (project / "taken").write_text("a file")
+    (project / "statecast.toml").write_text('[project]\ndata_dir = "taken/data"\n')
+
+    answer = statecast("train", "sales.csv", "--max-steps", "5", "--json")
+
+    assert answer.code == 2
+    assert answer.document["error"]["code"] in ("cli.file", "registry.unavailable")
+    assert "bug" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("option", "told"), [(("--baselines", "AutoETs"), "AutoETS"), (("--name", "a/b"), "without /")]
+)
+def test_a_slip_is_told_before_anything_is_trained(statecast, project, sales, option, told):
+    """With the way out, as wrong usage."""
+    sales.to_csv("sales.csv", index=False)
+
+    answer = statecast("train", "sales.csv", *option, "--json")
+
+    assert (answer.code, answer.document["error"]["code"]) == (2, "cli.usage")
+    assert told in answer.document["error"]["help"]
+    assert not (project / "data").exists()
+
+
+def test_no_password_of_a_database_is_told(statecast, project):
+    """Neither that of the address nor that of its query."""
+    address = "postgresql+psycopg://bob:hunter2@127.0.0.1:1/sales?password=hunter3"
+
+    answers = [
+        statecast(*words, address, "--query", "select 1", "--verbose")
+        for words in (("data", "check"), ("train",))
+    ]
+
+    for answer in answers:
+        assert answer.code == 2
+        assert "127.0.0.1" in answer.err
+        assert "hunter" not in answer.out + answer.err

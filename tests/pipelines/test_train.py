@@ -204,6 +204,28 @@ def test_interrupted_job_goes_on_where_it_was(trained):
     assert outcome.run_id == killed.run_id
     assert steps == [("refit", step) for step in range(11, 61)]
     assert outcome.scores["mase"] == trained.outcome.scores["mase"]
+    folder = trained.tracking.download(f"runs:/{outcome.run_id}/")
+    table = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert len(table["data"]) == len({tuple(row[:2]) for row in table["data"]})
+
+
+def test_a_run_goes_on_on_another_machine_with_other_demands(trained, monkeypatch):
+    """What may differ between its two halves is no parameter, which MLflow would refuse."""
+    job = dataclasses.replace(trained.job, name="moved")
+
+    def stop(event: train.Event) -> None:
+        if isinstance(event, train.Step) and event.stage == "refit":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        train.run(job, stop)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("platform.python_version", lambda: "3.11.99")
+    outcome = train.run(dataclasses.replace(job, resume=True, min_gain=0.1))
+
+    run = trained.tracking.client.get_run(outcome.run_id)
+    assert (run.data.tags["cpu_count"], run.data.tags["python"]) == ("64", "3.11.99")
+    assert run.data.tags["min_gain"] == "0.1"
 
 
 def test_rows_that_are_only_planned_are_not_learned(trained, sales, tmp_path):
