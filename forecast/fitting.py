@@ -91,6 +91,8 @@ def fit_network(
     for leg in legs[progress.leg :]:
         network.train()
         for chunk, origins, rng in _plan(lesson, leg, progress):
+            if train.patience is not None and progress.bad_checks >= train.patience:
+                break
             _learn(network, optimizer, lesson, leg, chunk, origins, rng, progress, meter)
             val_loss = None
             if progress.leg == 0 and train.val_size and progress.step % train.check_every == 0:
@@ -102,8 +104,6 @@ def fit_network(
                     on_event(event)
             if checkpoint_dir is not None and progress.step % train.checkpoint_every == 0:
                 checkpoints.save(checkpoint_dir, network, optimizer, key, progress)
-            if train.patience is not None and progress.bad_checks >= train.patience:
-                break
         if progress.leg == 0:
             if progress.best:
                 network.load_state_dict(progress.best)

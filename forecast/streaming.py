@@ -187,25 +187,29 @@ def _forecast_beyond(
     """
     Block by block, each from a state that took the block before for observed.
 
-    The squared distance of a quantile from the median grows by what it grew a step from the
-    first to the last step of the first block, as if errors added up independently.
+    Squared distances from the median grow by what they grew a step within the first block, as if
+    errors added up independently, and by no less than those nearer to it: quantiles never cross.
     """
-    whole = bundle.horizon
-    blocks, growth = [], np.zeros((1, len(states), 1))
+    whole, learned = bundle.horizon, bundle.config.model.quantiles
+    outward = (*learned[len(learned) // 2 - 1 :: -1], *learned[len(learned) // 2 + 1 :])
+    blocks, growth = [], np.zeros(())
     for begin in range(0, horizon, whole):
         size = min(whole, horizon - begin)
         part = None if known is None else known[:, begin : begin + size]
-        made = _forecast(bundle, states, size, part, (0.5, *quantiles))
-        median, offsets = made[1:2], made[2:] - made[1:2]
-        squares = offsets**2
+        made = _forecast(bundle, states, size, part, (0.5, *outward))
+        squares = ((made[2:] - made[1]) ** 2).reshape(2, -1, len(states), size)
         if begin == 0:
-            rise = squares[..., -1:] - (squares[..., :1] if whole > 1 else 0.0)
-            growth = np.maximum(rise, 0.0) / max(whole - 1, 1)
-        offsets = np.sign(offsets) * np.sqrt(squares + begin * growth)
-        blocks.append(np.concatenate([made[:1], median + offsets]))
+            rise = (squares[..., -1:] - squares[..., :1] * (whole > 1)) / max(whole - 1, 1)
+            growth = np.maximum.accumulate(np.maximum(rise, 0.0), axis=1)
+        sides = np.insert(np.sqrt(squares + begin * growth), 0, 0.0, axis=1)
+        planes = [made[0]]
+        for place, share, sign in between_quantiles(learned, quantiles):
+            nearer, further = sides[int(sign > 0), place : place + 2]
+            planes.append(made[1] + sign * (share * further + (1 - share) * nearer))
+        blocks.append(np.stack(planes))
         if begin + size < horizon:
-            path = to_y(bundle, made[0])
-            states = _observe(bundle, states, _as_observed(bundle, states, path, part))
+            went = _as_observed(bundle, states, to_y(bundle, made[0]), part)
+            states = _observe(bundle, states, went)
     return np.concatenate(blocks, axis=-1)
 
 
@@ -328,13 +332,12 @@ def check_horizon(bundle: Bundle, horizon: int) -> None:
     Raises:
         UnseenHorizon: None, or more than ten times what the model learned.
     """
-    if not isinstance(horizon, Integral):
-        raise UnseenHorizon(f"a horizon of {horizon!r} was asked: expected a whole number of steps")
-    if not 1 <= horizon <= MAX_REACH * bundle.horizon:
+    most = MAX_REACH * bundle.horizon
+    if not isinstance(horizon, Integral) or not 1 <= horizon <= most:
         raise UnseenHorizon(
             f"a horizon of {horizon} steps was asked; the model learned 1 to {bundle.horizon} and "
-            f"goes on to {MAX_REACH * bundle.horizon}",
-            help=f"ask for at most {MAX_REACH * bundle.horizon}, or train with a longer horizon",
+            f"goes on to {most}",
+            help=f"ask for at most {most}, or train with a longer horizon",
         )
 
 
@@ -350,8 +353,6 @@ def _check_continues(bundle: Bundle, states: States, panel: Panel) -> None:
     if len(states) != panel.num_series:
         raise StateError(f"{len(states)} states for a panel of {panel.num_series} series")
     rows = np.flatnonzero((states.count > 0) & (panel.lengths > 0))
-    if not len(rows):
-        return
     found = panel.ds[panel.indptr[:-1][rows]]
     expected = bundle.calendar.after(states.last_ds[rows], 1)[:, 0]
     off = np.flatnonzero(found != expected)

@@ -2,8 +2,8 @@
 Daily variance from the range of prices, the linear models to beat, and how they are scored.
 
 Variances are of daily log returns, with no unit: 1e-4 is 1 % a day. A frame is long, `unique_id`,
-`ds`, `y` and more, sorted by the first two, a row a trading day. A day whose range cannot be
-trusted has `y` NaN and no part in any mean, fit or score.
+`ds`, `y` and more, a row a trading day, sorted by the first two: `BadStamps` where it is not. A
+day whose range cannot be trusted has `y` NaN and no part in any mean, fit or score.
 
 The target `y_h` is the mean variance of the `h` days after an origin.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Shaped
 
-from forecast.errors import ConfigError, MissingColumns
+from forecast.errors import BadStamps, ConfigError, MissingColumns
 
 COVARIATES = ("return_std", "abs_return_std", "log_volume_ratio", "market_log_variance")
 """What `from_ohlc` adds: known up to the cutoff only."""
@@ -41,10 +41,10 @@ def from_ohlc(frame: pd.DataFrame, *, close: str = "y") -> pd.DataFrame:
         close: Name of the column with the close.
 
     Returns:
-        `unique_id`, `ds`, `y` (variance) and `COVARIATES`, all finite but `y`: the return over
-        its running standard deviation up to the day before, the size of that, the logarithm of
-        volume over its running mean up to the day before (0 without a volume), and the mean
-        logarithm of all series' variances of the same day.
+        Sorted by series and day: `unique_id`, `ds`, `y` (variance) and `COVARIATES`, all finite
+        but `y`: the return over its running standard deviation up to the day before, the size of
+        that, the logarithm of volume over its running mean up to the day before (0 without a
+        volume), and the mean logarithm of all series' variances of the same day.
 
     Raises:
         MissingColumns: A price is not there.
@@ -66,6 +66,7 @@ def from_ohlc(frame: pd.DataFrame, *, close: str = "y") -> pd.DataFrame:
                 + ", ".join(repr(str(c)) for c in frame.columns),
                 help="give open, high, low and close of each day",
             )
+    frame = frame.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
     log = {name: np.log(frame[name].to_numpy(np.float64)) for name in ("open", "high", "low")}
     last = np.log(frame[close].to_numpy(np.float64))
     span = log["high"] - log["low"]
@@ -100,7 +101,7 @@ def targets(frame: pd.DataFrame, horizons: Sequence[int] = HORIZONS) -> pd.DataF
     >>> targets(days, [1, 2])["y_2"].tolist()
     [3.0, nan, nan]
     """
-    codes = pd.factorize(frame["unique_id"])[0]
+    codes = _series(frame)
     y = frame["y"].to_numpy(np.float64)
     return pd.DataFrame(
         {f"y_{h}": _window(y[::-1], codes[::-1], h, shift=1)[::-1] for h in horizons},
@@ -118,7 +119,7 @@ def ewma(frame: pd.DataFrame, *, decay: float = DECAY) -> Float[np.ndarray, " ro
     >>> ewma(days, decay=0.5).tolist()
     [1.0, 3.0]
     """
-    codes = pd.factorize(frame["unique_id"])[0]
+    codes = _series(frame)
     return _ema(frame["y"].to_numpy(np.float64), codes, decay)
 
 
@@ -152,7 +153,7 @@ def log_har(
         Corsi, A simple approximate long-memory model of realized volatility, Journal of
         Financial Econometrics 7(2), 2009.
     """
-    codes = pd.factorize(frame["unique_id"])[0]
+    codes = _series(frame)
     y = frame["y"].to_numpy(np.float64)
     columns = [np.ones(len(y)), *(np.log(_window(y, codes, lag)) for lag in lags)]
     if market:
@@ -255,6 +256,22 @@ def diebold_mariano(
         return (math.inf * sign if sign else 0.0), 0.5 * (1 + sign)
     statistic = float(daily.mean() / math.sqrt(variance / count))
     return statistic, 0.5 * math.erfc(-statistic / math.sqrt(2))
+
+
+def _series(frame: pd.DataFrame) -> np.ndarray:
+    """The number of each row's series; refused where rows are not in order."""
+    codes = pd.factorize(frame["unique_id"])[0]
+    ds = frame["ds"].to_numpy()
+    wrong = (np.diff(codes) < 0) | ((np.diff(codes) == 0) & (ds[1:] <= ds[:-1]))
+    if wrong.any():
+        row = int(np.argmax(wrong)) + 1
+        raise BadStamps(
+            f"series {str(frame['unique_id'].iat[row])!r} has {ds[row]} after {ds[row - 1]}: "
+            "expected the rows of a series together, in order of time",
+            where=f"row {row} (counted from 0)",
+            help='frame.sort_values(["unique_id", "ds"])',
+        )
+    return codes
 
 
 def _change(values: Float[np.ndarray, " row"], codes: np.ndarray) -> Float[np.ndarray, " row"]:

@@ -232,6 +232,22 @@ def test_beyond_the_trained_horizon_the_forecast_goes_on_from_itself(bundle, pan
     assert (np.diff(far[..., 1:], axis=-1) >= 0).all()
 
 
+def test_no_quantiles_cross_beyond_the_trained_horizon(bundle, panel):
+    """Though some come to lie closer together within it, whichever are asked for."""
+    states = warm_up(bundle, panel)
+    learned = bundle.config.model.quantiles
+    closing = np.array(bundle.factors)
+    closing[..., -1:] *= np.linspace(3.0, 1.0, closing.shape[1])[:, None]  # the outermost
+    odd = replace(bundle, factors=closing)
+    states = replace(states, digest=odd.digest)
+
+    far = forecast(odd, states, horizon=40, quantiles=learned)
+    some = forecast(odd, states, horizon=40, quantiles=(learned[1], 0.5, learned[-1]))
+
+    assert (np.diff(far[..., 1:], axis=-1) >= 0).all()
+    np.testing.assert_array_equal(some[..., [1, 3]], far[..., [2, len(learned)]])
+
+
 def test_no_quantile_lies_far_above_everything_seen(bundle, panel):
     """However wide the network would go, ten times the highest value is the end."""
     wild = replace(bundle, factors=np.full_like(bundle.factors, 500.0))

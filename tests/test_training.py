@@ -120,6 +120,29 @@ def test_an_interrupted_run_resumes_to_the_same_weights(panel, config, tmp_path,
     assert [event.step for event in resumed.history] == list(range(1, 31))
 
 
+@pytest.mark.parametrize("past", [0, 1])
+def test_a_run_that_ended_early_resumes_to_the_same_weights(panel, config, tmp_path, past):
+    """Stopped at the check after which its patience is over, or past it: it takes no step more."""
+    impatient = replace(
+        config.train, max_steps=60, checkpoint_every=1, patience=1, check_every=1,
+        learning_rate=1.0,
+    )  # fmt: skip
+    config = replace(config, train=impatient)
+    whole = train(panel, config)
+    ended = len([event for event in whole.history if event.val_loss is not None])
+
+    def stop_there(event: TrainEvent) -> None:
+        if event.step == ended + past:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(panel, config, checkpoint_dir=tmp_path, on_event=stop_there)
+    resumed = train(panel, config, checkpoint_dir=tmp_path, resume=True)
+
+    assert ended < 40
+    assert weights(resumed.bundle) == weights(whole.bundle)
+
+
 def test_a_run_killed_outright_resumes_to_the_same_weights(panel, config, tmp_path):
     """A real process gets SIGKILL at whatever step it is in; its checkpoint is whole."""
     config = replace(config, train=replace(config.train, max_steps=300, checkpoint_every=1))

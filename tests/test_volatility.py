@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import stocks
 from forecast.config import Config
-from forecast.errors import ConfigError, MissingColumns
+from forecast.errors import BadStamps, ConfigError, MissingColumns
 from forecast.forecaster import Forecaster
 from forecast.volatility import (
     COVARIATES,
@@ -219,3 +219,24 @@ def test_rolling_equals_a_new_forecast_from_each_day():
     values = frame["y"].to_numpy().reshape(3, 140)
     assert rolled.last[10] == pytest.approx(values[:, 110])
     assert rolled.y[10] == pytest.approx(values[:, 111 : 111 + stocks.H])
+
+
+@pytest.mark.parametrize("order", [["ds", "unique_id"], None])
+def test_the_order_of_prices_does_not_matter(order):
+    """By day, as feeds give them, or shuffled: the same days of the same shares."""
+    given = prices(60)
+    other = given.sort_values(order) if order else given.sample(frac=1, random_state=0)
+
+    pd.testing.assert_frame_equal(from_ohlc(other), from_ohlc(given))
+
+
+@pytest.mark.parametrize(
+    "read", [targets, ewma, lambda days: log_har(days, until=days["ds"].max())]
+)
+def test_days_out_of_order_are_refused_where_rows_are_answered(read):
+    """Each row's answer would be of another share."""
+    days = from_ohlc(prices(60)).sort_values(["ds", "unique_id"], ignore_index=True)
+
+    with pytest.raises(BadStamps, match="rows of a series together") as told:
+        read(days)
+    assert "sort_values" in told.value.help
