@@ -29,9 +29,15 @@ def read_names(
             where=place.where(row),
             help="fill the names in, or drop these rows",
         )
-    names = np.array([str(name) for name in found], object)
+    names = np.array([_name(value) for value in found], object)
     unique, renumber = np.unique(names, return_inverse=True)
     return renumber.astype(np.int64)[codes], tuple(unique.tolist())
+
+
+def _name(value: object) -> str:
+    """Numbered series that became floats, for a hole somewhere, keep their names."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
 
 
 def read_numbers(column: pd.Series, place: Place, role: str) -> Float64[np.ndarray, " row"]:

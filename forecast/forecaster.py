@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from sklearn.base import BaseEstimator
 
 from forecast import sampling, streaming
@@ -18,14 +17,12 @@ from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config, DataConfig, Fill
 from forecast.errors import NotFitted, UnknownSetting
-from forecast.filters import LAST
 from forecast.frames import check
 from forecast.futures import check_future
+from forecast.going_on import filled_from, last_values
 from forecast.panel import Panel
-from forecast.readout import lowest
 from forecast.splits import cutoff_lengths, kind_before
 from forecast.states import States, initial_states
-from forecast.streaming import to_y
 from forecast.tables import read_table, to_native
 from forecast.training import train
 
@@ -154,7 +151,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         if val_size is not None:
             config = replace(config, train=replace(config.train, val_size=val_size))
         panel, config = _read(df, static_df, config)
-        self._keep_kind(df, config.data)
+        self._like = _like(df, config.data)
         trained = train(panel, config, on_event=on_event)
         self.bundle_, self.history_ = trained.bundle, trained.history
         self.ids_ = panel.ids
@@ -197,7 +194,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         frame = forecast_frame(self.ids_, ds, outputs, levels, bundle.calendar)
         for i, quantile in enumerate(asked):
             frame[f"{MODEL}_ql{quantile:g}"] = outputs[..., 1 + 2 * len(levels) + i].ravel()
-        return self._native(frame, bundle.config.data)
+        return _native(frame, bundle.config.data, self._like)
 
     def sample(
         self, paths: int = 100, h: int | None = None, futr_df: Any = None, *, seed: int = 0
@@ -237,24 +234,24 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
                 MODEL: drawn.ravel(),
             }
         )
-        return self._native(frame, bundle.config.data)
+        return _native(frame, bundle.config.data, self._like)
 
     def observe(self, df: Any, static_df: Any = None) -> "Forecaster":
         """
         Commit new observations: one recurrent step each; weights stay as they are.
 
-        Series not seen before begin cold. A row without a value is what `fill` makes of it.
-        Nothing is committed when anything is refused.
+        Series not seen before begin cold. Steps without a row or a value are what `fill` makes of
+        them, also those before the first new row. Nothing is committed when anything is refused.
 
         Raises:
             LateValues: A series begins at or before the last step it has.
-            MissingSteps: A series does not go on where it stopped.
+            MissingSteps: A series does not go on where it stopped, and `fill` is `refuse`.
         """
         bundle, states = self._fitted()
         config = bundle.config
-        if static_df is None:
+        if static_df is None and not {*config.data.static} <= {*read_table(df).columns}:
             config = replace(config, data=replace(config.data, static=()))
-        last = dict(zip(self.ids_, _last_values(bundle, states).tolist(), strict=True))
+        last = dict(zip(self.ids_, last_values(bundle, states).tolist(), strict=True))
         panel, _ = _read(df, static_df, config, min_length=1, last=last)
         new = tuple(name for name in panel.ids if name not in last)
         if new:
@@ -262,7 +259,10 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             states = States.concat([states, initial_states(bundle, len(new), static)])
         ids = (*self.ids_, *new)
         rows = pd.Index(ids).get_indexer(pd.Index(panel.ids))
-        moved = streaming.observe(bundle, states.take(rows), panel)
+        there = states.take(rows)
+        stands = np.where(there.count > 0, there.last_ds, panel.ds[panel.indptr[:-1]])
+        value = np.array([last.get(name, 0.0) for name in panel.ids])
+        moved = streaming.observe(bundle, there, filled_from(bundle, panel, stands, value))
         self.ids_, self.states_ = ids, states.put(rows, moved)
         return self
 
@@ -293,7 +293,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """
         config = self._config(id_col=id_col, time_col=time_col, target_col=target_col)
         panel, config = _read(df, static_df, config)
-        self._keep_kind(df, config.data)
+        like = _like(df, config.data)
         if h is not None:
             config = replace(config, model=replace(config.model, horizon=h))
         assert config.data.freq is not None
@@ -313,7 +313,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
                     step_size=step_size, levels=tuple(level or ()),
                 )
             )  # fmt: skip
-        return self._native(pd.concat(frames, ignore_index=True), config.data)
+        return _native(pd.concat(frames, ignore_index=True), config.data, like)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write model and states as one directory; a bundle in itself, no history needed."""
@@ -321,7 +321,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         path = Path(path)
         save_bundle(bundle, path, overwrite=overwrite)
         (path / STATES_NAME).write_bytes(states.to_bytes())
-        text = {"ids": list(self.ids_), "integer_ids": self._integer_ids}
+        text = {"ids": list(self.ids_), "integer_ids": self._like[1]}
         (path / SERIES_NAME).write_text(json.dumps(text), encoding="utf-8")
 
     @classmethod
@@ -338,7 +338,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         text = json.loads((path / SERIES_NAME).read_text(encoding="utf-8"))
         made.bundle_, made.ids_ = bundle, tuple(text["ids"])
         made.states_ = States.from_bytes((path / STATES_NAME).read_bytes())
-        made._integer_ids, made._like = text["integer_ids"], pd.DataFrame()
+        made._like = pd.DataFrame(), text["integer_ids"]
         return made
 
     def __repr__(self) -> str:
@@ -365,24 +365,18 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             raise NotFitted("this forecaster has not learned anything yet", help="call fit first")
         return self.bundle_, self.states_
 
-    def _keep_kind(self, df: Any, data: DataConfig) -> None:
-        """Remember of which kind the frame was, to answer in kind."""
-        ids = read_table(df, id_col=data.id_col)[data.id_col]
-        self._like, self._integer_ids = df, pd.api.types.is_integer_dtype(ids)
 
-    def _native(self, frame: pd.DataFrame, data: DataConfig) -> Any:
-        if self._integer_ids:
-            frame["unique_id"] = frame["unique_id"].astype(np.int64)
-        names = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
-        return to_native(frame.rename(columns=names), self._like)
+def _like(df: Any, data: DataConfig) -> tuple[Any, bool]:
+    """Of which kind a frame is, and whether its series are numbered: answers are in kind."""
+    return df, pd.api.types.is_integer_dtype(read_table(df, id_col=data.id_col)[data.id_col])
 
 
-def _last_values(bundle: Bundle, states: States) -> Float[np.ndarray, " series"]:
-    """What each series had at its last step that was observed."""
-    kept, spec = states.filters, bundle.spec.filters
-    last = kept.scalars[:, LAST]
-    values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lowest(spec, kept))
-    return values
+def _native(frame: pd.DataFrame, data: DataConfig, like: tuple[Any, bool]) -> Any:
+    given, numbered = like
+    if numbered and frame["unique_id"].astype(str).str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
+        frame["unique_id"] = frame["unique_id"].astype(np.int64)
+    names = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
+    return to_native(frame.rename(columns=names), given)
 
 
 def _changed(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:

@@ -339,3 +339,65 @@ def test_a_wrong_parameter_is_refused_with_the_names_there_are():
 
     assert "config__train__max_steps" in caught.value.help
     assert forecaster.h == 6
+
+
+@pytest.mark.parametrize("fill", ["zero", "forward", "mask"])
+def test_steps_missing_before_new_ones_are_filled_as_declared(retail, quick, fill):
+    """As if their rows had been sent: a series that sold nothing refuses no batch."""
+    series = retail["unique_id"].unique()[:3]
+    frame = retail[retail["unique_id"].isin(series)]
+    ahead = frame.groupby("unique_id").tail(4)
+    late = ahead[ahead["unique_id"] == series[1]].iloc[:3].index
+    config = replace(quick, data=replace(quick.data, fill=fill))
+    sparse, whole = (Forecaster(h=6, config=config).fit(frame.drop(ahead.index)) for _ in range(2))
+    last = frame[frame["unique_id"] == series[1]]["y"].iloc[-5]
+    meant = {"zero": 0.0, "forward": last, "mask": np.nan}[fill]
+
+    sparse.observe(ahead.drop(late))
+    whole.observe(ahead.assign(y=ahead["y"].mask(ahead.index.isin(late), meant)))
+
+    pd.testing.assert_frame_equal(sparse.predict(level=[80]), whole.predict(level=[80]))
+
+
+def test_a_gap_is_refused_where_nothing_says_how_to_fill_it(retail, quick):
+    """And one that would make more steps than a table may have."""
+    forecaster = Forecaster(h=6, config=quick).fit(retail)
+    later = retail.groupby("unique_id").tail(1)
+    later = later.assign(ds=later["ds"] + pd.DateOffset(months=3))
+
+    with pytest.raises(MissingSteps, match="do not go on where their state stopped"):
+        forecaster.observe(later)
+
+
+def test_numbered_series_may_be_joined_by_named_ones(retail, quick):
+    """Numbers come back as numbers as long as all are; floats are the numbers they stand for."""
+    numbers = {name: i for i, name in enumerate(retail["unique_id"].unique())}
+    frame = retail.assign(unique_id=retail["unique_id"].map(numbers))
+    history = frame.groupby("unique_id").head(-2)
+    forecaster = Forecaster(h=6, config=quick).fit(history)
+    before = forecaster.predict()
+
+    forecaster.cross_validation(retail)
+    again = forecaster.predict()
+    forecaster.observe(frame.drop(history.index).astype({"unique_id": float}))
+    moved = forecaster.predict()
+    named = forecaster.observe(history[history["unique_id"] == 0].assign(unique_id="12345-B"))
+
+    pd.testing.assert_frame_equal(again, before)
+    assert moved["unique_id"].tolist() == before["unique_id"].tolist()
+    assert (moved["ds"] > before["ds"]).all()
+    assert "12345-B" in named.predict()["unique_id"].tolist()
+
+
+def test_static_columns_in_the_frame_are_read_when_a_series_is_new(retail, quick):
+    """As those of a table of their own."""
+    config = replace(quick, data=replace(quick.data, static=("shop",)))
+    shops = {name: f"shop {i % 2}" for i, name in enumerate(retail["unique_id"].unique())}
+    frame = retail.assign(shop=retail["unique_id"].map(shops))
+    new = frame[frame["unique_id"] == frame["unique_id"].iloc[0]].assign(unique_id="new")
+    found = []
+    for given in ((new,), (new.drop(columns="shop"), new[["unique_id", "shop"]].head(1))):
+        forecaster = Forecaster(h=6, config=config).fit(frame).observe(*given)
+        found.append(forecaster.states_.static[-1].tolist())
+
+    assert found[0] == found[1] == [1.0]
