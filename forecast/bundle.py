@@ -122,9 +122,14 @@ def save_bundle(bundle: Bundle, directory: Path, *, overwrite: bool = False) -> 
     Write the directory whole or not at all.
 
     Raises:
-        BundleError: It is there already and `overwrite` is False.
+        BundleError: It is there already and `overwrite` is False, or it is there and no bundle.
     """
     directory = Path(directory)
+    if directory.exists() and overwrite and not (directory / JSON_NAME).is_file():
+        raise BundleError(
+            "what would be overwritten is no bundle", where=str(directory),
+            help="choose another directory, or remove this one yourself",
+        )  # fmt: skip
     if directory.exists() and not overwrite:
         raise BundleError(
             "there is something in the way", where=str(directory),

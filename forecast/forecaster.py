@@ -284,9 +284,9 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """
         Train on what precedes the first cutoff and forecast from each cutoff in one pass.
 
-        Every scaler, weight and calibration sees only what precedes its cutoff, and so does the
-        kind of the values where none is declared. The forecaster
-        itself is left as it was. With `refit`, a network is trained anew for each cutoff.
+        Cutoffs count back from each series' own end. Every scaler, weight and calibration sees only
+        what precedes them, and so does the kind of the values where none is declared. The
+        forecaster is left as it was. With `refit`, a network is trained anew for each cutoff.
 
         Returns:
             Columns unique_id, ds, cutoff, y, statecast, and two for each level.
@@ -357,7 +357,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         if self.freq is not None:
             given["freq"] = self.freq
         config = self.config or Config()
-        model = config.model if self.h is None else replace(config.model, horizon=self.h)
+        model = config.model if self.h is None else replace(config.model, horizon=_plain(self.h))
         return replace(config, data=replace(config.data, **given), model=model)
 
     def _fitted(self) -> tuple[Bundle, States]:
@@ -372,16 +372,22 @@ def _like(df: Any, data: DataConfig) -> tuple[Any, bool]:
 
 
 def _native(frame: pd.DataFrame, data: DataConfig, like: tuple[Any, bool]) -> Any:
-    given, numbered = like
-    if numbered and frame["unique_id"].astype(str).str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
+    if like[1] and frame["unique_id"].astype(str).str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
         frame["unique_id"] = frame["unique_id"].astype(np.int64)
     names = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
-    return to_native(frame.rename(columns=names), given)
+    return to_native(frame.rename(columns=names), like[0])
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value  # JSON knows no NumPy
 
 
 def _changed(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:
     """Some settings changed; each table is put together anew, so that its checks run."""
-    parts = {part: replace(getattr(config, part), **given) for part, given in tables.items()}
+    parts = {}
+    for part, given in tables.items():
+        plain = {name: _plain(value) for name, value in given.items()}
+        parts[part] = replace(getattr(config, part), **plain)
     return replace(config, **parts)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from forecast.bundle import Bundle
+from forecast.errors import ConfigError
 from forecast.states import States
 from forecast.streaming import forecast
 
@@ -46,8 +47,10 @@ def sample(
         In the unit of `y`. The quantiles of `sample(...).sum(axis=2)` are those of the total.
 
     Raises:
-        As `streaming.forecast` does.
+        ConfigError: No path, or more than 10,000. Otherwise as `streaming.forecast` does.
     """
+    if not 1 <= paths <= MAX_PATHS:
+        raise ConfigError(f"paths={paths} must be between 1 and {MAX_PATHS:,}")
     learned = bundle.config.model.quantiles
     made = forecast(bundle, states, horizon=horizon, known_future=known_future, quantiles=learned)[
         ..., 1:
@@ -55,7 +58,7 @@ def sample(
     deviates = np.array([NormalDist().inv_cdf(q) for q in learned])
     series, steps = made.shape[:2]
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((series, min(paths, MAX_PATHS), steps))
+    noise = rng.standard_normal((series, paths, steps))
     rho = bundle.correlation
     for h in range(1, steps):
         noise[..., h] = rho * noise[..., h - 1] + np.sqrt(1 - rho**2) * noise[..., h]

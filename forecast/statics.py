@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from forecast.errors import MissingColumns
+from forecast.errors import MissingColumns, WrongType
 
 MAX_CATEGORIES = 4096
 """Categories of one column beyond the most frequent ones are read as unknown."""
@@ -70,6 +70,7 @@ class StaticSpec:
 
         Raises:
             MissingColumns: The table lacks a static column that the model learned with.
+            WrongType: A column of numbers holds text.
         """
         out = np.zeros((len(ids), len(self.columns)), np.float32)
         if table is None or not self.columns:
@@ -87,7 +88,20 @@ class StaticSpec:
             values = table[column.name].to_numpy()[rows[known]]
             if column.categories:
                 names = pd.Index(column.categories)
-                out[known, place] = names.get_indexer(pd.Index(values.astype(str))) + 1
-            else:
-                out[known, place] = (values.astype(np.float64) - column.mean) / column.scale
+                out[known, place] = names.get_indexer(pd.Index(list(map(_text, values)))) + 1
+                continue
+            try:
+                numbers = values.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise WrongType(
+                    f"static column {column.name!r} holds text: the model learned with numbers",
+                    help="convert it to numbers",
+                ) from error
+            out[known, place] = (numbers - column.mean) / column.scale
         return out
+
+
+def _text(value: object) -> str:
+    """Categories that look like numbers are the same whether read as numbers or as text."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]

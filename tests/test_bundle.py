@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from forecast.bundle import JSON_NAME, WEIGHTS_NAME, load_bundle, save_bundle
-from forecast.errors import BundleError, DamagedBundle, NewerBundle
+from forecast.errors import BundleError, DamagedBundle, NewerBundle, WrongType
+from forecast.statics import StaticSpec
 from forecast.streaming import forecast, warm_up
 
 
@@ -72,3 +74,28 @@ def test_another_format_version_is_refused(bundle, tmp_path):
 
     with pytest.raises(NewerBundle, match="99"):
         load_bundle(tmp_path / "m")
+
+
+def test_only_a_bundle_is_overwritten(bundle, tmp_path):
+    """A slip of the path deletes nobody's files."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
+
+    with pytest.raises(BundleError, match="is no bundle"):
+        save_bundle(bundle, tmp_path / "mine", overwrite=True)
+    save_bundle(bundle, tmp_path / "new")
+    save_bundle(bundle, tmp_path / "new", overwrite=True)
+
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "precious"
+    assert load_bundle(tmp_path / "new").digest == bundle.digest
+
+
+def test_static_numbers_and_text_are_read_alike():
+    """Categories learned as text and given as numbers; text for a number is told."""
+    text = pd.DataFrame({"floor": ["1", "2"], "size": [10.0, 20.0]}, index=["a", "b"])
+    spec = StaticSpec.learn(text)
+    numbers = pd.DataFrame({"floor": [2.0], "size": [20.0]}, index=["c"])
+
+    assert spec.encode(numbers, ["c"])[0].tolist() == spec.encode(text, ["b"])[0].tolist()
+    with pytest.raises(WrongType, match="'size' holds text"):
+        spec.encode(numbers.assign(size="large"), ["c"])

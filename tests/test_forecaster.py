@@ -90,8 +90,12 @@ def test_nothing_is_known_of_what_follows_the_first_cutoff(retail, quick, change
 
 def test_what_cannot_be_asked_is_told(retail, quick):
     """No traceback of a library for a number that makes no sense, no interval of 0.8 percent."""
-    forecaster = Forecaster(h=6, config=quick).fit(retail)
+    six, sixteen = np.array([6, 16])
+    forecaster = Forecaster(config=quick)
+    forecaster.set_params(h=six, config__model__hidden_size=sixteen).fit(retail)
 
+    with pytest.raises(ConfigError, match="between 1 and 10,000"):
+        forecaster.sample(20_000)
     for h in (-1, 0, 61):
         for ask in (forecaster.predict, forecaster.sample):
             with pytest.raises(UnseenHorizon, match="was asked"):
