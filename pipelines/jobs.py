@@ -159,10 +159,17 @@ def _alone(path: Path) -> Iterator[None]:
                 where=lock.read().strip(),
                 help="wait for it; it goes on by itself, so that --resume is not needed",
             ) from None
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+            raise UsageError(
+                "this very job has just ended", where=str(path), help="start it again if need be"
+            )
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def _read_notes(path: Path) -> dict[str, Any]:
