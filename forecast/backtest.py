@@ -66,6 +66,16 @@ def backtest(
     return pd.concat(frames, ignore_index=True)
 
 
+def as_numbers(asked: float | int | Sequence[float | int] | None) -> tuple[float | int, ...]:
+    """
+    One number, several, or none, as levels and quantiles are asked for.
+
+    >>> as_numbers(80), as_numbers([80, 95]), as_numbers(None)
+    ((80,), (80, 95), ())
+    """
+    return () if asked is None else tuple(np.atleast_1d(asked).tolist())
+
+
 def level_quantiles(levels: Sequence[float | int]) -> tuple[float, ...]:
     """
     Lower and upper quantile of each central interval.

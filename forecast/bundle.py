@@ -11,8 +11,10 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -117,9 +119,18 @@ def make_network(config: Config, spec: InputSpec) -> Network:
     )  # fmt: skip
 
 
-def save_bundle(bundle: Bundle, directory: Path, *, overwrite: bool = False) -> None:
+def save_bundle(
+    bundle: Bundle, directory: Path, *, overwrite: bool = False,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> None:  # fmt: skip
     """
     Write the directory whole or not at all.
+
+    Args:
+        bundle: The model.
+        directory: Where it goes.
+        overwrite: Whether a bundle that is there gives way.
+        beside: More files, by name.
 
     Raises:
         BundleError: It is there already and `overwrite` is False, or it is there and no bundle.
@@ -135,9 +146,11 @@ def save_bundle(bundle: Bundle, directory: Path, *, overwrite: bool = False) -> 
             "there is something in the way", where=str(directory),
             help="choose another directory, or pass overwrite=True",
         )  # fmt: skip
-    fresh = directory.with_name(directory.name + ".new")
+    fresh = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
+    for name, content in beside.items():
+        (fresh / name).write_bytes(content)
     weights = _weights(bundle)
     (fresh / WEIGHTS_NAME).write_bytes(weights)
     text = {
@@ -150,8 +163,13 @@ def save_bundle(bundle: Bundle, directory: Path, *, overwrite: bool = False) -> 
     }
     (fresh / JSON_NAME).write_text(json.dumps(text, indent=1, sort_keys=True), encoding="utf-8")
     if directory.exists():
-        shutil.rmtree(directory)
-    fresh.replace(directory)
+        old = directory.with_name(f".{directory.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        directory.replace(old)
+        fresh.replace(directory)
+        shutil.rmtree(old)
+    else:
+        fresh.replace(directory)
 
 
 def read_digest(directory: Path | str) -> str:
@@ -195,6 +213,8 @@ def load_bundle(directory: Path | str) -> Bundle:
         weights = weights_path.read_bytes()
     except (OSError, ValueError) as error:
         raise DamagedBundle(f"cannot be read: {error}", where=str(directory)) from error
+    if not isinstance(text, dict):
+        raise DamagedBundle(f"{JSON_NAME} holds no object", where=str(directory))
     if text.get("version") != VERSION:
         raise NewerBundle(
             f"format version {text.get('version')} is not {VERSION}, the one this version reads",

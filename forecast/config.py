@@ -125,10 +125,10 @@ class ModelConfig:
         q = self.quantiles
         rising = list(q) == sorted(set(q)) and len(q) > 0 and q[0] > 0 and q[-1] < 1
         mirrored = all(abs(a + b - 1) < 1e-9 for a, b in zip(q, reversed(q), strict=True))
-        if not rising or not mirrored or 0.5 not in q:
+        if not rising or not mirrored or 0.5 not in q or len(q) < 3:
             raise ConfigError(
-                f"quantiles={q} must be strictly increasing, inside (0, 1), mirrored about 0.5 "
-                "and hold 0.5, which is the point forecast",
+                f"quantiles={q} must be strictly increasing, inside (0, 1), mirrored about 0.5, "
+                "which is the point forecast, and hold it and one interval at least",
                 help="for example quantiles = [0.05, 0.1, 0.5, 0.9, 0.95]",
             )
 

@@ -1,6 +1,5 @@
 """The analyst's object: fit, predict, observe, cross-validate, save and load."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,8 +10,15 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from forecast import sampling, streaming
-from forecast.backtest import MODEL, as_stamps, backtest, forecast_frame, level_quantiles
-from forecast.bundle import Bundle, load_bundle, save_bundle
+from forecast.backtest import (
+    MODEL,
+    as_numbers,
+    as_stamps,
+    backtest,
+    forecast_frame,
+    level_quantiles,
+)
+from forecast.bundle import Bundle
 from forecast.calendars import Calendar
 from forecast.checkpoints import TrainEvent
 from forecast.config import Config, DataConfig, Fill
@@ -20,13 +26,12 @@ from forecast.errors import NotFitted, UnknownSetting
 from forecast.frames import check
 from forecast.futures import check_future
 from forecast.going_on import filled_from, last_values
+from forecast.live import Live, load_live, save_live
 from forecast.panel import Panel
 from forecast.splits import cutoff_lengths, kind_before
 from forecast.states import States, initial_states
 from forecast.tables import read_table, to_native
 from forecast.training import train
-
-STATES_NAME, SERIES_NAME = "states.safetensors", "series.json"
 
 
 class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -161,8 +166,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     def predict(
         self,
         h: int | None = None,
-        level: Sequence[float | int] | None = None,
-        quantiles: Sequence[float | int] | None = None,
+        level: float | int | Sequence[float | int] | None = None,
+        quantiles: float | int | Sequence[float | int] | None = None,
         futr_df: Any = None,
     ) -> Any:
         """
@@ -181,7 +186,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """
         bundle, states = self._fitted()
         streaming.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
-        levels, asked = tuple(level or ()), tuple(quantiles or ())
+        levels, asked = as_numbers(level), as_numbers(quantiles)
         outputs = streaming.forecast(
             bundle, states, horizon=horizon, quantiles=(*level_quantiles(levels), *asked),
             known_future=check_future(
@@ -275,7 +280,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         step_size: int = 1,
         h: int | None = None,
         refit: bool = False,
-        level: Sequence[float | int] | None = None,
+        level: float | int | Sequence[float | int] | None = None,
         id_col: str | None = None,
         time_col: str | None = None,
         target_col: str | None = None,
@@ -310,7 +315,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             frames.append(
                 backtest(
                     bundle, seen, horizon=horizon, n_windows=1 if refit else n_windows,
-                    step_size=step_size, levels=tuple(level or ()),
+                    step_size=step_size, levels=as_numbers(level),
                 )
             )  # fmt: skip
         return _native(pd.concat(frames, ignore_index=True), config.data, like)
@@ -318,27 +323,16 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write model and states as one directory; a bundle in itself, no history needed."""
         bundle, states = self._fitted()
-        path = Path(path)
-        save_bundle(bundle, path, overwrite=overwrite)
-        (path / STATES_NAME).write_bytes(states.to_bytes())
-        text = {"ids": list(self.ids_), "integer_ids": self._like[1]}
-        (path / SERIES_NAME).write_text(json.dumps(text), encoding="utf-8")
+        live = Live(bundle, states, self.ids_, integer_ids=self._like[1])
+        save_live(live, Path(path), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str) -> "Forecaster":
         """Read what `save` wrote; raises `BundleError` and its kin."""
-        path = Path(path)
-        bundle = load_bundle(path)
-        if not (path / SERIES_NAME).is_file():
-            raise NotFitted(
-                "this bundle holds a model without the states of its series", where=str(path),
-                help="load it with forecast.bundle.load_bundle and warm_up on observations",
-            )  # fmt: skip
-        made = cls(h=bundle.horizon, freq=bundle.calendar.freq, config=bundle.config)
-        text = json.loads((path / SERIES_NAME).read_text(encoding="utf-8"))
-        made.bundle_, made.ids_ = bundle, tuple(text["ids"])
-        made.states_ = States.from_bytes((path / STATES_NAME).read_bytes())
-        made._like = pd.DataFrame(), text["integer_ids"]
+        live = load_live(Path(path))
+        made = cls(h=live.bundle.horizon, freq=live.bundle.calendar.freq, config=live.bundle.config)
+        made.bundle_, made.states_, made.ids_ = live.bundle, live.states, live.ids
+        made._like = pd.DataFrame(), live.integer_ids
         return made
 
     def __repr__(self) -> str:

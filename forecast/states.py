@@ -64,6 +64,12 @@ class States:
         columns = zip(*(part._arrays() for part in parts), strict=True)
         return cls(parts[0].digest, *(np.concatenate(column) for column in columns))
 
+    def is_like(self, other: "States") -> bool:
+        """Whether they are of the same model, and the arrays of the same shape and kind."""
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        alike = all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+        return self.digest == other.digest and alike
+
     def to_bytes(self) -> bytes:
         """Bit for bit, as safetensors with the model's digest in its header."""
         names = (f.name for f in fields(self) if f.name != "digest")

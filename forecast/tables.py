@@ -220,7 +220,7 @@ def _read_csv(path: Path, sep: str, id_col: str | None) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            return pd.read_csv(
+            frame = pd.read_csv(
                 path, sep=sep, low_memory=False, index_col=False,
                 converters={} if id_col is None else {id_col: lambda text: text or None},
             )  # fmt: skip
@@ -230,6 +230,10 @@ def _read_csv(path: Path, sep: str, id_col: str | None) -> pd.DataFrame:
                 where=str(path),
                 help="name every column in the first line",
             ) from None
+    written = pd.read_csv(path, sep=sep, nrows=1, header=None, dtype=str).iloc[0]
+    names = np.where(written.notna(), written, frame.columns)
+    frame.columns = pd.Index(names)  # as written: pandas would call a second `y` another name
+    return frame
 
 
 def _read_sql(url: str, query: str | None) -> pd.DataFrame:

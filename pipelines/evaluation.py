@@ -1,9 +1,11 @@
 """How good a model is: the same cutoffs and series for it, the champion and the baselines."""
 
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Self
@@ -257,7 +259,16 @@ class Rivals:
 
 def _alone(folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _forecast_rivals(folder, made, freq, known, plan)
+
+
+def _end_with_parent() -> None:
+    """However it ends: killed, it could not terminate us."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _forecast_rivals(

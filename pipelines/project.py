@@ -12,6 +12,7 @@ relative to the file.
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -152,9 +153,10 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         value = project.get(key)
         if isinstance(value, str) and "://" not in value:
             project[key] = str(_relative(path.parent / value))
-    uri = project.get("tracking_uri")
-    if isinstance(uri, str) and uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        project["tracking_uri"] = f"sqlite:///{path.parent.resolve() / uri[10:]}"
+    for key in ("source", "tracking_uri"):
+        value = project.get(key)
+        if isinstance(value, str) and (found := re.fullmatch(r"(sqlite[^:]*:///)([^/:].*)", value)):
+            project[key] = f"{found[1]}{path.parent.resolve() / found[2]}"
     return {**tables, "project": project}
 
 

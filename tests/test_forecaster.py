@@ -103,6 +103,9 @@ def test_what_cannot_be_asked_is_told(retail, quick):
     with pytest.raises(UnknownQuantile, match="expected percent, such as 80") as told:
         forecaster.predict(level=[0.8])
     assert "ask for 80" in told.value.help
+    for asked in ({"level": 80}, {"quantiles": 0.9}):
+        many = {name: [value] for name, value in asked.items()}
+        pd.testing.assert_frame_equal(forecaster.predict(**asked), forecaster.predict(**many))
     for windows in ({"n_windows": 0}, {"n_windows": 2, "step_size": 0}):
         with pytest.raises(ConfigError, match="expected 1 or more of both"):
             forecaster.cross_validation(retail, **windows)

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 
 from forecast.config import DataConfig
-from forecast.errors import MissingSteps, MissingValues, UnreadableSource
+from forecast.errors import MissingColumns, MissingSteps, MissingValues, UnreadableSource
 from forecast.frames import check, read_table, to_native
 
 
@@ -94,6 +94,15 @@ def test_names_of_series_in_a_csv_stay_as_they_are_written(tmp_path):
     assert len(check(path, DataConfig(freq=1), static_df=static).static) == 5
     path.write_text("unique_id,ds,y\na,1,2\n,2,3\n")
     with pytest.raises(MissingValues, match="expected the name of a series"):
+        check(path, DataConfig(freq=1))
+
+
+def test_two_columns_of_one_name_in_a_csv_are_told(tmp_path):
+    """Pandas would call the second one `y.1`, and nobody would know that it is not read."""
+    path = tmp_path / "sales.csv"
+    path.write_text("unique_id,ds,y,y\na,1,2,3\na,2,3,4\n")
+
+    with pytest.raises(MissingColumns, match="'y' is there 2 times"):
         check(path, DataConfig(freq=1))
 
 

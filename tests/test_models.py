@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from forecast.config import Cell, ModelConfig
+from forecast.errors import ConfigError
 from forecast.filters import MEANS, FilterSpec
 from forecast.models.ensemble import Ensemble
 from forecast.models.heads import LEAST, Future, PointHead, QuantileHead
@@ -252,3 +253,10 @@ def test_recurrent_weights_start_orthogonal_and_the_forget_gate_open():
         torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
     assert bias[8:16].tolist() == [1.0] * 8
     assert bias[:8].tolist() == [0.0] * 8
+
+
+@pytest.mark.parametrize("quantiles", [(), (0.5,), (0.1, 0.5), (0.1, 0.9), (0.5, 0.1, 0.9)])
+def test_quantiles_that_make_no_interval_are_refused(quantiles):
+    """Before a network is made of them."""
+    with pytest.raises(ConfigError, match="one interval at least"):
+        ModelConfig(quantiles=quantiles)

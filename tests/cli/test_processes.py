@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.servers import wait_until
@@ -48,6 +50,30 @@ def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert " 0 %  step " not in resumed.stderr
     assert not list((tmp_path / "data" / "checkpoints").iterdir())
+
+
+def test_a_training_that_is_killed_leaves_no_process(tmp_path):
+    """Neither its members nor the baselines, which would have gone on for minutes."""
+    days = np.arange(400.0)
+    series = pd.concat(
+        pd.DataFrame({"unique_id": f"shop-{i}", "ds": pd.date_range("2024-01-01", periods=400),
+                      "y": 50 + 9 * np.sin(days * i) + days % 7})
+        for i in range(250)
+    )  # fmt: skip
+    series.to_csv(tmp_path / "sales.csv", index=False)
+    arguments = ["train", "sales.csv", "--h", "6", "--windows", "1", "--baselines", "AutoETS"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=tmp_path, env=environment(),
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+    said = next(line for line in running.stderr if "step " in line)
+    running.kill()
+    running.wait()
+    running.stderr.close()
+
+    assert " 100 % " not in said
+    wait_until(lambda: alive(running.pid), lambda living: not living, 20)
 
 
 def test_demo_trains_once_serves_and_stops_cleanly(tmp_path):

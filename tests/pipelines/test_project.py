@@ -29,6 +29,22 @@ def test_file_is_found_up_the_tree_and_its_paths_are_its_own(folder):
     assert found.config.model.cell == "gru"
 
 
+def test_databases_of_the_file_stand_beside_it(tmp_path):
+    """SQLite by a relative path, with or without a driver; what is absolute stays."""
+    written = {"source": "sqlite+pysqlite:///sales.db", "tracking_uri": "sqlite:///runs/mlflow.db"}
+    lines = [f'{key} = "{value}"' for key, value in written.items()]
+    (tmp_path / "statecast.toml").write_text("\n".join(["[project]", *lines]))
+    (tmp_path / "below").mkdir()
+
+    found = find(None, environ={}, start=tmp_path / "below").project
+
+    assert found.source == f"sqlite+pysqlite:///{tmp_path / 'sales.db'}"
+    assert found.tracking_uri == f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
+    for absolute in ("sqlite:////srv/sales.db", "postgresql://host/sales"):
+        (tmp_path / "statecast.toml").write_text(f'[project]\nsource = "{absolute}"\n')
+        assert find(None, environ={}, start=tmp_path).project.source == absolute
+
+
 def test_option_beats_config_beats_environment_beats_file(folder, tmp_path):
     """Each source wins over the ones after it, key by key."""
     (tmp_path / "other.toml").write_text('[project]\nname = "config"\n[train]\nseed = 3\n')

