@@ -22,9 +22,9 @@ help: ## print this list
 run: $(VENV)/.run ## train on the bundled sales data, register the model, serve it on 127.0.0.1
 	$(BIN)/statecast demo
 
-test: $(VENV)/.dev ## import contracts, then the test suite (ARGS='-k lanes' for a part of it)
+test: $(VENV)/.dev ## import contracts, then the test suite (ARGS='-k lanes' for a part of it, '-n 0 --pdb' to look)
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
