@@ -65,11 +65,15 @@ class Compute:
         deadline: Seconds after which a request that has not begun is dropped.
         most: Requests that may wait; more are refused.
         metrics: Where waiting and working times go.
+        spare_s: Seconds that the background waits while others never cease to ask.
     """
 
-    def __init__(self, deadline: float, most: int, metrics: Metrics) -> None:
+    def __init__(
+        self, deadline: float, most: int, metrics: Metrics, *, spare_s: float = 1.0
+    ) -> None:
         self._deadline = deadline
         self._most = most
+        self._spare_s = spare_s
         self._metrics = metrics
         self._asked: deque[_Job | Hashable] = deque()
         self._spare: deque[_Job] = deque()
@@ -126,7 +130,7 @@ class Compute:
         return done
 
     def spare(self, work: Callable[[], T]) -> T:
-        """Do it when nothing else waits: the background has all the time it needs."""
+        """Do it when nothing else waits, or first of all once it has waited long."""
         job = self._job(work, patient=True)
         with self._ready:
             self._admit(patient=True)
@@ -186,12 +190,18 @@ class Compute:
                     self._ready.wait()
                 if self._closed:
                     return
-                job = self._asked.popleft() if self._asked else self._spare.popleft()
+                job = self._next()
                 crowd = None if isinstance(job, _Job) else self._crowds.pop(job)
             if crowd is not None:
                 self._do_together(crowd)
             elif isinstance(job, _Job) and self._begins(job):
                 self._do(job)
+
+    def _next(self) -> "_Job | Hashable":
+        now, spare = time.perf_counter(), self._spare
+        if spare and (not self._asked or now - spare[0].asked > self._spare_s):
+            return spare.popleft()
+        return self._asked.popleft()
 
     def _begins(self, job: _Job) -> bool:
         """Whether anybody still waits for it; it cannot be cancelled any more if so."""

@@ -62,6 +62,8 @@ class Engine:
         self.block = block
         self.batch = 0
         """The last batch of the log that is in the states."""
+        self.timeline: str | None = None
+        """Which history of the log that is, as a transaction names it; None before the first."""
         self.rows: dict[str, int] = {}
         self.ids = [""] * block
         """The name of each row; empty where the row is free."""
@@ -69,7 +71,10 @@ class Engine:
         """Of each row in the log; 0 where the row is free."""
         self._row_of = np.full(block, -1, np.int64)
         """Of each number, -1 where it has no live state."""
-        self._sorted: tuple[str, ...] | None = ()
+        self._changes = 0
+        """How often series came or went."""
+        self._sorted: tuple[int, tuple[str, ...]] = (0, ())
+        """All names in order, as they were after so many changes."""
         self._states = initial_states(bundle, block)
         self._first_ds = np.zeros(block, np.int64)
         self._rebuilt = np.ones(block, bool)
@@ -81,9 +86,10 @@ class Engine:
 
     def names(self) -> tuple[str, ...]:
         """Every series in the order of the alphabet."""
-        known = self._sorted
-        if known is None:
-            known = self._sorted = tuple(sorted(self.rows.copy()))
+        changes, (then, known) = self._changes, self._sorted
+        if then != changes:
+            known = tuple(sorted(self.rows.copy()))
+            self._sorted = changes, known  # if some came meanwhile, the next who asks sorts again
         return known
 
     def rows_of(self, numbers: Int[np.ndarray, " series"]) -> Int[np.ndarray, " series"]:
@@ -152,7 +158,7 @@ class Engine:
             self._moved[row // self.block] = True
             self._row_of[self.numbers[row]] = -1
             self.ids[row], self.numbers[row] = "", 0
-        self._sorted = None
+        self._changes += 1
 
     def moved_blocks(self) -> list[int]:
         """Blocks that are other than when they were last copied."""
@@ -196,7 +202,7 @@ class Engine:
         for row, name in zip(rows.tolist(), names, strict=True):
             self.ids[row] = name
         self.rows.update(zip(names, rows.tolist(), strict=True))
-        self._sorted = None
+        self._changes += 1
 
     def _put(self, rows: Int[np.ndarray, " series"], states: States) -> None:
         for field in fields(States):

@@ -73,6 +73,8 @@ class Replay:
     """The series, with their numbers."""
     batch: int
     """The last one of the log then."""
+    timeline: str
+    """Which history of the log that was."""
     made: Replayed
     """Of those of them that the log has then."""
 
@@ -115,9 +117,9 @@ def replay(
     with reading or nullcontext(), log.read() as transaction:
         rows = transaction.history(list(asked.values()))
         history = history_of(transaction, bundle.digest, rows)
-        batch = transaction.before
+        batch, timeline = transaction.before, transaction.timeline
     made = Replayed(history.entries, history.states(bundle), history.first_ds)
-    return Replay(asked, batch, made)
+    return Replay(asked, batch, timeline, made)
 
 
 def replayed(

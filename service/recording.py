@@ -213,7 +213,7 @@ class Recorder:
 
     def _look(self) -> None:
         with self.writer.log.read() as transaction:
-            behind = transaction.before != self.writer.engine.batch
+            behind = self.writer.is_behind(transaction)
         if behind:
             self._ask(lambda: self.writer.catch_up())
 

@@ -25,7 +25,7 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
     engine = writer.engine
     with writer.log.read() as transaction:
         names = transaction.names()
-        now = transaction.before
+        now, engine.timeline = transaction.before, transaction.timeline
         shortened = transaction.shortened(engine.digest)
     if shortened:
         logger.warning(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from forecast.bundle import Bundle
 from forecast.errors import ForecastError
@@ -281,8 +282,8 @@ class Slot:
         self.progress = Progress(
             "replaying" if waiting else "ready", self._settings.model, ready, ready + waiting
         )
-        source = serving.source
-        self.metrics.live_series.labels(self.metrics.model).set(ready)
+        source, count = serving.source, partial(len, serving.engine)
+        self.metrics.live_series.labels(self.metrics.model).set_function(count)
         self.metrics.in_service(
             source.version or "", source.name, source.alias or "", source.digest[:12]
         )

@@ -24,6 +24,7 @@ from safetensors.numpy import save as save_arrays
 from forecast.errors import StateError
 from forecast.states import States
 from service.engine import Block, Engine
+from service.errors import LogError
 from service.log import Log
 
 _FORMAT = 2
@@ -50,6 +51,7 @@ class Snapshots:
 
         Raises:
             OSError: The disk is full or not to be written; what was there still holds.
+            LogError: The log cannot be read, or is not the one that the states are of.
         """
         compute = engine.compute
         batch, moved = compute.spare(lambda: (engine.batch, engine.moved_blocks()))
@@ -94,6 +96,11 @@ class Snapshots:
         """What mark and files of a batch say."""
         with self._log.read() as transaction:
             found = transaction.fingerprint(batch)
+        if transaction.timeline != engine.timeline:
+            raise LogError(
+                "the log was put back or has another primary: its series are replayed first",
+                where=self._log.place,
+            )  # fmt: skip
         return {"format": _FORMAT, "log_id": self._log.log_id, "digest": self._digest,
                 "batch": batch, "print": found, "block": engine.block}  # fmt: skip
 

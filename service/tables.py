@@ -87,6 +87,11 @@ base = sa.Table(
     sa.Column("state", sa.LargeBinary, nullable=False, comment="before the first step kept"),
 )
 
+_TIMELINE = "timeline"
+_ASK_TIMELINE = (
+    "select case when pg_is_in_recovery() then '' "
+    "else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end"
+)
 _PATIENCE = {
     "connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10",
     "keepalives_count": "3", "tcp_user_timeout": "30000",
@@ -130,6 +135,17 @@ def _open_server(address: sa.URL) -> sa.Engine:
     given = address.difference_update_query(["schema"])
     patience = {name: text for name, text in _PATIENCE.items() if name not in given.query}
     engine = sa.create_engine(given.update_query_dict(patience), pool_pre_ping=True)
+
+    @event.listens_for(engine, "connect")
+    def note_timeline(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        try:
+            record.info[_TIMELINE] = cursor.execute(_ASK_TIMELINE).fetchone()[0]
+        except engine.dialect.loaded_dbapi.Error:  # speaks like PostgreSQL and is something else
+            record.info[_TIMELINE] = ""
+        cursor.close()
+        connection.rollback()
+
     schema = schema_of(address)
     if schema is not None:
 
@@ -141,6 +157,16 @@ def _open_server(address: sa.URL) -> sa.Engine:
             connection.commit()
 
     return engine
+
+
+def timeline_of(connection: sa.Connection) -> str:
+    """
+    Which history of the database a connection sees; empty where there is but one.
+
+    PostgreSQL begins another one when a standby becomes the primary, and when a backup is brought
+    to a point in time. It ends every connection before that.
+    """
+    return str(connection.info.get(_TIMELINE, ""))
 
 
 def schema_of(address: sa.URL) -> str | None:

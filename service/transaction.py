@@ -18,7 +18,7 @@ from service.bases import Begins
 from service.conditions import among, slices
 from service.rows import Entry, Rows, to_json
 from service.stored import Cuts, Stored, Sum, tuples, usual_width
-from service.tables import base, head, meta, observation, pruned, removed, series
+from service.tables import base, head, meta, observation, pruned, removed, series, timeline_of
 from service.totals import Totals, count_all
 
 
@@ -58,6 +58,8 @@ class Transaction:
         before, width = connection.execute(turn.with_for_update() if writes else turn).one()
         self.before = int(before)
         """The last batch in the log when the transaction began."""
+        self.timeline = timeline_of(connection)
+        """Which history of the log it sees: in another one, the same number is another batch."""
         self._stored = Stored(connection, covariates, width)
         self._wrote = False
 

@@ -210,8 +210,9 @@ class Writer:
             self.take_in(transaction)
             changed = transaction.changed(list(replay.asked.values()), replay.batch)
             waiting = self.waiting
+            same = replay.timeline == transaction.timeline
             made = replay.made.those(
-                lambda entry: entry.unique_id in waiting and entry.number not in changed
+                lambda entry: same and entry.unique_id in waiting and entry.number not in changed
             )
             self._put([made], transaction.before)
             for entry in made.entries:
@@ -226,12 +227,18 @@ class Writer:
         for name in lacking:
             del self.waiting[name]
 
+    def is_behind(self, transaction: Transaction) -> bool:
+        """Whether the states are not those of the log as it is."""
+        engine = self.engine
+        return (transaction.before, transaction.timeline) != (engine.batch, engine.timeline)
+
     def take_in(self, transaction: Transaction) -> None:
         """Bring the states to where the log is: others may have written, or we be in doubt."""
         engine = self.engine
-        if transaction.before == engine.batch:
+        if not self.is_behind(transaction):
             return
-        if transaction.before < engine.batch:
+        timeline, engine.timeline = engine.timeline, transaction.timeline
+        if transaction.before < engine.batch or timeline not in {None, transaction.timeline}:
             self._begin_anew(transaction)
             return
         found = transaction.changes(engine.batch)
@@ -258,9 +265,10 @@ class Writer:
         self._put(changes, transaction.before, found.pruned)
 
     def _begin_anew(self, transaction: Transaction) -> None:
-        """The log was put back to an earlier day: what the states have seen may not be in it."""
+        """Its history is another: what the states have seen may not be in it."""
         logger.warning(
-            "%s ends with batch %d, and ended with %d before: every series is replayed",
+            "%s was put back or has another primary (it ends with batch %d, and ended with %d "
+            "before): every series is replayed",
             self.log.place, transaction.before, self.engine.batch,
         )  # fmt: skip
         self._drop([*self.engine.rows])
@@ -365,7 +373,6 @@ class Writer:
             engine.batch = batch
 
         engine.compute.run(work, patient=True)
-        self._metrics.live_series.labels(self._metrics.model).set(len(engine))
 
     def _no_such(self, unknown: list[str], sent: Sent) -> Refused:
         lost = set(unknown)

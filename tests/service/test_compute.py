@@ -17,9 +17,9 @@ from service.metrics import Metrics
 class Bench:
     """A compute thread, and callers that wait for it."""
 
-    def __init__(self, deadline: float, most: int) -> None:
+    def __init__(self, deadline: float, most: int, spare_s: float = 60.0) -> None:
         self.metrics = Metrics()
-        self.compute = Compute(deadline, most, self.metrics)
+        self.compute = Compute(deadline, most, self.metrics, spare_s=spare_s)
         self._callers = ThreadPoolExecutor(20)
 
     def call(self, work: Callable[[], Any]) -> Future[Any]:
@@ -111,6 +111,21 @@ def test_the_background_waits_for_whoever_is_waited_for(bench):
         one.result(30)
 
     assert done == ["asked", "background"]
+
+
+@pytest.mark.parametrize("bench", [(30.0, 100, 0.0)], indirect=True)
+def test_the_background_does_not_wait_for_ever(bench):
+    """Its time is over, and others are still asking."""
+    done: list[str] = []
+    with bench.busy():
+        asked = [
+            bench.call(lambda: bench.compute.run(lambda: done.append("asked"))),
+            bench.call(lambda: bench.compute.spare(lambda: done.append("background"))),
+        ]
+    for one in asked:
+        one.result(30)
+
+    assert done == ["background", "asked"]
 
 
 @pytest.mark.parametrize("bench", [(0.05, 100)], indirect=True)

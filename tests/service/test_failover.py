@@ -1,0 +1,103 @@
+"""Another primary with another history of the log: numbers of batches alone do not tell it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from benchmarks.servers import wait_until
+from forecast.errors import ForecastError
+from service import tables
+from service.errors import LogError
+from service.importing import import_history
+from tests.service.conftest import emptied
+from tests.service.test_log import MONTHLY
+from tests.service.test_replicas import crash, restart
+from tests.service.test_snapshots import Host, assert_equal
+
+
+@pytest.fixture
+def hosts(postgres, monthly, monthly_bundle, tmp_path) -> Iterator[list[Host]]:
+    """Two servers' worth of states over one log on PostgreSQL."""
+    url = emptied(postgres)
+    import_history(url, monthly, MONTHLY)
+    made = [Host(url, monthly_bundle, tmp_path / str(i), 4096) for i in range(2)]
+    for host in made:
+        host.states()
+    yield made
+    for host in made:
+        host.close()
+
+
+def promote(cluster: Any) -> None:
+    """The database goes on in a new timeline, as a standby does that becomes the primary."""
+    crash(cluster)
+    folder = Path(cluster.pgdata)
+    with (folder / "postgresql.auto.conf").open("a") as settings:
+        settings.write("restore_command = 'false'\n")
+    (folder / "recovery.signal").touch()
+    restart(cluster)
+
+
+def forget_last(url: str, batches: int) -> None:
+    """As a replica that lagged by so many has it."""
+    engine, seen = sa.create_engine(url), tables.observation
+    with engine.begin() as connection:
+        (last,) = connection.execute(sa.select(tables.head.c.batch)).one()
+        connection.execute(seen.delete().where(seen.c.batch > last - batches))
+        connection.execute(tables.head.update().values(batch=last - batches))
+    engine.dispose()
+
+
+def replayed(host: Host) -> bool:
+    """Whether a look at the log has every series replayed; the database may yet be coming up."""
+    try:
+        host.writer.catch_up()
+    except LogError:
+        return False
+    return bool(host.writer.waiting)
+
+
+def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, hosts):
+    """A server that did not look meanwhile replays; its snapshots wait until it has looked."""
+    ours, theirs = hosts
+    name, other = sorted(ours.engine.rows)[:2]
+    ours.observe(name, "2019-01-01", 300.0)
+    ours.observe(name, "2019-02-01", 301.0)
+    batch = ours.engine.batch
+    forget_last(postgres, 2)
+    promote(cluster)
+    wait_until(lambda: replayed(theirs), bool, 30)
+    theirs.states()
+    theirs.observe(other, "2019-01-01", 700.0)
+    theirs.observe(other, "2019-02-01", 701.0)
+
+    with pytest.raises(ForecastError, match="has another primary"):
+        ours.snapshots.save(ours.engine)
+    ours.writer.catch_up()
+
+    assert theirs.engine.batch == batch
+    assert len(ours.writer.waiting) == 5
+    assert_equal(ours.states(), theirs.states())
+    assert ours.states()[other].count == 122
+    assert ours.snapshots.save(ours.engine) == 1
+
+
+def test_a_restart_is_no_other_history(cluster, hosts):
+    """Nothing is replayed because the database was away."""
+    ours, _ = hosts
+    crash(cluster)
+    restart(cluster)
+
+    def looked() -> bool:
+        try:
+            ours.writer.catch_up()
+        except LogError:
+            return False
+        return True
+
+    wait_until(looked, bool, 30)
+    assert not ours.writer.waiting
+    assert len(ours.engine) == 5
