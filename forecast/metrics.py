@@ -318,7 +318,7 @@ def _scales(
     steps without a value left out. NaN where it is 0 or there is no difference to take.
     """
     _check_columns(history, ("unique_id", "ds", "y"))
-    codes, names = pd.factorize(history["unique_id"])
+    codes, names = pd.factorize(history["unique_id"].astype(str))
     stamps, y = history["ds"].to_numpy(), history["y"].to_numpy(dtype=np.float64)
     order = np.lexsort((stamps, codes))
     stamps, y = stamps[order], y[order]
@@ -328,7 +328,7 @@ def _scales(
 
     bounds = windows["cutoff" if "cutoff" in windows else "start"].to_numpy()
     side: Literal["left", "right"] = "right" if "cutoff" in windows else "left"
-    series = pd.Index(names).get_indexer(windows["unique_id"].to_numpy())
+    series = pd.Index(names).get_indexer(windows["unique_id"].astype(str))
     scale = np.full(len(windows), np.nan)
     for window in np.flatnonzero(series >= 0):
         begin, end = begins[series[window]], begins[series[window] + 1]

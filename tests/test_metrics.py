@@ -192,6 +192,20 @@ def test_a_series_without_history_is_left_out_and_counted():
     assert total.loc["smape", "series"].tolist() == [2, 2]
 
 
+def test_series_are_the_same_as_numbers_and_as_text():
+    """The backtest may name them one way and the history the other."""
+    frame = retail(2)
+    numbers = dict(zip(frame["unique_id"].unique(), (7, 8), strict=True))
+    frame["unique_id"] = frame["unique_id"].map(numbers)
+    cv = backtest(frame, n_windows=1)
+    as_text = frame.assign(unique_id=frame["unique_id"].astype(str))
+
+    told = [metrics.mase(cv, ["flat"], history, season_length=12) for history in (frame, as_text)]
+
+    pd.testing.assert_frame_equal(*told)
+    assert told[1]["flat"].notna().all()
+
+
 def test_nothing_after_the_cutoff_reaches_a_score():
     """Noise in the history after every cutoff changes no scaled score."""
     frame = retail()
