@@ -1,6 +1,5 @@
 """Another primary with another history of the log: numbers of batches alone do not tell it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,9 @@ from benchmarks.servers import wait_until
 from forecast.errors import ForecastError
 from service import tables
 from service.errors import LogError
-from service.importing import import_history
-from tests.service.conftest import emptied
-from tests.service.test_log import MONTHLY
 from tests.service.test_replicas import crash, restart
+from tests.service.test_shared import hosts  # noqa: F401 - a fixture
 from tests.service.test_snapshots import Host, assert_equal
-
-
-@pytest.fixture
-def hosts(postgres, monthly, monthly_bundle, tmp_path) -> Iterator[list[Host]]:
-    """Two servers' worth of states over one log on PostgreSQL."""
-    url = emptied(postgres)
-    import_history(url, monthly, MONTHLY)
-    made = [Host(url, monthly_bundle, tmp_path / str(i), 4096) for i in range(2)]
-    for host in made:
-        host.states()
-    yield made
-    for host in made:
-        host.close()
 
 
 def promote(cluster: Any) -> None:
@@ -60,7 +44,7 @@ def replayed(host: Host) -> bool:
     return bool(host.writer.waiting)
 
 
-def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, hosts):
+def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, hosts):  # noqa: F811
     """A server that did not look meanwhile replays; its snapshots wait until it has looked."""
     ours, theirs = hosts
     name, other = sorted(ours.engine.rows)[:2]
@@ -85,7 +69,7 @@ def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, 
     assert ours.snapshots.save(ours.engine) == 1
 
 
-def test_a_restart_is_no_other_history(cluster, hosts):
+def test_a_restart_is_no_other_history(cluster, hosts):  # noqa: F811
     """Nothing is replayed because the database was away."""
     ours, _ = hosts
     crash(cluster)
