@@ -140,7 +140,8 @@ def _open_server(address: sa.URL) -> sa.Engine:
     def note_timeline(connection: Any, record: Any) -> None:
         cursor = connection.cursor()
         try:
-            record.info[_TIMELINE] = cursor.execute(_ASK_TIMELINE).fetchone()[0]
+            cursor.execute(_ASK_TIMELINE)
+            record.info[_TIMELINE] = cursor.fetchone()[0]
         except engine.dialect.loaded_dbapi.Error:  # speaks like PostgreSQL and is something else
             record.info[_TIMELINE] = ""
         cursor.close()
