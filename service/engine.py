@@ -62,8 +62,8 @@ class Engine:
         self.block = block
         self.batch = 0
         """The last batch of the log that is in the states."""
-        self.timeline: str | None = None
-        """Which history of the log that is, as a transaction names it; None before the first."""
+        self.timeline = ""
+        """Which history of the log that is, as a transaction names it."""
         self.rows: dict[str, int] = {}
         self.ids = [""] * block
         """The name of each row; empty where the row is free."""

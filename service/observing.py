@@ -57,6 +57,19 @@ class Plan:
         """Steps that were made up."""
         return int(self.fresh.filled.sum())
 
+    def fills(self, names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+        """Series, first stamp and number of steps of each gap that was filled."""
+        fresh, made = self.fresh, self.fresh.filled
+        if not made.any():
+            return ()
+        changed = np.r_[True, fresh.series[1:] != fresh.series[:-1]]
+        opens = np.flatnonzero(made & (changed | ~np.r_[False, made[:-1]]))
+        group = np.cumsum(np.isin(np.arange(len(fresh)), opens))[made] - 1
+        return tuple(
+            (names[int(fresh.series[row])], int(fresh.ds[row]), int(size))
+            for row, size in zip(opens, np.bincount(group), strict=True)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:

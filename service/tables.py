@@ -87,9 +87,11 @@ base = sa.Table(
     sa.Column("state", sa.LargeBinary, nullable=False, comment="before the first step kept"),
 )
 
+STANDBY = "standby"
+"""In place of a timeline: of a database that follows another, and may yet begin a new one."""
 _TIMELINE = "timeline"
 _ASK_TIMELINE = (
-    "select case when pg_is_in_recovery() then '' "
+    f"select case when pg_is_in_recovery() then '{STANDBY}' "
     "else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end"
 )
 _PATIENCE = {
@@ -165,8 +167,10 @@ def timeline_of(connection: sa.Connection) -> str:
     Which history of the database a connection sees; empty where there is but one.
 
     PostgreSQL begins another one when a standby becomes the primary, and when a backup is brought
-    to a point in time. It ends every connection before that.
+    to a point in time. Of connections that were there before, only those of the standby go on.
     """
+    if connection.info.get(_TIMELINE) == STANDBY:
+        connection.info[_TIMELINE] = connection.exec_driver_sql(_ASK_TIMELINE).scalar_one()
     return str(connection.info.get(_TIMELINE, ""))
 
 

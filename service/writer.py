@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from forecast.states import States
 from service.bases import Begins
 from service.engine import Engine
-from service.errors import NotReady, Refused
+from service.errors import LogError, NotReady, Refused
 from service.histories import Replay, Replayed, history_of, paced
 from service.log import Log
 from service.metrics import Metrics
@@ -29,6 +29,7 @@ from service.retention import Keep, Taken, prune
 from service.rows import Rows
 from service.settings import Limits
 from service.spelling import no_such_series
+from service.tables import STANDBY
 from service.transaction import Transaction
 
 _SHOWN = 10
@@ -228,8 +229,18 @@ class Writer:
             del self.waiting[name]
 
     def is_behind(self, transaction: Transaction) -> bool:
-        """Whether the states are not those of the log as it is."""
+        """
+        Whether the states are not those of the log as it is.
+
+        Raises:
+            LogError: It is a copy that follows another one: what comes after it is not known yet.
+        """
         engine = self.engine
+        if transaction.timeline == STANDBY:
+            raise LogError(
+                "the observation log cannot be used (the database is a standby)",
+                where=self.log.place, help="try again; the primary takes what is sent",
+            )  # fmt: skip
         return (transaction.before, transaction.timeline) != (engine.batch, engine.timeline)
 
     def take_in(self, transaction: Transaction) -> None:
@@ -237,8 +248,7 @@ class Writer:
         engine = self.engine
         if not self.is_behind(transaction):
             return
-        timeline, engine.timeline = engine.timeline, transaction.timeline
-        if transaction.before < engine.batch or timeline not in {None, transaction.timeline}:
+        if transaction.before < engine.batch or engine.timeline != transaction.timeline:
             self._begin_anew(transaction)
             return
         found = transaction.changes(engine.batch)
@@ -271,8 +281,10 @@ class Writer:
             "before): every series is replayed",
             self.log.place, transaction.before, self.engine.batch,
         )  # fmt: skip
+        waiting = {name: number for number, name in transaction.names().items()}
         self._drop([*self.engine.rows])
-        self.waiting = {name: number for number, name in transaction.names().items()}
+        self.waiting = waiting
+        self.engine.timeline = transaction.timeline
         self._put([], transaction.before)
 
     def _store(
@@ -295,7 +307,7 @@ class Writer:
         created = [names[i] for i in np.flatnonzero(known.empty)]
         number[known.empty] = transaction.add_series(created, {})
         changes = self._changes(transaction, at, number, made)
-        return Outcome(made.status, tuple(created), _fills(made.fresh, names)), changes
+        return Outcome(made.status, tuple(created), made.fills(names)), changes
 
     def _changes(
         self, transaction: Transaction, at: Int[np.ndarray, " series"],
@@ -382,17 +394,3 @@ class Writer:
             error,
             [(f"{sent.pointer(i)}/unique_id", "no such series") for i in items[:_SHOWN]],
         )
-
-
-def _fills(fresh: Rows, names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
-    made = fresh.filled
-    if not made.any():
-        return ()
-    changed = np.r_[True, fresh.series[1:] != fresh.series[:-1]]
-    opens = np.flatnonzero(made & (changed | ~np.r_[False, made[:-1]]))
-    group = np.cumsum(np.isin(np.arange(len(fresh)), opens))[made] - 1
-    sizes: Any = np.bincount(group)
-    return tuple(
-        (names[int(fresh.series[row])], int(fresh.ds[row]), int(size))
-        for row, size in zip(opens, sizes, strict=True)
-    )

@@ -69,6 +69,34 @@ def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, 
     assert ours.snapshots.save(ours.engine) == 1
 
 
+def test_a_standby_is_not_taken_for_the_log_until_it_is_the_primary(cluster, postgres, hosts):  # noqa: F811
+    """Through the same connections: then its history is another one."""
+    ours, _ = hosts
+
+    def refusal() -> str:
+        try:
+            ours.writer.catch_up()
+        except LogError as error:
+            return str(error)
+        return ""
+
+    crash(cluster)
+    (Path(cluster.pgdata) / "standby.signal").touch()
+    restart(cluster)
+    wait_until(refusal, lambda told: "is a standby" in told, 30)
+    assert len(ours.engine) == 5
+    engine = sa.create_engine(postgres)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("select pg_promote()")
+    engine.dispose()
+
+    wait_until(lambda: replayed(ours), bool, 30)
+
+    ours.states()
+    ours.observe("begun-later", "2019-01-01", 5.0)
+    assert len(ours.engine) == 6
+
+
 def test_a_restart_is_no_other_history(cluster, hosts):  # noqa: F811
     """Nothing is replayed because the database was away."""
     ours, _ = hosts
