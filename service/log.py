@@ -38,7 +38,7 @@ _KINDS = {
     "is full": "the disk is full", "I/O error": "the disk fails", "readonly": "it is read-only",
     "malformed": _DAMAGED, "not a database": _DAMAGED, "QueuePool": "all connections are in use",
     "is locked": "another process holds it", "lock timeout": "another session holds it",
-    "connection": "no connection to PostgreSQL",
+    "during recovery": "the database is a standby", "connection": "no connection to PostgreSQL",
 }  # fmt: skip
 """What the database says, and what is told of it."""
 

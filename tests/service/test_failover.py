@@ -84,6 +84,8 @@ def test_a_standby_is_not_taken_for_the_log_until_it_is_the_primary(cluster, pos
     (Path(cluster.pgdata) / "standby.signal").touch()
     restart(cluster)
     wait_until(refusal, lambda told: "is a standby" in told, 30)
+    with pytest.raises(LogError, match="is a standby"):
+        ours.observe("begun-later", "2019-01-01", 5.0)
     assert len(ours.engine) == 5
     engine = sa.create_engine(postgres)
     with engine.connect() as connection:
