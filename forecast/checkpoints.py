@@ -184,7 +184,7 @@ def key_of(config: Config, examples: Examples) -> str:
     """What a run and its checkpoint must share: settings, values, covariates."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for values in (
-        examples.y,
+        examples.y.padded,
         examples.lengths,
         examples.features,
         examples.dates,

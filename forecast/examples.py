@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+from torch.nn import functional
 
 from forecast.encoding import InputSpec
 from forecast.filters import CENTRE, SLOW, UNIT, VALUE, FilterState, steps_since
 from forecast.lanes import Chunk
 from forecast.models.heads import skip_forecasts
 from forecast.panel import Panel
-from forecast.readout import season_offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,34 @@ class Origins:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretches:
+    """
+    One value a step, of which stretches are read whole: ten times as fast as step by step.
+
+    >>> Stretches.over(torch.arange(5), margin=2).read(torch.tensor([-1, 3]), 3).tolist()
+    [[0, 0, 1], [3, 4, 0]]
+    """
+
+    padded: Shaped[Tensor, " place"]
+    margin: int
+    """Zeros at either end, which a stretch may reach into."""
+
+    @classmethod
+    def over(cls, values: Shaped[Tensor, " time"], margin: int) -> "Stretches":
+        """Of the values, which are copied."""
+        return cls(functional.pad(values, (margin, margin)), margin)
+
+    def read(self, begin: Int[Tensor, " origin"], steps: int) -> Shaped[Tensor, "origin step"]:
+        """The values of so many steps from each of these on."""
+        rows = self.padded.as_strided((len(self.padded) - steps + 1, steps), (1, 1))
+        return rows.index_select(0, begin + self.margin)
+
+    def pick(self, at: Int[Tensor, "*size"]) -> Shaped[Tensor, "*size"]:
+        """The values of single steps."""
+        return self.padded.index_select(0, at.flatten() + self.margin).view(at.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Examples:
     """A whole training panel as flat tensors, series end to end; chunks point into it."""
 
@@ -48,13 +76,19 @@ class Examples:
     features: Float[Tensor, "time feature"]
     columns: Float[Tensor, "time column"]
     static: Float[Tensor, "series static"]
-    y: Float[Tensor, " time"]
-    observed: Bool[Tensor, " time"]
+    y: Stretches
+    observed: Stretches
+    values: Stretches
+    """In model space."""
+    profiles: tuple[Stretches, ...]
+    """Of each season, its running mean at the phase of the step."""
     means: Float[Tensor, "time amount"]
     """Running mean of each known-future amount."""
     dates: Float[Tensor, "row date"]
     """What is known of steps beforehand; the known-future covariates first."""
-    date: Int[Tensor, " time"]
+    amounts: Float[Tensor, "row amount"]
+    """Of them, those that are measured from their running mean."""
+    date: Stretches
     """The row of `dates` that is each step's."""
     scale: Float[Tensor, " series"]
     """Mean absolute seasonal difference of each series in the training part."""
@@ -71,20 +105,27 @@ class Examples:
         first = filters.num_features - len(filters.raw) - len(filters.amounts)
         amounts = list(filters.known_amounts)
         apart = seen.features[:, first : first + len(amounts)]
-        tensor = torch.from_numpy
+        tensor, columns = torch.from_numpy, torch.from_numpy(seen.columns)
+        margin = max(horizon, *filters.seasons, 0)
         return cls(
             spec, horizon,
             begins=tensor(panel.indptr[:-1].copy()),
             lengths=tensor(panel.lengths),
             first=tensor(state.count - steps_since(filters, state.count, state.scalars)),
             features=tensor(seen.features),
-            columns=tensor(seen.columns),
+            columns=columns,
             static=tensor(static),
-            y=tensor(panel.values.astype(np.float32)),
-            observed=tensor(panel.observed),
+            y=Stretches.over(tensor(panel.values.astype(np.float32)), margin),
+            observed=Stretches.over(tensor(panel.observed), margin),
+            values=Stretches.over(columns[:, VALUE], margin),
+            profiles=tuple(
+                Stretches.over(columns[:, i], margin)
+                for i in range(filters.num_columns - len(filters.seasons), filters.num_columns)
+            ),
             means=tensor(dates[date][:, amounts] - apart),
             dates=tensor(dates),
-            date=tensor(date),
+            amounts=tensor(dates[:, amounts]),
+            date=Stretches.over(tensor(date), margin),
             scale=tensor(scale.astype(np.float32)),
         )  # fmt: skip
 
@@ -103,7 +144,7 @@ class Examples:
         series = torch.from_numpy(chunk.series)
         at = torch.from_numpy(chunk.start)[:, None] + torch.arange(steps + self.horizon)
         at = at.minimum(self.lengths[series, None] - 1)
-        return _pick(self.date, self.begins[series, None] + at)
+        return self.date.pick(self.begins[series, None] + at)
 
     def origins(
         self,
@@ -129,21 +170,23 @@ class Examples:
         lane, column = real.nonzero(as_tuple=True)
         series, at = series[lane], at[lane, column]
         flat = self.begins[series] + at
-        ahead = torch.arange(1, self.horizon + 1)
-        known = at[:, None] + ahead < known_until[series, None]
-        target = torch.where(known, flat[:, None] + ahead, flat[:, None])
+        left = known_until[series] - at
+        known = torch.arange(1, self.horizon + 1) < left[:, None]
         columns = self.columns[flat]
         centre, unit = columns[:, CENTRE, None], columns[:, UNIT, None]
-        amounts = torch.tensor(self.spec.filters.known_amounts, dtype=torch.int64)
+        y, values = (part.read(flat + 1, self.horizon) for part in (self.y, self.values))
+        relative = (values - centre) / unit
+        if not bool(known.all()):  # of what comes after, nothing is looked at
+            y, relative = (torch.where(known, part, 0.0) for part in (y, relative))
         return Origins(
             lane, steps[column], series, at, centre, unit,
             skips=skip_forecasts(
                 self.spec.filters, columns, self._seasons(flat, at, series), self.horizon
             ),
-            distance=self.dates[self.date[target][..., None], amounts] - self.means[flat][:, None],
-            y=_pick(self.y, target),
-            relative=(_pick(self.columns[:, VALUE], target) - centre) / unit,
-            known=known & _pick(self.observed, target),
+            distance=self._distance(flat),
+            y=y,
+            relative=relative,
+            known=known & self.observed.read(flat + 1, self.horizon),
         )  # fmt: skip
 
     def usual_counts(self, origins: Origins) -> Float[Tensor, "origin horizon"]:
@@ -156,7 +199,7 @@ class Examples:
         """
         filters = self.spec.filters
         mean = origins.unit * origins.skips[:, 2 + SLOW]
-        seen = [s for s in filters.seasons if 3 * s * len(self.lengths) <= len(self.y)]
+        seen = [s for s in filters.seasons if 3 * s * len(self.lengths) <= len(self.features)]
         if not seen or seen[-1] <= self.horizon:
             return mean
         i, gain = len(seen) - 1, filters.trends[SLOW][0]
@@ -174,17 +217,28 @@ class Examples:
         at: Int[Tensor, " origin"],
         series: Int[Tensor, " origin"],
     ) -> Float[Tensor, "origin season two horizon"]:
+        """Value and profile at the target's phase of the last season; NaN where unknown."""
         seasons = self.spec.filters.seasons
         out = self.columns.new_empty((len(flat), len(seasons), 2, self.horizon))
-        first = self.columns.shape[1] - len(seasons)
+        behind = at - self.first[series]
         for i, season in enumerate(seasons):
-            back = torch.from_numpy(season_offsets(season, self.horizon))
-            there = at[:, None] + back >= self.first[series, None]
-            source = torch.where(there, flat[:, None] + back, flat[:, None])
-            for j, column in enumerate((VALUE, first + i)):
-                values = _pick(self.columns[:, column], source)
-                out[:, i, j] = torch.where(there, values, torch.nan)
+            steps = min(season, self.horizon)
+            whole = bool((behind >= season - 1).all())
+            there = torch.arange(season - 1, season - 1 - steps, -1) <= behind[:, None]
+            for j, part in enumerate((self.values, self.profiles[i])):
+                read = part.read(flat + 1 - season, steps)
+                read = read if whole else torch.where(there, read, torch.nan)
+                for begin in range(0, self.horizon, season):
+                    out[:, i, j, begin : begin + season] = read[:, : self.horizon - begin]
         return out
+
+    def _distance(self, flat: Int[Tensor, " origin"]) -> Float[Tensor, "origin horizon amount"]:
+        """Of the known-future amounts ahead from their running means at the origins."""
+        if not self.amounts.shape[1]:
+            return self.amounts.new_zeros((len(flat), self.horizon, 0))
+        rows = self.date.read(flat + 1, self.horizon)
+        ahead = self.amounts.index_select(0, rows.flatten())
+        return ahead.view(*rows.shape, self.amounts.shape[1]) - self.means[flat][:, None]
 
 
 def _dates(
@@ -197,8 +251,3 @@ def _dates(
     none = np.zeros((len(stamps), 0), np.float32)
     rows, row = np.unique(spec.dates(none, stamps), axis=0, return_inverse=True)
     return rows, row[stamp]
-
-
-def _pick(values: Shaped[Tensor, " time"], at: Int[Tensor, "*size"]) -> Shaped[Tensor, "*size"]:
-    """As `values[at]`, in a third of the time."""
-    return values.index_select(0, at.flatten()).view(at.shape)

@@ -12,7 +12,7 @@ from forecast.calendars import Calendar
 from forecast.config import Config, DataConfig, ModelConfig
 from forecast.encoding import InputSpec
 from forecast.evaluation import look_ahead
-from forecast.examples import Examples
+from forecast.examples import Examples, Stretches
 from forecast.filters import FilterSpec
 from forecast.lanes import iter_chunks
 from forecast.panel import Panel
@@ -51,9 +51,12 @@ def test_a_date_that_many_series_share_is_read_once(panel):
     )  # fmt: skip
     static = spec.static.encode(None, panel.ids)
     examples = Examples.build(spec, panel, static, horizon=24, scale=np.ones(3))
+    steps = torch.arange(len(examples.features))
+    row = examples.date.pick(steps)
     apart = replace(
-        examples, dates=examples.dates[examples.date], date=torch.arange(len(examples.date))
-    )
+        examples, dates=examples.dates[row], amounts=examples.amounts[row],
+        date=Stretches.over(steps, 24),
+    )  # fmt: skip
     torch.manual_seed(0)
     network = make_network(config, spec)
 
