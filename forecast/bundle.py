@@ -77,7 +77,7 @@ class Bundle:
 
 def make_spec(
     config: Config, calendar: Calendar, static: StaticSpec, *, space: Space, annual: bool,
-    floors: tuple[float, ...], common: tuple[bool, ...], smoothers: bool,
+    floors: tuple[float, ...], common: tuple[bool, ...], smoothers: bool, changes: bool,
 ) -> InputSpec:  # fmt: skip
     """
     The inputs that a resolved configuration stands for.
@@ -91,6 +91,7 @@ def make_spec(
         floors: Of the covariates, as `encoding.find_floors` gives them.
         common: Of the known-future covariates, as `encoding.find_common` gives them.
         smoothers: Whether there are any; models of earlier releases have none.
+        changes: Whether months are compared with those a year before; earlier releases do not.
     """
     data = config.data
     assert data.season_lengths is not None
@@ -107,7 +108,7 @@ def make_spec(
             amounts=tuple(i for i, floor in enumerate(floors) if floor or i >= len(common)),
         ),
         calendar=calendar, use_calendar=data.calendar, annual=annual, holidays=data.holidays,
-        static=static, floors=floors,
+        static=static, changes=changes, floors=floors,
     )  # fmt: skip
 
 
@@ -249,7 +250,7 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
     spec = make_spec(
         config, Calendar(config.data.freq), StaticSpec(columns), space=text["space"],
         annual=text["annual"], floors=tuple(text["floors"]), common=tuple(text["common"]),
-        smoothers=text.get("smoothers", False),
+        smoothers=text.get("smoothers", False), changes=text.get("changes", False),
     )  # fmt: skip
     networks = [make_network(config, spec) for _ in range(config.model.members or 1)]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
@@ -271,6 +272,7 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
         "common": [i not in bundle.spec.filters.raw for i in range(bundle.spec.filters.num_known)],
         "static": [dataclasses.asdict(column) for column in bundle.spec.static.columns],
         **({"smoothers": True} if bundle.spec.filters.smoothers else {}),
+        **({"changes": True} if bundle.spec.changes else {}),
     }
 
 

@@ -207,11 +207,18 @@ def _whole(number: float) -> bool:
     return abs(number - round(number)) < 1e-9
 
 
+CHANGE = "working_days_change"
+"""Of a month, since the one a year before it."""
+
+
 def features(
     stamps: Int64[np.ndarray, " n"], freq: str | int, holidays: str | None = None
 ) -> tuple[Float32[np.ndarray, "n feature"], tuple[str, ...]]:
     """
     What recurs: hour, weekday, month, working days, public holidays. Each within [-1, 1].
+
+    A forecast that looks at the month a year ago needs to know how many more or fewer working days
+    the month has than that one.
 
     Nothing here tells one year from another: features that identify the date let a network learn
     shocks by heart. Integer stamps have no features.
@@ -225,7 +232,7 @@ def features(
         ConfigError: No such country.
 
     >>> features(np.zeros(1, np.int64), "MS")[1]
-    ('month_sin', 'month_cos', 'month_sin2', 'month_cos2', 'working_days')
+    ('month_sin', 'month_cos', 'month_sin2', 'month_cos2', 'working_days', 'working_days_change')
     """
     calendar = Calendar(freq)
     days = calendar.grid.days * calendar.grid.units
@@ -244,7 +251,9 @@ def features(
             columns |= _circle("month", month % 12 / 12)
         off = _holidays(holidays) if holidays else np.empty(0, np.int64)
         if 28 <= days <= 31:
-            columns["working_days"] = (_working_days(month, off) - 21.5) / 2.5
+            working, before = _working_days(month, off), _working_days(month - 12, off)
+            columns["working_days"] = (working - 21.5) / 2.5
+            columns[CHANGE] = (working - before) / 2.5
         if holidays:
             columns |= _holiday_columns(day, month, off, days, ends=_dated_at_end(calendar))
     made = [np.clip(column, -1, 1).astype(np.float32) for column in columns.values()]

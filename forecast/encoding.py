@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from forecast import filters
-from forecast.calendars import Calendar, features
+from forecast.calendars import CHANGE, Calendar, features
 from forecast.filters import Encoded, FilterSpec, FilterState
 from forecast.panel import Panel
 from forecast.statics import StaticSpec
@@ -27,36 +27,35 @@ class InputSpec:
     """Whether features of the year are used: with less than two years they only tell the date."""
     holidays: str | None
     static: StaticSpec
+    changes: bool = False
+    """Whether a month to forecast is compared with the one a year before it."""
     floors: tuple[float, ...] = ()
     """
     One a covariate, known-future first: above 0 it is read as its logarithm, from this value on.
     """
 
     @cached_property
-    def num_calendar(self) -> int:
-        """Calendar features of one stamp."""
-        return int(self.calendar_features(np.zeros(1, np.int64)).shape[1])
-
-    @property
     def num_features(self) -> int:
         """Width of the inputs of one step."""
-        return self.filters.num_features + self.num_calendar
+        return self.filters.num_features + int(self._calendar(np.zeros(1, np.int64)).shape[1])
 
-    @property
+    @cached_property
     def num_dates(self) -> int:
         """Width of what is known of a step beforehand: covariates, calendar."""
-        return self.filters.num_known + self.num_calendar
+        calendar = self._calendar(np.zeros(1, np.int64), ahead=True)
+        return self.filters.num_known + int(calendar.shape[1])
 
-    def calendar_features(
-        self, stamps: Int[np.ndarray, "*stamp"]
+    def _calendar(
+        self, stamps: Int[np.ndarray, "*stamp"], *, ahead: bool = False
     ) -> Float[np.ndarray, "*stamp calendar"]:
-        """Calendar features of each stamp; width 0 for integer stamps."""
+        """Calendar features of each stamp, or of each to forecast; width 0 for integer stamps."""
         if not self.use_calendar or self.calendar.is_integer:
             return np.zeros((*stamps.shape, 0), np.float32)
         unique, back = np.unique(stamps, return_inverse=True)
         values, names = features(unique, self.calendar.freq, self.holidays)
-        if not self.annual:
-            values = values[:, [not name.startswith(("month_", "day_")) for name in names]]
+        hidden: tuple[str, ...] = () if self.annual else ("month_", "day_")
+        hidden += () if self.changes and ahead else (CHANGE,)
+        values = values[:, [not name.startswith(hidden) for name in names]]
         return values[back.reshape(stamps.shape)]
 
     def known(self, values: Float[np.ndarray, "*step known"]) -> Float[np.ndarray, "*step known"]:
@@ -81,18 +80,17 @@ class InputSpec:
                 past_only=self.past(panel.past_only),
             )  # fmt: skip
         state, seen = filters.advance(self.filters, state, panel)
-        if not self.num_calendar:
+        calendar = self._calendar(panel.ds)
+        if not calendar.shape[1]:
             return state, seen
-        return state, Encoded(
-            np.hstack([seen.features, self.calendar_features(panel.ds)]), seen.columns
-        )
+        return state, Encoded(np.hstack([seen.features, calendar]), seen.columns)
 
     def dates(
         self, known: Float[np.ndarray, "*step known"], stamps: Int[np.ndarray, "*step"]
     ) -> Float[np.ndarray, "*step date"]:
         """What is known of steps beforehand: covariates as they are read, and calendar."""
         return np.concatenate(
-            [self.known(known), self.calendar_features(stamps)], axis=-1, dtype=np.float32
+            [self.known(known), self._calendar(stamps, ahead=True)], axis=-1, dtype=np.float32
         )
 
 

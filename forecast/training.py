@@ -32,6 +32,8 @@ from forecast.skips import learn_combination, prefer_best
 from forecast.statics import StaticSpec
 
 YEAR = 365 * 86_400 * 10**9
+MONTHS = 12
+"""The season of months."""
 MAX_SCALED = 500_000
 
 
@@ -138,6 +140,7 @@ def _lesson(panel: Panel, config: Config) -> Lesson:
         floors=find_floors(covariates),
         common=find_common(panel.known_future, panel.ds, panel.num_series),
         smoothers=wants_smoothers(config.data, panel.lengths),
+        changes=MONTHS in (config.data.season_lengths or ()),
     )  # fmt: skip
     yardstick = Yardstick.measure(panel, config, window=spec.filters.window)
     examples = Examples.build(
@@ -179,10 +182,12 @@ def _spans_two_years(panel: Panel, calendar: Calendar) -> bool:
 
 def _fit_scaling(network: Network, examples: Examples, until: Tensor) -> None:
     """Mean and spread of the inputs over the steps that may be learned from."""
-    step = torch.arange(len(examples.y)) - examples.begins.repeat_interleave(examples.lengths)
+    step = torch.arange(len(examples.features)) - examples.begins.repeat_interleave(
+        examples.lengths
+    )
     rows = (step < until.repeat_interleave(examples.lengths)).nonzero()[:, 0]
     rows = rows[:: max(1, len(rows) // MAX_SCALED)]
-    dates = examples.dates[examples.date[rows]]
+    dates = examples.dates[examples.date.pick(rows)]
     for name, values in (("input", examples.features[rows]), ("date", dates)):
         if values.shape[1]:
             getattr(network, f"{name}_mean").copy_(values.mean(0))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast.calendars import Calendar, features, infer_freq
+from forecast.calendars import CHANGE, Calendar, features, infer_freq
 from forecast.errors import ConfigError, WrongFrequency
 
 OFFSETS = [
@@ -218,3 +218,12 @@ def test_integer_stamps_have_no_features():
     table, names = features(np.arange(4), 1, "US")
 
     assert (table.shape, names) == ((4, 0), ())
+
+
+def test_a_month_is_compared_with_the_one_a_year_before():
+    """February 2024 had one working day more than that of 2023, March two fewer."""
+    stamps = pd.to_datetime(["2024-02-01", "2024-03-01"]).as_unit("ns").asi8
+
+    values, names = features(stamps, "MS")
+
+    np.testing.assert_allclose(values[:, names.index(CHANGE)] * 2.5, [1, -2])

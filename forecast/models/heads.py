@@ -67,7 +67,7 @@ def skip_forecasts(
         skips.append((start - centre + slope * grown.cumsum(0) + usual) / unit)
     ratio = spec.space == "ratio"
     unknown = [skips[2 + SLOW] if ratio else torch.zeros((), device=columns.device)] * 2
-    gaps = bool(seasons.isnan().any())
+    gaps = bool(seasons.sum().isnan())
     for i in range(len(spec.seasons)):
         pair = [(seasons[..., i, 0, :] - centre) / unit, seasons[..., i, 1, :] / unit]
         if gaps:
@@ -75,7 +75,10 @@ def skip_forecasts(
         if ratio:  # until a long season has been seen, the shorter one stands for it
             unknown = pair
         skips += pair
-    return torch.stack(skips, dim=-2)
+    made = columns.new_empty((*shape[:-1], len(skips), horizon))
+    for i, skip in enumerate(skips):  # twice as fast as to stack them
+        made[..., i, :] = skip
+    return made
 
 
 class Parts(NamedTuple):
