@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from forecast.errors import BadStamps, MissingValues, WrongType
-from forecast.tables import Place
+from forecast.tables import Place, series_name
 
 _ZONE = re.compile(r"\d{1,2}:\d{2}.*?(Z|[+-]\d{2}:?\d{2})$", re.IGNORECASE)
 _ISO_HELP = "write ISO 8601 dates such as 2024-01-31 or 2024-01-31T13:00:00"
@@ -29,15 +29,9 @@ def read_names(
             where=place.where(row),
             help="fill the names in, or drop these rows",
         )
-    names = np.array([_name(value) for value in found], object)
+    names = np.array([series_name(value) for value in found], object)
     unique, renumber = np.unique(names, return_inverse=True)
     return renumber.astype(np.int64)[codes], tuple(unique.tolist())
-
-
-def _name(value: object) -> str:
-    """Numbered series that became floats, for a hole somewhere, keep their names."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
 
 
 def read_numbers(column: pd.Series, place: Place, role: str) -> Float64[np.ndarray, " row"]:
@@ -127,14 +121,27 @@ def _integers(column: pd.Series, place: Place, wants_integers: bool) -> Int64[np
             help=_ISO_HELP,
         )
     stamps = column.to_numpy(np.int64)
-    written = stamps.size > 0 and stamps.min() > 19_000_000 and stamps.max() < 21_001_232
-    if written and not wants_integers and ((stamps % 100 - 1) < 31).all():
+    how = "" if wants_integers or not stamps.size else _hidden_date(stamps)
+    if how:
         raise BadStamps(
             f"{place.series(0)} has {column.name}={stamps[0]}: a date written as a number?",
             where=place.where(0),
-            help=f'pandas.to_datetime(df[{column.name!r}], format="%Y%m%d"), or declare freq = 1',
+            help=f"pandas.to_datetime(df[{column.name!r}], {how}), or declare an integer freq",
         )
     return stamps
+
+
+def _hidden_date(stamps: Int64[np.ndarray, " row"]) -> str:
+    """How dates that were written as numbers are read; empty where they seem to be steps."""
+    low, high = int(stamps.min()), int(stamps.max())
+    last = stamps % 100
+    if low > 19_000_000 and high < 21_001_232 and ((last - 1) < 31).all():
+        return 'format="%Y%m%d"'
+    if low > 190_000 and high < 210_013 and ((last >= 1) & (last <= 12)).all():
+        return 'format="%Y%m"'
+    if low > 5e8 and high < 5e9:
+        return 'unit="s"'
+    return 'unit="ms"' if low > 5e11 and high < 5e12 else ""
 
 
 def _nanoseconds(column: pd.Series, place: Place) -> Int64[np.ndarray, " row"]:
@@ -197,11 +204,20 @@ def _some_zones(zones: list[str]) -> str:
 
 
 def _other_format(found: str, name: str) -> str:
-    match = re.fullmatch(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})( .*)?", found.strip())
+    found = found.strip()
+    if re.fullmatch(r"\d{4}-?Q[1-4]", found, re.IGNORECASE):
+        return f"{_ISO_HELP}; quarters? pandas.PeriodIndex(df[{name!r}], freq='Q').to_timestamp()"
+    if re.fullmatch(r"\d{4}-?W\d{1,2}", found, re.IGNORECASE):
+        order = "%G-W%V" if "-" in found else "%GW%V"
+        return (
+            f"{_ISO_HELP}; weeks? "
+            f"pandas.to_datetime(df[{name!r}] + '-1', format=\"{order}-%u\") is their Monday"
+        )
+    match = re.fullmatch(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d\d)( .*)?", found)
     if not match:
         return _ISO_HELP
-    sep = match[2]
-    order = f"%d{sep}%m{sep}%Y" if sep == "." or int(match[1]) > 12 else f"%m{sep}%d{sep}%Y"
-    return (
-        f'{_ISO_HELP}; day, month or year first? pandas.to_datetime(df[{name!r}], format="{order}")'
-    )
+    sep, year = match[2], "%Y" if len(match[4]) == 4 else "%y"
+    dayfirst = sep == "." or int(match[1]) > 12
+    first = f"%d{sep}%m" if dayfirst else f"%m{sep}%d"
+    how = f"dayfirst={dayfirst}" if match[5] else f'format="{first}{sep}{year}"'
+    return f"{_ISO_HELP}; day, month or year first? pandas.to_datetime(df[{name!r}], {how})"

@@ -38,6 +38,10 @@ class DataConfig:
     `volatility` is a variance, scored by QLIKE. `auto` finds the first three.
     """
     id_col: str = "unique_id"
+    id_from: tuple[str, ...] = ()
+    """Columns that name a series together, where no `id_col` does: `("store", "item")`."""
+    only_series: str | None = None
+    """Name of the series, in tables that have no `id_col` since they hold one only."""
     time_col: str = "ds"
     target_col: str = "y"
     static: tuple[str, ...] = ()
@@ -58,6 +62,14 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         roles = (*self.static, *self.known_future, *self.past_only)
+        if self.only_series == "":
+            raise ConfigError("only_series is empty", help='give the series a name: "sales"')
+        if self.only_series is not None and self.id_from:
+            raise ConfigError(
+                f"only_series={self.only_series!r} and id_from={list(self.id_from)} cannot both "
+                "be: a table has one series, or columns that name several",
+                help="leave one of them out",
+            )
         names = (self.id_col, self.time_col, self.target_col, *roles)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -208,6 +220,10 @@ class TrainConfig:
             )
 
 
+_LATER: dict[str, object] = {"id_from": (), "only_series": None}
+"""Settings of `[data]` that came after the first bundles, and what these were trained with."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The three parts together: what a run needs to know beside its data."""
@@ -241,8 +257,17 @@ class Config:
         return cls.from_dict(tables, where=str(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested tables of plain values, for JSON: `from_dict` reads them back."""
-        return dataclasses.asdict(self)
+        """
+        Nested tables of plain values, for JSON: `from_dict` reads them back.
+
+        Digests of models are taken of them: settings that models of an earlier release do not have
+        are left out while they are what they were before they could be set.
+        """
+        tables = dataclasses.asdict(self)
+        for name, before in _LATER.items():
+            if tables["data"][name] == before:
+                del tables["data"][name]
+        return tables
 
 
 def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:

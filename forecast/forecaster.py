@@ -257,7 +257,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         if static_df is None and not {*config.data.static} <= {*read_table(df).columns}:
             config = replace(config, data=replace(config.data, static=()))
         last = dict(zip(self.ids_, last_values(bundle, states).tolist(), strict=True))
-        panel, _ = _read(df, static_df, config, min_length=1, last=last)
+        panel, _ = _read(df, static_df, config, to_learn=False, last=last)
         new = tuple(name for name in panel.ids if name not in last)
         if new:
             static = bundle.spec.static.encode(panel.static, new)
@@ -362,7 +362,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
 
 def _like(df: Any, data: DataConfig) -> tuple[Any, bool]:
     """Of which kind a frame is, and whether its series are numbered: answers are in kind."""
-    return df, pd.api.types.is_integer_dtype(read_table(df, id_col=data.id_col)[data.id_col])
+    return df, pd.api.types.is_integer_dtype(read_table(df, data=data)[data.id_col])
 
 
 def _native(frame: pd.DataFrame, data: DataConfig, like: tuple[Any, bool]) -> Any:
@@ -386,9 +386,9 @@ def _changed(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:
 
 
 def _read(
-    df: Any, static_df: Any, config: Config, *, min_length: int = 2,
+    df: Any, static_df: Any, config: Config, *, to_learn: bool = True,
     last: Mapping[str, float] | None = None,
 ) -> tuple[Panel, Config]:  # fmt: skip
     """Check a frame; also return the settings with frequency, kind and static columns known."""
-    series = check(df, config.data, static_df=static_df, min_length=min_length, last=last)
+    series = check(df, config.data, static_df=static_df, to_learn=to_learn, last=last)
     return Panel.from_frame(series), replace(config, data=series.data)

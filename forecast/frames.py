@@ -64,7 +64,7 @@ class SeriesFrame:
 
 
 def check(
-    table: Any, data: DataConfig, *, static_df: Any = None, min_length: int = 2,
+    table: Any, data: DataConfig, *, static_df: Any = None, to_learn: bool = True,
     last: Mapping[str, float] | None = None,
 ) -> SeriesFrame:  # fmt: skip
     """
@@ -75,7 +75,8 @@ def check(
         data: Names and roles of the columns, frequency, kind and fill policy.
         static_df: One row per series: `id_col` and static columns (those of `data.static`, or
             all). Without it, static columns are looked for in `table`.
-        min_length: Rows that each series needs, but for those that go on.
+        to_learn: Whether a model is to learn from it: then some series has two values, and some
+            value changes.
         last: The last value of each series that goes on. The others begin with a value: missing
             ones before it are left out.
 
@@ -88,7 +89,7 @@ def check(
     >>> checked.calendar.freq, checked.kind, checked.rows
     ('MS', 'positive', 3)
     """
-    frame = read_table(table, id_col=data.id_col)
+    frame = read_table(table, data=data)
     _check_roles(data)
     rows = read_rows(frame, data)
     calendar = _calendar(rows, data)
@@ -96,7 +97,7 @@ def check(
         raise problem
     static = _static(frame, static_df, rows, data)
     rows, filled = _fill(rows, data, calendar, last := last or {})
-    for problem in size_problems(rows, data, min_length, last):
+    for problem in size_problems(rows, data, to_learn=to_learn, going_on=last):
         raise problem
     kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
     return SeriesFrame(
@@ -129,7 +130,7 @@ def detect_kind(y: Float[np.ndarray, " row"]) -> Kind:
     return "count" if len(known) and float((known == 0).mean()) >= MANY_ZEROS else "positive"
 
 
-def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, Any]:
+def report(table: Any, data: DataConfig) -> dict[str, Any]:
     """
     What a table holds and everything that is wrong with it, in plain values for JSON.
 
@@ -140,7 +141,7 @@ def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, An
     >>> found["series"], found["zero_share"], [p["code"] for p in found["problems"]]
     (1, 0.5, ['data.gap'])
     """
-    frame = read_table(table, id_col=data.id_col)
+    frame = read_table(table, data=data)
     _check_roles(data)
     rows = read_rows(frame, data)
     used = {data.id_col, data.time_col, data.target_col, *data.static, *rows.covariates}
@@ -156,7 +157,7 @@ def report(table: Any, data: DataConfig, *, min_length: int = 2) -> dict[str, An
         _static(frame, None, rows, data)
     except DataError as error:
         found.append(error)
-    found += size_problems(rows, data, min_length)
+    found += size_problems(rows, data, to_learn=True)
     return {
         "series": len(rows.names),
         "rows": len(rows.y),
@@ -264,7 +265,7 @@ def _static(
         codes = np.empty(len(frame), np.int64)
         codes[rows.origin] = rows.series
     else:
-        table = read_table(static_df, id_col=data.id_col)
+        table = read_table(static_df, data=data)
         if data.id_col not in table.columns and table.index.name == data.id_col:
             table = table.reset_index()
         need_columns(table, data, ("id_col", "static"), label="static_df")

@@ -26,7 +26,7 @@ def read_history(
         data: Without `known_future` all rows are history.
         query: As for `read_table`.
     """
-    table = read_table(source, query=query, id_col=data.id_col)
+    table = read_table(source, query=query, data=data)
     return split_future(table, data) if data.known_future else (table, table.iloc[:0])
 
 
@@ -96,7 +96,7 @@ def check_future(
             help=f"give {data.id_col}, {data.time_col}, {', '.join(columns)} for those steps: "
             "futr_df in Python, --future FILE on the command line, futr over HTTP",
         )
-    frame = read_table(futr_df, id_col=data.id_col)
+    frame = read_table(futr_df, data=data)
     need_columns(frame, replace(data, known_future=columns), ("id_col", "time_col", "known_future"),
                  label="futr_df")  # fmt: skip
     present = np.zeros((len(ids), horizon), bool)

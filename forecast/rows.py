@@ -102,7 +102,7 @@ def read_rows(frame: pd.DataFrame, data: DataConfig) -> Rows:
     source = str(frame.attrs.get("source", ""))
     if frame.empty:
         raise TooShort(
-            "the table has no rows: expected at least 2 for each series",
+            "the table has no rows: expected some for each series",
             where=source,
             help="check the file or the query it came from",
         )
@@ -358,25 +358,31 @@ def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
 
 
 def size_problems(
-    rows: Rows, data: DataConfig, min_length: int, going_on: Collection[str] = ()
+    rows: Rows, data: DataConfig, *, to_learn: bool, going_on: Collection[str] = ()
 ) -> Iterator[DataError]:
-    """What is too short, but for what goes on, or never changes, once missing steps are filled."""
+    """What is empty, but for what goes on; what nothing can be learned from. Steps are filled."""
     lengths = np.bincount(rows.series[~np.isnan(rows.y)], minlength=len(rows.names))
+    source = str(rows.place.frame.attrs.get("source", ""))
     new = np.array([name not in going_on for name in rows.names], bool)
-    short = np.flatnonzero(new & (lengths < min_length))
-    if len(short):
-        named = some([rows.names[i] for i in short[:3].tolist()])
-        more = f" and {len(short) - 3:,} more" if len(short) > 3 else ""
+    empty = np.flatnonzero(new & (lengths == 0))
+    if len(empty):
         yield TooShort(
-            f"series {rows.names[short[0]]!r} has {lengths[short[0]]} "
-            f"row{'s' if lengths[short[0]] != 1 else ''} with a value: expected at least "
-            f"{min_length} ({len(short):,} of {len(lengths):,} series too short: {named}{more})",
-            where=str(rows.place.frame.attrs.get("source", "")),
-            help=f"leave series out that are shorter than {min_length}, or give more history",
+            f"series {rows.names[empty[0]]!r} has no row with a value: expected at least 1 "
+            f"({len(empty):,} of {len(lengths):,} series: "
+            f"{some([rows.names[i] for i in empty.tolist()])})",
+            where=source, help="leave these series out until they have one",
+        )  # fmt: skip
+        return
+    if to_learn and lengths.max() < 2:
+        yield TooShort(
+            f"no series has two rows with a value: expected at least one that has, found "
+            f"{len(lengths):,} series of 1 row",
+            where=source,
+            help="give more history; do the names of the series change from row to row?",
         )
         return
     first = rows.y[rows.starts][rows.series - rows.series[0]] if len(rows.y) else rows.y
-    if min_length > 1 and len(rows.y) and (np.isnan(rows.y) | (rows.y == first)).all():
+    if to_learn and len(rows.y) and (np.isnan(rows.y) | (rows.y == first)).all():
         yield ConstantSeries(
             f"series {rows.names[0]!r} repeats {data.target_col}={first[0]:g} at every stamp, and "
             f"so does each of the {len(lengths):,} series: expected values that change",

@@ -21,7 +21,9 @@ _PARQUET = (".parquet", ".pq", ".parq")
 _KINDS = "CSV (.csv, .csv.gz, .tsv) or Parquet (.parquet)"
 
 
-def read_table(source: Any, *, query: str | None = None, id_col: str | None = None) -> pd.DataFrame:
+def read_table(
+    source: Any, *, query: str | None = None, data: DataConfig | None = None
+) -> pd.DataFrame:
     """
     Read a table as it is: nothing is checked, renamed or sorted here.
 
@@ -29,8 +31,9 @@ def read_table(source: Any, *, query: str | None = None, id_col: str | None = No
         source: Path of a CSV or Parquet file; SQLAlchemy URL (with `query`); pandas, polars or
             pyarrow table; or anything with the Arrow capsule (`__arrow_c_stream__`).
         query: SQL that yields one row per series and stamp.
-        id_col: Column with the names of the series: in a CSV they stay as they are written,
-            `007` and `NA` too.
+        data: Says which column has the names of the series: in a CSV they stay as they are
+            written, `007` and `NA` too. Where it is missing, it is made from `id_from` or
+            `only_series`.
 
     Raises:
         UnreadableSource: There is no table there, or it cannot be read.
@@ -38,12 +41,44 @@ def read_table(source: Any, *, query: str | None = None, id_col: str | None = No
     >>> read_table({"unique_id": ["a"], "ds": [1], "y": [2.0]})
       unique_id  ds    y
     0         a   1  2.0
+    >>> read_table({"shop": [7], "sku": ["tea"]}, data=DataConfig(id_from=("shop", "sku")))
+       shop  sku unique_id
+    0     7  tea     7/tea
     """
     if isinstance(source, Path) or (isinstance(source, str) and "://" not in source):
-        return _read_file(Path(source), query, id_col)
-    if isinstance(source, str):
-        return _read_sql(source, query)
-    return _read_native(source)
+        texts = () if data is None else (data.id_col, *data.id_from)
+        frame = _read_file(Path(source), query, texts)
+    elif isinstance(source, str):
+        frame = _read_sql(source, query)
+    else:
+        frame = _read_native(source)
+    return frame if data is None else _with_names(frame, data)
+
+
+def _with_names(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
+    """The frame with `id_col`, made as the settings say where it is missing."""
+    if data.id_col in (*frame, frame.index.name):
+        return frame
+    if data.only_series is not None:
+        return frame.assign(**{data.id_col: data.only_series})
+    parts = list(data.id_from)
+    if not parts or not {*parts} <= {*frame} or frame.columns.duplicated().any():
+        return frame
+    codes = frame.groupby(parts, sort=False, dropna=False, observed=True).ngroup().to_numpy()
+    _, rows = np.unique(codes, return_index=True)
+    named = frame[parts].iloc[rows].itertuples(index=False, name=None)
+    names = ["/".join(map(series_name, row)) if all(map(pd.notna, row)) else None for row in named]
+    return frame.assign(**{data.id_col: np.array(names, object)[codes]})
+
+
+def series_name(value: object) -> str:
+    """
+    The name of a series as text; numbers that became floats, for a hole somewhere, stay whole.
+
+    >>> series_name(7.0), series_name("007")
+    ('7', '007')
+    """
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def to_native(frame: pd.DataFrame, like: Any) -> Any:
@@ -128,6 +163,8 @@ def need_columns(
         )
     lacking: list[tuple[str, str]] = []
     for role in roles:
+        if role == "id_col" and data.id_from and data.id_col not in here:
+            role = "id_from"
         named = getattr(data, role)
         for name in (named,) if isinstance(named, str) else named:
             lacking += [(role, name)] if name not in here else []
@@ -139,6 +176,9 @@ def need_columns(
         if near:
             value = f'"{near}"' if isinstance(getattr(data, role), str) else f'["{near}"]'
             advice.append(f"rename {near!r} to {name!r}" if label else f"set {role} = {value}")
+        elif role == "id_col" and not label:
+            advice.append('all rows are one series: set only_series = "sales"')
+            advice.append('several columns name a series: set id_from = ["store", "item"]')
     told = ", ".join(f"{name!r} ({role})" for role, name in lacking)
     raise MissingColumns(
         f"missing column{'s' if len(lacking) > 1 else ''} {told}: found {some(here, 20) or 'none'}",
@@ -169,7 +209,7 @@ def _nearest(role: str, name: str, here: Sequence[str]) -> str | None:
     return lower[near[0]] if near else None
 
 
-def _read_file(path: Path, query: str | None, id_col: str | None) -> pd.DataFrame:
+def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFrame:
     if query is not None:
         raise UnreadableSource(
             "a query needs a database, and this is a file",
@@ -189,7 +229,7 @@ def _read_file(path: Path, query: str | None, id_col: str | None) -> pd.DataFram
         if name.endswith(_PARQUET) or path.is_dir():
             frame = pd.read_parquet(path)
         elif name.endswith(_CSV):
-            frame = _read_csv(path, "\t" if name.endswith(".tsv") else ",", id_col)
+            frame = _read_csv(path, "\t" if name.endswith(".tsv") else ",", texts)
         else:
             raise UnreadableSource(
                 f"files ending in {path.suffix!r} are not known: expected {_KINDS}",
@@ -208,7 +248,7 @@ def _read_file(path: Path, query: str | None, id_col: str | None) -> pd.DataFram
     return frame
 
 
-def _read_csv(path: Path, sep: str, id_col: str | None) -> pd.DataFrame:
+def _read_csv(path: Path, sep: str, texts: Sequence[str]) -> pd.DataFrame:
     """Names of series as they are written, and no column taken for an index."""
     header = pd.read_csv(path, sep=sep, nrows=0).columns
     if len(header) == 1 and ";" in header[0]:
@@ -222,7 +262,7 @@ def _read_csv(path: Path, sep: str, id_col: str | None) -> pd.DataFrame:
         try:
             frame = pd.read_csv(
                 path, sep=sep, low_memory=False, index_col=False,
-                converters={} if id_col is None else {id_col: lambda text: text or None},
+                converters=dict.fromkeys(texts, lambda text: text or None),
             )  # fmt: skip
         except pd.errors.ParserWarning:
             raise UnreadableSource(

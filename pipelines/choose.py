@@ -63,6 +63,8 @@ def data_settings(found: Found, bundle: Bundle) -> DataConfig:
     """The columns and roles that the model learned, under the names that the settings give."""
     given = {key.removeprefix("data.") for key in found.origin if key.startswith("data.")} & {
         "id_col",
+        "id_from",
+        "only_series",
         "time_col",
         "target_col",
         "fill",

@@ -6,7 +6,6 @@ It stands on `forecast` alone: a logged model carries it along (see `scoring.py`
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,8 @@ def forecast_table(
         horizon: Steps ahead; None takes all that the model learned.
         level: Central intervals in percent, each giving two columns.
         futr_df: Known-future covariates of the horizon, if the model has any.
-        data: Names of the columns; None takes those of training.
+        data: Columns and roles that the model learned, by the names of the table; None takes those
+            of training.
 
     Returns:
         `unique_id`, `ds`, `statecast`, then `statecast-lo-80` and `statecast-hi-80` a level.
@@ -53,13 +53,9 @@ def forecast_table(
         UnseenHorizon, UnknownQuantile: The model did not learn what was asked.
     """
     check_horizon(bundle, horizon := bundle.horizon if horizon is None else horizon)
-    named = data or bundle.config.data
-    data = replace(
-        bundle.config.data, id_col=named.id_col, time_col=named.time_col,
-        target_col=named.target_col, fill=named.fill, freq=named.freq,
-    )  # fmt: skip
-    past, ahead = split_future(frames.read_table(table, id_col=data.id_col), data)
-    checked = frames.check(past, data)
+    data = data or bundle.config.data
+    past, ahead = split_future(frames.read_table(table, data=data), data)
+    checked = frames.check(past, data, to_learn=False)
     panel = Panel.from_frame(checked)
     known = None
     if data.known_future:

@@ -88,7 +88,7 @@ class Console:
         if self.quiet:
             return
         took = f"  [dim]{elapsed(seconds)}[/dim]" if seconds is not None else ""
-        line = f"  [bold cyan]{escape(f'{label:<12}')}[/bold cyan]{escape(text)}{took}"
+        line = f"  [bold cyan]{escape(f'{label:<11} ')}[/bold cyan]{escape(text)}{took}"
         self._err.print(line, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:

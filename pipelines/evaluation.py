@@ -96,7 +96,7 @@ def plan(
     """
     Choose series and baselines.
 
-    A series takes part when a season (or 2 steps) is left before its first cutoff. Beside it
+    A series takes part when a season (or 3 steps) is left before its first cutoff. Beside it
     forecast the seasonal naive, AutoETS, AutoTheta (for the kind "count" Croston and TSB instead)
     and one boosted model of all series. Those that search a model for every series at every
     cutoff, AutoETS and AutoTheta, are left out when there are many.
@@ -109,13 +109,13 @@ def plan(
     natural = calendar.season_lengths if seasons is None else tuple(seasons)
     typical = float(np.quantile(panel.lengths, 0.75)) - back
     season = next((s for s in natural if typical >= 2 * s), 1)
-    rows = np.flatnonzero(panel.lengths >= back + max(season + 1, 2))
+    needed = back + max(season + 1, 3)
+    rows = np.flatnonzero(panel.lengths >= needed)
     if not len(rows):
         best = int(panel.lengths.argmax())
         raise TooShort(
             f"no series is long enough to be scored: {windows} windows of {horizon} steps, "
-            f"{step} apart, and a season of {season} before them need "
-            f"{back + max(season + 1, 2)} steps",
+            f"{step} apart, and {needed - back} steps before them need {needed} steps",
             where=f"the longest, series {panel.ids[best]!r}: {int(panel.lengths[best])} steps",
             help="ask for fewer --windows, a shorter --h, or give longer histories",
         )

@@ -1,5 +1,6 @@
 """What a table seems to be: columns, frequency, kind and roles, each with the reason why."""
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from forecast import frames
-from forecast.config import DataConfig, Kind
+from forecast.config import Config, DataConfig, Kind
 from forecast.errors import DataError
 
 _IDS = ("unique_id", "id", "item_id", "series_id", "series", "store", "item", "sku", "ticker",
@@ -23,6 +24,8 @@ _PLANNED = re.compile(
     re.IGNORECASE,
 )
 _PRICES = re.compile(r"(adj|adjusted)?_?(close|price)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(id|_?nbr|_no|number|code|store|shop|dept|department)$", re.IGNORECASE)
+_INDEX = re.compile(r"^(|id|index|row|unnamed: ?\d+|row_?(id|number|names?))$", re.IGNORECASE)
 _SAMPLE = 200_000
 KINDS = '"positive", "count" (many zeros), "real" (may be negative), "price", "volatility"'
 
@@ -67,22 +70,21 @@ def guess(source: str) -> Guess:
     if folder != "data":
         found.note("project", "data_dir", folder, "data/ holds other models already")
     time_col = _find_time(frame, columns, found)
-    id_col = _find_id(frame, columns, time_col, found)
-    target = _find(columns, _TARGETS, exclude={time_col, id_col}) or _first_number(
-        frame, columns, {time_col, id_col}
-    )
-    for key, name, why in (
-        ("id_col", id_col, "names the series"),
-        ("time_col", time_col, "holds the stamps"),
-        ("target_col", target, "what to forecast"),
-    ):
-        if name is not None:
-            warned = found.reasons.get(key)
-            found.note("data", key, name, why if warned is None else warned)
-    if None not in (id_col, time_col, target):
-        _roles(frame, columns, found, id_col=str(id_col), keys={id_col, time_col, target})
-        _frequency(frame, found)
+    named = _find_names(frame, columns, time_col, stem, found)
+    columns = [c for c in columns if c in named or not _counts_rows(frame[c])]
+    target = _find_target(frame, columns, time_col, named, found)
+    if time_col is not None and target is not None:
+        data = _settings(found)
+        frame = frames.read_table(frame, data=data)
+        if data.id_col in frame.columns:
+            _roles(frame, columns, found, id_col=data.id_col, keys={data.id_col, time_col, target})
+            _frequency(frame, found)
     return found
+
+
+def _settings(found: Guess) -> DataConfig:
+    """What was found so far."""
+    return Config.from_dict({"data": found.values["data"]}).data
 
 
 def _find(columns: list[str], wanted: tuple[str, ...], exclude: set[str | None]) -> str | None:
@@ -91,32 +93,52 @@ def _find(columns: list[str], wanted: tuple[str, ...], exclude: set[str | None])
 
 
 def _find_time(frame: pd.DataFrame, columns: list[str], found: Guess) -> str | None:
-    named = _find(columns, _TIMES, exclude=set())
-    if named is not None:
-        return named
     dated = [c for c in columns if pd.api.types.is_datetime64_any_dtype(frame[c])]
-    if dated:
-        return dated[0]
-    found.reasons["time_col"] = "no column looks like a date: set it by hand"
-    return None
+    name = _find(columns, _TIMES, exclude=set()) or next(iter(dated), None)
+    if name is None:
+        found.reasons["time_col"] = "no column looks like a date: set it by hand"
+    else:
+        found.note("data", "time_col", name, "holds the stamps")
+    return name
 
 
-def _find_id(
-    frame: pd.DataFrame, columns: list[str], time_col: str | None, found: Guess
-) -> str | None:
-    """The column that, with the stamps, tells every row from every other."""
+def _find_names(
+    frame: pd.DataFrame, columns: list[str], time_col: str | None, stem: str, found: Guess
+) -> tuple[str, ...]:
+    """The column, or the few together, that with the stamps tell every row from every other."""
     lower = {c.lower(): c for c in reversed(columns) if c != time_col}
     likely = [lower[name] for name in _IDS if name in lower]
     likely += [c for c in _texts(frame, columns, {time_col}) if c not in likely]
-    for name in likely:
-        if time_col is not None and not frame.duplicated([name, time_col]).any():
-            return name
-    if likely and time_col is not None:
-        found.reasons["id_col"] = (
-            f"no single column names the series: {', '.join(likely)} repeat stamps; "
-            "join columns into one first"
-        )
-    return likely[0] if likely else None
+    likely += [c for c in lower.values() if c not in likely and _NUMBERED.search(c)]
+    if time_col is not None:
+        once = not frame[time_col].duplicated().any()
+        most = 1 if once else len(frame) / 2  # more are no series, they number the rows
+        few = [c for c in likely if frame[c].nunique() <= most]
+        for count in (1, 2, 3):
+            for some in itertools.combinations(few[:6], count):
+                if not _tell_apart(frame, [*some, time_col]):
+                    continue
+                if count == 1:
+                    found.note("data", "id_col", some[0], "names the series")
+                    return some
+                together = sorted(some, key=columns.index)
+                if frame.groupby(together, observed=True).ngroups <= most:
+                    found.note("data", "id_from", together, "name the series together")
+                    return some
+        if once:
+            found.note("data", "only_series", stem, "no column names the series, no stamp repeats")
+            return ()
+    if not likely:
+        found.reasons["id_col"] = "no column names the series, and stamps repeat: add one"
+        return ()
+    doubt = "its rows share stamps: repeated, or another column is needed to name the series"
+    found.note("data", "id_col", likely[0], "names the series" if time_col is None else doubt)
+    return (likely[0],)
+
+
+def _tell_apart(frame: pd.DataFrame, names: list[str]) -> bool:
+    """Whether no two rows have all of these in common; often the first rows answer that."""
+    return not any(part.duplicated(names).any() for part in (frame.head(_SAMPLE), frame))
 
 
 def _texts(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) -> list[str]:
@@ -129,9 +151,32 @@ def _texts(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) ->
     ]
 
 
-def _first_number(frame: pd.DataFrame, columns: list[str], exclude: set[str | None]) -> str | None:
-    numbers = [c for c in columns if c not in exclude and pd.api.types.is_numeric_dtype(frame[c])]
-    return numbers[0] if numbers else None
+def _counts_rows(column: pd.Series) -> bool:
+    """Whether a column is an index that was written with the rows."""
+    if not (_INDEX.search(str(column.name)) and pd.api.types.is_integer_dtype(column)):
+        return False
+    return bool((column.diff().iloc[1:] == 1).all())
+
+
+def _find_target(
+    frame: pd.DataFrame, columns: list[str], time_col: str | None, named: tuple[str, ...],
+    found: Guess,
+) -> str | None:  # fmt: skip
+    """By its name, or the first column of numbers; that each column is a series is asked."""
+    keys = {time_col, *named}
+    numbers = [c for c in columns if c not in keys and pd.api.types.is_numeric_dtype(frame[c])]
+    target = _find(columns, _TARGETS, exclude=keys)
+    why = "what to forecast"
+    if target is None and len(numbers) > 1 and "only_series" in found.values["data"]:
+        why = (
+            f"the first of {len(numbers):,} columns of numbers; is each of them a series? "
+            f'df.melt({time_col!r}, var_name="unique_id", value_name="y")'
+        )
+    if target is None and numbers:
+        target = numbers[0]
+    if target is not None:
+        found.note("data", "target_col", target, why)
+    return target
 
 
 def _roles(
@@ -159,11 +204,8 @@ def _roles(
 
 
 def _frequency(frame: pd.DataFrame, found: Guess) -> None:
-    names = ("id_col", "time_col", "target_col", "static", "known_future", "past_only")
-    data = {k: v for k, v in found.values["data"].items() if k in names}
-    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     try:
-        report = frames.report(frame, DataConfig(**told))
+        report = frames.report(frame, data := _settings(found))
     except DataError as error:
         found.problem = error.message
         found.reasons["freq"] = f"unknown: {error.message}"
@@ -171,7 +213,7 @@ def _frequency(frame: pd.DataFrame, found: Guess) -> None:
     if report["freq"] is not None:
         steps = f"{report['rows']:,} rows in {report['series']:,} series"
         found.note("data", "freq", report["freq"], f"the step between stamps of {steps}")
-    found.note("data", "kind", *_kind(report, str(data.get("target_col", ""))))
+    found.note("data", "kind", *_kind(report, data.target_col))
     for problem in report["problems"]:
         if problem["code"] == "data.gap":
             found.reasons["fill"] = f"steps are missing: {problem['help']}"
@@ -211,6 +253,8 @@ def to_toml(found: Guess) -> str:
         "",
         "[data]",
         *_entry("id_col", values, '"unique_id"', "names the series"),
+        *_entry("id_from", values, '["store", "item"]', "name the series together"),
+        *_entry("only_series", values, '"sales"', "its name, where no column names series"),
         *_entry("time_col", values, '"ds"', "stamps"),
         *_entry("target_col", values, '"y"', "what to forecast"),
         *_entry("freq", values, '"D"', "pandas offset, integer step, or exchange such as XNYS"),

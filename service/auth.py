@@ -11,7 +11,7 @@ from service.naming import parted
 from service.problems import of_error
 from service.settings import Settings, is_loopback
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs"})
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/openapi.json", "/docs", "/"})
 OPEN_FOLDERS = ("/docs/",)
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 

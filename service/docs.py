@@ -1,5 +1,5 @@
 """
-`/docs`: the interactive page, with nothing fetched from elsewhere.
+`/docs`: the interactive page, with nothing fetched from elsewhere; a browser at `/` is sent there.
 
 The assets come out of the installed package `fastapi_offline`; without it there is no page, and
 `/openapi.json` still tells everything.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 ASSETS = "fastapi_offline"
@@ -23,6 +23,10 @@ def install(app: FastAPI) -> None:
         return
     folder = Path(found.origin).parent / "static"
     app.mount("/docs/assets", StaticFiles(directory=folder), name="docs")
+
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("docs")
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

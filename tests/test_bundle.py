@@ -1,15 +1,20 @@
 """A bundle on disk is the model, whole, or it is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from forecast import frames
 from forecast.bundle import JSON_NAME, WEIGHTS_NAME, load_bundle, save_bundle
 from forecast.errors import BundleError, DamagedBundle, NewerBundle, WrongType
+from forecast.panel import Panel
 from forecast.statics import StaticSpec
 from forecast.streaming import forecast, warm_up
+
+BUNDLES = Path(__file__).parent / "bundles"
 
 
 def test_a_loaded_bundle_forecasts_the_same(bundle, panel, tmp_path):
@@ -23,6 +28,20 @@ def test_a_loaded_bundle_forecasts_the_same(bundle, panel, tmp_path):
     np.testing.assert_array_equal(
         forecast(loaded, warm_up(bundle, panel), quantiles=(0.1, 0.9)),
         forecast(bundle, warm_up(bundle, panel), quantiles=(0.1, 0.9)),
+    )
+
+
+def test_a_bundle_of_an_earlier_release_is_read(retail, tmp_path):
+    """Settings that came since change neither its digest, which states carry, nor a forecast."""
+    old = load_bundle(BUNDLES / "before_id_from")
+    save_bundle(old, tmp_path / "again")
+    sales = retail[retail["unique_id"].eq("A3349335T")].tail(120).assign(state="New South Wales")
+
+    panel = Panel.from_frame(frames.check(sales, old.config.data))
+
+    assert load_bundle(tmp_path / "again").digest == old.digest
+    np.testing.assert_allclose(
+        forecast(old, warm_up(old, panel))[0, :, 0], [2948.107, 2716.599, 2958.812], rtol=1e-5
     )
 
 

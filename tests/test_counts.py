@@ -95,7 +95,7 @@ def test_until_a_week_is_seen_the_day_stands_for_it(means):
 
     torch.testing.assert_close(week[young], day[young])
     torch.testing.assert_close(week_usual[young], day_usual[young])
-    y = examples.y.reshape(3, DAYS, 24)
+    y = examples.y.pick(torch.arange(3 * DAYS * 24)).reshape(3, DAYS, 24)
     torch.testing.assert_close(week[old], y[:, 10 - 7, 6:12])
     torch.testing.assert_close(day[old], y[:, 10 - 1, 6:12])
 

@@ -70,7 +70,7 @@ FAULTS: dict[str, Callable[[], object]] = {
     "data.gap": lambda: check(from_file(sales().drop([2, 9, 10])), DAILY),
     "data.frequency": lambda: check(from_file(sales()), DataConfig(freq="MS")),
     "data.missing_values": lambda: check(faulty("y", 3, np.nan), DAILY),
-    "data.too_short": lambda: check(from_file(sales()[:13]), DAILY),
+    "data.too_short": lambda: check(from_file(sales().groupby("unique_id").head(1)), DAILY),
     "data.negative": lambda: check(faulty("y", 9, -2.0), POSITIVE),
     "data.constant": lambda: check(from_file(sales().assign(y=3.0)), DAILY),
     "data.missing_future": future,

@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 from utilsforecast.evaluation import evaluate
 from utilsforecast.losses import mae
 
@@ -22,7 +20,6 @@ from forecast.errors import (
     NegativeValues,
     NotFitted,
     UnknownQuantile,
-    UnknownSetting,
     UnseenHorizon,
 )
 from forecast.forecaster import Forecaster
@@ -199,6 +196,34 @@ def test_other_names_integer_ids_and_integer_stamps(quick):
     assert out["week"].unique().tolist() == [80, 81, 82, 83, 84]
 
 
+def test_a_new_series_of_one_row_is_learned_from_and_forecast(retail, quick):
+    """Among a retailer's products there is always a new one."""
+    new = retail.tail(1).assign(unique_id="new", y=250.0)
+
+    forecaster = Forecaster(h=3, config=quick).fit(pd.concat([retail, new]))
+
+    assert forecaster.predict(level=80).query("unique_id == 'new'")["statecast"].gt(0).sum() == 3
+
+
+def test_series_that_two_columns_name(quick):
+    """The history, its future and what happens next are all read alike."""
+    t = np.arange(80)
+    history = pd.DataFrame({
+        "shop": np.repeat([7, 3], 80), "sku": "tea", "ds": np.tile(t, 2),
+        "y": np.tile(50 + 10 * np.sin(t / 3), 2), "price": 2.0,
+    })  # fmt: skip
+    ahead = history.groupby("shop").head(5).assign(ds=lambda f: f["ds"] + 80).drop(columns="y")
+    names = {"freq": 1, "id_from": ["shop", "sku"], "known_future": ["price"]}
+    forecaster = Forecaster(h=5, config=Config.from_dict({**quick.to_dict(), "data": names}))
+
+    forecaster.fit(history)
+    before = forecaster.predict(futr_df=ahead)
+    forecaster.observe(ahead[ahead["ds"] == 80].assign(y=60.0))
+
+    assert before["unique_id"].unique().tolist() == ["3/tea", "7/tea"]
+    assert forecaster.predict(h=4, futr_df=ahead[ahead["ds"] > 80])["ds"].min() == 81
+
+
 def test_missing_steps_may_be_masked(retail, quick):
     """With fill="mask" a hole is remembered as not observed, not as a value."""
     holes = retail.drop(retail.groupby("unique_id").nth([-20, -7]).index)
@@ -295,57 +320,6 @@ def test_a_forecaster_that_learned_nothing_says_so():
     """Before fit there is nothing to ask."""
     with pytest.raises(NotFitted, match="not learned anything"):
         Forecaster(h=3).predict()
-
-
-def test_a_clone_has_the_parameters_and_none_of_the_learning(retail, quick):
-    """What scikit-learn copies is how to learn, not what was learned."""
-    forecaster = Forecaster(h=6, freq="MS", config=quick).fit(retail)
-
-    copy = clone(forecaster)
-
-    assert copy.get_params() == forecaster.get_params()
-    assert forecaster.__sklearn_is_fitted__()
-    assert not copy.__sklearn_is_fitted__()
-    check_is_fitted(forecaster)
-    with pytest.raises(NotFitted):
-        copy.predict()
-
-
-def test_a_clone_learns_what_the_original_learns(retail, quick):
-    """Equal parameters and equal data give equal forecasts."""
-    forecaster = Forecaster(h=6, config=quick)
-
-    made = clone(forecaster).fit(retail).predict()
-
-    pd.testing.assert_frame_equal(made, forecaster.fit(retail).predict())
-
-
-def test_settings_have_names_of_their_own():
-    """A nested name changes one setting and leaves the given configuration as it was."""
-    given = Config.from_dict(QUICK)
-    forecaster = Forecaster(h=6, config=given)
-
-    forecaster.set_params(h=9, config__train__max_steps=7, config__model__cell="gru")
-
-    assert (forecaster.h, forecaster.freq) == (9, None)
-    assert forecaster.get_params()["config__train__max_steps"] == 7
-    assert forecaster.config.model.cell == "gru"
-    assert forecaster.config.model.hidden_size == 16
-    assert given.train.max_steps == 30
-    assert Forecaster().get_params(deep=False) == {"h": None, "freq": None, "config": None}
-
-
-def test_a_wrong_parameter_is_refused_with_the_names_there_are():
-    """Nothing is changed when one name is wrong, or one value impossible."""
-    forecaster = Forecaster(h=6)
-
-    with pytest.raises(UnknownSetting, match="'config__train__steps' is no parameter") as caught:
-        forecaster.set_params(h=9, config__train__steps=7)
-    with pytest.raises(ConfigError, match="hidden_size=0 must be at least 1"):
-        forecaster.set_params(h=9, config__model__hidden_size=0)
-
-    assert "config__train__max_steps" in caught.value.help
-    assert forecaster.h == 6
 
 
 @pytest.mark.parametrize("fill", ["zero", "forward", "mask"])

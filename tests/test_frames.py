@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from forecast.calendars import Calendar
 from forecast.config import DataConfig
 from forecast.errors import (
-    BadStamps,
     ConfigError,
     ConstantSeries,
     DuplicateStamps,
@@ -36,10 +35,10 @@ def sales(freq="D", steps=6, ids=("oil", "tea", "yeast")):
     return pd.concat(parts, ignore_index=True)
 
 
-def refusal(error, table, *, static_df=None, min_length=2, **data):
+def refusal(error, table, *, static_df=None, **data):
     """The error that `check` raises on a table."""
     with pytest.raises(error) as caught:
-        check(table, DataConfig(**data), static_df=static_df, min_length=min_length)
+        check(table, DataConfig(**data), static_df=static_df)
     return caught.value
 
 
@@ -152,65 +151,6 @@ def test_numbers_written_as_text_are_numbers():
     assert check(sales().astype({"y": str}), DataConfig()).frame["y"].dtype == np.float64
 
 
-@pytest.mark.parametrize(("stamp", "told"), [
-    ("soon", "ds='soon'"), ("31.01.2024", 'format="%d.%m.%Y"'), ("01/31/2024", "%m/%d/%Y"),
-    (None, "has no ds"), ("2024-03-08T00:00:00+02:00", "no zone and +02:00"),
-])  # fmt: skip
-def test_an_unreadable_stamp_is_told_with_series_and_row(stamp, told):
-    """Whatever is no ISO date, or comes with another zone, is refused where it stands."""
-    table = sales()
-    table["ds"] = table["ds"].astype(str)
-    table.loc[8, "ds"] = stamp
-
-    assert_tells(refusal(BadStamps, table), "series 'tea'", "row 8", told)
-
-
-def test_one_zone_becomes_naive_utc():
-    """Stamps that all carry one zone are moments: they become UTC, as text or as a type."""
-    hourly = sales(freq="h")
-    typed = hourly.assign(ds=hourly["ds"].dt.tz_localize("Europe/Berlin"))
-    text = hourly.assign(ds=hourly["ds"].dt.strftime("%Y-%m-%dT%H:%M:%S+01:00"))
-
-    frames = [check(table, DataConfig()).frame for table in (typed, text)]
-
-    assert str(frames[0]["ds"][0]) == "2024-03-03 23:00:00"
-    pd.testing.assert_frame_equal(*frames)
-
-
-@given(kind=st.sampled_from(["date", "Timestamp", "text", "period", "arrow", "seconds"]))
-def test_dates_may_be_of_any_type(kind):
-    """Python dates, Timestamps, text, periods and Arrow's types mean the same stamps."""
-    table = sales()
-    ds = table["ds"]
-    convert = {
-        "date": lambda: ds.dt.date,
-        "Timestamp": lambda: ds.astype(object),
-        "text": lambda: ds.dt.strftime("%Y-%m-%d"),
-        "period": lambda: ds.dt.to_period("D"),
-        "arrow": lambda: ds.astype("timestamp[us][pyarrow]"),
-        "seconds": lambda: ds.astype("datetime64[s]"),
-    }
-
-    checked = check(table.assign(ds=convert[kind]()), DataConfig())
-
-    pd.testing.assert_frame_equal(checked.frame, sales())
-
-
-def test_integer_stamps_stay_integers():
-    """Steps 1, 2, 3 have frequency 1."""
-    checked = check(sales().assign(ds=list(range(1, 7)) * 3), DataConfig())
-
-    assert (checked.calendar.freq, checked.frame["ds"].dtype) == (1, np.int64)
-
-
-def test_dates_written_as_numbers_are_refused():
-    """20240304 is a date, not step twenty million."""
-    table = sales()
-    table["ds"] = table["ds"].dt.strftime("%Y%m%d").astype(int)
-
-    assert_tells(refusal(BadStamps, table), "ds=20240304", 'format="%Y%m%d"')
-
-
 def test_repeated_rows_are_told_from_conflicting_ones():
     """Equal repeats may be dropped; different values need a decision."""
     table = sales()
@@ -308,11 +248,14 @@ def test_many_zeros_make_a_count():
     assert check(table, DataConfig()).kind == "count"
 
 
-def test_short_series_are_named():
-    """Every series needs `min_length` values."""
-    error = refusal(TooShort, sales().drop([1, 2, 3, 4, 5]), freq="D", min_length=3)
+def test_a_series_of_one_row_is_one_among_others():
+    """A new product is no fault; a table of nothing else is."""
+    table, data = sales().drop([1, 2, 3, 4, 5]), DataConfig(freq="D")
+    firsts = table.groupby("unique_id").head(1)
 
-    assert_tells(error, "series 'oil' has 1 row", "at least 3", "1 of 3 series too short")
+    assert (check(table, data).frame["unique_id"] == "oil").sum() == 1
+    assert_tells(refusal(TooShort, firsts, freq="D"), "no series has two rows", "3 series of 1 row")
+    assert check(firsts, data, to_learn=False).rows == 3
 
 
 def test_a_table_without_rows_is_refused():
@@ -324,7 +267,9 @@ def test_a_series_without_any_value_is_too_short():
     """A masked series of NaN alone has no first value to begin at."""
     table = sales().assign(y=lambda t: t["y"].where(t["unique_id"] != "tea"))
 
-    assert_tells(refusal(TooShort, table, fill="mask"), "series 'tea' has 0 rows with a value")
+    assert_tells(
+        refusal(TooShort, table, fill="mask"), "series 'tea' has no row with a value", "1 of 3"
+    )
 
 
 def test_only_all_series_constant_is_refused():

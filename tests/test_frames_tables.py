@@ -2,6 +2,7 @@
 
 import gzip
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -9,7 +10,13 @@ import pytest
 import sqlalchemy
 
 from forecast.config import DataConfig
-from forecast.errors import MissingColumns, MissingSteps, MissingValues, UnreadableSource
+from forecast.errors import (
+    ConfigError,
+    MissingColumns,
+    MissingSteps,
+    MissingValues,
+    UnreadableSource,
+)
 from forecast.frames import check, read_table, to_native
 
 
@@ -95,6 +102,38 @@ def test_names_of_series_in_a_csv_stay_as_they_are_written(tmp_path):
     path.write_text("unique_id,ds,y\na,1,2\n,2,3\n")
     with pytest.raises(MissingValues, match="expected the name of a series"):
         check(path, DataConfig(freq=1))
+
+
+def test_columns_that_name_a_series_together(tmp_path):
+    """Their texts as written, joined; a hole in one of them is told, and so is one not there."""
+    path = tmp_path / "sales.csv"
+    path.write_text("shop,sku,ds,y\n007,a,1,2\n007,a,2,3\n7,b,1,4\n7,b,2,5\n")
+    data = DataConfig(freq=1, id_from=("shop", "sku"), static=("shop",))
+
+    checked = check(path, data)
+
+    assert checked.frame["unique_id"].tolist() == ["007/a"] * 2 + ["7/b"] * 2
+    assert checked.static["shop"].tolist() == ["007", "7"]
+    frame = pd.DataFrame({"shop": [7.0, 7.0, np.nan], "sku": "a", "ds": [1, 2, 3], "y": [1, 2, 3]})
+    assert check(frame.iloc[:2], data).frame["unique_id"].unique() == ["7/a"]
+    with pytest.raises(MissingValues, match="'unique_id' is empty in 1 of 3 rows"):
+        check(frame, data)
+    with pytest.raises(MissingColumns, match=r"'sku' \(id_from\)"):
+        check(frame.drop(columns="sku"), data)
+
+
+def test_table_of_one_series_needs_no_names():
+    """Only when it is said: a name that was forgotten would mix series."""
+    data, sales_of_one = DataConfig(only_series="tea"), sales().head(4).drop(columns="unique_id")
+
+    assert check(sales_of_one, data).frame["unique_id"].unique() == ["tea"]
+    with pytest.raises(MissingColumns, match="'unique_id'") as caught:
+        check(sales_of_one, DataConfig())
+    assert 'only_series = "sales"' in caught.value.help
+    with pytest.raises(ConfigError, match="only_series is empty"):
+        DataConfig(only_series="")
+    with pytest.raises(ConfigError, match="cannot both be"):
+        DataConfig(only_series="tea", id_from=("shop", "sku"))
 
 
 def test_two_columns_of_one_name_in_a_csv_are_told(tmp_path):

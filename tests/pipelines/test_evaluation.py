@@ -57,7 +57,7 @@ def test_what_is_learned_ends_at_the_first_cutoff(mixed):
 
 def test_plan_that_no_series_can_fill_is_refused(mixed):
     """The message says how many steps are needed, and which series is the longest."""
-    with pytest.raises(TooShort, match="need 242 steps") as caught:
+    with pytest.raises(TooShort, match="need 243 steps") as caught:
         plan(Panel.from_frame(mixed), mixed.calendar, horizon=60, windows=4)
 
     assert "132 steps" in caught.value.where

@@ -42,15 +42,65 @@ def test_column_that_repeats_stamps_is_not_taken_for_the_series(tmp_path):
     assert guess(str(tmp_path / "t.csv")).values["data"]["id_col"] == "sku"
 
 
-def test_doubt_is_said(tmp_path):
-    """Where no single column names the series, the reason says what to do."""
+def test_columns_that_name_the_series_together_are_found(tmp_path):
+    """Store and item together, as shops keep their sales; the number of the row is no name."""
     table = pd.DataFrame({
-        "store": ["s", "s", "t", "t"], "item": ["a", "b", "a", "b"],
-        "date": ["2024-01-01"] * 4, "sales": range(4),
+        "id": range(8), "store_nbr": [7, 7, 8, 8] * 2, "family": ["a", "b", "a", "b"] * 2,
+        "date": ["2024-01-01"] * 4 + ["2024-01-02"] * 4, "sales": range(8),
     })  # fmt: skip
     table.to_csv(tmp_path / "t.csv", index=False)
 
-    assert "join columns" in guess(str(tmp_path / "t.csv")).reasons["id_col"]
+    found = guess(str(tmp_path / "t.csv"))
+
+    data = found.values["data"]
+    assert (data["id_from"], data["static"]) == (["store_nbr", "family"],) * 2
+    assert data["freq"] == "D"
+    assert "past_only" not in data
+
+
+def test_doubt_is_said(tmp_path):
+    """Rows that nothing tells apart are repeats, or lack a column: the reason says so."""
+    table = pd.DataFrame({"item": ["a"] * 4, "date": ["2024-01-01"] * 4, "sales": range(4)})
+    table.to_csv(tmp_path / "t.csv", index=False)
+
+    assert "share stamps" in guess(str(tmp_path / "t.csv")).reasons["id_col"]
+
+
+def test_table_without_names_is_one_series(tmp_path):
+    """What brokers export: no column names the series, and the settings make it one."""
+    days = pd.bdate_range("2024-01-01", periods=9)
+    table = pd.DataFrame(
+        {"Date": days, "Open": range(1, 10), "Close": range(2, 11), "Volume": range(9)}
+    )
+    table.to_csv(tmp_path / "AAPL.csv", index=False)
+
+    found = guess(str(tmp_path / "AAPL.csv"))
+
+    data = found.values["data"]
+    assert (data["only_series"], data["target_col"], data["freq"]) == ("aapl", "Close", "B")
+    assert data["past_only"] == ["Open", "Volume"]
+    config = Config.from_dict({"data": tomllib.loads(to_toml(found))["data"]})
+    report = frames.report(str(tmp_path / "AAPL.csv"), config.data)
+    assert (report["longest"], report["problems"]) == ({"unique_id": "aapl", "rows": 9}, [])
+
+
+def test_series_in_each_column_is_doubted(tmp_path):
+    """A wide table is taken for one series, and the reason says how to make it long."""
+    days = pd.date_range("2024-01-01", periods=9)
+    pd.DataFrame({"date": days, "tea": 1.0, "rum": 2.0}).to_csv(tmp_path / "t.csv", index=False)
+
+    assert "df.melt('date'" in guess(str(tmp_path / "t.csv")).reasons["target_col"]
+
+
+def test_stamps_that_repeat_need_names(tmp_path):
+    """Without a column that names the series, repeated stamps are not one series."""
+    days = ["2024-01-01", "2024-01-02"] * 2
+    pd.DataFrame({"date": days, "sales": range(4)}).to_csv(tmp_path / "t.csv", index=False)
+
+    found = guess(str(tmp_path / "t.csv"))
+
+    assert "stamps repeat" in found.reasons["id_col"]
+    assert "only_series" not in found.values["data"]
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,12 @@ def test_examples_wait_for_the_first_series(serve, monthly_bundle):
 
 
 def test_the_documentation_page_fetches_nothing_from_elsewhere(retail):
-    """All of its assets are served by this server."""
+    """All of its assets are served by this server; whoever opens its address finds the page."""
     pytest.importorskip("fastapi_offline")
     page = retail.get("/docs").text
 
     assert "://" not in page
+    assert retail.get("/", follow_redirects=True).text == page
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"):
         assert f"docs/assets/{asset}" in page
         assert retail.get(f"/docs/assets/{asset}").status_code == 200
