@@ -22,6 +22,7 @@ from forecast.training import train
 from service.app import create_app
 from service.importing import import_history
 from service.settings import Settings
+from tests.service.hosts import MONTHLY, Host
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 HORIZON = 6
@@ -122,6 +123,41 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'log.db'}"
     return emptied(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def start_host(
+    tmp_path: Path, monthly: pd.DataFrame, monthly_bundle: Path
+) -> Iterator[Callable[..., Host]]:
+    """Start a host on the same log and snapshots, once the one before has stopped."""
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    import_history(url, monthly, MONTHLY)
+    hosts: list[Host] = []
+
+    def start(block: int = 4096) -> Host:
+        if hosts:
+            hosts[-1].close()
+        hosts.append(Host(url, monthly_bundle, tmp_path / "snapshots", block))
+        return hosts[-1]
+
+    yield start
+    if hosts:
+        hosts[-1].close()
+
+
+@pytest.fixture
+def hosts(
+    postgres: str, monthly: pd.DataFrame, monthly_bundle: Path, tmp_path: Path
+) -> Iterator[list[Host]]:
+    """Two servers' worth of states over one log on PostgreSQL."""
+    url = emptied(postgres)
+    import_history(url, monthly, MONTHLY)
+    made = [Host(url, monthly_bundle, tmp_path / str(i), 4096) for i in range(2)]
+    for host in made:
+        host.states()
+    yield made
+    for host in made:
+        host.close()
 
 
 Serve = Callable[..., TestClient]

@@ -1,11 +1,9 @@
 """The live states in memory, asked from other threads than the one they live on."""
 
-from tests.service.test_snapshots import start  # noqa: F401 - a fixture
 
-
-def test_a_series_that_begins_while_names_are_put_in_order_is_there_the_next_time(start):  # noqa: F811
+def test_a_series_that_begins_while_names_are_put_in_order_is_there_the_next_time(start_host):
     """What was sorted before it came is not kept."""
-    host = start()
+    host = start_host()
     host.states()
 
     class Rows(dict):

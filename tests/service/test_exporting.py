@@ -15,7 +15,7 @@ from service import exporting
 from service.exporting import Selection, export
 from service.importing import import_history
 from service.log import Log
-from tests.service.test_log import MONTHLY
+from tests.service.hosts import MONTHLY
 
 
 def exported(url: str, *, is_integer: bool = False, **selection) -> pd.DataFrame:

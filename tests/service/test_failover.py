@@ -10,9 +10,8 @@ from benchmarks.servers import wait_until
 from forecast.errors import ForecastError
 from service import tables
 from service.errors import LogError
+from tests.service.hosts import Host, assert_equal
 from tests.service.test_replicas import crash, restart
-from tests.service.test_shared import hosts  # noqa: F401 - a fixture
-from tests.service.test_snapshots import Host, assert_equal
 
 
 def promote(cluster: Any) -> None:
@@ -44,7 +43,7 @@ def replayed(host: Host) -> bool:
     return bool(host.writer.waiting)
 
 
-def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, hosts):  # noqa: F811
+def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, hosts):
     """A server that did not look meanwhile replays; its snapshots wait until it has looked."""
     ours, theirs = hosts
     name, other = sorted(ours.engine.rows)[:2]
@@ -69,7 +68,7 @@ def test_as_many_batches_as_were_lost_are_not_taken_for_them(cluster, postgres, 
     assert ours.snapshots.save(ours.engine) == 1
 
 
-def test_a_standby_is_not_taken_for_the_log_until_it_is_the_primary(cluster, postgres, hosts):  # noqa: F811
+def test_a_standby_is_not_taken_for_the_log_until_it_is_the_primary(cluster, postgres, hosts):
     """Through the same connections: then its history is another one."""
     ours, _ = hosts
 
@@ -99,7 +98,7 @@ def test_a_standby_is_not_taken_for_the_log_until_it_is_the_primary(cluster, pos
     assert len(ours.engine) == 6
 
 
-def test_a_restart_is_no_other_history(cluster, hosts):  # noqa: F811
+def test_a_restart_is_no_other_history(cluster, hosts):
     """Nothing is replayed because the database was away."""
     ours, _ = hosts
     crash(cluster)

@@ -22,8 +22,7 @@ from service.importing import import_history
 from service.log import Log
 from service.rows import Rows
 from tests.service.conftest import emptied
-
-MONTHLY = DataConfig(freq="MS", kind="positive")
+from tests.service.hosts import MONTHLY
 
 
 def contents(url: str, covariates: tuple[str, ...] = ()) -> tuple[list[str], Rows]:

@@ -14,7 +14,8 @@ from service.errors import LogError
 from service.importing import import_history
 from service.log import Log
 from service.tables import metadata
-from tests.service.test_log import MONTHLY, contents
+from tests.service.hosts import MONTHLY
+from tests.service.test_log import contents
 
 FIRST = (
     "create table meta (key text not null primary key, value text not null)",

@@ -186,8 +186,12 @@ def test_a_request_that_waits_too_long_is_given_up(serve, monthly_bundle, monthl
     client = serve(monthly_bundle, monthly, limits={"deadline": 1.0})
     compute = client.app.state.slot.serving.engine.compute
     entered, release = threading.Event(), threading.Event()
+
+    def block():
+        entered.set()
+        release.wait(60)
+
     with ThreadPoolExecutor(1) as pool:
-        block = lambda: (entered.set(), release.wait(60))  # noqa: E731
         pool.submit(compute.run, block, patient=True)
         assert entered.wait(30)
 

@@ -21,8 +21,7 @@ from service.recovery import recover
 from service.settings import Limits
 from service.snapshots import Snapshots
 from service.writer import Outcome, Sent, Writer
-from tests.service.test_log import MONTHLY
-from tests.service.test_snapshots import Host, assert_equal
+from tests.service.hosts import MONTHLY, Host, assert_equal
 
 
 def sent(*items: tuple[str, str, float]) -> Sent:

@@ -24,10 +24,9 @@ from service.recording import Recorder
 from service.replaying import LONG_S
 from service.retention import Keep
 from tests.service.conftest import emptied
-from tests.service.test_log import MONTHLY
+from tests.service.hosts import MONTHLY, Host, assert_equal
 from tests.service.test_migrations import run
 from tests.service.test_recording import sent
-from tests.service.test_snapshots import Host, assert_equal
 
 SERIES, STEPS = 1_000, 14
 MONTHS = [str(month.date()) for month in pd.date_range("2019-01-01", periods=60, freq="MS")]

@@ -22,11 +22,10 @@ from service.recording import Recorder
 from service.retention import Keep, Taken
 from service.settings import Settings
 from tests.service.conftest import emptied, train_tiny
-from tests.service.test_log import MONTHLY
+from tests.service.hosts import MONTHLY, Host, assert_equal
 from tests.service.test_migrations import run
 from tests.service.test_replicas import forecasts as forecasts_of
 from tests.service.test_slot import observe, put, successor
-from tests.service.test_snapshots import Host, assert_equal
 
 MONTHS = pd.date_range("2009-01-01", periods=400, freq="MS")
 

@@ -10,27 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from service.errors import DeadlinePassed
-from service.importing import import_history
 from service.recording import Recorder
 from service.shared import Shared
-from tests.service.conftest import emptied, wait_until
-from tests.service.test_log import MONTHLY
-from tests.service.test_snapshots import Host
+from tests.service.conftest import wait_until
+from tests.service.hosts import Host
 
 CALLERS = 32
-
-
-@pytest.fixture
-def hosts(postgres, monthly, monthly_bundle, tmp_path) -> Iterator[list[Host]]:
-    """Two servers' worth of states over one log on PostgreSQL."""
-    url = emptied(postgres)
-    import_history(url, monthly, MONTHLY)
-    made = [Host(url, monthly_bundle, tmp_path / str(i), 4096) for i in range(2)]
-    for host in made:
-        host.states()
-    yield made
-    for host in made:
-        host.close()
 
 
 class Heads:

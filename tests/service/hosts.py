@@ -1,0 +1,69 @@
+"""What a server has in memory and on the disk, without the server."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from forecast.bundle import load_bundle
+from forecast.config import DataConfig
+from forecast.states import States
+from service.compute import Compute
+from service.engine import Engine
+from service.log import Log
+from service.metrics import Metrics
+from service.recovery import recover
+from service.settings import Limits
+from service.snapshots import Snapshots
+from service.writer import Sent, Writer
+
+MONTHLY = DataConfig(freq="MS", kind="positive")
+"""Of the fixture `monthly`."""
+
+
+class Host:
+    """A log, an engine and a writer, as one start of a server has them."""
+
+    def __init__(self, url: str, bundle: Path, folder: Path, block: int) -> None:
+        self.bundle = load_bundle(bundle)
+        self.compute = Compute(30.0, 1000, Metrics())
+        self.log = Log(url)
+        self.writer = Writer(
+            Engine(self.bundle, self.compute, block=block), self.log, Metrics(),
+            unknown_series="create", limits=Limits(max_fill=100),
+        )  # fmt: skip
+        self.snapshots = Snapshots(folder, self.log, self.bundle.digest)
+        self.restored = recover(self.writer, self.snapshots)
+
+    @property
+    def engine(self) -> Engine:
+        return self.writer.engine
+
+    def observe(self, name: str, month: str, y: float) -> None:
+        """One value."""
+        stamp = np.array([pd.Timestamp(month).value])
+        sent = Sent([name], stamp, np.array([y]), np.empty((1, 0)), (), lambda item: f"/{item}")
+        self.writer.write(sent)
+
+    def states(self) -> dict[str, States]:
+        """The state of every series, those that wait included."""
+        self.writer.bring_in(list(self.writer.waiting))
+        rows = self.engine.rows
+        return {name: self.engine.snapshot(np.array([rows[name]]))[0] for name in sorted(rows)}
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self.compute.close()
+        self.log.close()
+
+
+def assert_equal(states: dict[str, States], others: dict[str, States]) -> None:
+    """To the last digits that the order of computation leaves."""
+    assert states.keys() == others.keys()
+    for name, state in states.items():
+        other = others[name]
+        assert (state.last_ds, state.count) == (other.last_ds, other.count)
+        for field in ("hidden", "cell", "scalars", "rings", "seen"):
+            np.testing.assert_allclose(
+                getattr(state, field), getattr(other, field), rtol=1e-5, atol=1e-5
+            )
