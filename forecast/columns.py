@@ -121,27 +121,26 @@ def _integers(column: pd.Series, place: Place, wants_integers: bool) -> Int64[np
             help=_ISO_HELP,
         )
     stamps = column.to_numpy(np.int64)
-    how = "" if wants_integers or not stamps.size else _hidden_date(stamps)
+    how = "" if wants_integers or not stamps.size else _hidden_date(stamps, str(column.name))
     if how:
         raise BadStamps(
             f"{place.series(0)} has {column.name}={stamps[0]}: a date written as a number?",
             where=place.where(0),
-            help=f"pandas.to_datetime(df[{column.name!r}], {how}), or declare an integer freq",
+            help=f"{how}, or declare an integer freq",
         )
     return stamps
 
 
-def _hidden_date(stamps: Int64[np.ndarray, " row"]) -> str:
+def _hidden_date(stamps: Int64[np.ndarray, " row"], name: str) -> str:
     """How dates that were written as numbers are read; empty where they seem to be steps."""
     low, high = int(stamps.min()), int(stamps.max())
     last = stamps % 100
     if low > 19_000_000 and high < 21_001_232 and ((last - 1) < 31).all():
-        return 'format="%Y%m%d"'
+        return 'time_format = "%Y%m%d"'
     if low > 190_000 and high < 210_013 and ((last >= 1) & (last <= 12)).all():
-        return 'format="%Y%m"'
-    if low > 5e8 and high < 5e9:
-        return 'unit="s"'
-    return 'unit="ms"' if low > 5e11 and high < 5e12 else ""
+        return 'time_format = "%Y%m"'
+    unit = "s" if low > 5e8 and high < 5e9 else "ms" if low > 5e11 and high < 5e12 else ""
+    return unit and f'pandas.to_datetime(df[{name!r}], unit="{unit}")'
 
 
 def _nanoseconds(column: pd.Series, place: Place) -> Int64[np.ndarray, " row"]:
@@ -213,11 +212,16 @@ def _other_format(found: str, name: str) -> str:
             f"{_ISO_HELP}; weeks? "
             f"pandas.to_datetime(df[{name!r}] + '-1', format=\"{order}-%u\") is their Monday"
         )
-    match = re.fullmatch(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d\d)( .*)?", found)
+    how = _slashed(found)
+    return f'{_ISO_HELP}; day, month or year first? time_format = "{how}"' if how else _ISO_HELP
+
+
+def _slashed(found: str) -> str:
+    """The format of a date with the year last; with points, or above 12, the day comes first."""
+    match = re.fullmatch(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d\d)( \d{1,2}:\d\d(:\d\d)?)?", found)
     if not match:
-        return _ISO_HELP
-    sep, year = match[2], "%Y" if len(match[4]) == 4 else "%y"
-    dayfirst = sep == "." or int(match[1]) > 12
-    first = f"%d{sep}%m" if dayfirst else f"%m{sep}%d"
-    how = f"dayfirst={dayfirst}" if match[5] else f'format="{first}{sep}{year}"'
-    return f"{_ISO_HELP}; day, month or year first? pandas.to_datetime(df[{name!r}], {how})"
+        return ""
+    sep = match[2]
+    first = f"%d{sep}%m" if sep == "." or int(match[1]) > 12 else f"%m{sep}%d"
+    time = "" if not match[5] else " %H:%M:%S" if match[6] else " %H:%M"
+    return f"{first}{sep}{'%Y' if len(match[4]) == 4 else '%y'}{time}"

@@ -5,6 +5,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -43,6 +44,8 @@ class DataConfig:
     only_series: str | None = None
     """Name of the series, in tables that have no `id_col` since they hold one only."""
     time_col: str = "ds"
+    time_format: str | None = None
+    """How `time_col` is written where it is not ISO 8601: `"%d.%m.%Y"`, as `strftime` has it."""
     target_col: str = "y"
     static: tuple[str, ...] = ()
     """Columns that hold one value a series."""
@@ -70,6 +73,8 @@ class DataConfig:
                 "be: a table has one series, or columns that name several",
                 help="leave one of them out",
             )
+        if self.time_format is not None:
+            _check_time_format(self.time_format)
         names = (self.id_col, self.time_col, self.target_col, *roles)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -220,7 +225,7 @@ class TrainConfig:
             )
 
 
-_LATER: dict[str, object] = {"id_from": (), "only_series": None}
+_LATER: dict[str, object] = {"id_from": (), "only_series": None, "time_format": None}
 """Settings of `[data]` that came after the first bundles, and what these were trained with."""
 
 
@@ -317,6 +322,18 @@ def _check_choices(config: object) -> None:
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
             raise ConfigError(f"{name}={getattr(config, name)!r} is not a {_spell(hint)}")
+
+
+def _check_time_format(how: str) -> None:
+    """A day written so must come back in its year."""
+    try:
+        found = datetime.strptime(datetime(2024, 1, 31).strftime(how), how)
+    except ValueError as error:
+        raise ConfigError(
+            f"time_format={how!r}: {error}", help='write it as strftime has it: "%d.%m.%Y"'
+        ) from None
+    if found.year != 2024:
+        raise ConfigError(f"time_format={how!r} has no year", help='for example "%d.%m.%Y"')
 
 
 def _check_at_least(config: object, least: int, *names: str) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 from forecast.addresses import shown
 from forecast.config import DataConfig
-from forecast.errors import MissingColumns, UnreadableSource
+from forecast.errors import BadStamps, MissingColumns, UnreadableSource
 
 _CSV = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".tsv", ".txt")
 _PARQUET = (".parquet", ".pq", ".parq")
@@ -33,10 +33,11 @@ def read_table(
         query: SQL that yields one row per series and stamp.
         data: Says which column has the names of the series: in a CSV they stay as they are
             written, `007` and `NA` too. Where it is missing, it is made from `id_from` or
-            `only_series`.
+            `only_series`. Stamps are read by its `time_format`, if it has one.
 
     Raises:
         UnreadableSource: There is no table there, or it cannot be read.
+        BadStamps: A stamp is not as `time_format` says.
 
     >>> read_table({"unique_id": ["a"], "ds": [1], "y": [2.0]})
       unique_id  ds    y
@@ -52,7 +53,7 @@ def read_table(
         frame = _read_sql(source, query)
     else:
         frame = _read_native(source)
-    return frame if data is None else _with_names(frame, data)
+    return frame if data is None else _with_stamps(_with_names(frame, data), data)
 
 
 def _with_names(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
@@ -69,6 +70,28 @@ def _with_names(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     named = frame[parts].iloc[rows].itertuples(index=False, name=None)
     names = ["/".join(map(series_name, row)) if all(map(pd.notna, row)) else None for row in named]
     return frame.assign(**{data.id_col: np.array(names, object)[codes]})
+
+
+def _with_stamps(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
+    """The frame with `time_col` read by `time_format`; what are dates already stay as they are."""
+    name, how = data.time_col, data.time_format
+    if how is None or name not in frame or frame.columns.duplicated().any():
+        return frame
+    codes, unique = pd.factorize(frame[name])
+    if not len(unique) or not isinstance(unique[0], str | int | np.integer):
+        return frame
+    stamps = pd.to_datetime(pd.Series(unique).astype(str), format=how, errors="coerce")
+    failed = stamps.isna().to_numpy()[codes] & (codes >= 0)
+    if failed.any():
+        place = Place(frame, data.id_col if data.id_col in frame else name)
+        row = int(failed.argmax())
+        raise BadStamps(
+            f"{place.series(row)} has {name}={str(frame[name].iat[row])!r}: expected "
+            f"time_format={how!r} {place.extent(np.flatnonzero(failed))}",
+            where=place.where(row),
+            help="correct these rows, or time_format",
+        )
+    return frame.assign(**{name: stamps.reindex(codes).to_numpy()})
 
 
 def series_name(value: object) -> str:
@@ -229,7 +252,7 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
         if name.endswith(_PARQUET) or path.is_dir():
             frame = pd.read_parquet(path)
         elif name.endswith(_CSV):
-            frame = _read_csv(path, "\t" if name.endswith(".tsv") else ",", texts)
+            frame = _read_csv(path, texts)
         else:
             raise UnreadableSource(
                 f"files ending in {path.suffix!r} are not known: expected {_KINDS}",
@@ -248,20 +271,14 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
     return frame
 
 
-def _read_csv(path: Path, sep: str, texts: Sequence[str]) -> pd.DataFrame:
+def _read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
     """Names of series as they are written, and no column taken for an index."""
-    header = pd.read_csv(path, sep=sep, nrows=0).columns
-    if len(header) == 1 and ";" in header[0]:
-        raise UnreadableSource(
-            "the columns are separated by semicolons: expected commas",
-            where=str(path),
-            help='save it with commas, or pass pandas.read_csv(path, sep=";", decimal=",")',
-        )
+    sep, decimal = _dialect(path, texts)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             frame = pd.read_csv(
-                path, sep=sep, low_memory=False, index_col=False,
+                path, sep=sep, decimal=decimal, low_memory=False, index_col=False,
                 converters=dict.fromkeys(texts, lambda text: text or None),
             )  # fmt: skip
         except pd.errors.ParserWarning:
@@ -274,6 +291,17 @@ def _read_csv(path: Path, sep: str, texts: Sequence[str]) -> pd.DataFrame:
     names = np.where(written.notna(), written, frame.columns)
     frame.columns = pd.Index(names)  # as written: pandas would call a second `y` another name
     return frame
+
+
+def _dialect(path: Path, texts: Sequence[str]) -> tuple[str, str]:
+    """What is between the columns, and in a number: spreadsheets of many countries write 7;1,5."""
+    header = pd.read_csv(path, nrows=0).columns
+    sep = next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), ",")
+    if sep != ";":
+        return sep, "."
+    first = pd.read_csv(path, sep=sep, nrows=1_000, dtype=str, index_col=False)
+    cells = first.drop(columns=list(texts), errors="ignore").stack()
+    return sep, "," if cells.str.fullmatch(r"[+-]?\d+,\d+").any() else "."
 
 
 def _read_sql(url: str, query: str | None) -> pd.DataFrame:

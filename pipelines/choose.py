@@ -66,6 +66,7 @@ def data_settings(found: Found, bundle: Bundle) -> DataConfig:
         "id_from",
         "only_series",
         "time_col",
+        "time_format",
         "target_col",
         "fill",
         "freq",

@@ -12,6 +12,7 @@ import pandas as pd
 from forecast import frames
 from forecast.config import Config, DataConfig, Kind
 from forecast.errors import DataError
+from pipelines.date_formats import find_date_formats, has_dates
 
 _IDS = ("unique_id", "id", "item_id", "series_id", "series", "store", "item", "sku", "ticker",
         "symbol", "product", "name", "key")  # fmt: skip
@@ -93,12 +94,19 @@ def _find(columns: list[str], wanted: tuple[str, ...], exclude: set[str | None])
 
 
 def _find_time(frame: pd.DataFrame, columns: list[str], found: Guess) -> str | None:
-    dated = [c for c in columns if pd.api.types.is_datetime64_any_dtype(frame[c])]
+    dated = [
+        c for c in columns if pd.api.types.is_datetime64_any_dtype(frame[c]) or has_dates(frame[c])
+    ]
     name = _find(columns, _TIMES, exclude=set()) or next(iter(dated), None)
     if name is None:
         found.reasons["time_col"] = "no column looks like a date: set it by hand"
     else:
         found.note("data", "time_col", name, "holds the stamps")
+        how, *others = find_date_formats(frame[name]) or [""]
+        if how:
+            doubt = f"; or {others[0]}?" if others else ""
+            why = f"as in {frame[name].dropna().iat[0]}{doubt}"
+            found.note("data", "time_format", how, why)
     return name
 
 
@@ -256,6 +264,7 @@ def to_toml(found: Guess) -> str:
         *_entry("id_from", values, '["store", "item"]', "name the series together"),
         *_entry("only_series", values, '"sales"', "its name, where no column names series"),
         *_entry("time_col", values, '"ds"', "stamps"),
+        *_entry("time_format", values, '"%d.%m.%Y"', "of stamps that are not ISO 8601"),
         *_entry("target_col", values, '"y"', "what to forecast"),
         *_entry("freq", values, '"D"', "pandas offset, integer step, or exchange such as XNYS"),
         *_entry("kind", values, '"auto"', KINDS),

@@ -32,7 +32,10 @@ class StatecastModel(PythonModel):
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         asked = params or {}
-        data = replace(self.bundle.config.data, id_col="unique_id", time_col="ds", target_col="y")
+        data = replace(
+            self.bundle.config.data, id_col="unique_id", time_col="ds", target_col="y",
+            time_format=None,
+        )  # fmt: skip
         return forecast_table(
             self.bundle, model_input,
             horizon=int(asked.get("h") or 0) or None,

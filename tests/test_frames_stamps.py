@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.config import DataConfig
-from forecast.errors import BadStamps
+from forecast.errors import BadStamps, ConfigError
 from forecast.frames import check
 from tests.test_frames import assert_tells, refusal, sales
 
 
 @pytest.mark.parametrize(("stamp", "told"), [
-    ("soon", "ds='soon'"), ("31.01.2024", 'format="%d.%m.%Y"'), ("01/31/2024", "%m/%d/%Y"),
+    ("soon", "ds='soon'"), ("31.01.2024", 'time_format = "%d.%m.%Y"'), ("01/31/2024", "%m/%d/%Y"),
     (None, "has no ds"), ("2024-03-08T00:00:00+02:00", "no zone and +02:00"),
 ])  # fmt: skip
 def test_an_unreadable_stamp_is_told_with_series_and_row(stamp, told):
@@ -64,10 +64,10 @@ def test_integer_stamps_stay_integers():
 
 
 @pytest.mark.parametrize(("write", "told"), [
-    (lambda ds: ds.dt.strftime("%Y%m%d").astype(int), 'format="%Y%m%d"'),
+    (lambda ds: ds.dt.strftime("%Y%m%d").astype(int), '"%Y%m%d"'),
     (lambda ds: ds.astype("datetime64[s]").astype(np.int64), 'unit="s"'),
     (lambda ds: ds.astype("datetime64[ms]").astype(np.int64), 'unit="ms"'),
-    (lambda ds: 202400 + ds.groupby(ds.eq(ds.min()).cumsum()).cumcount() + 1, 'format="%Y%m"'),
+    (lambda ds: 202400 + ds.groupby(ds.eq(ds.min()).cumsum()).cumcount() + 1, '"%Y%m"'),
 ])  # fmt: skip
 def test_dates_written_as_numbers_are_refused(write, told):
     """20240304 is a date, not step twenty million; an integer frequency makes it one."""
@@ -88,3 +88,36 @@ def test_periods_written_as_text_are_told_how_to_be_read(stamp, told):
     table.loc[0, "ds"] = stamp
 
     assert_tells(refusal(BadStamps, table), told)
+
+
+@pytest.mark.parametrize(("how", "column"), [
+    ("%d.%m.%Y", str), ("%Y%m%d", int), ("%m/%d/%Y %I:%M %p", "category"),
+])  # fmt: skip
+def test_stamps_written_otherwise_are_read_by_their_format(how, column):
+    """Text and numbers; what are dates already stay, whatever the format."""
+    table, data = sales(), DataConfig(time_format=how)
+    written = table.assign(ds=table["ds"].dt.strftime(how).astype(column))
+
+    for one in (written, table):
+        pd.testing.assert_frame_equal(check(one, data).frame, table)
+
+
+def test_a_stamp_unlike_its_format_is_told_with_series_and_row():
+    """A day that no month has is not read as another, and a missing one is told as missing."""
+    data, table = {"time_format": "%d.%m.%Y"}, sales()
+    table["ds"] = table["ds"].dt.strftime("%d.%m.%Y")
+
+    table.loc[8, "ds"] = "31.02.2024"
+    assert_tells(refusal(BadStamps, table, **data), "series 'tea' has ds='31.02.2024'",
+                 "time_format='%d.%m.%Y' (1 row in 1 of 3", "row 8")  # fmt: skip
+    table.loc[8, "ds"] = None
+    assert_tells(refusal(BadStamps, table, **data), "series 'tea' has no ds", "row 8")
+
+
+@pytest.mark.parametrize(("how", "told"), [
+    ("%d.%m.", "no year"), ("%Y-%Q", "bad directive"),
+])  # fmt: skip
+def test_a_format_that_tells_no_date_is_refused(how, told):
+    """At once, not at the first row."""
+    with pytest.raises(ConfigError, match=told):
+        DataConfig(time_format=how)

@@ -58,6 +58,22 @@ def test_columns_that_name_the_series_together_are_found(tmp_path):
     assert "past_only" not in data
 
 
+def test_dates_are_found_by_what_they_hold_and_their_format_is_told(tmp_path):
+    """As a spreadsheet of another country writes them, under a name that says nothing here."""
+    days = pd.date_range("2024-01-01", periods=40).strftime("%d.%m.%Y")
+    table = pd.DataFrame({"Filiale": ["Mitte"] * 40, "Datum": days, "Umsatz": 1.5})
+    table["Umsatz"] += range(40)
+    table.to_csv(tmp_path / "t.csv", sep=";", decimal=",", index=False)
+
+    found = guess(str(tmp_path / "t.csv"))
+
+    data = found.values["data"]
+    assert (data["time_col"], data["time_format"]) == ("Datum", "%d.%m.%Y")
+    assert (data["target_col"], data["freq"]) == ("Umsatz", "D")
+    assert found.reasons["time_format"] == "'%d.%m.%Y': as in 01.01.2024"
+    assert 'time_format = "%d.%m.%Y"' in to_toml(found)
+
+
 def test_doubt_is_said(tmp_path):
     """Rows that nothing tells apart are repeats, or lack a column: the reason says so."""
     table = pd.DataFrame({"item": ["a"] * 4, "date": ["2024-01-01"] * 4, "sales": range(4)})
