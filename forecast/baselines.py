@@ -186,7 +186,7 @@ def _known(
     stamps = frame["ds"].to_numpy().astype(np.int64)
     unique, back = np.unique(stamps, return_inverse=True)
     told = features(unique, calendar.freq)[0][back]
-    return np.column_stack([frame[list(names)].to_numpy(dtype=np.float64), told])
+    return np.column_stack([frame[list(names)].to_numpy(dtype=np.float32), told])
 
 
 def _ahead(

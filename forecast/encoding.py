@@ -79,11 +79,7 @@ class InputSpec:
                 panel, known_future=self.known(panel.known_future),
                 past_only=self.past(panel.past_only),
             )  # fmt: skip
-        state, seen = filters.advance(self.filters, state, panel)
-        calendar = self._calendar(panel.ds)
-        if not calendar.shape[1]:
-            return state, seen
-        return state, Encoded(np.hstack([seen.features, calendar]), seen.columns)
+        return filters.advance(self.filters, state, panel, self._calendar(panel.ds))
 
     def dates(
         self, known: Float[np.ndarray, "*step known"], stamps: Int[np.ndarray, "*step"]

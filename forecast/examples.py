@@ -122,7 +122,7 @@ class Examples:
                 Stretches.over(columns[:, i], margin)
                 for i in range(filters.num_columns - len(filters.seasons), filters.num_columns)
             ),
-            means=tensor(dates[date][:, amounts] - apart),
+            means=tensor(dates[:, amounts][date] - apart),
             dates=tensor(dates),
             amounts=tensor(dates[:, amounts]),
             date=Stretches.over(tensor(date), margin),

@@ -10,6 +10,7 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from jaxtyping import Int64
 
 from forecast.addresses import shown
@@ -250,7 +251,7 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
         )
     try:
         if name.endswith(_PARQUET) or path.is_dir():
-            frame = pd.read_parquet(path)
+            frame = _read_parquet(path)
         elif name.endswith(_CSV):
             frame = _read_csv(path, texts)
         else:
@@ -268,6 +269,13 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
     frame.attrs["source"] = str(path)
     if name.endswith(_CSV):
         frame.attrs["first_line"] = 2
+    return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """What was needed to decode it, as much again as the table, is given back at once."""
+    frame = pd.read_parquet(path)
+    pa.default_memory_pool().release_unused()
     return frame
 
 

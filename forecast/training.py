@@ -133,11 +133,10 @@ def _lesson(panel: Panel, config: Config) -> Lesson:
     assert config.data.freq is not None
     assert config.model.horizon is not None
     calendar = Calendar(config.data.freq)
-    covariates = np.hstack([panel.known_future, panel.past_only])
     spec = make_spec(
         config, calendar, StaticSpec.learn(panel.static), space=_space(panel, config),
         annual=_spans_two_years(panel, calendar),
-        floors=find_floors(covariates),
+        floors=(*find_floors(panel.known_future), *find_floors(panel.past_only)),
         common=find_common(panel.known_future, panel.ds, panel.num_series),
         smoothers=wants_smoothers(config.data, panel.lengths),
         changes=MONTHS in (config.data.season_lengths or ()),
@@ -182,11 +181,11 @@ def _spans_two_years(panel: Panel, calendar: Calendar) -> bool:
 
 def _fit_scaling(network: Network, examples: Examples, until: Tensor) -> None:
     """Mean and spread of the inputs over the steps that may be learned from."""
-    step = torch.arange(len(examples.features)) - examples.begins.repeat_interleave(
-        examples.lengths
-    )
-    rows = (step < until.repeat_interleave(examples.lengths)).nonzero()[:, 0]
-    rows = rows[:: max(1, len(rows) // MAX_SCALED)]
+    taken = examples.lengths.minimum(until)
+    ends = taken.cumsum(0)
+    pick = torch.arange(0, int(ends[-1]), max(1, int(ends[-1]) // MAX_SCALED))
+    series = torch.searchsorted(ends, pick, right=True)
+    rows = examples.begins[series] + pick - (ends - taken)[series]
     dates = examples.dates[examples.date.pick(rows)]
     for name, values in (("input", examples.features[rows]), ("date", dates)):
         if values.shape[1]:

@@ -275,7 +275,7 @@ def _forecast_rivals(
     folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan
 ) -> None:
     table = baselines.cross_validate(
-        pd.read_parquet(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
+        frames.read_table(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
         n_windows=plan.windows, step_size=plan.step_size, season_length=plan.season_length,
         models=plan.baselines, levels=LEVELS, known_future=known,
     )  # fmt: skip

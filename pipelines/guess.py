@@ -97,7 +97,8 @@ def _find_time(frame: pd.DataFrame, columns: list[str], found: Guess) -> str | N
     dated = [
         c for c in columns if pd.api.types.is_datetime64_any_dtype(frame[c]) or has_dates(frame[c])
     ]
-    name = _find(columns, _TIMES, exclude=set()) or next(iter(dated), None)
+    name = _find(dated, _TIMES, exclude=set()) or _find(columns, _TIMES[:1], exclude=set())
+    name = name or next(iter(dated), None) or _find(columns, _TIMES, exclude=set())
     if name is None:
         found.reasons["time_col"] = "no column looks like a date: set it by hand"
     else:

@@ -63,6 +63,7 @@ def test_dates_are_found_by_what_they_hold_and_their_format_is_told(tmp_path):
     days = pd.date_range("2024-01-01", periods=40).strftime("%d.%m.%Y")
     table = pd.DataFrame({"Filiale": ["Mitte"] * 40, "Datum": days, "Umsatz": 1.5})
     table["Umsatz"] += range(40)
+    table["week"] = table.index // 7
     table.to_csv(tmp_path / "t.csv", sep=";", decimal=",", index=False)
 
     found = guess(str(tmp_path / "t.csv"))
