@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -57,6 +58,22 @@ def test_pyfunc_gives_what_the_library_gives(trained, history, expected):
     with mlflow_quiet():
         model = mlflow.pyfunc.load_model("models:/retail@champion")
         answer = model.predict(history, params={"h": 3, "level": [80.0]})
+
+    pd.testing.assert_frame_equal(answer, expected)
+
+
+def test_pyfunc_takes_its_own_names_and_iso_dates(trained, history, expected, tmp_path):
+    """However the table was written that the model learned from."""
+    bundle = flavor.load_model("models:/retail@champion", trained.tracking)
+    german = {"id_col": "Filiale", "time_col": "Tag", "time_format": "%d.%m.%Y"}
+    data = replace(bundle.config.data, **german)
+    bundle = replace(bundle, config=replace(bundle.config, data=data))
+    flavor.save_model(bundle, tmp_path / "model")
+    written = history.assign(ds=history["ds"].dt.strftime("%Y-%m-%d"))
+
+    with mlflow_quiet():
+        model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+        answer = model.predict(written, params={"h": 3, "level": [80.0]})
 
     pd.testing.assert_frame_equal(answer, expected)
 
