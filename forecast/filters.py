@@ -192,14 +192,8 @@ def advance(
     Move each series by all its steps in the panel: row `i` of the state takes series `i`.
 
     Steps are taken in lockstep over series, longest first, so that each NumPy call works on all
-    series that still have a step: cost grows with observations, not with the past.
-
-    Args:
-        spec: What is kept of each series.
-        state: Where each series stands; it stays as it is.
-        panel: The steps to take.
-        beside: Features of each step from elsewhere, which come after those of the filters: of a
-            large panel they are not copied again.
+    series that still have a step: cost grows with observations, not with the past. Features of
+    each step from elsewhere, `beside`, come after those of the filters.
 
     Returns:
         The new state, and features and columns of each step in the panel's order.
@@ -208,11 +202,10 @@ def advance(
     order = np.argsort(-lengths, kind="stable")
     count, scalars, rings = state.count[order], state.scalars[order], state.rings[order]
     begins = panel.indptr[:-1][order]
-    width = 0 if beside is None else beside.shape[1]
-    features = np.zeros((len(panel.values), spec.num_features + width), np.float32)
+    others = 0 if beside is None else beside.shape[1]
+    features = np.zeros((len(panel.values), spec.num_features + others), np.float32)
     if beside is not None:
         features[:, spec.num_features :] = beside
-    filtered = features[:, : spec.num_features]
     columns = np.zeros((len(panel.values), spec.num_columns), np.float32)
     active = len(order) - np.searchsorted(lengths[order][::-1], np.arange(lengths.max(initial=0)),
                                           side="right")  # fmt: skip
@@ -220,7 +213,7 @@ def advance(
         for step, n in enumerate(active):
             at = begins[:n] + step
             covariates = np.hstack([panel.known_future[at], panel.past_only[at]])
-            filtered[at], columns[at] = _step(
+            features[at, : spec.num_features], columns[at] = _step(
                 spec, count[:n], scalars[:n], rings[:n],
                 panel.values[at], panel.observed[at], covariates.astype(np.float64),
             )  # fmt: skip

@@ -308,7 +308,7 @@ def _dialect(path: Path, texts: Sequence[str]) -> tuple[str, str]:
     if sep != ";":
         return sep, "."
     first = pd.read_csv(path, sep=sep, nrows=1_000, dtype=str, index_col=False)
-    cells = first.drop(columns=list(texts), errors="ignore").stack()
+    cells = first[[name for name in first if name not in texts]].stack()
     return sep, "," if cells.str.fullmatch(r"[+-]?\d+,\d+").any() else "."
 
 
