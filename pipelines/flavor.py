@@ -53,13 +53,21 @@ def load_model(uri: str, tracking: Tracking | None = None) -> Bundle:
     Raises:
         BundleError: The model holds no bundle, or a damaged one.
     """
-    folder = Path(uri) if tracking is None else tracking.download(uri)
+    if tracking is not None:
+        with tempfile.TemporaryDirectory() as copy:
+            return _load(tracking.download(uri, Path(copy)), uri)
+    return _load(Path(uri), uri)
+
+
+def _load(folder: Path, uri: str) -> Bundle:
     for candidate in (folder, folder / BUNDLE, folder / "artifacts" / BUNDLE):
         if (candidate / JSON_NAME).is_file():
             return load_bundle(candidate)
+    if folder.is_dir() and not any(folder.iterdir()):
+        raise BundleError("the files of this model are gone: its folder is empty", where=uri)
     raise BundleError(
         "this model was not made by Statecast: it holds no bundle",
-        where=str(uri),
+        where=uri,
         help="give a model that `statecast train` logged",
     )
 

@@ -216,10 +216,11 @@ class Tracking:
             for key, value in tags.items():
                 self.client.set_model_version_tag(name, str(version), key, value[:5000])
 
-    def download(self, uri: str) -> Path:
-        """A local folder with a model's (`models:/`) or a run's (`runs:/`) artifacts."""
+    def download(self, uri: str, into: Path) -> Path:
+        """Copy a model's (`models:/`) or a run's (`runs:/`) artifacts; the folder that has them."""
         with _quiet(), _reach(self.uri):
-            return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=self.uri))
+            download = mlflow.artifacts.download_artifacts
+            return Path(download(uri, dst_path=str(into), tracking_uri=self.uri))
 
     def _version(self, found: ModelVersion) -> Version:
         # Aliases come from the model: a version found by search may lack them.
@@ -254,7 +255,9 @@ class Run:
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Numbers at a step. They are written together, every few seconds and at the end."""
         now = int(time.time() * 1000)
-        self._waiting += [Metric(_metric_name(k), float(v), now, step) for k, v in values.items()]
+        self._waiting += [
+            Metric(k.replace("@", "at"), float(v), now, step) for k, v in values.items()
+        ]
         if time.monotonic() - self._written > _FLUSH_EVERY or len(self._waiting) > _MOST_METRICS:
             self.flush()
 
@@ -374,10 +377,6 @@ def _first_line(error: BaseException) -> str:
 
 def _source_tags() -> dict[str, str]:
     return {"mlflow.source.name": "statecast", "mlflow.source.type": "LOCAL"}
-
-
-def _metric_name(name: str) -> str:
-    return name.replace("@", "at")
 
 
 def _model_id(model_uri: str) -> str | None:

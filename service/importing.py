@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,18 @@ def import_history(
         raise refusal.error from None
     finally:
         log.close()
+
+
+def seed(database_url: str, table: Path, data: DataConfig) -> None:
+    """Read a table into a log that holds no series yet; one that does is left as it is."""
+    log = Log(database_url)
+    try:
+        with log.read() as transaction:
+            empty = not transaction.entries()
+    finally:
+        log.close()
+    if empty:
+        import_history(database_url, table, data)
 
 
 def _import(

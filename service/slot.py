@@ -17,9 +17,10 @@ from forecast.bundle import Bundle
 from forecast.errors import ForecastError
 from service.chores import Chore, keep_doing
 from service.compute import Compute
+from service.copies import Copy, choose, keep
 from service.engine import Engine
 from service.errors import LogError, LogFrequency, NothingBefore, NotReady, ServiceError
-from service.importing import import_history
+from service.importing import seed
 from service.log import Log
 from service.metrics import Metrics
 from service.recording import Recorder
@@ -126,12 +127,12 @@ class Slot:
         self._compute = compute
         self._listeners: list[Callable[[Slot], None]] = []
         now, snapshots, looks = time.monotonic(), settings.snapshot_seconds, settings.watch_seconds
-        self._keep = Chore("snapshot", self._save_states, snapshots, at=now + snapshots)
+        self._snapshot = Chore("snapshot", self._save_states, snapshots, at=now + snapshots)
         self._chores = (
             Chore("look at the log", self._look_at_log, _LOOK_S),
             Chore("replay", self._replay, _LOOK_S, longest=_LONGEST_S),
-            self._keep,
-            Chore("look for a new model", self._look_for_successor, looks, at=now + looks),
+            self._snapshot,
+            Chore("look for a new model", self._look_for_successor, looks),
         )
 
     def start(self) -> None:
@@ -160,7 +161,7 @@ class Slot:
         if self._recorder is not None:
             self._recorder.close()
         if self._serving is not None:
-            self._keep.do(self._logger)
+            self._snapshot.do(self._logger)
         self._serving, self.progress = None, replace(self.progress, phase="stopped")
         if self._log is not None:
             self._log.close()
@@ -207,6 +208,7 @@ class Slot:
                 )
             back = self._put(previous)
             self.successor, self._ignored = Successor(now.source, "rolled back"), self._seen
+            keep(self._settings, Copy(back.source, back.bundle, left=now.source))
             return back
 
     def _run(self) -> None:
@@ -248,8 +250,10 @@ class Slot:
     def _load(self) -> Serving:
         begun = time.perf_counter()
         settings = self._settings
-        source, bundle = fetch(settings)
-        self._seed(bundle)
+        chosen = choose(settings)
+        source, bundle = chosen.source, chosen.bundle
+        if settings.seed_data is not None:
+            seed(settings.log_url, settings.seed_data, bundle.config.data)
         self._log = log = Log(settings.log_url)
         log.bind_calendar(bundle.calendar)
         writer, snapshots = self._writer(bundle)
@@ -257,6 +261,10 @@ class Slot:
         snapshots.forget_others()
         self._recorder = Recorder(writer, settings.limits.deadline)
         self._seen = source.mark
+        if chosen.left is not None:
+            self._ignored = chosen.left.mark
+            self.successor = Successor(chosen.left, "rolled back")
+        keep(settings, chosen)
         serving = Serving(source, writer, snapshots, self._recorder, time.time())
         self._logger.info(
             "serving %s version %s: %d series from snapshots, %d to be replayed, %.1f s",
@@ -312,15 +320,20 @@ class Slot:
         self._seen = seen = look(self._settings)
         with self._swapping:
             now = self.serving
-            if seen in (now.source.mark, self._ignored):
+            if seen == self._ignored:
                 return
-            self._ignored = ""
+            if self._ignored:
+                self._ignored, self.successor = "", None
+                keep(self._settings, Copy(now.source, now.bundle))
+            if seen == now.source.mark:
+                return
         source, bundle = fetch(self._settings)
         if source.digest == now.source.digest:  # the same model under another version
             with self._swapping:
                 if self._serving is now:
                     self._serving = replace(now, source=source)
                     self._tell(self._serving)
+                    keep(self._settings, Copy(source, bundle))
             return
         self.successor = told = Successor(source, "replaying")
         try:
@@ -360,6 +373,7 @@ class Slot:
             if self._serving is now:
                 self._put(serving)
                 self.successor = Successor(serving.source, "in service")
+                keep(self._settings, Copy(serving.source, serving.bundle))
 
     def _put(self, serving: Serving) -> Serving:
         """In one move; what is in flight ends with the model it began with."""
@@ -377,16 +391,3 @@ class Slot:
         self._logger.info("version %s in service instead of %s", serving.source.version,
                     before.source.version)  # fmt: skip
         return after
-
-    def _seed(self, bundle: Bundle) -> None:
-        """Read `seed_data` into a log that holds nothing yet."""
-        if self._settings.seed_data is None:
-            return
-        log = Log(self._settings.log_url)
-        try:
-            with log.read() as transaction:
-                empty = not transaction.entries()
-        finally:
-            log.close()
-        if empty:
-            import_history(self._settings.log_url, self._settings.seed_data, bundle.config.data)

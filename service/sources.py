@@ -1,24 +1,18 @@
 """
 Where the model comes from: the directory of a bundle, or a model registered in MLflow.
 
-A registered model is copied once into `<data_dir>/bundles/<digest>`, and a pointer file remembers
-which version a name stood for, so that the server starts from its copy when the tracking server
-is away. Only JSON and safetensors are read, with verified digests: nothing of the artifact is
-executed. MLflow is imported here alone, and only when a registered model is asked for.
+Only JSON and safetensors are read, with verified digests: nothing of the artifact is executed.
+MLflow is imported here alone, and only when a registered model is asked for.
 """
 
-import json
-import logging
 import os
 import re
-import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from forecast.addresses import shown
-from forecast.bundle import JSON_NAME, WEIGHTS_NAME, Bundle, load_bundle, read_digest
-from forecast.errors import ForecastError
+from forecast.bundle import JSON_NAME, Bundle, load_bundle, read_digest
 from service.errors import ModelSourceError, UnknownModel
 from service.settings import Settings
 
@@ -26,8 +20,6 @@ _REGISTERED = re.compile(
     r"models:/(?P<name>[^/@:]{1,200})(@(?P<alias>[\w-]{1,255})|/(?P<version>\d+))"
 )
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-
-logger = logging.getLogger("service.sources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +31,6 @@ class Source:
     """None for a directory."""
     alias: str | None
     digest: str
-    directory: str
 
     @property
     def mark(self) -> str:
@@ -49,16 +40,18 @@ class Source:
 
 def fetch(settings: Settings) -> tuple[Source, Bundle]:
     """
-    Find the model of the settings and load it.
+    Find the model that the settings name now, and load it.
 
     Raises:
         UnknownModel: There is no such directory, name, alias or version.
-        ModelSourceError: The registry does not answer, and there is no local copy.
+        ModelSourceError: The registry does not answer.
         BundleError: What was found is damaged, or of another format version.
     """
     registered = _REGISTERED.fullmatch(settings.model)
     if registered:
-        return _fetch_registered(settings, registered)
+        version = _resolve(settings, registered)
+        bundle = _download(settings, registered["name"], version)
+        return Source(registered["name"], version, registered["alias"], bundle.digest), bundle
     if settings.model.startswith("models:"):
         raise UnknownModel(
             f"{settings.model!r} does not name a registered model",
@@ -71,7 +64,7 @@ def fetch(settings: Settings) -> tuple[Source, Bundle]:
             help="give the directory that `statecast train` wrote, or models:/NAME@ALIAS",
         )  # fmt: skip
     bundle = load_bundle(directory)
-    return Source(directory.resolve().name, None, None, bundle.digest, str(directory)), bundle
+    return Source(directory.resolve().name, None, None, bundle.digest), bundle
 
 
 def look(settings: Settings) -> str:
@@ -87,32 +80,6 @@ def look(settings: Settings) -> str:
     if registered is None:
         return read_digest(settings.model)
     return _resolve(settings, registered)
-
-
-def _fetch_registered(settings: Settings, wanted: re.Match[str]) -> tuple[Source, Bundle]:
-    cache = settings.data_dir / "bundles"
-    pointer = cache / f"{_file_name(wanted[0])}.json"
-    known = _read_pointer(pointer)
-    try:
-        version = _resolve(settings, wanted)
-        if known is None or known.version != version:
-            known = _copy(settings, wanted["name"], version, wanted["alias"], cache)
-            _write_pointer(pointer, known)
-    except UnknownModel:
-        raise
-    except ModelSourceError as error:
-        if known is None:
-            raise
-        logger.warning("%s; serving the local copy of version %s", error.message, known.version)
-    try:
-        return known, load_bundle(known.directory)
-    except ForecastError:  # the copy was damaged: fetch it again, or say so
-        shutil.rmtree(known.directory, ignore_errors=True)
-        pointer.unlink(missing_ok=True)
-        version = _resolve(settings, wanted)
-        known = _copy(settings, wanted["name"], version, wanted["alias"], cache)
-        _write_pointer(pointer, known)
-        return known, load_bundle(known.directory)
 
 
 def _resolve(settings: Settings, wanted: re.Match[str]) -> str:
@@ -138,12 +105,11 @@ def _resolve(settings: Settings, wanted: re.Match[str]) -> str:
         raise _away(settings, error) from error
 
 
-def _copy(settings: Settings, name: str, version: str, alias: str | None, cache: Path) -> Source:
-    """Bring a version into the cache, verified and under its digest."""
+def _download(settings: Settings, name: str, version: str) -> Bundle:
+    """The one bundle of a version, verified."""
     import mlflow
 
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         try:
             client = mlflow.MlflowClient(settings.mlflow_uri, settings.mlflow_uri)
             place = client.get_model_version_download_uri(name, version)
@@ -158,15 +124,7 @@ def _copy(settings: Settings, name: str, version: str, alias: str | None, cache:
                 f"version {version} of {name!r} holds {len(found)} bundles; expected one",
                 help="register a model that `statecast train` made",
             )
-        bundle = load_bundle(found[0].parent)
-        clean = Path(folder) / "clean"
-        clean.mkdir()
-        for file in (JSON_NAME, WEIGHTS_NAME):
-            shutil.copyfile(found[0].parent / file, clean / file)
-        target = cache / bundle.digest
-        if not target.exists():
-            clean.replace(target)
-    return Source(name, version, alias, bundle.digest, str(target))
+        return load_bundle(found[0].parent)
 
 
 def _check_store(settings: Settings) -> None:
@@ -188,21 +146,3 @@ def _away(settings: Settings, error: Exception) -> ModelSourceError:
         f"MLflow does not answer ({type(error).__name__})", where=shown(settings.mlflow_uri),
         help="start the tracking server, or serve the directory of a bundle",
     )  # fmt: skip
-
-
-def _file_name(uri: str) -> str:
-    return re.sub(r"[^\w.@-]", "_", uri.removeprefix("models:/"))
-
-
-def _read_pointer(path: Path) -> Source | None:
-    try:
-        known = Source(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return known if (Path(known.directory) / JSON_NAME).is_file() else None
-
-
-def _write_pointer(path: Path, source: Source) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(source)), encoding="utf-8")
-    fresh.replace(path)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,7 @@ from forecast import frames
 from forecast.errors import BundleError
 from pipelines import flavor
 from pipelines.cold import forecast_table
+from pipelines.record import HELD_OUT
 from pipelines.tracking import mlflow
 
 
@@ -87,9 +89,18 @@ def test_pyfunc_by_default_forecasts_the_whole_horizon(trained, history):
     assert {"statecast-lo-80", "statecast-hi-95"} <= set(answer.columns)
 
 
-def test_artifact_holds_no_pickle_and_lists_what_it_needs(trained):
+def test_a_loaded_model_leaves_nothing_on_the_disk(trained, tmp_path, monkeypatch):
+    """Each retraining reads the champion and its scored weights: copies would pile up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for uri in ("models:/retail@champion", f"runs:/{trained.outcome.run_id}/{HELD_OUT}"):
+        flavor.load_model(uri, trained.tracking)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_artifact_holds_no_pickle_and_lists_what_it_needs(trained, tmp_path):
     """JSON, safetensors, text and the code: nothing else; requirements are pinned."""
-    folder = trained.tracking.download("models:/retail@champion")
+    folder = trained.tracking.download("models:/retail@champion", tmp_path)
 
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
     needs = (folder / "requirements.txt").read_text().split()
@@ -105,7 +116,7 @@ def test_artifact_holds_no_pickle_and_lists_what_it_needs(trained):
 
 def test_model_served_by_mlflow_answers_a_long_history(trained, history, expected, tmp_path):
     """`mlflow models serve --env-manager local`, a real process, answers /invocations."""
-    folder = trained.tracking.download("models:/retail@champion")
+    folder = trained.tracking.download("models:/retail@champion", tmp_path)
     rows = history.assign(ds=history["ds"].dt.strftime("%Y-%m-%d"))
     body = {
         "dataframe_split": rows.to_dict("split", index=False),
@@ -148,6 +159,7 @@ def test_saved_model_is_a_bundle_again(trained, tmp_path):
 
 def test_foreign_model_is_refused(tmp_path):
     """A folder without a bundle is not ours."""
+    (tmp_path / "MLmodel").write_text("flavors: {sklearn: {}}")
     with pytest.raises(BundleError, match="holds no bundle"):
         flavor.load_model(str(tmp_path))
 

@@ -19,9 +19,10 @@ from pipelines.record import HELD_OUT
 
 
 @pytest.fixture(scope="module")
-def made(trained):
+def made(trained, tmp_path_factory):
     """The figures of the run."""
-    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/")
+    folder = tmp_path_factory.mktemp("run")
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/", folder)
     cv = pd.read_parquet(folder / "backtest.parquet")
     figures = {
         path.stem: json.loads(path.read_text()) for path in (folder / "figures").glob("*.json")
@@ -84,16 +85,16 @@ def test_the_unit_of_the_loss_is_that_of_the_kind(kind, unit):
     assert unit in figure["layout"]["yaxis"]["title"]["text"]
 
 
-def test_run_holds_a_diagnosis_of_the_scored_model(trained):
+def test_run_holds_a_diagnosis_of_the_scored_model(trained, tmp_path):
     """Memory, gradient, worst series and parts: figures, tables, and the short of it."""
-    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/diagnosis")
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/diagnosis", tmp_path)
 
     facts = json.loads((folder / "diagnosis.json").read_text())
     memory = json.loads((folder / "figures" / "memory.json").read_text())
     worst = json.loads((folder / "figures" / "worst.json").read_text())
     parts = pd.read_parquet(folder / "parts.parquet")
     cv = pd.read_parquet(
-        trained.tracking.download(f"runs:/{trained.outcome.run_id}/") / "backtest.parquet"
+        trained.tracking.download(f"runs:/{trained.outcome.run_id}/", tmp_path) / "backtest.parquet"
     )
 
     assert [trace["name"] for trace in memory["data"]] == ["total", "filters", "network"]
@@ -112,7 +113,7 @@ def test_command_writes_a_page_and_says_the_short_of_it(
     trained, sales, tmp_path, monkeypatch, capsys
 ):
     """The scored bundle on the same data: memory, gradient, gain of the carried state."""
-    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/{HELD_OUT}")
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/{HELD_OUT}", tmp_path)
     arguments = ["diagnose", sales, "--model", folder / "bundle", "-o", tmp_path / "d", "--json"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["statecast", *map(str, arguments)])

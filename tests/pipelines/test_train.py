@@ -51,9 +51,9 @@ def test_run_holds_the_course_of_both_trainings(trained):
             assert all(np.isfinite(point.value) for point in course)
 
 
-def test_run_holds_tables_figures_and_a_page_that_asks_no_other_host(trained):
+def test_run_holds_tables_figures_and_a_page_that_asks_no_other_host(trained, tmp_path):
     """Everything a reviewer looks at is an artifact, and the page works offline."""
-    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/")
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/", tmp_path)
 
     cv = pd.read_parquet(folder / "backtest.parquet")
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -68,10 +68,10 @@ def test_run_holds_tables_figures_and_a_page_that_asks_no_other_host(trained):
     assert "mase" in str(table)
 
 
-def test_scores_are_of_weights_that_never_saw_the_targets(trained):
+def test_scores_are_of_weights_that_never_saw_the_targets(trained, tmp_path):
     """The scored bundle was trained up to the first cutoff, the one in service to the end."""
-    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/{HELD_OUT}")
-    served = trained.tracking.download("models:/retail@champion") / "artifacts" / "bundle"
+    folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/{HELD_OUT}", tmp_path)
+    served = trained.tracking.download("models:/retail@champion", tmp_path) / "artifacts" / "bundle"
 
     scored, refitted = load_bundle(folder / "bundle"), load_bundle(served)
 
@@ -175,7 +175,7 @@ def test_failure_after_the_start_is_on_the_run(trained):
     assert trained.tracking.runs(1)[0].status == "FAILED"
 
 
-def test_interrupted_job_goes_on_where_it_was(trained):
+def test_interrupted_job_goes_on_where_it_was(trained, tmp_path):
     """
     Resumed, it trains nothing twice and gives the scores of an unbroken run, in the same run.
 
@@ -204,7 +204,7 @@ def test_interrupted_job_goes_on_where_it_was(trained):
     assert outcome.run_id == killed.run_id
     assert steps == [("refit", step) for step in range(11, 61)]
     assert outcome.scores["mase"] == trained.outcome.scores["mase"]
-    folder = trained.tracking.download(f"runs:/{outcome.run_id}/")
+    folder = trained.tracking.download(f"runs:/{outcome.run_id}/", tmp_path)
     table = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     assert len(table["data"]) == len({tuple(row[:2]) for row in table["data"]})
 

@@ -198,13 +198,22 @@ class Server(RuleBasedStateMachine):
         answer = self.client.post("/v1/models:rollback").json()
         assert answer["digest"] == self.oracles[self.serving].digest
 
+    @precondition(lambda self: self.serving != self.named)
+    @rule()
+    def agree(self) -> None:
+        """The source names what a rollback brought back: the other may come again."""
+        self.named = self.serving
+        put(self.folders[self.named], self.pointer)
+        wait_until(lambda: self.client.get("/readyz").json(),
+                   lambda told: told["successor"] is None)  # fmt: skip
+
     @rule(snapshots=st.booleans())
     def restart(self, snapshots: bool) -> None:
-        """An orderly stop and a start, with or without what was kept."""
+        """An orderly stop and a start, with or without snapshots: the same model serves."""
         self.client.__exit__(None, None, None)
         if not snapshots:
             shutil.rmtree(self.home / "data" / "snapshots", ignore_errors=True)
-        self.serving, self.previous = self.named, False
+        self.previous = False
         self._start()
 
     @precondition(lambda self: self.told)

@@ -179,3 +179,92 @@ def test_a_model_of_another_frequency_stays_out(serve, pointer, weekly_bundle, m
     told = successor(client, lambda s: s.get("phase") == "refused")
 
     assert "freq='MS'" in told["reason"]
+
+
+def digest(folder: Path) -> str:
+    """What a bundle is known by."""
+    return load_bundle(folder).digest
+
+
+def test_a_start_begins_with_what_served_and_follows_the_source(serve, pointer, second, monthly):
+    """Its states are there at once; what the source names by then takes over beside it."""
+    names = sorted(monthly["unique_id"].unique())
+    client = serve(pointer, monthly, **WATCH)
+    first = forecasts(client, names)["model"]["digest"]
+    client.__exit__(None, None, None)
+    put(second, pointer)
+
+    client = serve(pointer, **WATCH)
+    told = successor(client, lambda s: s.get("phase") == "in service")
+
+    assert told["digest"] == digest(second) == forecasts(client, names)["model"]["digest"]
+    kept = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
+    assert kept == [(told["digest"], True), (first, False)]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "weights.safetensors").write_bytes(b"torn"),
+        lambda folder: (folder / "bundle.json").write_text("{"),
+        lambda folder: shutil.rmtree(folder),
+        lambda folder: put(_wild(load_bundle(folder)), folder),
+    ],
+)
+def test_a_bad_source_keeps_no_server_from_starting_again(serve, pointer, second, monthly, harm):
+    """Damaged, gone or wild: what served goes on, to the digit, and `/readyz` tells why."""
+    names = sorted(monthly["unique_id"].unique())
+    client = serve(pointer, monthly, **WATCH)
+    before = forecasts(client, names)
+    client.__exit__(None, None, None)
+    put(second, pointer)
+    harm(pointer)
+
+    client = serve(pointer, **WATCH)
+    told = wait_until(
+        lambda: client.get("/readyz").json(),
+        lambda told: told["reason"] or (told["successor"] or {}).get("phase") == "refused",
+    )
+
+    assert told["ready"]
+    assert forecasts(client, names) == before
+
+
+def test_a_rollback_outlasts_the_server_until_the_source_names_another(
+    serve, pointer, second, monthly, tmp_path
+):
+    """A restart brings the model that was left not back; the source does, once it changed."""
+    client = serve(pointer, monthly, **WATCH)
+    first, names = digest(pointer), sorted(monthly["unique_id"].unique())
+    put(second, pointer)
+    successor(client, lambda s: s.get("phase") == "in service")
+    client.post("/v1/models:rollback").raise_for_status()
+    client.__exit__(None, None, None)
+
+    client = serve(pointer, **WATCH)
+
+    told = client.get("/readyz").json()
+    assert told["model"]["digest"] == first == forecasts(client, names)["model"]["digest"]
+    assert told["successor"]["digest"] == digest(second)
+    assert told["successor"]["phase"] == "rolled back"
+    copies = tmp_path / f"data of {pointer.name}" / "bundles"
+    put(copies / first, pointer)
+    wait_until(lambda: client.get("/readyz").json(), lambda told: told["successor"] is None)
+    put(second, pointer)
+    assert successor(client, lambda s: s.get("phase") == "in service")["digest"] == digest(second)
+
+
+def test_an_empty_log_begins_with_what_the_source_names(
+    serve, pointer, weekly_bundle, weekly, monthly, tmp_path
+):
+    """Another frequency over a new log: what served before has no say in it."""
+    serve(pointer, monthly).__exit__(None, None, None)
+    home = tmp_path / f"data of {pointer.name}"
+    for path in home.glob("observations.db*"):
+        path.unlink()
+    put(weekly_bundle, pointer)
+
+    client = serve(pointer, weekly)
+
+    assert client.get("/readyz").json()["model"]["digest"] == digest(weekly_bundle)
+    assert client.get("/v1/series").json()["total"] == weekly["unique_id"].nunique()

@@ -1,4 +1,4 @@
-"""Where the model comes from: a registered version, its local copy, and what happens without."""
+"""Where the model comes from: a registered version, the server's copy, and what happens without."""
 
 import shutil
 import warnings
@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle
+from service.copies import Copy, choose, keep
 from service.errors import ModelSourceError, UnknownModel
 from service.importing import import_history
 from service.settings import Settings
@@ -49,45 +50,67 @@ def home(registry, tmp_path: Path) -> Settings:
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
 
 
-def test_a_registered_model_is_copied_under_its_digest(home, weekly_bundle):
-    """Name, version and alias are told; only bundle files are kept."""
+def test_a_registered_model_is_found_and_verified(home, weekly_bundle):
+    """Name, version and alias are told; nothing is left on the disk."""
     source, bundle = fetch(home)
 
     assert (source.name, source.version, source.alias) == ("juice", "1", "champion")
     assert bundle.digest == load_bundle(weekly_bundle).digest == source.digest
-    copy = home.data_dir / "bundles" / source.digest
-    assert sorted(file.name for file in copy.iterdir()) == ["bundle.json", "weights.safetensors"]
+    assert list(home.data_dir.iterdir()) == []
 
 
-def test_an_alias_that_moved_is_followed_at_the_next_start(home, registry, monthly_bundle):
-    """And the older copy stays for the way back."""
-    first, _ = fetch(home)
-    registry[1].set_registered_model_alias("juice", "champion", "2")
-
-    second, bundle = fetch(home)
-
-    assert second.version == "2"
-    assert bundle.digest == load_bundle(monthly_bundle).digest
-    assert Path(first.directory).is_dir()
-
-
-def test_without_the_tracking_server_the_local_copy_is_served(home, tmp_path):
-    """No registry, no network: the version of the last start."""
-    fetch(home)
+def test_without_the_tracking_server_the_copy_is_served(home, tmp_path):
+    """No registry, no network: the version that was in service, be the log a new one."""
+    keep(home, Copy(*fetch(home)))
     for away in (f"sqlite:///{tmp_path / 'gone.db'}", "http://127.0.0.1:9"):
-        source, _ = fetch(home.model_copy(update={"tracking_uri": away}))
-        assert source.version == "1"
+        chosen = choose(home.model_copy(update={"tracking_uri": away}))
+        assert chosen.source.version == "1"
     assert not (tmp_path / "gone.db").exists()
 
 
-def test_a_damaged_copy_is_fetched_again(home):
+@pytest.mark.parametrize("harm", ["weights.safetensors", "bundle.json"])
+def test_a_damaged_copy_is_fetched_again(home, harm):
     """Digests are checked at every start."""
-    source, _ = fetch(home)
-    (Path(source.directory) / "weights.safetensors").write_bytes(b"noise")
+    fetched = Copy(*fetch(home))
+    keep(home, fetched)
+    copy = home.data_dir / "bundles" / fetched.source.digest
+    (copy / harm).write_bytes(b"noise")
 
-    again, bundle = fetch(home)
+    again = choose(home)
 
-    assert again.digest == bundle.digest == source.digest
+    assert again.bundle.digest == fetched.bundle.digest
+    assert not copy.exists()
+    keep(home, again)
+    assert load_bundle(copy).digest == fetched.bundle.digest
+
+
+def test_only_the_copy_of_the_model_in_service_stays(home, registry):
+    """Not the one before, nor what a kill has left half-written."""
+    first = Copy(*fetch(home))
+    keep(home, first)
+    folder = home.data_dir / "bundles"
+    (folder / ".torn.new").mkdir()
+    (folder / "models_juice@champion.json").write_text("{}")
+    registry[1].set_registered_model_alias("juice", "champion", "2")
+    second = Copy(*fetch(home))
+
+    keep(home, second)
+
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [second.source.digest, "in_service.json"]
+    )
+    copy = folder / second.source.digest
+    assert sorted(file.name for file in copy.iterdir()) == ["bundle.json", "weights.safetensors"]
+
+
+def test_a_copy_that_cannot_be_written_is_told_and_nothing_is_lost(home, caplog):
+    """The next start asks the source."""
+    (home.data_dir / "bundles").write_text("in the way")
+
+    keep(home, Copy(*fetch(home)))
+
+    assert "no copy of 1 is kept" in caplog.text
+    assert choose(home).source.version == "1"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +158,7 @@ def test_a_server_starts_and_goes_on_without_mlflow_and_follows_it_when_it_is_ba
     run = client.create_run(client.get_experiment_by_name("tests").experiment_id)
     client.log_artifacts(run.info.run_id, str(second), "model/artifacts/bundle")
     newer = client.create_model_version("juice", f"{run.info.artifact_uri}/model", run.info.run_id)
-    fetch(home)
+    keep(home, Copy(*fetch(home)))
     store, away = folder / "mlflow.db", folder / "away.db"
     settings = {"data_dir": home.data_dir, "tracking_uri": home.tracking_uri}
     history = f"sqlite:///{home.data_dir / 'observations.db'}"
