@@ -52,6 +52,7 @@ POINTS = {
     "snapshot without mark": Point("service/snapshots.py", "_write", "leave"),
     "before the swap": Point("service/recording.py", "Recorder.hand_over", "enter"),
     "after the swap": Point("service/recording.py", "Recorder.hand_over", "leave"),
+    "swap without its note": Point("forecast/bundle.py", "save_bundle", "leave"),
 }
 """Points of a running server by name, each at its first turn."""
 

@@ -66,12 +66,14 @@ def keep(settings: Settings, copy: Copy) -> None:
         "model": settings.model, "source": asdict(copy.source),
         "left": copy.left and asdict(copy.left),
     }  # fmt: skip
-    fresh = folder / f".{_NOTE}.new"
+    text = json.dumps(noted).encode()
+    note, fresh = folder / _NOTE, folder / f".{_NOTE}.new"
     try:
         if not (folder / digest).exists():
             save_bundle(copy.bundle, folder / digest)
-        fresh.write_text(json.dumps(noted), encoding="utf-8")
-        fresh.replace(folder / _NOTE)
+        if not note.is_file() or note.read_bytes() != text:
+            fresh.write_bytes(text)
+            fresh.replace(note)
         for path in folder.iterdir():
             if path.is_dir() and path.name != digest:
                 shutil.rmtree(path)
@@ -85,7 +87,7 @@ def read(settings: Settings) -> Copy | None:
     """The copy of what was in service last; None where there is none, or a damaged one."""
     folder = settings.data_dir / "bundles"
     try:
-        noted = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+        noted = json.loads((folder / _NOTE).read_bytes())
         source, left = Source(**noted["source"]), noted["left"] and Source(**noted["left"])
         if noted["model"] != settings.model:
             return None
