@@ -37,6 +37,7 @@ from forecast.statics import StaticColumn, StaticSpec
 VERSION = 3
 JSON_NAME, WEIGHTS_NAME = "bundle.json", "weights.safetensors"
 MAX_BYTES = 256 * 2**20
+"""Of a file of a bundle: what is larger is neither written nor read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,8 @@ def save_bundle(
         beside: More files, by name.
 
     Raises:
-        BundleError: It is there already and `overwrite` is False, or it is there and no bundle.
+        BundleError: It is there already and `overwrite` is False, or it is there and no bundle, or
+            it would be too large to be read.
     """
     directory = Path(directory)
     if directory.exists() and overwrite and not (directory / JSON_NAME).is_file():
@@ -147,13 +149,7 @@ def save_bundle(
             "there is something in the way", where=str(directory),
             help="choose another directory, or pass overwrite=True",
         )  # fmt: skip
-    fresh = directory.with_name(f".{directory.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, content in beside.items():
-        (fresh / name).write_bytes(content)
     weights = _weights(bundle)
-    (fresh / WEIGHTS_NAME).write_bytes(weights)
     text = {
         "version": VERSION,
         **_settings(bundle),
@@ -162,7 +158,20 @@ def save_bundle(
         "digest": bundle.digest,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    (fresh / JSON_NAME).write_text(json.dumps(text, indent=1, sort_keys=True), encoding="utf-8")
+    told = json.dumps(text, indent=1, sort_keys=True).encode()
+    files = {**beside, WEIGHTS_NAME: weights, JSON_NAME: told}
+    for name in (WEIGHTS_NAME, JSON_NAME):
+        if len(files[name]) > MAX_BYTES:
+            raise BundleError(
+                f"{name} would have {len(files[name]):,} bytes, more than the {MAX_BYTES:,} that "
+                "are read", where=str(directory),
+                help="train with fewer members, a smaller hidden_size or fewer static categories",
+            )  # fmt: skip
+    fresh = directory.with_name(f".{directory.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, content in files.items():
+        (fresh / name).write_bytes(content)
     if directory.exists():
         old = directory.with_name(f".{directory.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -181,8 +190,7 @@ def read_digest(directory: Path | str) -> str:
         BundleError: There is no bundle at this place, or its JSON cannot be read.
     """
     try:
-        text = json.loads((Path(directory) / JSON_NAME).read_text(encoding="utf-8"))
-        return str(text["digest"])
+        return str(json.loads(_read(Path(directory) / JSON_NAME))["digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"no bundle can be read here: {error}", where=str(directory),
@@ -206,12 +214,8 @@ def load_bundle(directory: Path | str) -> Bundle:
             help="give the directory that `statecast train` or Forecaster.save wrote",
         )  # fmt: skip
     try:
-        text = json.loads((directory / JSON_NAME).read_text(encoding="utf-8"))
-        weights_path = directory / WEIGHTS_NAME
-        if weights_path.stat().st_size > MAX_BYTES:
-            raise DamagedBundle(f"{WEIGHTS_NAME} is larger than {MAX_BYTES} bytes",
-                                where=str(directory))  # fmt: skip
-        weights = weights_path.read_bytes()
+        text = json.loads(_read(directory / JSON_NAME))
+        weights = _read(directory / WEIGHTS_NAME)
     except (OSError, ValueError) as error:
         raise DamagedBundle(f"cannot be read: {error}", where=str(directory)) from error
     if not isinstance(text, dict):
@@ -274,6 +278,12 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
         **({"smoothers": True} if bundle.spec.filters.smoothers else {}),
         **({"changes": True} if bundle.spec.changes else {}),
     }
+
+
+def _read(path: Path) -> bytes:
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"{path.name} has {size:,} bytes, more than {MAX_BYTES:,}")
+    return path.read_bytes()
 
 
 def _weights(bundle: Bundle) -> bytes:

@@ -1,6 +1,8 @@
 """A bundle on disk is the model, whole, or it is refused."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pandas as pd
 import pytest
 
 from forecast import frames
-from forecast.bundle import JSON_NAME, WEIGHTS_NAME, load_bundle, save_bundle
+from forecast.bundle import JSON_NAME, MAX_BYTES, WEIGHTS_NAME, load_bundle, save_bundle
 from forecast.errors import BundleError, DamagedBundle, NewerBundle, WrongType
 from forecast.panel import Panel
 from forecast.statics import StaticSpec
@@ -83,6 +85,26 @@ def test_altered_or_missing_files_are_refused(bundle, tmp_path):
     text.unlink()
     with pytest.raises(BundleError, match="no bundle here"):
         load_bundle(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, JSON_NAME])
+def test_files_of_absurd_size_are_not_read(bundle, tmp_path, name):
+    """A server must not be filled by what lies where a model should."""
+    save_bundle(bundle, tmp_path / "m")
+    os.truncate(tmp_path / "m" / name, MAX_BYTES + 1)
+
+    with pytest.raises(DamagedBundle, match=f"{name} has 268,435,457 bytes, more than"):
+        load_bundle(tmp_path / "m")
+
+
+def test_what_could_not_be_read_is_not_written(bundle, tmp_path):
+    """Told at once, not when the model is wanted."""
+    vast = replace(bundle, facts={"notes": "x" * MAX_BYTES})
+
+    with pytest.raises(BundleError, match="would have 268,"):
+        save_bundle(vast, tmp_path / "m")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_format_version_is_refused(bundle, tmp_path):
