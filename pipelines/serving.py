@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from forecast.bundle import Bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
 from pipelines.errors import NotInstalled, UsageError
@@ -19,7 +20,7 @@ from pipelines.project import Found
 try:
     from pydantic import ValidationError
 
-    from service import offline, server
+    from service import copies, offline, server
     from service.importing import import_history
     from service.settings import Settings
 except ImportError as error:
@@ -30,6 +31,7 @@ except ImportError as error:
 __all__ = [
     "Settings",
     "base_urls",
+    "in_service",
     "log_of",
     "offline",
     "read_into_log",
@@ -101,6 +103,12 @@ def log_of(found: Found, name: str | None) -> Settings:
             help=f"say --name {near[0]}",
         )
     return settings.each()[name]
+
+
+def in_service(settings: Settings) -> Bundle | None:
+    """The model that a server of this data folder begins with; None before its first start."""
+    kept = copies.read(settings)
+    return None if kept is None else kept.bundle
 
 
 def base_urls(settings: Settings, url: str) -> list[str]:

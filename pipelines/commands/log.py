@@ -193,9 +193,13 @@ def _prune(
     steps, before = rule["keep_steps"], rule["before"]
     if dry_run:
         return asdict(serving.offline.prune_preview(settings, steps=steps, before=before))
-    from pipelines.choose import choose_bundle
+    bundle = None if model else serving.in_service(settings)
+    if bundle is None:
+        from pipelines.choose import choose_bundle
 
-    bundle, told = choose_bundle(found, model or settings.model)
+        bundle, told = choose_bundle(found, model or settings.model)
+    else:
+        told = f"in service last ({bundle.digest[:12]})"
     session.console.step("model", told)
     with _bar(session, "prune") as bar:
         return asdict(

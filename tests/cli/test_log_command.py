@@ -1,9 +1,12 @@
 """`statecast log` and `observe`: of a folder, of a running server, of several models."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -97,6 +100,27 @@ def test_with_a_server_running_the_log_is_read_and_the_server_writes(statecast, 
     assert "--server" in locked.document["error"]["help"]
     assert (counted["rows"], pruned["rows"]) == (648, 648)
     assert (exported["rows"], gone["rows"]) == (72, 12)
+
+
+def test_pruning_is_for_the_model_that_was_in_service(statecast, logged, sales, monkeypatch):
+    """Be its source gone by then: the next start begins with it, and its forecasts are the same."""
+    data = logged.parent
+    source = data.parent / "bundle"
+    told = {"STATECAST_MODEL": str(source), "STATECAST_DATA_DIR": str(data)}
+    asked = {"unique_ids": sorted(sales["unique_id"].unique()), "level": [80]}
+    with server(told) as running:
+        before = httpx.post(f"{running.url}/v1/forecasts", json=asked).json()["forecasts"]
+    shutil.rmtree(source)
+    monkeypatch.setenv("STATECAST_MODEL", str(source))
+
+    pruned = statecast("log", "prune", "--keep-steps", "12", "--json").document
+
+    assert pruned["series"] == sales["unique_id"].nunique()
+    with server(told) as running:
+        after = httpx.post(f"{running.url}/v1/forecasts", json=asked).json()["forecasts"]
+    for one, other in zip(before, after, strict=True):
+        for column in ("statecast", "lo-80", "hi-80"):
+            np.testing.assert_allclose(one[column], other[column], rtol=1e-5)
 
 
 def test_of_several_models_the_log_is_named(statecast, project, sales, monkeypatch):
