@@ -62,7 +62,11 @@ def load_model(uri: str, tracking: Tracking | None = None) -> Bundle:
 def _load(folder: Path, uri: str) -> Bundle:
     for candidate in (folder, folder / BUNDLE, folder / "artifacts" / BUNDLE):
         if (candidate / JSON_NAME).is_file():
-            return load_bundle(candidate)
+            try:
+                return load_bundle(candidate)
+            except BundleError as error:
+                error.where = uri
+                raise
     if folder.is_dir() and not any(folder.iterdir()):
         raise BundleError("the files of this model are gone: its folder is empty", where=uri)
     raise BundleError(

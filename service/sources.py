@@ -15,6 +15,7 @@ from pathlib import Path
 
 from forecast.addresses import shown
 from forecast.bundle import JSON_NAME, Bundle, load_bundle, read_digest
+from forecast.errors import BundleError
 from service.errors import ModelSourceError, UnknownModel
 from service.settings import Settings
 
@@ -130,7 +131,11 @@ def _download(settings: Settings, name: str, version: str) -> Bundle:
                 f"version {version} of {name!r} holds {len(found)} bundles; expected one",
                 help="register a model that `statecast train` made",
             )
-        return load_bundle(found[0].parent)
+        try:
+            return load_bundle(found[0].parent)
+        except BundleError as error:
+            error.where = f"models:/{name}/{version}"  # not where its copy was
+            raise
 
 
 def _check_store(settings: Settings) -> None:

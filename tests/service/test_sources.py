@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle
+from forecast.errors import DamagedBundle
 from service.copies import Copy, choose, keep
 from service.errors import ModelSourceError, UnknownModel
 from service.importing import import_history
@@ -133,20 +134,38 @@ def test_without_registry_and_copy_there_is_nothing_to_serve(home, tmp_path):
     assert not (tmp_path / "none.db").exists()
 
 
+def register(client, folder: Path) -> str:
+    """Make what a folder holds the next version; returns its number."""
+    run = client.create_run(client.get_experiment_by_name("tests").experiment_id)
+    client.log_artifacts(run.info.run_id, str(folder), "model")
+    source = f"{run.info.artifact_uri}/model"
+    return client.create_model_version("juice", source, run.info.run_id).version
+
+
 def test_a_version_without_a_bundle_is_refused(home, registry, tmp_path):
     """Nothing else is loaded in its place."""
-    _, client = registry
     other = tmp_path / "other"
     other.mkdir()
     (other / "model.pkl").write_bytes(b"\x80\x04.")
-    run = client.create_run(client.get_experiment_by_name("tests").experiment_id)
-    client.log_artifacts(run.info.run_id, str(other), "model")
-    version = client.create_model_version("juice", f"{run.info.artifact_uri}/model",
-                                          run.info.run_id).version  # fmt: skip
+    version = register(registry[1], other)
 
     with pytest.raises(UnknownModel, match="holds 0 bundles"):
         fetch(home.model_copy(update={"model": f"models:/juice/{version}"}))
-    shutil.rmtree(other)
+
+
+def test_a_damaged_version_is_told_by_its_place_in_the_registry(
+    home, registry, weekly_bundle, tmp_path
+):
+    """Not by that of its copy, which is gone by then."""
+    torn = tmp_path / "torn"
+    shutil.copytree(weekly_bundle, torn)
+    (torn / "weights.safetensors").write_bytes(b"torn")
+    model = f"models:/juice/{register(registry[1], torn)}"
+
+    with pytest.raises(DamagedBundle, match="cut short") as refused:
+        fetch(home.model_copy(update={"model": model}))
+
+    assert refused.value.where == model
 
 
 def test_a_server_starts_and_goes_on_without_mlflow_and_follows_it_when_it_is_back(
@@ -155,9 +174,7 @@ def test_a_server_starts_and_goes_on_without_mlflow_and_follows_it_when_it_is_ba
     """From its copies; `/readyz` says that the source is away, and the watch does not end."""
     folder, client = registry
     second = train_tiny(weekly, load_bundle(weekly_bundle).config.data, tmp_path / "b", max_steps=6)
-    run = client.create_run(client.get_experiment_by_name("tests").experiment_id)
-    client.log_artifacts(run.info.run_id, str(second), "model/artifacts/bundle")
-    newer = client.create_model_version("juice", f"{run.info.artifact_uri}/model", run.info.run_id)
+    newer = register(client, second)
     keep(home, Copy(*fetch(home)))
     store, away = folder / "mlflow.db", folder / "away.db"
     settings = {"data_dir": home.data_dir, "tracking_uri": home.tracking_uri}
@@ -175,9 +192,9 @@ def test_a_server_starts_and_goes_on_without_mlflow_and_follows_it_when_it_is_ba
         away.rename(store)
 
     wait_until(lambda: server.get("/readyz").json()["reason"], lambda reason: not reason)
-    client.set_registered_model_alias("juice", "champion", newer.version)
+    client.set_registered_model_alias("juice", "champion", newer)
     told = wait_until(lambda: server.get("/readyz").json(),
-                      lambda told: told["model"]["version"] == str(newer.version))  # fmt: skip
+                      lambda told: told["model"]["version"] == str(newer))  # fmt: skip
 
     assert told["model"]["digest"] == load_bundle(second).digest
     server.__exit__(None, None, None)
