@@ -9,6 +9,7 @@ have otherwise. `<data_dir>/bundles` holds that one bundle, under its digest, an
 
 import json
 import logging
+import re
 import shutil
 from dataclasses import asdict, dataclass
 
@@ -20,6 +21,8 @@ from service.settings import Settings
 from service.sources import Source, fetch
 
 _NOTE = "in_service.json"
+_COPY = re.compile(r"\.?[0-9a-f]{64}(\.new)?")
+"""Folders of copies, whole or half-written: others are somebody's, who keeps models there."""
 
 logger = logging.getLogger("service.copies")
 
@@ -56,7 +59,7 @@ def choose(settings: Settings) -> Copy:
 
 def keep(settings: Settings, copy: Copy) -> None:
     """
-    Have the next start begin with this model; nothing else stays in the folder.
+    Have the next start begin with this model; copies of others go.
 
     Where it cannot be written a warning is logged: the next start begins with what was kept before,
     or with what the source names.
@@ -75,11 +78,9 @@ def keep(settings: Settings, copy: Copy) -> None:
             fresh.write_bytes(text)
             fresh.replace(note)
         for path in folder.iterdir():
-            if path.is_dir() and path.name != digest:
+            if _COPY.fullmatch(path.name) and path.name != digest:
                 shutil.rmtree(path)
-            elif path.is_file() and path.name != _NOTE:
-                path.unlink()
-    except OSError as error:
+    except (OSError, BundleError) as error:
         logger.warning("no copy of %s is kept: %s", copy.source.mark, error)
 
 

@@ -86,19 +86,19 @@ def test_a_damaged_copy_is_fetched_again(home, harm):
 
 
 def test_only_the_copy_of_the_model_in_service_stays(home, registry):
-    """Not the one before, nor what a kill has left half-written."""
+    """Not the one before, nor what a kill left half-written; what somebody else put there does."""
     first = Copy(*fetch(home))
     keep(home, first)
     folder = home.data_dir / "bundles"
-    (folder / ".torn.new").mkdir()
-    (folder / "models_juice@champion.json").write_text("{}")
+    (folder / f".{first.source.digest[::-1]}.new").mkdir()
+    (folder / "mine").mkdir()
     registry[1].set_registered_model_alias("juice", "champion", "2")
     second = Copy(*fetch(home))
 
     keep(home, second)
 
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [second.source.digest, "in_service.json"]
+        [second.source.digest, "in_service.json", "mine"]
     )
     copy = folder / second.source.digest
     assert sorted(file.name for file in copy.iterdir()) == ["bundle.json", "weights.safetensors"]
