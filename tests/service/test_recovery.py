@@ -14,7 +14,7 @@ from benchmarks.clients import Verdict, body_of, compare_states, stored_in
 from benchmarks.killloop import KINDS, Loop
 from benchmarks.servers import POINTS, server
 
-KILLS_OF_EACH = 4
+KILLS_OF_EACH = 3
 
 
 def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(daily_models, tmp_path):
