@@ -32,9 +32,14 @@ def test_kill_9_loses_nothing_acknowledged_and_counts_nothing_twice(daily_models
     assert found.at_points >= len(POINTS) * (KILLS_OF_EACH - 1)
     with server(loop.environment()) as running:
         for reporter in loop.reporters:
-            everything = {stamp: told[-1] for stamp, told in reporter.acknowledged.items()}
-            again = httpx.post(f"{running.url}/v1/observations", json=body_of(everything)).json()
-            assert (again["new"], again["duplicate"]) == (0, len(everything))
+            with httpx.Client(base_url=running.url, timeout=60) as client:
+                # The log may hold the batch whose answer the last kill cut off. Sent again, it is
+                # acknowledged, and a correction in it is then the latest value of its stamp.
+                if reporter.pending:
+                    assert reporter.send(client).status_code == 200
+                latest = {stamp: sent[-1] for stamp, sent in reporter.acknowledged.items()}
+                again = client.post("/v1/observations", json=body_of(latest)).json()
+            assert (again["new"], again["duplicate"]) == (0, len(latest))
     shutil.rmtree(tmp_path / "snapshots")
     with server(loop.environment()) as running:
         replayed = compare_states(running.url, loop.bundles, stored_in(loop.url))
