@@ -18,11 +18,11 @@ import torch
 
 from benchmarks import m4
 from benchmarks.records import emit, find, note, with_settings
-from forecast.diagnostics.carry import CarryGain, carry_gain, train_both_ways
-from forecast.frames import check
-from forecast.panel import Panel
-from forecast.splits import history
-from forecast.training import train
+from forecast.data.panel import Panel
+from forecast.data.splits import history
+from forecast.data.validation import check
+from forecast.diagnostics.carry_gain import CarryGain, carry_gain, train_both_ways
+from forecast.training.train import train
 
 CUTOFFS, WINDOWS = 8, 2
 

@@ -16,13 +16,13 @@ import pandas as pd
 import sqlalchemy as sa
 
 from forecast.bundle import Bundle
-from forecast.panel import Panel
-from forecast.streaming import forecast, warm_up
+from forecast.data.panel import Panel
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
 
 DAYS = pd.date_range("2020-01-01", periods=60_000, freq="D")
 NAMED = [str(date) for date in DAYS.date]
 """The days as requests name them."""
-
 Stamp = tuple[str, str]
 """Series and day."""
 Stored = dict[Stamp, list[float]]

@@ -36,11 +36,11 @@ import torch
 from benchmarks.logs import BEGIN, DAY, fill, names, started
 from benchmarks.records import emit, note, with_settings
 from benchmarks.step import flop_counter, gemm_rate
-from forecast import streaming
 from forecast.bundle import Bundle
+from forecast.data.panel import Panel
 from forecast.forecaster import Forecaster
-from forecast.panel import Panel
-from forecast.streaming import MAX_SERIES
+from forecast.inference import forecasting, observing
+from forecast.inference.observing import MAX_SERIES
 from service.compute import usual_threads
 from service.recording import Recorder
 from service.recovery import recover
@@ -213,10 +213,10 @@ def history_ratio(bundle: Bundle, longest: int = 10_000, shortest: int = 100) ->
             past_only=np.empty((size * (length + 1), 0), np.float32),
         )
         lengths = np.full(size, length)
-        states = streaming.warm_up(bundle, whole.head(lengths))
+        states = observing.warm_up(bundle, whole.head(lengths))
         calls.append((
-            partial(streaming.observe, bundle, states, whole.tail(lengths)),
-            partial(streaming.forecast, bundle, states, quantiles=QUANTILES),
+            partial(observing.observe, bundle, states, whole.tail(lengths)),
+            partial(forecasting.forecast, bundle, states, quantiles=QUANTILES),
         ))  # fmt: skip
     return max(ratio_of(long, short) for long, short in zip(*calls, strict=True))
 

@@ -22,11 +22,11 @@ import pandas as pd
 import torch
 
 from benchmarks.records import Progress, emit, find, note, with_settings
-from forecast.baselines import forecast as forecast_baselines
-from forecast.baselines import naive2
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
+from forecast.evaluation.baselines import forecast as forecast_baselines
+from forecast.evaluation.baselines import naive2
+from forecast.evaluation.metrics import evaluate
 from forecast.forecaster import Forecaster
-from forecast.metrics import evaluate
 
 LEVELS = (80, 95)
 METRICS = ("owa", "smape", "mase", "coverage_80", "coverage_95", "msis")

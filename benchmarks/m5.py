@@ -32,7 +32,7 @@ from benchmarks.cases import Case, load
 from benchmarks.records import emit, find, note
 from benchmarks.retail import settings, statecast
 from benchmarks.scoring import quantile_columns
-from forecast.hierarchy import (
+from forecast.evaluation.hierarchy import (
     Level,
     absolute_scales,
     change_scales,
@@ -40,7 +40,7 @@ from forecast.hierarchy import (
     weighted_pinball,
     wrmsse,
 )
-from forecast.metrics import coverage
+from forecast.evaluation.metrics import coverage
 
 KEYS: dict[int, tuple[str, ...]] = {
     1: (), 2: ("state_id",), 3: ("store_id",), 4: ("cat_id",), 5: ("dept_id",),

@@ -39,7 +39,7 @@ from benchmarks.logs import PART, fill, started
 from benchmarks.records import emit, note
 from benchmarks.step import flop_counter, gemm_rate
 from forecast.bundle import Bundle
-from forecast.states import initial_states
+from forecast.inference.states import initial_states
 from service.log import Log
 from service.recording import Recorder
 from service.recovery import recover

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from forecast.checkpoints import TrainEvent
 from forecast.config import Config
+from forecast.training.progress import TrainEvent
 
 
 def emit(benchmark: str, case: str, model: str, metric: str, value: float, seconds: float) -> None:

@@ -29,10 +29,10 @@ import torch
 from benchmarks.cases import SETS, Case, load
 from benchmarks.records import Progress, emit, note, with_settings
 from benchmarks.scoring import LEVELS, QUANTILES, quantile_columns, score
-from forecast.baselines import MODELS
-from forecast.baselines import forecast as forecast_baselines
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import Config
+from forecast.evaluation.baselines import MODELS
+from forecast.evaluation.baselines import forecast as forecast_baselines
 from forecast.forecaster import Forecaster
 
 MANY_SERIES, MANY_OBSERVATIONS = 3_000, 500_000

@@ -26,7 +26,7 @@ import pandas as pd
 import utilsforecast.losses as uf
 
 from benchmarks.cases import Case
-from forecast.metrics import by_series
+from forecast.evaluation.metrics import by_series
 
 LEVELS = (50, 80, 90, 95)
 """Central intervals to ask a model for: with the median they give `QUANTILES`."""

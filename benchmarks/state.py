@@ -26,11 +26,11 @@ import pandas as pd
 import torch
 
 from benchmarks.records import emit, note, with_settings
-from forecast import streaming
 from forecast.bundle import Bundle
+from forecast.data.panel import Panel
 from forecast.forecaster import Forecaster
-from forecast.panel import Panel
-from forecast.states import States, initial_states
+from forecast.inference import forecasting, observing
+from forecast.inference.states import States, initial_states
 
 HISTORIES = (100, 1_000, 10_000)
 BATCHES = (1, 1_000)
@@ -67,9 +67,9 @@ def main() -> None:
         for bench in benches:
             calls = args.calls if bench.batch == 1 else max(1, args.calls // 10)
             step = panel(bench.batch, 1, first=bench.history)
-            observe = partial(streaming.observe, bundle, bench.states, step)
+            observe = partial(observing.observe, bundle, bench.states, step)
             bench.observe.extend(times(observe, calls))
-            bench.forecast.extend(times(partial(streaming.forecast, bundle, bench.states), calls))
+            bench.forecast.extend(times(partial(forecasting.forecast, bundle, bench.states), calls))
         note(f"round {round_ + 1} of {args.rounds}")
     for bench in benches:
         reread = reread_times(bundle, bench, args.rounds)
@@ -133,7 +133,7 @@ def panel(batch: int, steps: int, *, first: int = 0) -> Panel:
 
 def prepare(bundle: Bundle, batch: int, history: int) -> Bench:
     """States that have seen the history; one is warmed up and taken for all of the batch."""
-    state = streaming.warm_up(bundle, panel(1, history))
+    state = observing.warm_up(bundle, panel(1, history))
     return Bench(batch, history, state.take(np.zeros(batch, dtype=np.int64)), [], [])
 
 
@@ -146,7 +146,7 @@ def reread_times(bundle: Bundle, bench: Bench, rounds: int) -> list[float]:
     def reread() -> None:
         states = initial_states(bundle, bench.batch)
         for part in parts:
-            states = streaming.observe(bundle, states, part)
+            states = observing.observe(bundle, states, part)
 
     return times(reread, rounds if len(parts) == 1 else 1)
 

@@ -36,10 +36,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.records import emit, note, with_settings
-from forecast.checkpoints import TrainEvent
 from forecast.config import Config
-from forecast.panel import Panel
-from forecast.training import train
+from forecast.data.panel import Panel
+from forecast.training.progress import TrainEvent
+from forecast.training.train import train
 
 Size = tuple[int, ...]
 WARM = 10

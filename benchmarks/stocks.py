@@ -30,22 +30,14 @@ import torch
 
 from benchmarks.records import Progress, emit, find, note, with_settings
 from benchmarks.scoring import QUANTILES
-from forecast import streaming
 from forecast.bundle import Bundle
+from forecast.data.ohlc import COVARIATES, from_ohlc
+from forecast.data.panel import Panel
+from forecast.data.splits import cutoff_lengths
+from forecast.data.validation import check
+from forecast.evaluation.volatility import HORIZONS, diebold_mariano, ewma, log_har, qlike, targets
 from forecast.forecaster import Forecaster
-from forecast.frames import check
-from forecast.panel import Panel
-from forecast.splits import cutoff_lengths
-from forecast.volatility import (
-    COVARIATES,
-    HORIZONS,
-    diebold_mariano,
-    ewma,
-    from_ohlc,
-    log_har,
-    qlike,
-    targets,
-)
+from forecast.inference import forecasting, observing
 
 TRAIN_END = pd.Timestamp("2013-12-31")
 VAL_END = pd.Timestamp("2014-12-31")
@@ -210,7 +202,7 @@ def roll(
     values = pd.Series(np.where(panel.observed, panel.values, np.nan))
     series = np.repeat(np.arange(panel.num_series), panel.lengths)
     last = values.groupby(series).ffill().to_numpy()
-    states = streaming.warm_up(bundle, panel.head(known[0]))
+    states = observing.warm_up(bundle, panel.head(known[0]))
     at = panel.indptr[:-1] + known - 1
     point = np.empty((*at.shape, H))
     next_day = np.empty((*at.shape, len(quantiles)))
@@ -218,8 +210,8 @@ def roll(
     for window in range(windows):
         if window:
             steps = np.full(panel.num_series, window)
-            states = streaming.observe(bundle, states, period.head(steps).tail(steps - 1))
-        made = streaming.forecast(bundle, states, horizon=H, quantiles=quantiles)
+            states = observing.observe(bundle, states, period.head(steps).tail(steps - 1))
+        made = forecasting.forecast(bundle, states, horizon=H, quantiles=quantiles)
         point[window], next_day[window] = made[..., 0], made[:, 0, 1:]
     ahead = at[..., None] + np.arange(1, H + 1)
     return Rolled(panel.ids, panel.ds[at], last[at], values.to_numpy()[ahead], point, next_day)

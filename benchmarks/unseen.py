@@ -92,7 +92,5 @@ SETS: dict[str, Callable[[Path], Case]] = {
     "commodities": _commodities,
     "exchange_rate": _exchange_rate,
 }
-
-
 if __name__ == "__main__":
     main()

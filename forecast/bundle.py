@@ -25,14 +25,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import Config
-from forecast.encoding import InputSpec
 from forecast.errors import BundleError, DamagedBundle, NewerBundle
-from forecast.filters import DAMPED, HETEROGENEOUS, MEANS, FilterSpec, Space
+from forecast.features.inputs import InputSpec, make_spec
+from forecast.features.static import StaticColumn, StaticSpec
 from forecast.models.ensemble import Ensemble
-from forecast.models.network import Network
-from forecast.statics import StaticColumn, StaticSpec
+from forecast.models.network import Network, make_network
 
 VERSION = 3
 JSON_NAME, WEIGHTS_NAME = "bundle.json", "weights.safetensors"
@@ -74,51 +73,6 @@ class Bundle:
         """Most steps ahead it forecasts."""
         assert self.config.model.horizon is not None
         return self.config.model.horizon
-
-
-def make_spec(
-    config: Config, calendar: Calendar, static: StaticSpec, *, space: Space, annual: bool,
-    floors: tuple[float, ...], common: tuple[bool, ...], smoothers: bool, changes: bool,
-) -> InputSpec:  # fmt: skip
-    """
-    The inputs that a resolved configuration stands for.
-
-    Args:
-        config: Nothing in it is left open.
-        calendar: Of the series.
-        static: As learned from the training series.
-        space: Model space.
-        annual: Whether the training series are long enough for features of the year.
-        floors: Of the covariates, as `encoding.find_floors` gives them.
-        common: Of the known-future covariates, as `encoding.find_common` gives them.
-        smoothers: Whether there are any; models of earlier releases have none.
-        changes: Whether months are compared with those a year before; earlier releases do not.
-    """
-    data = config.data
-    assert data.season_lengths is not None
-    trends, unit = {
-        "positive": (DAMPED, 0.1), "real": (DAMPED, None), "count": (MEANS, None),
-        "price": ((), None), "volatility": (HETEROGENEOUS, 0.5),
-    }[data.kind]  # fmt: skip
-    return InputSpec(
-        filters=FilterSpec(
-            space=space, seasons=data.season_lengths, trends=trends, smoothers=smoothers,
-            zeros=data.kind == "positive", unit=unit if space == "log" else None,
-            num_known=len(data.known_future), num_past=len(data.past_only),
-            raw=tuple(i for i in range(len(floors)) if i >= len(common) or not common[i]),
-            amounts=tuple(i for i, floor in enumerate(floors) if floor or i >= len(common)),
-        ),
-        calendar=calendar, use_calendar=data.calendar, annual=annual, holidays=data.holidays,
-        static=static, changes=changes, floors=floors,
-    )  # fmt: skip
-
-
-def make_network(config: Config, spec: InputSpec) -> Network:
-    """A network with fresh weights, drawn from torch's generator."""
-    return Network(
-        config.model, spec.filters, num_features=spec.num_features, num_dates=spec.num_dates,
-        static_sizes=spec.static.sizes, mean=config.data.kind in ("count", "volatility"),
-    )  # fmt: skip
 
 
 def save_bundle(

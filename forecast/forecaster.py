@@ -9,29 +9,22 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from forecast import sampling, streaming
-from forecast.backtest import (
-    MODEL,
-    as_numbers,
-    as_stamps,
-    backtest,
-    forecast_frame,
-    level_quantiles,
-)
 from forecast.bundle import Bundle
-from forecast.calendars import Calendar
-from forecast.checkpoints import TrainEvent
+from forecast.calendars.calendar import Calendar
 from forecast.config import Config, DataConfig, Fill
+from forecast.data.future_covariates import check_future
+from forecast.data.io import read_table, to_native
+from forecast.data.panel import Panel
+from forecast.data.splits import cutoff_lengths, kind_before
+from forecast.data.validation import check
 from forecast.errors import NotFitted, UnknownSetting
-from forecast.frames import check
-from forecast.futures import check_future
-from forecast.going_on import filled_from, last_values
-from forecast.live import Live, load_live, save_live
-from forecast.panel import Panel
-from forecast.splits import cutoff_lengths, kind_before
-from forecast.states import States, initial_states
-from forecast.tables import read_table, to_native
-from forecast.training import train
+from forecast.evaluation.backtest import backtest
+from forecast.inference import forecasting, observing, sampling
+from forecast.inference.gaps import filled_from, last_values
+from forecast.inference.output import MODEL, as_numbers, as_stamps, forecast_frame, level_quantiles
+from forecast.inference.states import Live, States, initial_states, load_live, save_live
+from forecast.training.progress import TrainEvent
+from forecast.training.train import train
 
 
 class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -160,7 +153,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         trained = train(panel, config, on_event=on_event)
         self.bundle_, self.history_ = trained.bundle, trained.history
         self.ids_ = panel.ids
-        self.states_ = streaming.warm_up(trained.bundle, panel)
+        self.states_ = observing.warm_up(trained.bundle, panel)
         return self
 
     def predict(
@@ -185,9 +178,9 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             MissingFuture: `futr_df` does not cover every series and step.
         """
         bundle, states = self._fitted()
-        streaming.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
+        forecasting.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
         levels, asked = as_numbers(level), as_numbers(quantiles)
-        outputs = streaming.forecast(
+        outputs = forecasting.forecast(
             bundle, states, horizon=horizon, quantiles=(*level_quantiles(levels), *asked),
             known_future=check_future(
                 futr_df, ids=self.ids_, last_ds=states.last_ds, horizon=horizon,
@@ -220,7 +213,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             NotFitted: Before `fit` or `load`.
         """
         bundle, states = self._fitted()
-        streaming.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
+        forecasting.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
         drawn = sampling.sample(
             bundle, states, paths=paths, seed=seed, horizon=horizon,
             known_future=check_future(
@@ -267,7 +260,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         there = states.take(rows)
         stands = np.where(there.count > 0, there.last_ds, panel.ds[panel.indptr[:-1]])
         value = np.array([last.get(name, 0.0) for name in panel.ids])
-        moved = streaming.observe(bundle, there, filled_from(bundle, panel, stands, value))
+        moved = observing.observe(bundle, there, filled_from(bundle, panel, stands, value))
         self.ids_, self.states_ = ids, states.put(rows, moved)
         return self
 

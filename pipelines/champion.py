@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from forecast import frames
 from forecast.bundle import Bundle
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
+from forecast.data import validation
+from forecast.data.panel import Panel
 from forecast.errors import BundleError
-from forecast.panel import Panel
 from pipelines import flavor, gate, publish, record
 from pipelines.errors import UnknownModel
 from pipelines.evaluation import Plan, not_after, unlike
@@ -36,7 +36,7 @@ class Champion:
 
 
 def meet(
-    tracking: Tracking, name: str, series: frames.SeriesFrame, panel: Panel, cutoffs: Plan
+    tracking: Tracking, name: str, series: validation.SeriesFrame, panel: Panel, cutoffs: Plan
 ) -> Champion | None:
     """
     The champion of a model, ready to be scored; None when there is none.

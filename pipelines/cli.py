@@ -37,7 +37,6 @@ First steps: [bold]statecast demo[/bold] shows the whole on bundled sales data;
 [bold]statecast init --from sales.csv[/bold], then [bold]statecast train[/bold] and
 [bold]statecast serve[/bold] do it with your own.
 """
-
 app = typer.Typer(
     name="statecast",
     help=HELP,

@@ -24,7 +24,6 @@ from pipelines.console import Console
 from pipelines.errors import NotInstalled, ServerRefused, UnusableFile
 
 P = ParamSpec("P")
-
 OK, NO, USAGE, UNREACHABLE, BUG, INTERRUPTED = 0, 1, 2, 3, 70, 130
 COMMON = "Common options"
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,7 +34,6 @@ _FILE_ERRORS = {
 }  # fmt: skip
 """What a disk or its rights refuse; any other error of the system is a bug of ours."""
 _NO = ("series.unknown", "model.unknown", "model.no_previous")
-
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from forecast import baselines, frames, metrics
-from forecast.backtest import MODEL, backtest
 from forecast.bundle import Bundle
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
+from forecast.data import io, validation
+from forecast.data.checks import ABOVE_ZERO, forbidden
+from forecast.data.panel import Panel
+from forecast.data.splits import cutoff_lengths
 from forecast.errors import TooShort
-from forecast.panel import Panel
-from forecast.rows import ABOVE_ZERO, forbidden
-from forecast.splits import cutoff_lengths
+from forecast.evaluation import baselines, metrics
+from forecast.evaluation.backtest import backtest
+from forecast.inference.output import MODEL
 from pipelines.report import LEVELS
 
 CHAMPION = "champion"
@@ -167,7 +169,7 @@ class Evaluation:
 
 def evaluate(
     bundle: Bundle,
-    series: frames.SeriesFrame,
+    series: validation.SeriesFrame,
     panel: Panel,
     plan: Plan,
     *,
@@ -199,7 +201,7 @@ def evaluate(
 
 
 def at_last_cutoffs(
-    found: Evaluation, series: frames.SeriesFrame, panel: Panel, plan: Plan, count: int
+    found: Evaluation, series: validation.SeriesFrame, panel: Panel, plan: Plan, count: int
 ) -> Evaluation:
     """The same forecasts, scored at the last `count` cutoffs of each series alone."""
     back = found.cv.groupby("unique_id")["cutoff"].rank(method="dense", ascending=False)
@@ -225,7 +227,9 @@ class Rivals:
     Leaving the block stops it. What it has made stays in `folder`, for a resumed run.
     """
 
-    def __init__(self, series: frames.SeriesFrame, panel: Panel, plan: Plan, folder: Path) -> None:
+    def __init__(
+        self, series: validation.SeriesFrame, panel: Panel, plan: Plan, folder: Path
+    ) -> None:
         self._made = folder / "backtest.parquet"
         self._process: SpawnProcess | None = None
         known = series.data.known_future
@@ -275,7 +279,7 @@ def _forecast_rivals(
     folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan
 ) -> None:
     table = baselines.cross_validate(
-        frames.read_table(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
+        io.read_table(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
         n_windows=plan.windows, step_size=plan.step_size, season_length=plan.season_length,
         models=plan.baselines, levels=LEVELS, known_future=known,
     )  # fmt: skip
@@ -290,7 +294,7 @@ def _backtest(bundle: Bundle, part: Panel, plan: Plan) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def unlike(champion: Bundle, series: frames.SeriesFrame, horizon: int) -> str:
+def unlike(champion: Bundle, series: validation.SeriesFrame, horizon: int) -> str:
     """Why a champion cannot forecast these data; empty when it can."""
     theirs, ours = champion.config.data, series.data
     if theirs.freq != ours.freq:
@@ -307,7 +311,9 @@ def unlike(champion: Bundle, series: frames.SeriesFrame, horizon: int) -> str:
     return ""
 
 
-def _champion_forecasts(champion: Bundle, series: frames.SeriesFrame, plan: Plan) -> pd.DataFrame:
+def _champion_forecasts(
+    champion: Bundle, series: validation.SeriesFrame, plan: Plan
+) -> pd.DataFrame:
     """The champion's own columns and covariates, on our series and cutoffs."""
     theirs = champion.config.data
     data = replace(series.data, known_future=theirs.known_future, past_only=theirs.past_only)

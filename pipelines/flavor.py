@@ -20,7 +20,6 @@ from pipelines.tracking import Run, Tracking, mlflow
 
 BUNDLE = "bundle"
 _HERE = Path(__file__).parent
-_CARRIED = ("__init__.py", "cold.py")
 _NEEDED = (
     "mlflow", "torch", "numpy", "pandas", "pyarrow", "safetensors", "jaxtyping", "narwhals",
     "holidays", "exchange_calendars", "sqlalchemy",
@@ -81,13 +80,10 @@ def _options(bundle: Bundle, folder: Path) -> dict[str, Any]:
     save_bundle(bundle, folder / BUNDLE)
     without_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(Path(forecast.__path__[0]), folder / "forecast", ignore=without_caches)
-    (folder / "pipelines").mkdir()
-    for name in _CARRIED:
-        shutil.copy(_HERE / name, folder / "pipelines" / name)
     return {
         "python_model": str(_HERE / "scoring.py"),
         "artifacts": {BUNDLE: str(folder / BUNDLE)},
-        "code_paths": [str(folder / "forecast"), str(folder / "pipelines")],
+        "code_paths": [str(folder / "forecast")],
         "signature": signature(bundle),
         "pip_requirements": [f"{name}=={_version(name)}" for name in _NEEDED],
         "metadata": {"statecast": {"digest": bundle.digest, "version": _version("statecast")}},

@@ -14,8 +14,6 @@ at 0; a price is the random walk to every model, so that only its intervals can 
 """
 NOISE = 5e-4
 """Relative gain that means nothing: other threads, another machine."""
-
-
 LEAST_PERCENT = 90
 """
 Least series and rows of the data, in percent of those that the champion learned from.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from forecast import frames
 from forecast.config import Config, DataConfig, Kind
+from forecast.data import io, validation
 from forecast.errors import DataError
 from pipelines.date_formats import find_date_formats, has_dates
 
@@ -62,7 +62,7 @@ def guess(source: str) -> Guess:
         DataError: It cannot be read.
     """
     found = Guess()
-    frame = frames.read_table(source)
+    frame = io.read_table(source)
     columns = [str(name) for name in frame.columns]
     found.note("project", "source", source, "the file given")
     stem = re.sub(r"[^a-z0-9_-]+", "_", Path(source).stem.lower()).strip("_") or "statecast"
@@ -76,7 +76,7 @@ def guess(source: str) -> Guess:
     target = _find_target(frame, columns, time_col, named, found)
     if time_col is not None and target is not None:
         data = _settings(found)
-        frame = frames.read_table(frame, data=data)
+        frame = io.read_table(frame, data=data)
         if data.id_col in frame.columns:
             _roles(frame, columns, found, id_col=data.id_col, keys={data.id_col, time_col, target})
             _frequency(frame, found)
@@ -214,7 +214,7 @@ def _roles(
 
 def _frequency(frame: pd.DataFrame, found: Guess) -> None:
     try:
-        report = frames.report(frame, data := _settings(found))
+        report = validation.report(frame, data := _settings(found))
     except DataError as error:
         found.problem = error.message
         found.reasons["freq"] = f"unknown: {error.message}"

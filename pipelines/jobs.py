@@ -14,9 +14,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from forecast import checkpoints
 from forecast.config import Config
 from forecast.errors import CheckpointError
+from forecast.training import checkpoints
 from pipelines.errors import UsageError
 
 
@@ -47,7 +47,7 @@ class Job:
 
     def __post_init__(self) -> None:
         """Refuse what would only be found wrong once everything is trained."""
-        from forecast.baselines import MODELS
+        from forecast.evaluation.baselines import MODELS
 
         if not self.name or set(self.name) & set("/:@"):
             raise UsageError(

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from forecast import frames
-from forecast.addresses import shown
 from forecast.bundle import Bundle, save_bundle
-from forecast.checkpoints import TrainEvent
 from forecast.config import Config
-from forecast.panel import Panel
+from forecast.data import validation
+from forecast.data.panel import Panel
+from forecast.redact import shown
+from forecast.training.progress import TrainEvent
 from pipelines import flavor, report
 from pipelines.evaluation import Evaluation
 from pipelines.jobs import Job
@@ -27,7 +27,7 @@ PACKAGES = ("statecast", "torch", "numpy", "pandas", "mlflow", "statsforecast", 
 
 
 def log_setting(
-    job: Job, config: Config, series: frames.SeriesFrame, panel: Panel, log: Run
+    job: Job, config: Config, series: validation.SeriesFrame, panel: Panel, log: Run
 ) -> None:
     """What the run is made of: settings, data set, environment."""
     flat = {
@@ -58,7 +58,7 @@ def log_report(
     log: Run,
     bundle: Bundle,
     found: Evaluation,
-    series: frames.SeriesFrame,
+    series: validation.SeriesFrame,
     events: list[TrainEvent],
     *,
     horizon: int,

@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from forecast.backtest import MODEL
 from forecast.bundle import Bundle
-from forecast.checkpoints import TrainEvent
 from forecast.config import Kind
+from forecast.data.panel import Panel
 from forecast.diagnostics.attribution import PARTS, attribution
-from forecast.diagnostics.carry import CarryGain
-from forecast.diagnostics.errors import ErrorTables, error_tables
+from forecast.diagnostics.carry_gain import CarryGain
+from forecast.diagnostics.error_tables import ErrorTables, error_tables
 from forecast.diagnostics.gradients import GradientProfile, clipping, gradient_profile
 from forecast.diagnostics.memory import MemoryProfile, memory_profile
-from forecast.panel import Panel
+from forecast.inference.output import MODEL
+from forecast.training.progress import TrainEvent
 
 Figure = dict[str, Any]
 """A Plotly figure as JSON knows it: `data` and `layout`."""
-
 LEVELS = (80, 95)
 FANS = 6
 COLORS = ("#1f6f8b", "#c0504d", "#7f8c8d", "#8e6c3a", "#5b7f3b", "#7d5ba6")

@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from forecast.bundle import Bundle, load_bundle
-from pipelines.cold import forecast_table
+from forecast.inference.batch import forecast_table
 
 
 class StatecastModel(PythonModel):

@@ -27,7 +27,6 @@ except ImportError as error:
     raise NotInstalled(
         f"the server is not installed: {error}", help="pip install 'statecast[server]'"
     ) from error
-
 __all__ = [
     "Settings",
     "base_urls",

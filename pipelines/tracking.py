@@ -19,32 +19,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+from forecast.redact import shown
+from pipelines.errors import StoreUnavailable, UnknownModel
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mlflow
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
-
-from forecast.addresses import shown
-from pipelines.errors import StoreUnavailable, UnknownModel
-
 __all__ = ["Run", "RunRow", "Tracking", "Version", "mlflow"]
-
 EXPERIMENT = "statecast"
 _BATCH, _MOST_METRICS = 100, 1000
 """Params and metrics in one call; MLflow takes no more."""
 _FLUSH_EVERY = 5.0
 """Seconds that metrics may wait: each write is a commit of SQLite."""
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-
 for _noisy in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)
 

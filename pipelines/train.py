@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
-from forecast import frames, training
-from forecast.addresses import shown
 from forecast.bundle import Bundle, load_bundle, save_bundle
-from forecast.checkpoints import TrainEvent
 from forecast.config import Config, Kind
-from forecast.panel import Panel
+from forecast.data import future_covariates, validation
+from forecast.data.panel import Panel
+from forecast.redact import shown
+from forecast.training import train
+from forecast.training.progress import TrainEvent
 from pipelines import flavor, gate, publish, record, report
 from pipelines.champion import Champion, meet
 from pipelines.errors import StoreUnavailable
@@ -116,7 +117,7 @@ def _run_in(
     work: Work,
     job: Job,
     config: Config,
-    series: frames.SeriesFrame,
+    series: validation.SeriesFrame,
     panel: Panel,
     cutoffs: Plan,
     tell: Tell,
@@ -142,7 +143,7 @@ def _run_in(
 def _learn_and_publish(
     job: Job,
     config: Config,
-    series: frames.SeriesFrame,
+    series: validation.SeriesFrame,
     panel: Panel,
     cutoffs: Plan,
     work: Work,
@@ -203,10 +204,10 @@ def _learn_and_publish(
     )  # fmt: skip
 
 
-def _read(job: Job, tell: Tell) -> tuple[frames.SeriesFrame, Panel]:
+def _read(job: Job, tell: Tell) -> tuple[validation.SeriesFrame, Panel]:
     begun = time.perf_counter()
-    history, ahead = frames.read_history(job.source, job.config.data, query=job.query)
-    series = frames.check(history, job.config.data)
+    history, ahead = future_covariates.read_history(job.source, job.config.data, query=job.query)
+    series = validation.check(history, job.config.data)
     panel = Panel.from_frame(series)
     text = series.calendar.text
     span = f"{text(panel.ds.min())} to {text(panel.ds.max())}"
@@ -247,7 +248,7 @@ def _train(
                 values[name] = getattr(event, name)
         log.metrics({f"{stage}/{name}": v for name, v in values.items()}, step=event.step)
 
-    trained = training.train(
+    trained = train.train(
         panel, config, checkpoint_dir=folder, resume=True, on_event=on_event, facts=dict(facts)
     )
     save_bundle(trained.bundle, done, overwrite=True)
@@ -264,7 +265,7 @@ def _train(
 def _diagnose(
     bundle: Bundle,
     found: Evaluation,
-    series: frames.SeriesFrame,
+    series: validation.SeriesFrame,
     panel: Panel,
     cutoffs: Plan,
     events: list[TrainEvent],

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 from jaxtyping import Bool, Float
 
-from forecast.calendars import Calendar
-from forecast.states import States
+from forecast.calendars.calendar import Calendar
+from forecast.inference.states import States
 from service import schemas, stamps
 from service.engine import Position
 from service.observing import STATUSES

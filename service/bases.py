@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from jaxtyping import Int
 
 from forecast.errors import StateError
-from forecast.states import States
+from forecast.inference.states import States
 from service.errors import DamagedLog
 from service.tables import base, pruned, series
 

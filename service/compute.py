@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from forecast.cores import usable_cores
+from forecast.device import usable_cores
 from service.callers import check_caller, waits_for
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
 
 Item = TypeVar("Item")
 T = TypeVar("T")
-
 _MOST_THREADS = 8
 """More would wait for the interpreter, which runs what is between two products one at a time."""
 

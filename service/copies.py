@@ -23,7 +23,6 @@ from service.sources import Source, fetch
 _NOTE = "in_service.json"
 _COPY = re.compile(r"\.?[0-9a-f]{64}(\.new)?")
 """Folders of copies, whole or half-written: others are somebody's, who keeps models there."""
-
 logger = logging.getLogger("service.copies")
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from forecast import streaming
 from forecast.bundle import Bundle
-from forecast.states import States, initial_states
+from forecast.inference import forecasting, observing
+from forecast.inference.states import States, initial_states
 from service.compute import Compute
 from service.histories import lay_out
 from service.rows import Entry, Rows
@@ -115,7 +115,7 @@ class Engine:
     def observed(self, rows: Int[np.ndarray, " series"], fresh: Rows) -> States:
         """States of some series after new steps; the live ones stay as they are."""
         ids = [self.ids[row] for row in rows.tolist()]
-        return streaming.observe(
+        return observing.observe(
             self.bundle, self._states.take(rows), lay_out(self.bundle, ids, fresh),
             pool=self.compute.pool,
         )  # fmt: skip
@@ -232,7 +232,7 @@ class Engine:
         Raises:
             UnseenHorizon: More steps than the model goes on for.
         """
-        streaming.check_horizon(self.bundle, horizon)
+        forecasting.check_horizon(self.bundle, horizon)
 
     def snapshot(
         self, rows: Int[np.ndarray, " series"]
@@ -246,7 +246,7 @@ class Engine:
         quantiles: tuple[float, ...],
     ) -> Float[np.ndarray, "series horizon output"]:  # fmt: skip
         """Point forecast, then one column a quantile; pure."""
-        return streaming.forecast(
+        return forecasting.forecast(
             self.bundle, states, horizon=horizon, known_future=known_future, quantiles=quantiles,
             pool=self.compute.pool,
         )  # fmt: skip

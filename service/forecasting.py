@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from forecast.errors import ForecastError
-from forecast.states import States
+from forecast.inference.states import States
 from service import answers, intake, schemas
 from service.engine import Engine
 from service.errors import Abandoned, Refused, ServiceError

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from forecast import streaming
 from forecast.bundle import Bundle
-from forecast.panel import Panel
-from forecast.states import States, initial_states
+from forecast.data.panel import Panel
+from forecast.inference import observing
+from forecast.inference.states import States, initial_states
 from service.log import Log
 from service.rows import Entry, Rows
 from service.transaction import Transaction
@@ -139,7 +139,7 @@ def replayed(
     begun = _begin(bundle, ids, static)
     if bases:
         begun = begun.put(list(bases), States.concat(list(bases.values())))
-    return streaming.observe(bundle, begun, lay_out(bundle, ids, rows))
+    return observing.observe(bundle, begun, lay_out(bundle, ids, rows))
 
 
 def lay_out(bundle: Bundle, ids: Sequence[str], rows: Rows) -> Panel:

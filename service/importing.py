@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
-from forecast.frames import check, read_history
-from forecast.rows import Rows as FoundRows
-from forecast.rows import problems, read_rows
-from forecast.tables import need_columns
+from forecast.data.checks import problems
+from forecast.data.future_covariates import read_history
+from forecast.data.io import need_columns
+from forecast.data.long_table import Rows as FoundRows
+from forecast.data.long_table import read_rows
+from forecast.data.validation import check
 from service.errors import Refused
 from service.log import Log
 from service.observing import STATUSES, Known, with_values

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from forecast.errors import DuplicateStamps, MissingFuture, WrongType
-from forecast.statics import StaticSpec
+from forecast.features.static import StaticSpec
 from service import schemas, stamps
 from service.engine import Engine
 from service.errors import Refused, RequestError, RequestTooLarge
@@ -22,7 +22,6 @@ from service.writer import Sent
 
 Future = Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"] | None]
 """From the last stamps of series to the covariates of the steps that follow."""
-
 _SHOWN = 10
 
 

@@ -24,7 +24,6 @@ _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"
 _SLOWEST = 10_000
 """Bytes of a body in a second."""
 _ALWAYS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
-
 access = logging.getLogger("service.access")
 logger = logging.getLogger("service")
 

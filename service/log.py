@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from forecast.addresses import shown
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
+from forecast.redact import shown
 from service import migrations
 from service.errors import DamagedLog, LogError, LogFrequency
 from service.tables import (
@@ -41,7 +41,6 @@ _KINDS = {
     "during recovery": "the database is a standby", "connection": "no connection to PostgreSQL",
 }  # fmt: skip
 """What the database says, and what is told of it."""
-
 logger = logging.getLogger("service.log")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forecast.states import States
+from forecast.inference.states import States
 from service import schemas, stamps
 from service.answers import model_of, moment, position_body, successor_of
 from service.engine import Position

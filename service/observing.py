@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
+from forecast.data.checks import ABOVE_ZERO, forbidden
 from forecast.errors import (
     DuplicateStamps,
     ForecastError,
@@ -22,7 +23,6 @@ from forecast.errors import (
     NegativeValues,
     WrongFrequency,
 )
-from forecast.rows import ABOVE_ZERO, forbidden
 from service.errors import PrunedValues, Refused, RequestTooLarge
 from service.rows import Rows
 

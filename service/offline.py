@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forecast.bundle import Bundle
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from service import stamps
 from service.compute import Compute
 from service.engine import Engine
@@ -26,7 +26,6 @@ _PATIENCE = 24 * 3600.0
 """Seconds for all of it: nobody else waits."""
 _PART = 2.0
 """Seconds for one transaction: servers that share the log wait so long."""
-
 Told = Callable[[int, int], None]
 """How much is done, and of how much."""
 

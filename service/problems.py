@@ -22,7 +22,6 @@ from service.errors import LogError, Refused, sentence
 
 MEDIA_TYPE = "application/problem+json"
 ERRORS_SHOWN = 20
-
 STATUSES = {
     "data": 422,
     "data.gap": 409,
@@ -47,7 +46,6 @@ STATUSES = {
     "service.deadline": 504,
 }
 """HTTP status of each family of codes; the longest prefix that fits decides."""
-
 FRAMEWORK = {
     400: ("request.malformed", "The request cannot be read"),
     401: ("request.unauthorized", "No API key, or one that is not known"),
@@ -61,7 +59,6 @@ FRAMEWORK = {
     500: ("internal", "Internal error"),
 }
 """Code and title of what the framework refuses by itself."""
-
 logger = logging.getLogger("service.problems")
 
 

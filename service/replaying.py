@@ -15,7 +15,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 
 from forecast.errors import ForecastError
-from forecast.streaming import MAX_SERIES
+from forecast.inference.observing import MAX_SERIES
 from service.compute import make_pool, usual_threads
 from service.errors import DamagedLog
 from service.histories import Replay, paced, replay
@@ -28,10 +28,8 @@ _LOOK_S, LONG_S = 1.0, 10.0
 """Seconds after which to see how long it will be, and how many more are worth processes."""
 _MOST_DAMAGED = 256
 """Series that are looked for one by one; with more, the damage is of the whole."""
-
 Part = dict[str, int]
 """Series that wait, with their numbers."""
-
 logger = logging.getLogger("service.replaying")
 
 

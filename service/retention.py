@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int
 
-from forecast.calendars import Calendar
-from forecast.states import States
+from forecast.calendars.calendar import Calendar
+from forecast.inference.states import States
 from service.bases import TOGETHER, Begins
 from service.engine import Engine
 from service.histories import history_of

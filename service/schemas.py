@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from forecast.rows import LARGEST
+from forecast.data.checks import LARGEST
 
 UniqueId = Annotated[
     str,

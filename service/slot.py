@@ -36,7 +36,6 @@ _LOOK_S = 5.0
 """Seconds between two looks at a log that others write to, and at whether series wait."""
 _LONGEST_S = 60.0
 """Seconds after which a replay that breaks off again and again is tried again."""
-
 logger = logging.getLogger("service.slot")
 
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from forecast.errors import StateError
-from forecast.states import States
+from forecast.inference.states import States
 from service.engine import Block, Engine
 from service.errors import LogError
 from service.log import Log

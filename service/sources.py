@@ -13,9 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from forecast.addresses import shown
 from forecast.bundle import JSON_NAME, Bundle, load_bundle, read_digest
 from forecast.errors import BundleError
+from forecast.redact import shown
 from service.errors import ModelSourceError, UnknownModel
 from service.settings import Settings
 

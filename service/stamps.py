@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from jaxtyping import Int
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.errors import BadStamps
 from service.errors import Refused
 

@@ -18,8 +18,8 @@ import numpy as np
 import sqlalchemy as sa
 from jaxtyping import Int
 
-from forecast.calendars import Calendar
-from forecast.grids import DAY
+from forecast.calendars.calendar import Calendar
+from forecast.calendars.grid import DAY
 from service.conditions import MOST, among, slices
 from service.rows import Rows, from_texts, nullable, to_texts
 from service.tables import observation

@@ -15,16 +15,13 @@ _ADVISORY_LOCK = 0x57A7_ECA5
 _LOCK_S = 30
 """Seconds to wait for another process that writes."""
 _WRITES = "statecast_writes"
-
 metadata = sa.MetaData()
-
 meta = sa.Table(
     "meta",
     metadata,
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-
 series = sa.Table(
     "series",
     metadata,
@@ -35,14 +32,12 @@ series = sa.Table(
     sa.Column("batch", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("series_batch", "batch"),
 )
-
 removed = sa.Table(
     "removed",
     metadata,
     sa.Column("series", sa.Integer, primary_key=True),
     sa.Column("batch", sa.BigInteger, nullable=False),
 )
-
 head = sa.Table(
     "head",
     metadata,
@@ -50,7 +45,6 @@ head = sa.Table(
     sa.Column("batch", sa.BigInteger, nullable=False, comment="the last one written"),
     sa.Column("width", sa.BigInteger, comment="stamps in one bucket of observations"),
 )
-
 observation = sa.Table(
     "observation",
     metadata,
@@ -66,7 +60,6 @@ observation = sa.Table(
     sa.Index("observation_batch", "batch"),
     sqlite_with_rowid=False,
 )
-
 pruned = sa.Table(
     "pruned",
     metadata,
@@ -77,7 +70,6 @@ pruned = sa.Table(
     sa.Column("batch", sa.BigInteger, nullable=False),
     sa.Index("pruned_batch", "batch"),
 )
-
 base = sa.Table(
     "base",
     metadata,
@@ -86,7 +78,6 @@ base = sa.Table(
     sa.Column("steps", sa.BigInteger, nullable=False, comment="that the state has seen"),
     sa.Column("state", sa.LargeBinary, nullable=False, comment="before the first step kept"),
 )
-
 STANDBY = "standby"
 """In place of a timeline: of a database that follows another, and may yet begin a new one."""
 _TIMELINE = "timeline"

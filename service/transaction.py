@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from forecast.calendars import Calendar
-from forecast.states import States
+from forecast.calendars.calendar import Calendar
+from forecast.inference.states import States
 from service import bases
 from service.bases import Begins
 from service.conditions import among, slices

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from forecast.states import States
+from forecast.inference.states import States
 from service.bases import Begins
 from service.engine import Engine
 from service.errors import LogError, NotReady, Refused
@@ -37,7 +37,6 @@ _TOGETHER = 4096
 """Series whose states are computed in one go: as many as the network takes in one call."""
 _FIRST_REPLAYED, _REPLAY_S = 256, 1.0
 """Series in the first part of a replay, and seconds that the later parts take."""
-
 logger = logging.getLogger("service.writer")
 
 

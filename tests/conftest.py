@@ -9,9 +9,9 @@ from hypothesis import settings
 
 from forecast.bundle import Bundle
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.frames import check
-from forecast.panel import Panel
-from forecast.training import train
+from forecast.data.panel import Panel
+from forecast.data.validation import check
+from forecast.training.train import train
 
 # One thread: results do not depend on the machine's cores, and small tensors are faster.
 torch.set_num_threads(1)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from forecast.backtest import backtest
+from forecast.data.splits import cutoff_lengths, history
 from forecast.errors import TooShort
-from forecast.splits import cutoff_lengths, history
-from forecast.streaming import forecast, warm_up
+from forecast.evaluation.backtest import backtest
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
 
 
 def test_one_pass_equals_a_cold_start_at_each_cutoff(bundle, panel):

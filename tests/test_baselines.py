@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast.baselines import (
+from forecast.calendars.calendar import Calendar
+from forecast.errors import ConfigError, MissingFuture, TooShort
+from forecast.evaluation.baselines import (
     BOOSTED,
     INTERMITTENT,
     MODELS,
@@ -17,8 +19,6 @@ from forecast.baselines import (
     forecast,
     naive2,
 )
-from forecast.calendars import Calendar
-from forecast.errors import ConfigError, MissingFuture, TooShort
 
 CHEAP = ("SeasonalNaive", "Drift")
 

@@ -8,7 +8,7 @@ import pytest
 
 import benchmarks.__main__
 from benchmarks import m4, retail, state, unseen
-from forecast.baselines import naive2
+from forecast.evaluation.baselines import naive2
 
 KEYS = ["benchmark", "case", "model", "metric", "value", "seconds"]
 QUICK = ["--set", "train.max_steps=3", "--set", "model.hidden_size=8"]

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import frames
 from forecast.bundle import JSON_NAME, MAX_BYTES, WEIGHTS_NAME, load_bundle, save_bundle
+from forecast.data import validation as frames
+from forecast.data.panel import Panel
 from forecast.errors import BundleError, DamagedBundle, NewerBundle, WrongType
-from forecast.panel import Panel
-from forecast.statics import StaticSpec
-from forecast.streaming import forecast, warm_up
+from forecast.features.static import StaticSpec
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
 
 BUNDLES = Path(__file__).parent / "bundles"
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast.calendars import CHANGE, Calendar, features, infer_freq
+from forecast.calendars.calendar import Calendar
+from forecast.calendars.frequency import infer_freq
 from forecast.errors import ConfigError, WrongFrequency
+from forecast.features.calendar import CHANGE, features
 
 OFFSETS = [
     "min", "15min", "h", "3h", "D", "10D", "B", "2B", "W-MON", "W-SUN", "2W-THU", "MS", "ME",

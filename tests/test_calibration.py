@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from forecast.calibration import apply_factors, fit_factors
+from forecast.models.conformal import apply_factors, fit_factors
 
 UPPER = (0.75, 0.9, 0.975)
 

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from forecast.bundle import make_network
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.encoding import InputSpec
-from forecast.evaluation import Yardstick
-from forecast.examples import Examples
-from forecast.filters import MEANS, FilterSpec
-from forecast.fitting import fit_network
-from forecast.lanes import iter_chunks
-from forecast.lesson import Lesson
-from forecast.panel import Panel
-from forecast.presets import resolve
-from forecast.statics import StaticSpec
-from forecast.streaming import forecast, warm_up
-from forecast.training import train
+from forecast.data.panel import Panel
+from forecast.features.filter_spec import MEANS, FilterSpec
+from forecast.features.inputs import InputSpec
+from forecast.features.static import StaticSpec
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
+from forecast.models.network import make_network
+from forecast.training.dataset import Examples
+from forecast.training.defaults import resolve
+from forecast.training.lanes import iter_chunks
+from forecast.training.loop import fit_network
+from forecast.training.objective import Lesson, Yardstick
+from forecast.training.train import train
 
 DAY = np.r_[6, 9, 8, 6, 5, 5, 6, 8, 9, 9, 7, 5, 4, 3, 2, 1, np.zeros(7), 2]
 """What a shop sells in each hour, from the morning on: nothing at night."""

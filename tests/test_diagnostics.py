@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from forecast.backtest import MODEL, backtest
-from forecast.checkpoints import TrainEvent
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
+from forecast.data.panel import Panel
+from forecast.data.validation import check
 from forecast.diagnostics.attribution import PARTS, attribution
-from forecast.diagnostics.carry import (
+from forecast.diagnostics.carry_gain import (
     CARRIED,
     RESET,
     WINDOWED,
@@ -20,15 +20,17 @@ from forecast.diagnostics.carry import (
     reset_before,
     train_both_ways,
 )
-from forecast.diagnostics.errors import error_tables
+from forecast.diagnostics.error_tables import error_tables
 from forecast.diagnostics.gradients import clipping, gradient_profile, profile, state_gradients
 from forecast.diagnostics.memory import memory_profile, series_units
 from forecast.errors import ConfigError, TooShort
-from forecast.frames import check
+from forecast.evaluation.backtest import backtest
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
+from forecast.inference.output import MODEL
 from forecast.models.recurrent import RecurrentStack
-from forecast.panel import Panel
-from forecast.streaming import forecast, warm_up
-from forecast.training import train
+from forecast.training.progress import TrainEvent
+from forecast.training.train import train
 
 
 def quick(**model: object) -> Config:

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from forecast import errors
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
+from forecast.data.future_covariates import check_future
+from forecast.data.io import read_table
+from forecast.data.validation import check
 from forecast.errors import ForecastError
-from forecast.frames import check, check_future, read_table
 
 PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
 

@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from forecast.bundle import make_network
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import Config, DataConfig, ModelConfig
-from forecast.encoding import InputSpec
-from forecast.evaluation import look_ahead
-from forecast.examples import Examples, Stretches
-from forecast.filters import FilterSpec
-from forecast.lanes import iter_chunks
-from forecast.panel import Panel
-from forecast.presets import resolve
-from forecast.statics import StaticSpec
+from forecast.data.panel import Panel
+from forecast.features.filter_spec import FilterSpec
+from forecast.features.inputs import InputSpec
+from forecast.features.static import StaticSpec
+from forecast.models.network import make_network
+from forecast.training.dataset import Examples, Stretches
+from forecast.training.defaults import resolve
+from forecast.training.lanes import iter_chunks
+from forecast.training.objective import look_ahead
 
 LENGTHS = (400, 250, 90)
 BEGINS = ("2024-01-01", "2024-01-03 07:00", "2024-01-09")

@@ -5,19 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecast.filters import (
-    GAP,
-    HETEROGENEOUS,
-    LAST,
-    LEVEL,
-    MEANS,
-    PEAK,
-    FilterSpec,
-    FilterState,
-    advance,
-)
-from forecast.panel import Panel
-from forecast.readout import latest_columns, latest_seasons, lowest, season_offsets
+from forecast.data.panel import Panel
+from forecast.features.filter_spec import GAP, HETEROGENEOUS, LAST, LEVEL, MEANS, PEAK, FilterSpec
+from forecast.features.filters import FilterState, advance
+from forecast.features.origin import latest_columns, latest_seasons, lowest, season_offsets
 
 SPECS = [
     FilterSpec(space="log", seasons=(4,), zeros=True, num_known=1, raw=(0,), amounts=(0,)),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
+from forecast.data.validation import check, report
 from forecast.errors import (
     ConfigError,
     ConstantSeries,
@@ -20,7 +21,6 @@ from forecast.errors import (
     TooShort,
     WrongType,
 )
-from forecast.frames import check, report
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "data"
 

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
+from forecast.data.future_covariates import check_future, split_future
 from forecast.errors import DuplicateStamps, MissingColumns, MissingFuture, WrongType
-from forecast.frames import check_future
-from forecast.futures import split_future
 
 IDS = ("oil", "tea", "yeast")
 LAST = np.array([pd.Timestamp(t).value for t in ("2024-03-09", "2024-03-08", "2024-03-09")])

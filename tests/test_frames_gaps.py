@@ -7,11 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.config import DataConfig
-from forecast.errors import (
-    MissingSteps,
-    WrongFrequency,
-)
-from forecast.frames import check
+from forecast.data.validation import check
+from forecast.errors import MissingSteps, WrongFrequency
 from tests.test_frames import EXAMPLES, assert_tells, refusal, sales
 
 FREQS = ["D", "h", "W-FRI", "MS", "ME", "QS-JAN", "B", "15min"]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.config import DataConfig
+from forecast.data.validation import check
 from forecast.errors import BadStamps, ConfigError
-from forecast.frames import check
 from tests.test_frames import assert_tells, refusal, sales
 
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from forecast.config import DataConfig
+from forecast.data.validation import check
 from forecast.errors import MissingValues, WrongType
-from forecast.frames import check
 from tests.test_frames import assert_tells, refusal, sales
 
 

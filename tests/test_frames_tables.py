@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy
 
 from forecast.config import DataConfig
+from forecast.data.io import read_table, to_native
+from forecast.data.validation import check
 from forecast.errors import (
     ConfigError,
     MissingColumns,
@@ -17,7 +19,6 @@ from forecast.errors import (
     MissingValues,
     UnreadableSource,
 )
-from forecast.frames import check, read_table, to_native
 
 
 def sales():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import m5
-from forecast.hierarchy import (
+from forecast.evaluation.hierarchy import (
     Level,
     absolute_scales,
     change_scales,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast.lanes import Chunk, iter_chunks, iter_windows
+from forecast.training.lanes import Chunk, iter_chunks, iter_windows
 
 lengths = st.lists(st.integers(0, 40), min_size=1, max_size=12).map(np.array)
 

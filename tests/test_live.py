@@ -7,9 +7,16 @@ import pytest
 
 from forecast.bundle import JSON_NAME, save_bundle
 from forecast.errors import DamagedBundle, NotFitted
-from forecast.live import SERIES_NAME, STATES_NAME, Live, load_live, save_live
-from forecast.states import initial_states
-from forecast.streaming import forecast, warm_up
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
+from forecast.inference.states import (
+    SERIES_NAME,
+    STATES_NAME,
+    Live,
+    initial_states,
+    load_live,
+    save_live,
+)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import torch
 
-from forecast.losses import pinball
+from forecast.training.losses import pinball
 
 UPPER = (0.6, 0.9, 0.975)
 

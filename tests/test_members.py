@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast.calendars import Calendar
-from forecast.checkpoints import NAME, TrainEvent
+from forecast.calendars.calendar import Calendar
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.errors import (
-    CheckpointError,
-)
-from forecast.presets import resolve
-from forecast.training import train
+from forecast.errors import CheckpointError
+from forecast.training.checkpoints import NAME
+from forecast.training.defaults import resolve
+from forecast.training.progress import TrainEvent
+from forecast.training.train import train
 from tests.test_training import ROOT, RUN, weights
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast import metrics
 from forecast.errors import MissingColumns, MissingValues
+from forecast.training.objective import metrics
 
 RETAIL = "examples/data/monthly_retail.parquet"
 HORIZON = 6

@@ -9,11 +9,13 @@ import torch
 
 from forecast.config import Cell, ModelConfig
 from forecast.errors import ConfigError
-from forecast.filters import MEANS, FilterSpec
+from forecast.features.filter_spec import MEANS, FilterSpec
 from forecast.models.ensemble import Ensemble
-from forecast.models.heads import LEAST, Future, PointHead, QuantileHead
 from forecast.models.network import Network
+from forecast.models.point_head import Future, PointHead
+from forecast.models.quantile_head import QuantileHead
 from forecast.models.recurrent import CELLS, RecurrentStack, State, run_cells
+from forecast.models.skip import LEAST
 from forecast.models.windowed import WindowedStack
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from forecast.bundle import Bundle
-from forecast.calibration import neighbour_correlation, normal_scores
-from forecast.panel import Panel
-from forecast.sampling import sample
-from forecast.streaming import forecast, warm_up
+from forecast.data.panel import Panel
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
+from forecast.inference.sampling import sample
+from forecast.models.conformal import neighbour_correlation, normal_scores
 
 
 def test_each_step_of_the_paths_has_the_forecasts_quantiles(bundle: Bundle, panel: Panel):

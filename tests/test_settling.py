@@ -7,23 +7,22 @@ import pandas as pd
 import pytest
 import torch
 
-from forecast.bundle import make_network
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.encoding import InputSpec
-from forecast.evaluation import Yardstick
-from forecast.examples import Examples
-from forecast.filters import FilterSpec
-from forecast.fitting import fit_network, legs_of
+from forecast.data.panel import Panel
+from forecast.data.validation import check
+from forecast.features.filter_spec import FilterSpec
+from forecast.features.inputs import InputSpec
+from forecast.features.static import StaticSpec
 from forecast.forecaster import Forecaster
-from forecast.frames import check
-from forecast.lesson import Lesson
 from forecast.models.ensemble import Ensemble
-from forecast.models.heads import QuantileHead
-from forecast.panel import Panel
-from forecast.presets import resolve
-from forecast.settling import Late, learn_spread_trust, settle_together
-from forecast.statics import StaticSpec
+from forecast.models.network import make_network
+from forecast.models.quantile_head import QuantileHead
+from forecast.training.calibration import Late, learn_spread_trust, settle_together
+from forecast.training.dataset import Examples
+from forecast.training.defaults import resolve
+from forecast.training.loop import fit_network, legs_of
+from forecast.training.objective import Lesson, Yardstick
 
 UPPER = (0.75, 0.9, 0.975)
 
@@ -56,7 +55,7 @@ def test_of_very_many_targets_some_tell_enough(monkeypatch):
     frame = walks(40, 150, 7)
     config = Config(train=TrainConfig(max_steps=60), model=ModelConfig(hidden_size=8))
     whole = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
-    monkeypatch.setattr("forecast.settling.MAX_TARGETS", 40 * 20 * 6 // 10)
+    monkeypatch.setattr("forecast.training.calibration.MAX_TARGETS", 40 * 20 * 6 // 10)
 
     thin = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
 

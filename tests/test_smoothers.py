@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from forecast.config import DataConfig
-from forecast.presets import wants_smoothers
-from forecast.smoothers import DAMPING, GAINS, WIDTH, pooled, smooth
+from forecast.features.smoothing import DAMPING, GAINS, WIDTH, pooled, smooth
+from forecast.training.defaults import wants_smoothers
 
 
 def run(x: np.ndarray, usual: np.ndarray | None = None, season: int = 2) -> np.ndarray:

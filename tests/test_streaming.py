@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from forecast.bundle import Bundle
 from forecast.config import Config, ModelConfig
+from forecast.data.panel import Panel
 from forecast.errors import (
     ForeignState,
     LateValues,
@@ -20,11 +21,11 @@ from forecast.errors import (
     UnknownQuantile,
     UnseenHorizon,
 )
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import MAX_SERIES, observe, warm_up
+from forecast.inference.states import States, initial_states
 from forecast.models.recurrent import CELLS
-from forecast.panel import Panel
-from forecast.states import States, initial_states
-from forecast.streaming import MAX_SERIES, forecast, observe, warm_up
-from forecast.training import train
+from forecast.training.train import train
 
 
 @pytest.fixture(scope="module", params=[*CELLS, "windowed", "backward", "members"])

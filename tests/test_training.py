@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from forecast.bundle import Bundle
-from forecast.checkpoints import NAME, TrainEvent
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
+from forecast.data.panel import Panel
 from forecast.errors import (
     BackwardState,
     CheckpointError,
@@ -26,10 +26,12 @@ from forecast.errors import (
     ShuffledState,
     TooShort,
 )
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
 from forecast.models.recurrent import RecurrentStack, State
-from forecast.panel import Panel
-from forecast.streaming import forecast, warm_up
-from forecast.training import train
+from forecast.training.checkpoints import NAME
+from forecast.training.progress import TrainEvent
+from forecast.training.train import train
 
 ROOT = Path(__file__).parent.parent
 RUN = """
@@ -37,10 +39,10 @@ import json, sys
 from pathlib import Path
 import pandas, torch
 from forecast.config import Config
-from forecast.frames import check
-from forecast.panel import Panel
-from forecast.presets import resolve
-from forecast.training import train
+from forecast.data.validation import check
+from forecast.data.panel import Panel
+from forecast.training.defaults import resolve
+from forecast.training.train import train
 
 torch.set_num_threads(1)
 config = Config.from_dict(json.loads(sys.argv[2]))

@@ -6,18 +6,11 @@ import pytest
 
 from benchmarks import stocks
 from forecast.config import Config
+from forecast.data.ohlc import COVARIATES, FLOOR, from_ohlc
 from forecast.errors import BadStamps, ConfigError, MissingColumns
+from forecast.evaluation.volatility import diebold_mariano, ewma, log_har, qlike, targets
 from forecast.forecaster import Forecaster
-from forecast.volatility import (
-    COVARIATES,
-    FLOOR,
-    diebold_mariano,
-    ewma,
-    from_ohlc,
-    log_har,
-    qlike,
-    targets,
-)
+from forecast.inference import forecasting as _forecasting
 
 
 def prices(days=400, *, names=("a", "b", "c"), seed=0):
@@ -212,8 +205,8 @@ def test_rolling_equals_a_new_forecast_from_each_day():
 
     assert rolled.origin[0, 0] == frame["ds"].iloc[100].value
     assert len(rolled.origin) == 40 - stocks.H
-    fresh = stocks.streaming.warm_up(fitted.bundle_, panel.head(np.full(3, 111)))
-    made = stocks.streaming.forecast(fitted.bundle_, fresh, quantiles=(0.1, 0.9))
+    fresh = _forecasting.streaming.warm_up(fitted.bundle_, panel.head(np.full(3, 111)))
+    made = _forecasting.streaming.forecast(fitted.bundle_, fresh, quantiles=(0.1, 0.9))
     assert rolled.point[10] == pytest.approx(made[..., 0], rel=1e-5)
     assert rolled.next_day[10] == pytest.approx(made[:, 0, 1:], rel=1e-5)
     values = frame["y"].to_numpy().reshape(3, 140)

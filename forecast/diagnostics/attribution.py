@@ -5,15 +5,15 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from forecast import streaming
-from forecast.backtest import MODEL, forecast_frame
 from forecast.bundle import Bundle
+from forecast.data.panel import Panel
+from forecast.inference import forecasting, observing
+from forecast.inference.forecasting import at_origin
+from forecast.inference.output import MODEL, forecast_frame
+from forecast.inference.states import States
 from forecast.models.ensemble import Ensemble
-from forecast.models.heads import Parts
 from forecast.models.network import Network
-from forecast.panel import Panel
-from forecast.states import States
-from forecast.streaming import at_origin
+from forecast.models.point_head import Parts
 
 PARTS = ("skip", "correction", "covariates", "guard")
 """Columns that add up to the forecast."""
@@ -50,8 +50,8 @@ def attribution(bundle: Bundle, panel: Panel, *, horizon: int | None = None) -> 
     known = panel.lengths - horizon
     target = panel.indptr[:-1, None] + known[:, None] + np.arange(horizon)
     future = panel.known_future[target]
-    states = streaming.warm_up(bundle, panel.head(known))
-    made = streaming.forecast(bundle, states, horizon=horizon, known_future=future)
+    states = observing.warm_up(bundle, panel.head(known))
+    made = forecasting.forecast(bundle, states, horizon=horizon, known_future=future)
     table = forecast_frame(panel.ids, panel.ds[target], made, (), bundle.calendar)
     parts = _in_unit_of_y(bundle, states, future, horizon)
     for name, values in zip(PARTS, parts, strict=False):

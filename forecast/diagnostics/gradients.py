@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from forecast.bundle import Bundle
-from forecast.checkpoints import TrainEvent
+from forecast.data.panel import Panel
 from forecast.diagnostics.attribution import networks_of
 from forecast.errors import ConfigError, TooShort
-from forecast.evaluation import look_ahead
-from forecast.examples import Examples
-from forecast.lanes import Chunk
 from forecast.models.recurrent import RecurrentStack, State, run_cells
-from forecast.panel import Panel
+from forecast.training.dataset import Examples
+from forecast.training.lanes import Chunk
+from forecast.training.objective import look_ahead
+from forecast.training.progress import TrainEvent
 
 EXPLODING = 10.0
 """Growth of the gradient norm on its way back that is called exploding."""

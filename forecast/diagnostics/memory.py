@@ -8,10 +8,11 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from forecast.bundle import Bundle
+from forecast.data.panel import Panel
 from forecast.errors import TooShort
-from forecast.panel import Panel
-from forecast.states import States
-from forecast.streaming import forecast, warm_up
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
+from forecast.inference.states import States
 
 NEGLIGIBLE = 0.01
 """Share of the dependence on the last value below which a step is taken for forgotten."""

@@ -1,0 +1,1 @@
+"""Networks: weights only, state in and out."""

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from forecast.models.heads import Future, Quantiles
 from forecast.models.network import Network
+from forecast.models.point_head import Future
+from forecast.models.quantile_head import Quantiles
 from forecast.models.recurrent import State
 
 

@@ -5,9 +5,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecast.config import ModelConfig
-from forecast.filters import FilterSpec
-from forecast.models.heads import PointHead, QuantileHead
+from forecast.config import Config, ModelConfig
+from forecast.features.filter_spec import FilterSpec
+from forecast.features.inputs import InputSpec
+from forecast.models.point_head import PointHead
+from forecast.models.quantile_head import QuantileHead
 from forecast.models.recurrent import RecurrentStack, State
 from forecast.models.windowed import WindowedStack
 
@@ -134,3 +136,11 @@ class Network(nn.Module):
     def scale(self, distance: Float[Tensor, "*step amount"]) -> Float[Tensor, "*step amount"]:
         """Distances of amounts from their running means as the heads take them."""
         return (distance / self.distance_scale).clamp(-6, 6)
+
+
+def make_network(config: Config, spec: InputSpec) -> Network:
+    """A network with fresh weights, drawn from torch's generator."""
+    return Network(
+        config.model, spec.filters, num_features=spec.num_features, num_dates=spec.num_dates,
+        static_sizes=spec.static.sizes, mean=config.data.kind in ("count", "volatility"),
+    )  # fmt: skip

@@ -23,7 +23,6 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 """
 oneDNN keeps what it prepared for each number of lanes and steps, up to 2 MB; it would keep 1,024.
 """
-
 Layers = Callable[[int, int, int, float, bool], nn.RNNBase]
 """Input size, hidden size, layers, dropout, bidirectional."""
 CELLS: dict[Cell, Layers] = {

@@ -68,8 +68,8 @@ def _backtest(
     from dataclasses import replace
     from pathlib import Path
 
-    from forecast import frames
-    from forecast.panel import Panel
+    from forecast.data import validation as frames
+    from forecast.data.panel import Panel
     from pipelines.choose import choose_bundle, data_settings
     from pipelines.evaluation import Rivals, evaluate, not_after, plan
 

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast.addresses import shown
+if TYPE_CHECKING:
+    from rich.table import Table
+from forecast.redact import shown
 from pipelines import project
 from pipelines.commands.train import Fill, Freq, Kind, as_freq
 from pipelines.common import USAGE, Refused, Session, command
 from pipelines.console import table
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 KINDS = {
     "positive": "never below 0",
@@ -56,7 +55,7 @@ def install(app: typer.Typer) -> None:
 
 
 def _check(session: Session, found: project.Found) -> None:
-    from forecast import frames
+    from forecast.data import validation as frames
     from pipelines.commands.train import need_source
 
     source = need_source(found)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import pipelines
+
+if TYPE_CHECKING:
+    from pipelines.pages import MlflowPages
 from pipelines import project
 from pipelines.commands import serve
 from pipelines.commands.train import Baselines, named
 from pipelines.common import Session, command
 from pipelines.errors import Unreachable, UsageError
-
-if TYPE_CHECKING:
-    from pipelines.pages import MlflowPages
 
 DATA = Path(pipelines.__file__).parents[1] / "examples" / "data" / "monthly_retail.parquet"
 HORIZON = 12

@@ -5,22 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines import project
-from pipelines.commands.train import (
-    DataArgument,
-    Fill,
-    Freq,
-    Windows,
-    as_freq,
-    need_source,
-)
-from pipelines.common import Session, command
-from pipelines.console import elapsed, table
-
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pipelines.report import Diagnosis
+from pipelines import project
+from pipelines.commands.train import DataArgument, Fill, Freq, Windows, as_freq, need_source
+from pipelines.common import Session, command
+from pipelines.console import elapsed, table
 
 WORST = 5
 
@@ -65,9 +57,9 @@ def _diagnose(
     import time
     from dataclasses import replace
 
-    from forecast import frames
-    from forecast.diagnostics.carry import carry_gain
-    from forecast.panel import Panel
+    from forecast.data import validation as frames
+    from forecast.data.panel import Panel
+    from forecast.diagnostics.carry_gain import carry_gain
     from pipelines import report
     from pipelines.choose import choose_bundle, data_settings
     from pipelines.evaluation import evaluate, plan

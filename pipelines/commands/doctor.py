@@ -115,8 +115,8 @@ def _data_dir(folder: Path) -> Check:
 
 
 def _source(found: project.Found) -> Check:
-    from forecast import frames
-    from forecast.addresses import shown
+    from forecast.data import validation as frames
+    from forecast.redact import shown
 
     source = str(found.project.source)
     history, _ = frames.read_history(source, found.config.data, query=found.project.query)

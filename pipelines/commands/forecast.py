@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    import pandas as pd
 from pipelines import project
 from pipelines.commands.train import Ahead, DataArgument, need_source
 from pipelines.common import Session, command
 from pipelines.errors import UsageError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SUFFIXES = (".csv", ".parquet", ".json")
 
@@ -78,9 +77,9 @@ def _compute(
     import time
 
     source = need_source(found)
-    from forecast import frames
+    from forecast.data import validation as frames
+    from forecast.inference.batch import forecast_table, only
     from pipelines.choose import choose_bundle, data_settings
-    from pipelines.cold import forecast_table, only
 
     begun = time.perf_counter()
     bundle, told = choose_bundle(found, model)
@@ -107,7 +106,7 @@ def _ask(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    from forecast import frames
+    from forecast.data import validation as frames
     from pipelines.client import call
     from pipelines.rows import to_rows
 

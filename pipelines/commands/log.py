@@ -16,7 +16,6 @@ from pipelines.errors import UsageError
 PATIENCE = 24 * 3600.0
 """Seconds that a server has to prune its log."""
 _PARQUET = (".parquet", ".pq", ".parq")
-
 Name = Annotated[
     str | None, typer.Option(help="Whose log, where STATECAST_MODELS names several models.")
 ]

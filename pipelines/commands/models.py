@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines import project
-from pipelines.common import Session, command
-from pipelines.console import Console, table
-
 if TYPE_CHECKING:
     from pipelines.publish import Change
     from pipelines.tracking import Tracking, Version
+from pipelines import project
+from pipelines.common import Session, command
+from pipelines.console import Console, table
 
 Name = Annotated[str | None, typer.Argument(help="Registered model; default: [project] name.")]
 

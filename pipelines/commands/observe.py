@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    import pandas as pd
 from pipelines import project
 from pipelines.common import Session, command
 from pipelines.errors import ServerRefused
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BATCH = 5_000
 """Rows in one request; each is stored whole or not at all."""
@@ -50,7 +49,7 @@ def install(app: typer.Typer) -> None:
 def _send(
     session: Session, found: project.Found, file: str, query: str | None, name: str | None
 ) -> dict[str, Any]:
-    from forecast import frames
+    from forecast.data import validation as frames
     from pipelines.client import base_url, call
     from pipelines.rows import to_rows
 
@@ -78,8 +77,8 @@ def _send(
 
 def _columns(table: "pd.DataFrame", found: project.Found, served: dict[str, Any]) -> "pd.DataFrame":
     """The columns that the model takes, under the names of the service, in order of time."""
-    from forecast.columns import read_names
-    from forecast.tables import Place, need_columns
+    from forecast.data.io import Place, need_columns
+    from forecast.data.parsing import read_names
 
     data = found.config.data
     need_columns(table, data, ("id_col", "time_col", "target_col"))

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from pipelines.tracking import RunRow
 from pipelines.commands.models import open_store
 from pipelines.common import Session, command
 from pipelines.console import elapsed, table
-
-if TYPE_CHECKING:
-    from pipelines.tracking import RunRow
 
 COLUMNS = ("started", "run", "name", "status", "took", "MASE", "naive", "promoted", "reason")
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from service.settings import Settings
 from pipelines import project
 from pipelines.common import Session, command
-
-if TYPE_CHECKING:
-    from pipelines.serving import Settings
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes any free port.")]

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forecast.addresses import shown
-from pipelines import project
-from pipelines.common import Interrupted, Refused, Session, command
-from pipelines.console import Steps, elapsed, table
-from pipelines.errors import UsageError
-
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pipelines.jobs import Job, Stopped
     from pipelines.train import Event, Outcome
+from forecast.redact import shown
+from pipelines import project
+from pipelines.common import Interrupted, Refused, Session, command
+from pipelines.console import Steps, elapsed, table
+from pipelines.errors import UsageError
 
 SHOWN = ("mase", "smape", "coverage_80", "coverage_95")
-
 DataArgument = Annotated[
     str | None,
     typer.Argument(metavar="DATA", help="CSV, Parquet or SQLAlchemy URL; else [project] source."),

@@ -61,7 +61,6 @@ Current = Annotated[Serving, Depends(_serving)]
 AppSettings = Annotated[Settings, Depends(_settings)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
 ModelMetrics = Annotated[Metrics, Depends(_model_metrics)]
-
 DOCUMENTED_KEYS = [
     Security(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="ApiKey")),
     Security(HTTPBearer(auto_error=False, scheme_name="Bearer")),

@@ -11,7 +11,6 @@ from service.routes.dependencies import DOCUMENTED_KEYS, AppSettings, Current, C
 from service.schemas import LogQuery, PrunedLog, PruneRequest
 
 router = APIRouter(prefix="/v1", tags=["log"], dependencies=DOCUMENTED_KEYS)
-
 _FILE = {"content": {upkeep.PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
 
 

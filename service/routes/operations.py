@@ -13,7 +13,6 @@ from service.routes.dependencies import DOCUMENTED_KEYS, AllSlots, AnySlot, AppM
 from service.schemas import Liveness, Readiness, Version
 
 router = APIRouter(tags=["operations"])
-
 _NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {"model": Readiness, "description": "Still loading, cut off from the log, or failed"}
 }

@@ -10,7 +10,6 @@ from service.routes.dependencies import DOCUMENTED_KEYS, Current
 from service.schemas import RemovedSeries, SeriesDetail, SeriesPage, StateDetail
 
 router = APIRouter(prefix="/v1", tags=["series"], dependencies=DOCUMENTED_KEYS)
-
 Name = Annotated[
     str, Path(min_length=1, max_length=200, description="The series; slashes stay as they are.")
 ]

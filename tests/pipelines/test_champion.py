@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import frames
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
-from forecast.panel import Panel
+from forecast.data import validation as frames
+from forecast.data.panel import Panel
 from pipelines import flavor, publish, train
 from pipelines.champion import lacking, unseen
 from pipelines.record import HELD_OUT

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import frames
 from forecast.config import Config, DataConfig
+from forecast.data import validation as frames
+from forecast.data.panel import Panel
 from forecast.errors import TooShort
-from forecast.panel import Panel
-from forecast.training import train
+from forecast.training.train import train
 from pipelines.evaluation import Rivals, at_last_cutoffs, evaluate, plan, unlike
 
 

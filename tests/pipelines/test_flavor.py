@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from forecast import frames
+from forecast.data import validation as frames
 from forecast.errors import BundleError
+from forecast.inference.batch import forecast_table
 from pipelines import flavor
-from pipelines.cold import forecast_table
 from pipelines.record import HELD_OUT
 from pipelines.tracking import mlflow
 
@@ -192,8 +192,8 @@ def test_weekly_model_takes_its_prices_from_the_same_table(examples, tmp_path):
 def weekly_model(examples: Path):
     """A barely trained model with prices, its history and the coming prices."""
     from forecast.config import Config
-    from forecast.panel import Panel
-    from forecast.training import train
+    from forecast.data.panel import Panel
+    from forecast.training.train import train
 
     past = pd.read_parquet(examples / "weekly_sales.parquet")
     future = pd.read_parquet(examples / "weekly_sales_future.parquet")

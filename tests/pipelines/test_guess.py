@@ -5,8 +5,9 @@ import tomllib
 import pandas as pd
 import pytest
 
-from forecast import frames
 from forecast.config import Config
+from forecast.data import io as _io
+from forecast.data import validation as frames
 from pipelines.guess import blank, guess, to_toml
 
 
@@ -26,7 +27,7 @@ def test_guessed_settings_can_be_trained_on(examples, tmp_path):
     assert data["freq"] == "W-THU"
     tables = tomllib.loads(to_toml(found))
     config = Config.from_dict({name: tables[name] for name in ("data", "model", "train")})
-    assert frames.report(frames.read_table(tmp_path / "My Sales.csv"), config.data)[
+    assert frames.report(_io.read_table(tmp_path / "My Sales.csv"), config.data)[
         "problems"
     ] == []  # fmt: skip
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import frames
-from forecast.backtest import backtest
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.diagnostics.carry import CarryGain
+from forecast.data import validation as frames
+from forecast.data.panel import Panel
+from forecast.diagnostics.carry_gain import CarryGain
 from forecast.diagnostics.gradients import profile
-from forecast.panel import Panel
-from forecast.training import train
+from forecast.evaluation.backtest import backtest
+from forecast.training.train import train
 from pipelines import cli, report
 from pipelines.record import HELD_OUT
 

@@ -10,8 +10,8 @@ import pytest
 
 from forecast.bundle import load_bundle
 from forecast.config import Config, DataConfig
+from forecast.data.validation import check
 from forecast.errors import DataError, MissingSteps
-from forecast.frames import check
 from pipelines import publish, train
 from pipelines.jobs import Job, Stopped
 from pipelines.record import HELD_OUT

@@ -16,9 +16,9 @@ from benchmarks import killloop
 from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.frames import check
-from forecast.panel import Panel
-from forecast.training import train
+from forecast.data.panel import Panel
+from forecast.data.validation import check
+from forecast.training.train import train
 from service.app import create_app
 from service.importing import import_history
 from service.settings import Settings

@@ -7,7 +7,7 @@ import pandas as pd
 
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
-from forecast.states import States
+from forecast.inference.states import States
 from service.compute import Compute
 from service.engine import Engine
 from service.log import Log

@@ -11,9 +11,10 @@ import pytest
 from benchmarks.servers import server
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
-from forecast.frames import check
-from forecast.panel import Panel
-from forecast.streaming import forecast, warm_up
+from forecast.data.panel import Panel
+from forecast.data.validation import check
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
 from service import schemas
 from service.answers import numbers_of
 from tests.service.conftest import HORIZON, Serve, train_tiny

@@ -21,9 +21,10 @@ from starlette.testclient import TestClient
 from benchmarks.servers import wait_until
 from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
+from forecast.data.panel import Panel
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
 from forecast.models.recurrent import RecurrentStack, State, run_cells
-from forecast.panel import Panel
-from forecast.streaming import forecast, warm_up
 from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import train_tiny

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from service.errors import Refused
 from service.observing import DUPLICATE, NEW, REVISED, Known, plan

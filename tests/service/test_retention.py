@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.servers import server
-from forecast.states import States
+from forecast.inference.states import States
 from service.errors import Refused
 from service.importing import import_history
 from service.recording import Recorder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from service.log import Log
 from service.rows import Rows
 from service.stored import BUCKET_STEPS, Cuts

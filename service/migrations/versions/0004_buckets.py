@@ -5,13 +5,12 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-from forecast.calendars import Calendar
+from forecast.calendars.calendar import Calendar
 from service.errors import LogError
 from service.stored import usual_width
 
 revision = "0004"
 down_revision = "0003"
-
 _COLUMNS = "series, ds, revision, y, covariates, filled, recorded_at, batch"
 
 

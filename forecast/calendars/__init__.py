@@ -1,0 +1,1 @@
+"""From `freq` to timestamps and back."""

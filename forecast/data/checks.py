@@ -1,0 +1,269 @@
+"""Every complaint about the content of a table."""
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from forecast.calendars.calendar import Calendar
+from forecast.calendars.frequency import infer_freq
+from forecast.calendars.grid import DAY
+from forecast.config import DataConfig, Kind
+from forecast.data.io import some
+from forecast.data.long_table import Rows
+from forecast.errors import (
+    ConstantSeries,
+    DataError,
+    DuplicateStamps,
+    MissingSteps,
+    MissingValues,
+    NegativeValues,
+    TooShort,
+    WrongFrequency,
+)
+
+ABOVE_ZERO: tuple[Kind, ...] = ("price", "volatility")
+"""Kinds that are learned on the log scale whatever the data: 0 means nothing there."""
+LARGEST = 1e18
+"""Most that a value may be in size: single precision computes with it safely."""
+
+
+def problems(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
+    """Whatever is wrong with the content; the first is the one to raise."""
+    yield from _duplicates(rows, data)
+    yield from _off_frequency(rows, calendar)
+    yield from _gaps(rows, data, calendar)
+    yield from _missing_values(rows, data)
+    yield from _negatives(rows, data)
+
+
+def _duplicates(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+    again = np.r_[False, rows.stamps[1:] == rows.stamps[:-1]] & ~rows.new_series
+    if not again.any():
+        return
+    extra = np.flatnonzero(again)
+    differs = np.zeros(len(extra), bool)
+    for values in (rows.y, *rows.covariates.values()):
+        a, b = values[extra], values[extra - 1]
+        differs |= (a != b) & ~(np.isnan(a) & np.isnan(b))
+    keys = f"[{data.id_col!r}, {data.time_col!r}]"
+    if not differs.any():
+        row = extra[0]
+        yield DuplicateStamps(
+            f"{rows.name(row)} has {rows.text(row)} twice with equal values: expected one row a "
+            f"stamp {rows.extent(extra, unit='repeated row')}",
+            where=rows.where(row),
+            help=f"drop the repeats: df.drop_duplicates({keys})",
+        )
+        return
+    row = extra[differs][0]
+    found = f"{data.target_col}={rows.y[row - 1]:g} and {rows.y[row]:g}"
+    if rows.y[row - 1] == rows.y[row]:
+        found = f"{found}, with different covariates"
+    yield DuplicateStamps(
+        f"{rows.name(row)} has {rows.text(row)} twice with conflicting values: expected one row a "
+        f"stamp, found {found} {rows.extent(extra[differs], unit='conflicting row')}",
+        where=rows.where(row),
+        help=f"keep the right one, or add them up: df.groupby({keys}, as_index=False)"
+        f"[{data.target_col!r}].sum(); hourly local time repeats an hour each autumn: use UTC",
+    )
+
+
+def _off_frequency(rows: Rows, calendar: Calendar) -> Iterator[DataError]:
+    step, phase, on = calendar.locate(rows.stamps)
+    if not on.all():
+        bad = np.flatnonzero(~on)
+        row = bad[0]
+        yield WrongFrequency(
+            f"{rows.name(row)} has {rows.text(row)}, which is no stamp of freq={calendar.freq!r}"
+            f"{calendar.neighbours(rows.stamps[row])} {rows.extent(bad)}"
+            f"{_looks_like(rows, calendar)}",
+            where=rows.where(row),
+            help=_frequency_help(rows, calendar)
+            + f", or move the stamps to {calendar.freq!r}"
+            + _zone_hint(rows.stamps[row], calendar),
+        )
+        return
+    inside = ~rows.new_series[1:]
+    shifted = np.flatnonzero((phase[1:] != phase[:-1]) & inside) + 1
+    if shifted.size:
+        row = shifted[0]
+        expected = calendar.stamp_at(step[row - 1 : row] + 1, phase[row - 1 : row])[0]
+        yield WrongFrequency(
+            f"{rows.name(row)} has irregular steps for freq={calendar.freq!r}: after "
+            f"{rows.text(row - 1)} expected {calendar.text(expected)}, found {rows.text(row)} "
+            f"{rows.extent(shifted, unit='irregular step')}{_looks_like(rows, calendar)}",
+            where=rows.where(row),
+            help=_frequency_help(rows, calendar)
+            + f", or round the stamps to {calendar.freq!r}"
+            + _zone_hint(rows.stamps[row], calendar),
+        )
+        return
+
+
+def _inferred(rows: Rows) -> str | int | None:
+    try:
+        return infer_freq(rows.stamps, rows.new_series, integer=rows.integer)
+    except WrongFrequency:
+        return None
+
+
+def _looks_like(rows: Rows, calendar: Calendar) -> str:
+    looks = _inferred(rows)
+    return f"; most stamps look like {looks!r}" if looks not in (None, calendar.freq) else ""
+
+
+def _zone_hint(stamp: np.integer, calendar: Calendar) -> str:
+    if calendar.grid.days < 1 or stamp % DAY == 0:
+        return ""
+    return "; dates with a time zone become UTC: drop the zone before, with .dt.tz_localize(None)"
+
+
+def _frequency_help(rows: Rows, calendar: Calendar) -> str:
+    looks = _inferred(rows)
+    if looks in (None, calendar.freq):
+        return "declare the true frequency"
+    value = f'"{looks}"' if isinstance(looks, str) else looks
+    return f"declare freq = {value}"
+
+
+def _gaps(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
+    step, phase, _ = calendar.locate(rows.stamps)
+    jump = np.where(rows.new_series[1:], 0, np.diff(step))
+    bad = np.flatnonzero(jump > 1) + 1
+    if not bad.size:
+        return
+    row = bad[0]
+    expected = calendar.text(calendar.stamp_at(step[row - 1 : row] + 1, phase[row - 1 : row])[0])
+    found = f"after {rows.text(row - 1)} expected {expected}, found {rows.text(row)}"
+    looks = _inferred(rows)
+    if looks not in (None, calendar.freq, "B") and _too_wide(jump[jump > 0], data):
+        yield WrongFrequency(
+            f"{rows.name(row)} does not advance by freq={calendar.freq!r}: {found} "
+            f"{rows.extent(bad, unit='wider step')}{_looks_like(rows, calendar)}",
+            where=rows.where(row),
+            help=_frequency_help(rows, calendar),
+        )
+    elif data.fill == "refuse":
+        lost = int(jump[row - 1]) - 1
+        count = int((jump[jump > 1] - 1).sum())
+        yield MissingSteps(
+            f"{rows.name(row)} skips {lost:,} step{'s' if lost > 1 else ''} of "
+            f"freq={calendar.freq!r}: {found} {rows.extent(bad, count, unit='missing step')}",
+            where=rows.where(row),
+            help=f'{_exchange_hint(rows, calendar)}no row means nothing sold? fill = "zero"; the '
+            'last value still holds? fill = "forward"; not known? fill = "mask", which keeps the '
+            "steps and learns nothing from them",
+        )
+
+
+def _too_wide(jumps: Int64[np.ndarray, " step"], data: DataConfig) -> bool:
+    """Whether single steps are so rare that the frequency is wrong, and not some rows missing."""
+    if data.fill == "refuse":
+        return len(jumps) > 1 and bool((jumps == 1).mean() < 0.5)
+    return len(jumps) > 1 and bool((jumps == 1).mean() < 0.02 and (jumps == jumps[0]).mean() > 0.9)
+
+
+def _exchange_hint(rows: Rows, calendar: Calendar) -> str:
+    """Whether the holes are weekends, or the holidays of New York's exchange."""
+    if calendar.freq not in ("D", "B") or (calendar.freq == "D" and _inferred(rows) != "B"):
+        return ""
+    sessions = Calendar("XNYS")
+    step, _, on = sessions.locate(rows.stamps)
+    whole = (np.diff(step)[~rows.new_series[1:]] == 1).mean() > 0.99
+    if on.mean() > 0.99 and whole:
+        return 'these are the sessions of New York\'s exchange: declare freq = "XNYS"; otherwise: '
+    if calendar.freq == "D":
+        return 'no rows at weekends? declare freq = "B", or an exchange such as "XNYS"; '
+    return 'an exchange\'s holidays? declare its calendar, such as freq = "XNYS" or "XLON"; '
+
+
+def _missing_values(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+    allowed = data.fill != "refuse"
+    for name, values in ((data.target_col, rows.y), *rows.covariates.items()):
+        bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
+        if allowed and name == data.target_col:
+            bad = bad[~np.isnan(values[bad])]
+        if not bad.size:
+            continue
+        row = bad[0]
+        found = "NaN (nothing)" if np.isnan(values[row]) else f"{values[row]:g}"
+        advice = "fill the column before: a covariate must be known at every step"
+        if np.isinf(values[row]):
+            advice = "correct these rows: a division by zero before?"
+        elif np.isfinite(values[row]):
+            advice = "correct these rows, or use a larger unit"
+        elif name == data.target_col:
+            advice = 'not known? fill = "mask"; nothing sold? fill = "zero"; or correct these rows'
+        yield MissingValues(
+            f"{rows.name(row)} has {name}={found} at {rows.text(row)}: expected a finite number, "
+            f"at most {LARGEST:g} in size {rows.extent(bad)}",
+            where=rows.where(row),
+            help=advice,
+        )
+
+
+def forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " row"]:
+    """
+    Where a value cannot be of a kind; NaN can be of any.
+
+    >>> y = np.array([-1.0, 0.0, 2.0])
+    >>> [forbidden(y, kind).tolist() for kind in ("count", "price")]
+    [[True, False, False], [True, True, False]]
+    """
+    if kind in ("auto", "real"):
+        return np.zeros(len(y), bool)
+    return np.asarray(y <= 0 if kind in ABOVE_ZERO else y < 0)
+
+
+def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+    bad = np.flatnonzero(forbidden(rows.y, data.kind))
+    if not bad.size:
+        return
+    expected, advice = "0 or more", 'declare kind = "real", or correct returns and bookings before'
+    if data.kind in ABOVE_ZERO:
+        expected = "values above 0"
+        advice = (
+            'no trade on that day? leave the value out, with fill = "mask"; values that may '
+            'be 0 or less? declare kind = "real"'
+        )
+    yield NegativeValues(
+        f"{rows.name(bad[0])} has {data.target_col}={rows.y[bad[0]]:g} at {rows.text(bad[0])}: "
+        f"kind={data.kind!r} expects {expected} {rows.extent(bad)}",
+        where=rows.where(bad[0]),
+        help=advice,
+    )
+
+
+def size_problems(
+    rows: Rows, data: DataConfig, *, to_learn: bool, going_on: Collection[str] = ()
+) -> Iterator[DataError]:
+    """What is empty, but for what goes on; what nothing can be learned from. Steps are filled."""
+    lengths = np.bincount(rows.series[~np.isnan(rows.y)], minlength=len(rows.names))
+    source = str(rows.place.frame.attrs.get("source", ""))
+    new = np.array([name not in going_on for name in rows.names], bool)
+    empty = np.flatnonzero(new & (lengths == 0))
+    if len(empty):
+        yield TooShort(
+            f"series {rows.names[empty[0]]!r} has no row with a value: expected at least 1 "
+            f"({len(empty):,} of {len(lengths):,} series: "
+            f"{some([rows.names[i] for i in empty.tolist()])})",
+            where=source, help="leave these series out until they have one",
+        )  # fmt: skip
+        return
+    if to_learn and lengths.max() < 2:
+        yield TooShort(
+            f"no series has two rows with a value: expected at least one that has, found "
+            f"{len(lengths):,} series of 1 row",
+            where=source,
+            help="give more history; do the names of the series change from row to row?",
+        )
+        return
+    first = rows.y[rows.starts][rows.series - rows.series[0]] if len(rows.y) else rows.y
+    if to_learn and len(rows.y) and (np.isnan(rows.y) | (rows.y == first)).all():
+        yield ConstantSeries(
+            f"series {rows.names[0]!r} repeats {data.target_col}={first[0]:g} at every stamp, and "
+            f"so does each of the {len(lengths):,} series: expected values that change",
+            where=rows.where(0),
+            help="check that target_col names the right column",
+        )

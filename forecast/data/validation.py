@@ -1,0 +1,336 @@
+"""
+The one door for data: a long table in, a checked one out, or a message that ends the search.
+
+All complaints about a user's data come from here; later code assumes that series are sorted,
+regular, finite and of one frequency. Every check looks at all series at once.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int64
+
+from forecast.calendars.calendar import Calendar
+from forecast.calendars.frequency import infer_freq
+from forecast.config import DataConfig, Kind
+from forecast.data.checks import ABOVE_ZERO, problems, size_problems
+from forecast.data.future_covariates import check_future, read_history
+from forecast.data.io import Place, need_columns, read_table, some, to_native
+from forecast.data.long_table import Rows, read_rows
+from forecast.data.parsing import read_names
+from forecast.errors import ConfigError, DataError, MissingSteps, MissingValues, WrongType
+
+__all__ = [
+    "SeriesFrame",
+    "check",
+    "check_future",
+    "read_history",
+    "read_table",
+    "report",
+    "to_native",
+]
+MANY_ZEROS = 0.05
+"""Share of zeros from which values are counts rather than amounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesFrame:
+    """Checked series: sorted, regular, numbers only. What `Panel.from_frame` lays out."""
+
+    frame: pd.DataFrame
+    """`unique_id`, `ds`, `y`, then past-only and known-future covariates."""
+    static: pd.DataFrame | None
+    """One row a series, indexed by `unique_id`; numbers or text."""
+    calendar: Calendar
+    kind: Kind
+    data: DataConfig
+    """As given, with `freq`, `kind` and `static` filled in."""
+    rows: int
+    filled: int
+    """Steps that were missing and that the fill policy put in."""
+    digest: str
+    """SHA-256 over the content, equal for equal series whatever the order of the table."""
+
+
+def check(
+    table: Any, data: DataConfig, *, static_df: Any = None, to_learn: bool = True,
+    last: Mapping[str, float] | None = None,
+) -> SeriesFrame:  # fmt: skip
+    """
+    Check a long table and bring it into the one form that the rest reads.
+
+    Args:
+        table: Anything `read_table` takes, one row per series and stamp.
+        data: Names and roles of the columns, frequency, kind and fill policy.
+        static_df: One row per series: `id_col` and static columns (those of `data.static`, or
+            all). Without it, static columns are looked for in `table`.
+        to_learn: Whether a model is to learn from it: then some series has two values, and some
+            value changes.
+        last: The last value of each series that goes on. The others begin with a value: missing
+            ones before it are left out.
+
+    Raises:
+        DataError: The first thing found wrong, with series, place, expected, found and way out.
+
+    >>> months = pd.date_range("2024-01-01", periods=3, freq="MS")
+    >>> table = pd.DataFrame({"unique_id": "a", "ds": months, "y": [1.0, 3.0, 2.0]})
+    >>> checked = check(table, DataConfig())
+    >>> checked.calendar.freq, checked.kind, checked.rows
+    ('MS', 'positive', 3)
+    """
+    frame = read_table(table, data=data)
+    _check_roles(data)
+    rows = read_rows(frame, data)
+    calendar = _calendar(rows, data)
+    for problem in problems(rows, data, calendar):
+        raise problem
+    static = _static(frame, static_df, rows, data)
+    rows, filled = _fill(rows, data, calendar, last := last or {})
+    for problem in size_problems(rows, data, to_learn=to_learn, going_on=last):
+        raise problem
+    kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
+    return SeriesFrame(
+        frame=_long(rows),
+        static=static,
+        calendar=calendar,
+        kind=kind,
+        data=replace(
+            data,
+            freq=calendar.freq,
+            kind=kind,
+            static=data.static if static is None else tuple(static.columns),
+        ),
+        rows=len(rows.y),
+        filled=filled,
+        digest=_digest(rows, calendar, static),
+    )
+
+
+def detect_kind(y: Float[np.ndarray, " row"]) -> Kind:
+    """
+    What values seem to be: real when one is negative, a count when zeros are common.
+
+    >>> [detect_kind(np.array(y)) for y in ([1.0, -2.0], [3.0, 0.0, 1.0], [3.0, 4.0])]
+    ['real', 'count', 'positive']
+    """
+    known = y[np.isfinite(y)]
+    if (known < 0).any():
+        return "real"
+    return "count" if len(known) and float((known == 0).mean()) >= MANY_ZEROS else "positive"
+
+
+def report(table: Any, data: DataConfig) -> dict[str, Any]:
+    """
+    What a table holds and everything that is wrong with it, in plain values for JSON.
+
+    Raises:
+        DataError: Only when the table cannot be read as series at all.
+
+    >>> found = report({"unique_id": ["a", "a"], "ds": [1, 3], "y": [0.0, 2.0]}, DataConfig(freq=1))
+    >>> found["series"], found["zero_share"], [p["code"] for p in found["problems"]]
+    (1, 0.5, ['data.gap'])
+    """
+    frame = read_table(table, data=data)
+    _check_roles(data)
+    rows = read_rows(frame, data)
+    used = {data.id_col, data.time_col, data.target_col, *data.static, *rows.covariates}
+    lengths = np.bincount(rows.series, minlength=len(rows.names))
+    ends = rows.stamps[np.r_[rows.starts[1:] - 1, len(rows.y) - 1]]
+    found: list[DataError] = []
+    freq: str | int | None = data.freq
+    first, last = int(np.argmin(rows.stamps)), int(np.argmax(rows.stamps))
+    try:
+        calendar = _calendar(rows, data)
+        freq = calendar.freq
+        found += problems(rows, data, calendar)
+        _static(frame, None, rows, data)
+    except DataError as error:
+        found.append(error)
+    found += size_problems(rows, data, to_learn=True)
+    return {
+        "series": len(rows.names),
+        "rows": len(rows.y),
+        "first": rows.text(first),
+        "last": rows.text(last),
+        "freq": freq,
+        "kind": data.kind if data.kind != "auto" else detect_kind(rows.y),
+        "fill": data.fill,
+        "zero_share": round(float((rows.y == 0).mean()), 4),
+        "shortest": {"unique_id": rows.names[int(lengths.argmin())], "rows": int(lengths.min())},
+        "longest": {"unique_id": rows.names[int(lengths.argmax())], "rows": int(lengths.max())},
+        "ended_before_last": int((ends < rows.stamps[last]).sum()),
+        "unused_columns": [str(name) for name in frame.columns if name not in used],
+        "problems": [
+            {"code": p.code, "message": p.message, "where": p.where, "help": p.help} for p in found
+        ],
+    }
+
+
+def _check_roles(data: DataConfig) -> None:
+    if data.fill == "zero" and data.kind in ABOVE_ZERO:
+        raise ConfigError(
+            f"fill='zero' puts values in that kind={data.kind!r} cannot have",
+            help='leave missing steps out of learning with fill = "mask", or take the last value '
+            'with fill = "forward"',
+        )
+    own = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
+    for name in (*data.known_future, *data.past_only):
+        if name in own:
+            raise ConfigError(
+                f"a covariate cannot be called {name!r}: the checked frame keeps {own[name]!r} "
+                "under that name",
+                help="rename the column",
+            )
+
+
+def _calendar(rows: Rows, data: DataConfig) -> Calendar:
+    if data.freq is not None:
+        return Calendar(data.freq)
+    return Calendar(infer_freq(rows.stamps, rows.new_series, integer=rows.integer))
+
+
+def _fill(
+    rows: Rows, data: DataConfig, calendar: Calendar, last: Mapping[str, float]
+) -> tuple[Rows, int]:
+    """Put missing steps in as the policy says; returns also how many values it made up."""
+    if data.fill == "refuse":
+        return rows, 0
+    if data.fill in ("mask", "forward"):  # before the first value there is nothing to know
+        known = np.flatnonzero(~np.isnan(rows.y))
+        begin = np.full(len(rows.names), len(rows.y))
+        np.minimum.at(begin, rows.series[known], known)
+        begin[[name in last for name in rows.names]] = 0
+        rows = rows.take(np.flatnonzero(np.arange(len(rows.y)) >= begin[rows.series]))
+        if not len(rows.y):
+            return rows, 0
+    step, phase, _ = calendar.locate(rows.stamps)
+    starts = rows.starts
+    jump = np.where(rows.new_series, 1, np.diff(step, prepend=step[:1]))
+    at = np.cumsum(jump) - 1
+    total = int(at[-1]) + 1
+    if total > 20 * len(at) + 10_000_000:
+        raise MissingSteps(
+            f"fill={data.fill!r} with freq={calendar.freq!r} would make {total:,} rows of "
+            f"{len(at):,}: expected a frequency near the true one",
+            where=rows.where(int(np.argmax(jump))),
+            help="declare the true frequency, or aggregate the series first",
+        )
+    source = np.zeros(total, np.int64)
+    source[at] = np.arange(len(at))
+    source = np.maximum.accumulate(source)
+    inserted = np.ones(total, bool)
+    inserted[at] = False
+    series = rows.series[source]
+    first = at[starts][np.searchsorted(starts, source, side="right") - 1]
+    offset = np.arange(total) - first
+    head = starts[np.searchsorted(starts, source, side="right") - 1]
+    y = rows.y[source]
+    y[inserted] = np.nan
+    gone = np.isnan(y)
+    if data.fill == "zero":
+        y[gone] = 0.0
+    elif data.fill == "forward":
+        for row in starts[gone[at[starts]]].tolist():  # of a series that goes on
+            y[at[row]] = last[rows.names[rows.series[row]]]
+        y = y[np.maximum.accumulate(np.where(np.isnan(y), 0, np.arange(total)))]
+    return replace(
+        rows,
+        series=series,
+        stamps=calendar.stamp_at(step[head] + offset, phase[head]),
+        y=y,
+        covariates={name: values[source] for name, values in rows.covariates.items()},
+        origin=rows.origin[source],
+    ), int(gone.sum())
+
+
+def _static(
+    frame: pd.DataFrame, static_df: Any, rows: Rows, data: DataConfig
+) -> pd.DataFrame | None:
+    if static_df is None:
+        if not data.static:
+            return None
+        need_columns(frame, data, ("static",))
+        table, columns, series = frame, data.static, rows.place
+        codes = np.empty(len(frame), np.int64)
+        codes[rows.origin] = rows.series
+    else:
+        table = read_table(static_df, data=data)
+        if data.id_col not in table.columns and table.index.name == data.id_col:
+            table = table.reset_index()
+        need_columns(table, data, ("id_col", "static"), label="static_df")
+        columns = data.static or tuple(str(c) for c in table.columns if c != data.id_col)
+        series = Place(table, data.id_col, "static_df")
+        found, names = read_names(table[data.id_col], series)
+        codes = pd.Index(rows.names).get_indexer(pd.Index(names))[found]
+        lacking = np.setdiff1d(np.arange(len(rows.names)), codes)
+        if lacking.size:
+            raise MissingValues(
+                f"series {rows.names[lacking[0]]!r} has no row in static_df: expected one for each "
+                f"series ({len(lacking):,} of {len(rows.names):,} series: "
+                f"{some([rows.names[i] for i in lacking])})",
+                where="static_df",
+                help="add these series, or leave them out of the table",
+            )
+        table, codes = table[codes >= 0], codes[codes >= 0]
+        series = Place(table, data.id_col, "static_df")
+    return pd.DataFrame(
+        {name: _static_column(table[name], codes, len(rows.names), series) for name in columns},
+        index=pd.Index(rows.names, name="unique_id"),
+    )
+
+
+def _static_column(
+    column: pd.Series, codes: Int64[np.ndarray, " row"], count: int, place: Place
+) -> np.ndarray:
+    """One value a series, in order of the alphabet; refused when a series has two."""
+    levels, values = pd.factorize(column)
+    if (levels < 0).any():
+        bad = np.flatnonzero(levels < 0)
+        raise MissingValues(
+            f"{place.series(bad[0])} has no {column.name} (static): expected one value a series, "
+            f"found NaN {place.extent(bad)}",
+            where=place.where(bad[0]),
+            help='fill the column before, for text with a word such as "unknown"',
+        )
+    chosen = np.zeros(count, np.int64)
+    chosen[codes] = levels
+    differs = np.flatnonzero(chosen[codes] != levels)
+    if differs.size:
+        row = int(differs[0])
+        raise WrongType(
+            f"{place.series(row)} has {column.name}={column.iat[row]!r} and "
+            f"{values[chosen[codes[row]]]!r}: expected one value a series, since the column is "
+            f"static {place.extent(differs)}",
+            where=place.where(row),
+            help="make it known_future or past_only if it changes with time, or correct it",
+        )
+    numeric = pd.api.types.is_numeric_dtype(column.dtype) or column.dtype == bool
+    made = np.asarray(values)[chosen]
+    return made.astype(np.float64) if numeric else np.array([str(v) for v in made], object)
+
+
+def _long(rows: Rows) -> pd.DataFrame:
+    stamps = rows.stamps if rows.integer else rows.stamps.view("datetime64[ns]")
+    names = np.array(rows.names, object)[rows.series]
+    columns = {"unique_id": names, "ds": stamps, "y": rows.y, **rows.covariates}
+    return pd.DataFrame(columns, copy=False)
+
+
+def _digest(rows: Rows, calendar: Calendar, static: pd.DataFrame | None) -> str:
+    lengths = np.bincount(rows.series, minlength=len(rows.names))
+    told: dict[str, object] = {
+        "freq": calendar.freq,
+        "ids": rows.names,
+        "covariates": list(rows.covariates),
+    }
+    if static is not None:
+        told["static"] = static.reset_index().to_dict("list")
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for values in (lengths, rows.stamps, rows.y, *rows.covariates.values()):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

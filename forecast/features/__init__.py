@@ -1,0 +1,1 @@
+"""Causal features of each series, O(1) a step."""

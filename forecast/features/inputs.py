@@ -1,0 +1,183 @@
+"""What the network reads: filters, covariates, calendar and static, put together once."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from forecast.calendars.calendar import Calendar
+from forecast.config import Config
+from forecast.data.panel import Panel
+from forecast.features import filters
+from forecast.features.calendar import CHANGE, features
+from forecast.features.filter_spec import DAMPED, HETEROGENEOUS, MEANS, FilterSpec, Space
+from forecast.features.filters import Encoded, FilterState
+from forecast.features.static import StaticSpec
+
+MANY_SERIES = 32
+"""Series from which on a panel could learn its dates by heart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """Everything that fixes the meaning of the network's inputs."""
+
+    filters: FilterSpec
+    calendar: Calendar
+    use_calendar: bool
+    annual: bool
+    """Whether features of the year are used: with less than two years they only tell the date."""
+    holidays: str | None
+    static: StaticSpec
+    changes: bool = False
+    """Whether a month to forecast is compared with the one a year before it."""
+    floors: tuple[float, ...] = ()
+    """
+    One a covariate, known-future first: above 0 it is read as its logarithm, from this value on.
+    """
+
+    @cached_property
+    def num_features(self) -> int:
+        """Width of the inputs of one step."""
+        return self.filters.num_features + int(self._calendar(np.zeros(1, np.int64)).shape[1])
+
+    @cached_property
+    def num_dates(self) -> int:
+        """Width of what is known of a step beforehand: covariates, calendar."""
+        calendar = self._calendar(np.zeros(1, np.int64), ahead=True)
+        return self.filters.num_known + int(calendar.shape[1])
+
+    def _calendar(
+        self, stamps: Int[np.ndarray, "*stamp"], *, ahead: bool = False
+    ) -> Float[np.ndarray, "*stamp calendar"]:
+        """Calendar features of each stamp, or of each to forecast; width 0 for integer stamps."""
+        if not self.use_calendar or self.calendar.is_integer:
+            return np.zeros((*stamps.shape, 0), np.float32)
+        unique, back = np.unique(stamps, return_inverse=True)
+        values, names = features(unique, self.calendar.freq, self.holidays)
+        hidden: tuple[str, ...] = () if self.annual else ("month_", "day_")
+        hidden += () if self.changes and ahead else (CHANGE,)
+        values = values[:, [not name.startswith(hidden) for name in names]]
+        return values[back.reshape(stamps.shape)]
+
+    def known(self, values: Float[np.ndarray, "*step known"]) -> Float[np.ndarray, "*step known"]:
+        """Known-future covariates as they are read."""
+        return _read(values, self.floors[: self.filters.num_known])
+
+    def past(self, values: Float[np.ndarray, "*step past"]) -> Float[np.ndarray, "*step past"]:
+        """Past-only covariates as they are read."""
+        return _read(values, self.floors[self.filters.num_known :])
+
+    def usual_past(self, state: FilterState) -> Float[np.ndarray, "series past"]:
+        """The running mean of each past-only covariate, as the user gives it."""
+        means = filters.covariate_means(self.filters, state)[:, self.filters.num_known :]
+        logs = np.array(self.floors[self.filters.num_known :], np.float64) > 0
+        return np.where(logs, np.exp(np.where(logs, means, 0.0)), means) if len(logs) else means
+
+    def read(self, state: FilterState, panel: Panel) -> tuple[FilterState, Encoded]:
+        """Advance the filters over the panel and lay the features of each step side by side."""
+        if any(self.floors):
+            panel = replace(
+                panel, known_future=self.known(panel.known_future),
+                past_only=self.past(panel.past_only),
+            )  # fmt: skip
+        return filters.advance(self.filters, state, panel, self._calendar(panel.ds))
+
+    def dates(
+        self, known: Float[np.ndarray, "*step known"], stamps: Int[np.ndarray, "*step"]
+    ) -> Float[np.ndarray, "*step date"]:
+        """What is known of steps beforehand: covariates as they are read, and calendar."""
+        return np.concatenate(
+            [self.known(known), self._calendar(stamps, ahead=True)], axis=-1, dtype=np.float32
+        )
+
+
+def find_common(
+    values: Float[np.ndarray, "step covariate"], ds: Int[np.ndarray, " step"], num_series: int
+) -> tuple[bool, ...]:
+    """
+    Which known-future covariates say the same of every series on each date of a large panel.
+
+    They belong to the date, and the heads see them there. Read step by step, they would let a
+    network tell the dates of the past apart and learn by heart what all series did on them.
+
+    >>> both = np.array([[1.0, 1.0], [1.0, 2.0]], np.float32).repeat(20, axis=0)
+    >>> find_common(both, np.ones(40, np.int64), num_series=40)
+    (True, False)
+    """
+    if num_series < MANY_SERIES:
+        return tuple(False for _ in values.T)
+    order = np.argsort(ds, kind="stable")
+    begins = np.flatnonzero(np.r_[True, np.diff(ds[order]) > 0])
+    most, least = (f.reduceat(values[order], begins) for f in (np.maximum, np.minimum))
+    same: tuple[bool, ...] = tuple((most == least).all(axis=0).tolist())
+    return same
+
+
+def find_floors(values: Float[np.ndarray, "step covariate"]) -> tuple[float, ...]:
+    """
+    The least value of each covariate that is read as a logarithm; 0 for the others.
+
+    Prices and other positive amounts matter by ratio, flags and indices by difference: a column
+    is read as its logarithm when it is above 0 throughout and takes more than twenty values.
+
+    >>> prices = np.linspace(2.0, 4.0, 30, dtype=np.float32)
+    >>> find_floors(np.stack([prices, prices > 3], axis=1).astype(np.float32))
+    (2.0, 0.0)
+    """
+    floors = []
+    for column in values.T:
+        least = float(column.min(initial=np.inf))
+        many = 0 < least < np.inf and len(np.unique(column[:100_000])) > 20
+        floors.append(least if many else 0.0)
+    return tuple(floors)
+
+
+def _read(
+    values: Float[np.ndarray, "*step covariate"], floors: tuple[float, ...]
+) -> Float[np.ndarray, "*step covariate"]:
+    if not any(floors):
+        return values
+    out = values.astype(np.float32, copy=True)
+    for i, floor in enumerate(floors):
+        if floor:
+            out[..., i] = np.log(np.maximum(out[..., i], floor))
+    return out
+
+
+def make_spec(
+    config: Config, calendar: Calendar, static: StaticSpec, *, space: Space, annual: bool,
+    floors: tuple[float, ...], common: tuple[bool, ...], smoothers: bool, changes: bool,
+) -> InputSpec:  # fmt: skip
+    """
+    The inputs that a resolved configuration stands for.
+
+    Args:
+        config: Nothing in it is left open.
+        calendar: Of the series.
+        static: As learned from the training series.
+        space: Model space.
+        annual: Whether the training series are long enough for features of the year.
+        floors: Of the covariates, as `encoding.find_floors` gives them.
+        common: Of the known-future covariates, as `encoding.find_common` gives them.
+        smoothers: Whether there are any; models of earlier releases have none.
+        changes: Whether months are compared with those a year before; earlier releases do not.
+    """
+    data = config.data
+    assert data.season_lengths is not None
+    trends, unit = {
+        "positive": (DAMPED, 0.1), "real": (DAMPED, None), "count": (MEANS, None),
+        "price": ((), None), "volatility": (HETEROGENEOUS, 0.5),
+    }[data.kind]  # fmt: skip
+    return InputSpec(
+        filters=FilterSpec(
+            space=space, seasons=data.season_lengths, trends=trends, smoothers=smoothers,
+            zeros=data.kind == "positive", unit=unit if space == "log" else None,
+            num_known=len(data.known_future), num_past=len(data.past_only),
+            raw=tuple(i for i in range(len(floors)) if i >= len(common) or not common[i]),
+            amounts=tuple(i for i, floor in enumerate(floors) if floor or i >= len(common)),
+        ),
+        calendar=calendar, use_calendar=data.calendar, annual=annual, holidays=data.holidays,
+        static=static, changes=changes, floors=floors,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""States move forward by observations; forecasts only read them."""

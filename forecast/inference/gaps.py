@@ -1,0 +1,76 @@
+"""Series that go on from where their states stand: what lies between, and what they had last."""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from forecast.bundle import Bundle
+from forecast.data.panel import Panel
+from forecast.errors import MissingSteps
+from forecast.features.filter_spec import LAST
+from forecast.features.origin import lowest
+from forecast.inference.forecasting import to_y
+from forecast.inference.states import States
+
+MAX_STEPS = 10_000_000
+"""Most steps that are filled at once."""
+
+
+def last_values(bundle: Bundle, states: States) -> Float[np.ndarray, " series"]:
+    """What each series had at its last step that was observed."""
+    kept, spec = states.filters, bundle.spec.filters
+    last = kept.scalars[:, LAST]
+    values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lowest(spec, kept))
+    return values
+
+
+def filled_from(
+    bundle: Bundle, panel: Panel, last_ds: Int[np.ndarray, " series"],
+    last: Float[np.ndarray, " series"],
+) -> Panel:  # fmt: skip
+    """
+    The panel with the steps that lie between each series' last one and its first new one.
+
+    They are what the model's policy makes of missing ones; their covariates are those of the first
+    new step. Under the policy `refuse` the panel is as it was.
+
+    Args:
+        bundle: The model whose states go on.
+        panel: New steps; no series of it is empty.
+        last_ds: Stamp of each series' last step; that before its first new one if it has none.
+        last: Its value.
+
+    Raises:
+        MissingSteps: More lie between than are filled.
+    """
+    fill, calendar = bundle.config.data.fill, bundle.calendar
+    begins = panel.indptr[:-1]
+    step, phase, _ = calendar.locate(panel.ds[begins])
+    before, last_phase, _ = calendar.locate(last_ds)
+    between = np.where(phase == last_phase, np.maximum(step - before - 1, 0), 0)
+    if fill == "refuse" or not between.any():
+        return panel
+    if between.sum() > MAX_STEPS:
+        worst = int(between.argmax())
+        raise MissingSteps(
+            f"{between.sum():,} steps are missing before the new ones: at most {MAX_STEPS:,} are "
+            "filled at once",
+            where=f"series {panel.ids[worst]!r}: {between[worst]:,} steps",
+            help="send the steps between, or begin the state anew",
+        )
+    lengths = panel.lengths + between
+    indptr = np.r_[0, np.cumsum(lengths)].astype(np.int64)
+    row = np.repeat(np.arange(panel.num_series), lengths)
+    at = np.arange(indptr[-1]) - (indptr[:-1] + between)[row]
+    flat, made = begins[row] + np.maximum(at, 0), at < 0
+    filler = last[row] if fill == "forward" else np.zeros(len(row))
+    return replace(
+        panel,
+        indptr=indptr,
+        ds=np.where(made, calendar.stamp_at(step[row] + at, phase[row]), panel.ds[flat]),
+        values=np.where(made, filler, panel.values[flat]),
+        observed=np.where(made, fill != "mask", panel.observed[flat]),
+        known_future=panel.known_future[flat],
+        past_only=panel.past_only[flat],
+    )
