@@ -41,13 +41,15 @@ from forecast.data.panel import Panel
 from forecast.forecaster import Forecaster
 from forecast.inference import forecasting, observing
 from forecast.inference.observing import MAX_SERIES
-from service.compute import usual_threads
-from service.recording import Recorder
-from service.recovery import recover
-from service.rows import Rows
-from service.snapshots import Snapshots
-from service.stored import BUCKET_STEPS
-from service.writer import Sent, Writer
+from service.engine.executor import usual_threads
+from service.engine.snapshots import Snapshots
+from service.ingest.batch import Sent
+from service.ingest.write_queue import Recorder
+from service.ingest.writer import Writer
+from service.replay.backlog import replay_waiting
+from service.replay.recovery import recover
+from service.storage.observation_table import BUCKET_STEPS
+from service.storage.records import Rows
 
 BATCHES = (1, 100, 1_000, 10_000, 100_000)
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -179,7 +181,9 @@ def log_ratio(
             writer = stack.enter_context(started(bundle, url))
             recover(writer, Snapshots(folder / str(steps), writer.log, bundle.digest))
             recorder = Recorder(writer, 600.0)
-            recorder.replay_waiting(stopped=lambda: False, told=lambda: None)
+            replay_waiting(
+                recorder.writer, recorder.put_in_place, stopped=lambda: False, told=lambda: None
+            )
             recorder.close()
             sends.append(sender(writer, series, BEGIN + steps * DAY))
         return ratio_of(*sends, turns=BUCKET_STEPS)

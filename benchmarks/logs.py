@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from forecast.bundle import Bundle
-from service.compute import Compute
-from service.engine import Engine
-from service.log import Log
+from service.engine.engine import Engine
+from service.engine.executor import Compute
+from service.ingest.writer import Writer
 from service.metrics import Metrics
-from service.rows import Rows
 from service.settings import Limits
-from service.writer import Writer
+from service.storage.log import Log
+from service.storage.records import Rows
 
 DAY = 86_400_000_000_000
 PART = 50_000

@@ -40,11 +40,12 @@ from benchmarks.records import emit, note
 from benchmarks.step import flop_counter, gemm_rate
 from forecast.bundle import Bundle
 from forecast.inference.states import initial_states
-from service.log import Log
-from service.recording import Recorder
-from service.recovery import recover
-from service.snapshots import Snapshots
-from service.writer import Writer
+from service.engine.snapshots import Snapshots
+from service.ingest.write_queue import Recorder
+from service.ingest.writer import Writer
+from service.replay.backlog import replay_waiting
+from service.replay.recovery import recover
+from service.storage.log import Log
 
 BETWEEN_S = 0.02
 """Between two forecasts of the client."""
@@ -155,7 +156,7 @@ def replay(writer: Writer) -> tuple[float, float, list[float], int]:
     client = threading.Thread(target=ask)
     client.start()
     begun, before = time.perf_counter(), os.times()
-    recorder.replay_waiting(stopped=lambda: False, told=look)
+    replay_waiting(recorder.writer, recorder.put_in_place, stopped=lambda: False, told=look)
     took, busy = time.perf_counter() - begun, sum(os.times()[:4]) - sum(before[:4])
     over.set()
     client.join()

@@ -47,11 +47,11 @@ class Point:
 POINTS = {
     "before the commit": Point("sqlalchemy/engine/default.py", "DefaultDialect.do_commit", "enter"),
     "after the commit": Point("sqlalchemy/engine/default.py", "DefaultDialect.do_commit", "leave"),
-    "before the answer": Point("service/writer.py", "Writer.write", "leave"),
+    "before the answer": Point("service/ingest/writer.py", "Writer.write", "leave"),
     "snapshot not moved": Point("pathlib.py", "Path.replace", "enter"),
-    "snapshot without mark": Point("service/snapshots.py", "_write", "leave"),
-    "before the swap": Point("service/recording.py", "Recorder.hand_over", "enter"),
-    "after the swap": Point("service/recording.py", "Recorder.hand_over", "leave"),
+    "snapshot without mark": Point("service/engine/snapshots.py", "_write", "leave"),
+    "before the swap": Point("service/ingest/write_queue.py", "Recorder.hand_over", "enter"),
+    "after the swap": Point("service/ingest/write_queue.py", "Recorder.hand_over", "leave"),
     "swap without its note": Point("forecast/bundle.py", "save_bundle", "leave"),
 }
 """Points of a running server by name, each at its first turn."""

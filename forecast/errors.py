@@ -33,6 +33,10 @@ Everything Statecast raises on purpose. `code` is stable; the text is not.
   - NotFitted                     forecaster.not_fitted    predict before fit
 """
 
+import difflib
+from bisect import bisect_left
+from collections.abc import Sequence
+
 
 class ForecastError(Exception):
     """
@@ -239,3 +243,26 @@ class NotFitted(ForecastError):
     """A forecast was asked of a forecaster that has learned nothing yet."""
 
     code = "forecaster.not_fitted"
+
+
+_LOOKED_THROUGH = 400
+"""Names that are compared, each of which may take a fifth of a millisecond."""
+_LONGEST = 200
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """
+    The one that is most like it; of many, among those that begin alike.
+
+    Args:
+        name: That there is not.
+        names: In the order of the alphabet, if there are many.
+
+    >>> nearest("stroe-7", ("store-6", "store-7")), nearest("x", ("store-7",))
+    ('store-7', None)
+    """
+    if len(names) > _LOOKED_THROUGH:
+        at = bisect_left(names, name)
+        names = names[max(0, at - _LOOKED_THROUGH // 2) : at + _LOOKED_THROUGH // 2]
+    found = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST else []
+    return found[0] if found else None

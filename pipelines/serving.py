@@ -20,8 +20,10 @@ from pipelines.project import Found
 try:
     from pydantic import ValidationError
 
-    from service import copies, offline, server
-    from service.importing import import_history
+    from service import log_admin as offline
+    from service import server
+    from service.ingest.importer import import_history
+    from service.serving import local_copy as copies
     from service.settings import Settings
 except ImportError as error:
     raise NotInstalled(

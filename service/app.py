@@ -8,17 +8,19 @@ from typing import TypedDict
 import anyio.to_thread
 from fastapi import FastAPI
 
-from service import docs, problems
-from service.auth import Gate
-from service.callers import Watch
-from service.examples import install_openapi
-from service.limits import BodyLimit, Crowd, Frame
+from service.http import openapi, problems
+from service.http.middleware.auth import Gate
+from service.http.middleware.disconnect import Watch
+from service.http.middleware.limits import BodyLimit, Crowd
+from service.http.middleware.model_path import ByName
+from service.http.middleware.request_log import Frame
+from service.http.openapi import install_openapi
+from service.http.routes import forecasts, log, models, observations, series
+from service.http.routes import health as operations
 from service.metrics import Metrics
-from service.naming import ByName
-from service.routes import forecasts, log, models, observations, operations, series
+from service.serving.catalog import Slots
+from service.serving.slot import Slot
 from service.settings import Settings
-from service.slot import Slot
-from service.slots import Slots
 
 DESCRIPTION = """
 Forecasts of many time series, from states that a recurrent model carries: each observation costs
@@ -71,7 +73,7 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None
     for resource in (forecasts, observations, series, log, models, operations):
         app.include_router(resource.router)
     problems.install(app, retry_after=settings.limits.retry_after)
-    docs.install(app)
+    openapi.install(app)
     install_openapi(app, open_names=not settings.key_digests)
     # The last one added is the outermost.
     if settings.models:

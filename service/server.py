@@ -13,8 +13,8 @@ import uvicorn
 
 from service.app import create_app
 from service.errors import PortInUse
+from service.serving.catalog import Slots
 from service.settings import Settings
-from service.slots import Slots
 
 _NEXT_PORTS = 50
 _GRACE = 20

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.servers import server
 from forecast.config import DataConfig
-from service.importing import import_history
+from service.ingest.importer import import_history
 from tests.service.conftest import train_tiny
 
 HOURS = 24 * 20

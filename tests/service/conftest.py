@@ -20,7 +20,7 @@ from forecast.data.panel import Panel
 from forecast.data.validation import check
 from forecast.training.train import train
 from service.app import create_app
-from service.importing import import_history
+from service.ingest.importer import import_history
 from service.settings import Settings
 from tests.service.hosts import MONTHLY, Host
 

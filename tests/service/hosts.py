@@ -8,14 +8,15 @@ import pandas as pd
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.inference.states import States
-from service.compute import Compute
-from service.engine import Engine
-from service.log import Log
+from service.engine.engine import Engine
+from service.engine.executor import Compute
+from service.engine.snapshots import Snapshots
+from service.ingest.batch import Sent
+from service.ingest.writer import Writer
 from service.metrics import Metrics
-from service.recovery import recover
+from service.replay.recovery import recover
 from service.settings import Limits
-from service.snapshots import Snapshots
-from service.writer import Sent, Writer
+from service.storage.log import Log
 
 MONTHLY = DataConfig(freq="MS", kind="positive")
 """Of the fixture `monthly`."""

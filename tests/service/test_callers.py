@@ -15,10 +15,10 @@ import uvicorn
 
 from forecast.bundle import load_bundle
 from service.app import create_app
-from service.importing import import_history
+from service.ingest.importer import import_history
 from service.server import bind
+from service.serving.slot import Serving
 from service.settings import Settings
-from service.slot import Serving
 from tests.service.conftest import wait_until
 
 

@@ -4,8 +4,8 @@ import logging
 import threading
 import time
 
-from service.chores import Chore, keep_doing
 from service.errors import LogError
+from service.serving.periodic import Chore, keep_doing
 
 logger = logging.getLogger("service.test_chores")
 

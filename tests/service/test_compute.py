@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.servers import wait_until
-from service.compute import Compute
+from service.engine.executor import Compute
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
 

@@ -27,8 +27,8 @@ from benchmarks.servers import Server, ServerStopped, server, started, wait_unti
 from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
 from service.errors import DamagedLog, LogError
-from service.importing import import_history
-from service.log import Log
+from service.ingest.importer import import_history
+from service.storage.log import Log
 
 ROOM = 2 * 2**20
 """Bytes of the small disk."""

@@ -7,8 +7,8 @@ import pytest
 
 from forecast.errors import ForecastError
 from service import errors
+from service.http.problems import FRAMEWORK
 from service.metrics import Metrics
-from service.problems import FRAMEWORK
 from service.settings import Limits, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"

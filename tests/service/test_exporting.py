@@ -11,10 +11,10 @@ import pytest
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import MissingColumns
-from service import exporting
-from service.exporting import Selection, export
-from service.importing import import_history
-from service.log import Log
+from service.ingest.importer import import_history
+from service.storage import exporter as exporting
+from service.storage.exporter import Selection, export
+from service.storage.log import Log
 from tests.service.hosts import MONTHLY
 
 

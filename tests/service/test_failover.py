@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from benchmarks.servers import wait_until
 from forecast.errors import ForecastError
-from service import tables
 from service.errors import LogError
+from service.storage import schema as tables
 from tests.service.hosts import Host, assert_equal
 from tests.service.test_replicas import crash, restart
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from benchmarks.clients import NAMED
 from benchmarks.servers import wait_until
-from service.writer import Sent
+from service.ingest.batch import Sent
 
 Call = Callable[[], Any]
 NAMES = [f"s{i}" for i in range(8)]

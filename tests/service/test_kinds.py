@@ -15,8 +15,8 @@ from forecast.data.panel import Panel
 from forecast.data.validation import check
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
-from service import schemas
-from service.answers import numbers_of
+from service.api import schemas
+from service.api.requests import numbers_of
 from tests.service.conftest import HORIZON, Serve, train_tiny
 
 RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}

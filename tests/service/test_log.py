@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from forecast.errors import DuplicateStamps, LateValues, MissingSteps
-from service import tables
 from service.errors import LogError, LogFrequency, LogLocked
-from service.importing import import_history
-from service.log import Log
-from service.rows import Rows
+from service.ingest.importer import import_history
+from service.storage import schema as tables
+from service.storage.log import Log
+from service.storage.records import Rows
 from tests.service.conftest import emptied
 from tests.service.hosts import MONTHLY
 
@@ -186,7 +186,7 @@ def test_a_write_waits_for_another_program_that_holds_the_file(tmp_path):
 
 def test_a_lock_that_another_session_never_lets_go_is_told(postgres, monkeypatch):
     """After half a minute, here a second: whoever waits for the end of a write waits no longer."""
-    monkeypatch.setattr(tables, "_LOCK_S", 1)
+    monkeypatch.setattr("service.storage.database._LOCK_S", 1)
     url = emptied(postgres)
     log = Log(url)
     engine = sa.create_engine(url, poolclass=sa.NullPool)

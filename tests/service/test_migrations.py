@@ -11,9 +11,9 @@ from alembic.runtime.migration import MigrationContext
 
 from benchmarks.servers import Point, ServerStopped, server, started
 from service.errors import LogError
-from service.importing import import_history
-from service.log import Log
-from service.tables import metadata
+from service.ingest.importer import import_history
+from service.storage.log import Log
+from service.storage.schema import metadata
 from tests.service.hosts import MONTHLY
 from tests.service.test_log import contents
 

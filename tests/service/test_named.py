@@ -20,7 +20,7 @@ from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
 from pipelines.client import call
-from service.importing import import_history
+from service.ingest.importer import import_history
 from service.settings import Settings
 from tests.service.conftest import ready, train_tiny, wait_until
 

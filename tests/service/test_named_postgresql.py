@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from forecast.bundle import load_bundle
-from service import offline
-from service.importing import import_history
+from service import log_admin as offline
+from service.ingest.importer import import_history
 from service.settings import Settings
 from tests.service.test_named import last_ds
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from service.log import Log
+from service.storage.log import Log
 
 ID = "A3349335T"
 

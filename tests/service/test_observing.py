@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from service.errors import Refused
-from service.observing import DUPLICATE, NEW, REVISED, Known, plan
-from service.rows import Rows
+from service.ingest.planner import DUPLICATE, NEW, REVISED, Known, plan
+from service.storage.records import Rows
 
 CALENDAR = Calendar(1)
 

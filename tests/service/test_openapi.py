@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as conformance
 
-from service.examples import examples
+from service.http.openapi import examples
 
 
 def operations(document: dict) -> list[dict]:

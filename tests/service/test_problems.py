@@ -14,10 +14,10 @@ from benchmarks.servers import wait_until
 from forecast import errors as library_errors
 from forecast.errors import ConfigError, ForecastError
 from service import errors as service_errors
-from service import upkeep
+from service.api import log as upkeep
 from service.errors import OpenBind, Overloaded
-from service.limits import BodyLimit
-from service.problems import status_of
+from service.http.middleware.limits import BodyLimit
+from service.http.problems import status_of
 from service.settings import Settings, key_digest
 
 FIELDS = {

@@ -12,15 +12,16 @@ import pytest
 from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle
 from forecast.errors import MissingSteps, UnknownSeries
-from service.engine import Engine
+from service.engine.engine import Engine
+from service.engine.snapshots import Snapshots
 from service.errors import NotReady, Refused
-from service.importing import import_history
+from service.ingest.batch import Outcome, Sent
+from service.ingest.importer import import_history
+from service.ingest.write_queue import Recorder
+from service.ingest.writer import Writer
 from service.metrics import Metrics
-from service.recording import Recorder
-from service.recovery import recover
+from service.replay.recovery import recover
 from service.settings import Limits
-from service.snapshots import Snapshots
-from service.writer import Outcome, Sent, Writer
 from tests.service.hosts import MONTHLY, Host, assert_equal
 
 

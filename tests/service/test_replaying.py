@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 
 from benchmarks.servers import wait_until
-from service.compute import usual_threads
+from service.engine.executor import usual_threads
+from service.engine.history import Replay, replay
 from service.errors import DamagedLog, LogError
-from service.histories import Replay, replay
-from service.importing import import_history
-from service.recording import Recorder
-from service.replaying import LONG_S
-from service.retention import Keep
+from service.ingest.importer import import_history
+from service.ingest.write_queue import Recorder
+from service.replay.backlog import LONG_S, replay_waiting
+from service.storage.retention import Keep
 from tests.service.conftest import emptied
 from tests.service.hosts import MONTHLY, Host, assert_equal
 from tests.service.test_migrations import run
@@ -196,7 +196,9 @@ def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, be
     recorder = Recorder(host.writer, 60.0)
     users = Users(recorder)
 
-    recorder.replay_waiting(stopped=lambda: False, told=users, long_s=long_s)
+    replay_waiting(
+        recorder.writer, recorder.put_in_place, stopped=lambda: False, told=users, long_s=long_s
+    )
     recorder.close()
 
     assert users.turns > 5
@@ -215,8 +217,12 @@ def test_long_histories_are_replayed_hundreds_of_series_at_a_time(begin, monthly
     host, parts = begin(url), []
     recorder = Recorder(host.writer, 30.0)
 
-    recorder.replay_waiting(
-        stopped=lambda: False, told=lambda: parts.append(len(host.engine)), long_s=1e9
+    replay_waiting(
+        recorder.writer,
+        recorder.put_in_place,
+        stopped=lambda: False,
+        told=lambda: parts.append(len(host.engine)),
+        long_s=1e9,
     )
 
     recorder.close()
@@ -236,7 +242,9 @@ def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, 
                 killed.add(process.pid)
                 os.kill(process.pid, signal.SIGKILL)
 
-    recorder.replay_waiting(stopped=lambda: False, told=kill, long_s=0.0)
+    replay_waiting(
+        recorder.writer, recorder.put_in_place, stopped=lambda: False, told=kill, long_s=0.0
+    )
     recorder.close()
 
     assert len(killed) == usual_threads()
@@ -249,7 +257,9 @@ def replay_in_a_child(url: str, bundle: Path, folder: Path, told: Connection) ->
     """A start of a server where no process may have children, as in a daemonic one."""
     host = Host(url, bundle, folder, 64)
     recorder = Recorder(host.writer, 60.0)
-    recorder.replay_waiting(stopped=lambda: False, told=lambda: None, long_s=0.0)
+    replay_waiting(
+        recorder.writer, recorder.put_in_place, stopped=lambda: False, told=lambda: None, long_s=0.0
+    )
     told.send((len(host.engine), len(host.writer.waiting)))
 
 
@@ -271,8 +281,8 @@ def test_processes_end_with_a_server_that_is_killed(many, monthly_bundle):
     code = f"""
 import multiprocessing, os, signal
 from forecast.bundle import load_bundle
-from service.log import Log
-from service.replayers import Replayer
+from service.storage.log import Log
+from service.replay.worker import Replayer
 
 if __name__ == "__main__":
     replayer = Replayer(Log({many!r}), load_bundle({str(monthly_bundle)!r}))
@@ -307,18 +317,20 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
     turns: list[int] = []
     told = partial(turns.append, 1)
 
-    recorder.replay_waiting(stopped=lambda: len(turns) == 2, told=told)
+    replay_waiting(
+        recorder.writer, recorder.put_in_place, stopped=lambda: len(turns) == 2, told=told
+    )
     live = len(host.engine)
     assert (len(turns), live + len(host.writer.waiting)) == (2, SERIES)
     assert 0 < live < SERIES
 
     run(many, "alter table observation rename to gone")
     with pytest.raises(LogError):
-        recorder.replay_waiting(stopped=lambda: False, told=told)
+        replay_waiting(recorder.writer, recorder.put_in_place, stopped=lambda: False, told=told)
     assert (len(host.engine), len(host.writer.waiting)) == (live, SERIES - live)
     run(many, "alter table gone rename to observation")
 
-    recorder.replay_waiting(stopped=lambda: False, told=told)
+    replay_waiting(recorder.writer, recorder.put_in_place, stopped=lambda: False, told=told)
     recorder.close()
     assert host.writer.waiting == {}
     assert_as_replayed(host, begin, many)
@@ -337,7 +349,13 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
     host = begin(many)
     recorder = Recorder(host.writer, 60.0)
     with pytest.raises(DamagedLog, match="what pruning left of series 's0500' is damaged"):
-        recorder.replay_waiting(stopped=lambda: False, told=lambda: None, long_s=long_s)
+        replay_waiting(
+            recorder.writer,
+            recorder.put_in_place,
+            stopped=lambda: False,
+            told=lambda: None,
+            long_s=long_s,
+        )
     with pytest.raises(DamagedLog, match="'s0500'"):
         recorder.need(["s0500"])
 
@@ -361,7 +379,12 @@ def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
     host = begin(many)
     recorder, turns = Recorder(host.writer, 60.0), list[int]()
     with pytest.raises(DamagedLog):
-        recorder.replay_waiting(stopped=lambda: False, told=partial(turns.append, 1))
+        replay_waiting(
+            recorder.writer,
+            recorder.put_in_place,
+            stopped=lambda: False,
+            told=partial(turns.append, 1),
+        )
 
     recorder.close()
     assert turns == []

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from benchmarks.clients import NAMED, Reporter, Verdict, body_of, compare_states, stored_in
 from benchmarks.servers import server, wait_until
 from forecast.bundle import load_bundle
-from service import tables
-from service.importing import import_history
+from service.ingest.importer import import_history
+from service.storage import schema as tables
 from tests.service.conftest import emptied
 
 ROUNDS = 12

@@ -17,10 +17,10 @@ import pytest
 from benchmarks.servers import server
 from forecast.inference.states import States
 from service.errors import Refused
-from service.importing import import_history
-from service.recording import Recorder
-from service.retention import Keep, Taken
+from service.ingest.importer import import_history
+from service.ingest.write_queue import Recorder
 from service.settings import Settings
+from service.storage.retention import Keep, Taken
 from tests.service.conftest import emptied, train_tiny
 from tests.service.hosts import MONTHLY, Host, assert_equal
 from tests.service.test_migrations import run

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from service.errors import DeadlinePassed
-from service.recording import Recorder
-from service.shared import Shared
+from service.ingest.single_flight import Shared
+from service.ingest.write_queue import Recorder
 from tests.service.conftest import wait_until
 from tests.service.hosts import Host
 

@@ -9,11 +9,11 @@ import pytest
 from benchmarks.servers import wait_until
 from forecast.bundle import load_bundle
 from forecast.errors import DamagedBundle
-from service.copies import Copy, choose, keep
 from service.errors import ModelSourceError, UnknownModel
-from service.importing import import_history
+from service.ingest.importer import import_history
+from service.serving.local_copy import Copy, choose, keep
+from service.serving.model_source import fetch
 from service.settings import Settings
-from service.sources import fetch
 from tests.service.conftest import train_tiny
 
 NAME = "models:/juice@champion"

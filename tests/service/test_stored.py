@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from forecast.calendars.calendar import Calendar
-from service.log import Log
-from service.rows import Rows
-from service.stored import BUCKET_STEPS, Cuts
+from service.storage.log import Log
+from service.storage.observation_table import BUCKET_STEPS, Cuts
+from service.storage.records import Rows
 from tests.service.test_migrations import FIRST, run
 
 

@@ -1,0 +1,1 @@
+"""Live states in memory and the thread that computes them."""

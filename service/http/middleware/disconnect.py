@@ -1,0 +1,42 @@
+"""Notice a client that hung up."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.engine.cancellation import _Caller, _caller
+
+
+class Watch:
+    """Looks out for the end of the connection from when the body has been read. Pure ASGI."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caller = _Caller()
+        ahead: asyncio.Task[Message] | None = None
+
+        async def read() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                caller.leave()
+            return message
+
+        async def watched() -> Message:
+            nonlocal ahead
+            message = await (read() if ahead is None else asyncio.shield(ahead))
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                ahead = asyncio.create_task(read())
+            return message
+
+        token = _caller.set(caller)
+        try:
+            await self._app(scope, watched, send)
+        finally:
+            _caller.reset(token)
+            if ahead is not None:
+                ahead.cancel()

@@ -1,0 +1,28 @@
+"""`/v1/forecasts`."""
+
+from fastapi import APIRouter
+
+from service.api import forecasts
+from service.api.schemas import ForecastRequest, ForecastResponse
+from service.http.problems import responses
+from service.http.routes.dependencies import DOCUMENTED_KEYS, AppSettings, Current, ModelMetrics
+
+router = APIRouter(prefix="/v1", tags=["forecasts"], dependencies=DOCUMENTED_KEYS)
+
+
+@router.post(
+    "/forecasts",
+    operation_id="create_forecasts",
+    summary="Forecast series",
+    responses=responses(404, 409, 413, 415, 422, 504),
+)
+def create_forecasts(
+    body: ForecastRequest, serving: Current, settings: AppSettings, metrics: ModelMetrics
+) -> ForecastResponse:
+    """
+    Forecast from the live states of `unique_ids`, or cold from the histories in `series`.
+
+    Nothing is stored or changed: a forecast only reads the states. Models with known-future
+    covariates need them in `futr`, for every series and each of the `h` coming stamps.
+    """
+    return forecasts.forecast(serving, body, settings.limits, metrics)

@@ -1,0 +1,1 @@
+"""Observations into the log and the live states."""

@@ -1,0 +1,1 @@
+"""The log back into states."""

@@ -1,0 +1,1 @@
+"""Which model answers, and how the next one takes its place."""

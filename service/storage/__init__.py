@@ -1,0 +1,1 @@
+"""The observation log in SQLite or PostgreSQL."""
