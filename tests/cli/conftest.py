@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipelines import cli
+from pipelines.cli import main as cli
 
 ROOT = Path(__file__).parent.parent.parent
 

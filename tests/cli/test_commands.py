@@ -17,7 +17,7 @@ def test_help_loads_nothing_heavy():
     script = (
         "import sys, json\n"
         "sys.argv = ['statecast', *sys.argv[1:]]\n"
-        "from pipelines import cli\n"
+        "from pipelines.cli import main as cli\n"
         "try:\n    cli.main()\n"
         "except SystemExit:\n    pass\n"
         f"print(json.dumps([name for name in {heavy!r} if name in sys.modules]), file=sys.stderr)\n"

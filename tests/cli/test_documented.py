@@ -6,7 +6,8 @@ import pytest
 import typer
 
 from forecast.errors import ForecastError
-from pipelines import cli, errors
+from pipelines import errors
+from pipelines.cli import main as cli
 from tests.cli.conftest import ROOT
 
 ERRORS = [

@@ -135,7 +135,7 @@ def post_of(curl: str) -> Callable[[], dict]:
 
 def test_pages_of_mlflow_end_with_their_context(trained):
     """The tracking server answers, and its whole process group is gone afterwards."""
-    from pipelines.pages import MlflowPages
+    from pipelines.tracking.ui import MlflowPages
 
     pages = MlflowPages(f"sqlite:///{trained / 'data' / 'mlflow.db'}", trained / "data", port=5900)
     with pages:

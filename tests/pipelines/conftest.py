@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from forecast.config import Config
-from pipelines import train
-from pipelines.jobs import Job
-from pipelines.tracking import Tracking
+from pipelines.tracking.store import Tracking
+from pipelines.workflows import train
+from pipelines.workflows.job import Job
 
 SETTINGS = {
     "data": {"freq": "MS"},

@@ -13,9 +13,11 @@ from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from forecast.data import validation as frames
 from forecast.data.panel import Panel
-from pipelines import flavor, publish, train
-from pipelines.champion import lacking, unseen
-from pipelines.record import HELD_OUT
+from pipelines.promotion.champion import lacking, unseen
+from pipelines.tracking import flavor
+from pipelines.tracking import registry as publish
+from pipelines.tracking.flavor import HELD_OUT
+from pipelines.workflows import train
 
 
 @pytest.fixture

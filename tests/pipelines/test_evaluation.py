@@ -11,7 +11,9 @@ from forecast.data import validation as frames
 from forecast.data.panel import Panel
 from forecast.errors import TooShort
 from forecast.training.train import train
-from pipelines.evaluation import Rivals, at_last_cutoffs, evaluate, plan, unlike
+from pipelines.promotion.baseline_process import Rivals
+from pipelines.promotion.comparison import at_last_cutoffs, evaluate, unlike
+from pipelines.promotion.plan import plan
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,8 @@ import yaml
 from forecast.data import validation as frames
 from forecast.errors import BundleError
 from forecast.inference.batch import forecast_table
-from pipelines import flavor
-from pipelines.record import HELD_OUT
-from pipelines.tracking import mlflow
+from pipelines.tracking.flavor import HELD_OUT
+from pipelines.tracking.store import flavor, mlflow
 
 
 @pytest.fixture(scope="module")

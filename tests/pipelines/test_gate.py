@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.config import Kind
-from pipelines.gate import METRICS, NOISE, incomparable, judge
+from pipelines.promotion.gate import METRICS, NOISE, incomparable, judge
 
 scores = st.floats(0.01, 10)
 

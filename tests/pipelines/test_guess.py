@@ -8,7 +8,7 @@ import pytest
 from forecast.config import Config
 from forecast.data import io as _io
 from forecast.data import validation as frames
-from pipelines.guess import blank, guess, to_toml
+from pipelines.cli.autodetect import blank, guess, to_toml
 
 
 def test_guessed_settings_can_be_trained_on(examples, tmp_path):

@@ -10,13 +10,15 @@ import pytest
 from forecast.config import Config
 from forecast.errors import CheckpointError
 from pipelines.errors import UsageError
-from pipelines.jobs import Job, Work
+from pipelines.workflows.job import Job
+from pipelines.workflows.workspace import Work
 
 HOLD = """
 import sys
 from pathlib import Path
 from forecast.config import Config
-from pipelines.jobs import Job, Work
+from pipelines.workflows.job import Job
+from pipelines.workflows.workspace import Work
 job = Job(source="sales.csv", config=Config(), data_dir=Path(sys.argv[1]), tracking_uri="")
 with Work.open(job, "digest", job.config) as work:
     work.note(run_id="first")

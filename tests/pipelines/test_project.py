@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from forecast.errors import ConfigError, UnknownSetting
+from pipelines.cli.project import find
 from pipelines.errors import UsageError
-from pipelines.project import find
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_server_of_several_models_takes_neither_model_nor_data_of_the_project(
     folder, monkeypatch
 ):
     """Each is named by the variable alone; which log a file is for has to be said."""
-    serving = pytest.importorskip("pipelines.serving")
+    serving = pytest.importorskip("pipelines.cli.launch")
     (folder.parents[1] / "sales.csv").touch()
     found = find(None, environ={}, start=folder)
     alone = serving.settings_of(found)

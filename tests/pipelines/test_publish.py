@@ -2,9 +2,10 @@
 
 import pytest
 
-from pipelines import publish
 from pipelines.errors import NothingBefore, UnknownModel
-from pipelines.gate import Verdict
+from pipelines.promotion import decision as _decision
+from pipelines.promotion.gate import Verdict
+from pipelines.tracking import registry as publish
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_refused_verdict_is_noted_on_the_version(trained, versions):
     """The reason is on the version, and the champion stays."""
     verdict = Verdict(False, "not better")
 
-    decided = publish.decide(trained.tracking, versions, 2, verdict, champion=None)
+    decided = _decision.decide(trained.tracking, versions, 2, verdict, champion=None)
 
     version = trained.tracking.version(versions, "2")
     assert decided == (verdict, None)
@@ -102,7 +103,7 @@ def test_verdict_over_the_champion_in_service_promotes(trained, versions):
     """The one that was judged still serves: the challenger takes over."""
     publish.promote(trained.tracking, versions, 1)
 
-    verdict, change = publish.decide(
+    verdict, change = _decision.decide(
         trained.tracking, versions, 2, Verdict(True, "better"), champion=1
     )
 
@@ -120,7 +121,7 @@ def test_verdict_over_another_champion_does_not_promote(trained, versions, judge
     if serving is not None:
         publish.promote(trained.tracking, versions, serving)
 
-    verdict, change = publish.decide(
+    verdict, change = _decision.decide(
         trained.tracking, versions, 3, Verdict(True, "better"), champion=judged
     )
 

@@ -14,8 +14,10 @@ from forecast.diagnostics.carry_gain import CarryGain
 from forecast.diagnostics.gradients import profile
 from forecast.evaluation.backtest import backtest
 from forecast.training.train import train
-from pipelines import cli, report
-from pipelines.record import HELD_OUT
+from pipelines.cli import main as cli
+from pipelines.reporting import diagnosis as _diagnosis
+from pipelines.reporting import figures as report
+from pipelines.tracking.flavor import HELD_OUT
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +154,7 @@ def test_figures_that_would_be_empty_are_left_out(retail):
     bundle = train(panel, config).bundle
     cv = backtest(bundle, panel, horizon=3, n_windows=1, step_size=3)
 
-    made = report.diagnose(bundle, panel, cv, series.frame, season_length=12)
+    made = _diagnosis.diagnose(bundle, panel, cv, series.frame, season_length=12)
 
     assert set(made.figures) == {"memory", "worst", "parts_1", "parts_2"}
     assert made.facts["gradient"] == {"1": "none"}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.rows import to_rows
+from pipelines.cli.json_rows import to_rows
 
 
 @pytest.mark.parametrize(("stamps", "texts"), [

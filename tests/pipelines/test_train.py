@@ -12,9 +12,11 @@ from forecast.bundle import load_bundle
 from forecast.config import Config, DataConfig
 from forecast.data.validation import check
 from forecast.errors import DataError, MissingSteps
-from pipelines import publish, train
-from pipelines.jobs import Job, Stopped
-from pipelines.record import HELD_OUT
+from pipelines.tracking import registry as publish
+from pipelines.tracking.flavor import HELD_OUT
+from pipelines.workflows import train
+from pipelines.workflows.job import Job
+from pipelines.workflows.workspace import Stopped
 
 
 def run_of(project):

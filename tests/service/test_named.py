@@ -19,7 +19,7 @@ from benchmarks.servers import server
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
-from pipelines.client import call
+from pipelines.cli.http_client import call
 from service.ingest.importer import import_history
 from service.settings import Settings
 from tests.service.conftest import ready, train_tiny, wait_until

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pipelines.cli import app
+from pipelines.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Whether a challenger takes the place of the champion."""

@@ -1,0 +1,149 @@
+"""How good a model is: the same cutoffs and series for it, the champion and the baselines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast.bundle import Bundle
+from forecast.data import validation
+from forecast.data.checks import ABOVE_ZERO, forbidden
+from forecast.data.panel import Panel
+from forecast.evaluation import metrics
+from forecast.evaluation.backtest import backtest
+from forecast.inference.output import MODEL
+from pipelines.promotion.plan import LEVELS, Plan
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Forecasts and scores of every model on the plan's cutoffs and series."""
+
+    cv: pd.DataFrame
+    """unique_id, ds, cutoff, y, then a column (and its intervals) a model."""
+    scores: pd.DataFrame
+    """metric, model, value."""
+    by_horizon: pd.DataFrame
+    by_series: pd.DataFrame
+    incomparable: str = ""
+    """Why the champion could not be scored; empty when it was, or there is none."""
+
+    def value(self, metric: str, model: str = MODEL) -> float:
+        """One score; NaN when there is none."""
+        rows = self.scores[(self.scores["metric"] == metric) & (self.scores["model"] == model)]
+        return float(rows["value"].iloc[0]) if len(rows) else float("nan")
+
+    def flat(self) -> dict[str, float]:
+        """Finite scores by name: `mase`, `mase_SeasonalNaive`, `coverage_80`, ..."""
+        return {
+            str(metric) if model == MODEL else f"{metric}_{model}": float(value)
+            for metric, model, value in zip(
+                self.scores["metric"], self.scores["model"], self.scores["value"], strict=True
+            )
+            if np.isfinite(value)
+        }
+
+
+def evaluate(
+    bundle: Bundle,
+    series: validation.SeriesFrame,
+    panel: Panel,
+    plan: Plan,
+    *,
+    rivals: pd.DataFrame | None = None,
+    champion: Bundle | None = None,
+) -> Evaluation:
+    """
+    Forecast from every cutoff with every model, and score them by the same code.
+
+    Args:
+        bundle: The challenger, trained on nothing after the first cutoff.
+        series: The checked data.
+        panel: The same, laid out.
+        plan: Cutoffs and series.
+        rivals: Forecasts of the baselines at the same cutoffs, as `Rivals` makes them.
+        champion: The model in service, if any; it is scored again, not believed.
+    """
+    part = plan.part(panel)
+    cv = _backtest(bundle, part, plan)
+    frame = _only(series.frame, part)
+    if rivals is not None:
+        cv = _beside(cv, rivals)
+    incomparable = ""
+    if champion is not None:
+        incomparable = unlike(champion, series, plan.horizon)
+        if not incomparable:
+            cv = _beside(cv, _champion_forecasts(champion, series, plan))
+    return _scored(cv, frame, plan, incomparable)
+
+
+def at_last_cutoffs(
+    found: Evaluation, series: validation.SeriesFrame, panel: Panel, plan: Plan, count: int
+) -> Evaluation:
+    """The same forecasts, scored at the last `count` cutoffs of each series alone."""
+    back = found.cv.groupby("unique_id")["cutoff"].rank(method="dense", ascending=False)
+    cv = found.cv[back <= count].reset_index(drop=True)
+    return _scored(cv, _only(series.frame, plan.part(panel)), plan, found.incomparable)
+
+
+def _scored(cv: pd.DataFrame, frame: pd.DataFrame, plan: Plan, incomparable: str) -> Evaluation:
+    score: dict[str, Any] = {"season_length": plan.season_length, "levels": LEVELS}
+    return Evaluation(
+        cv=cv,
+        scores=metrics.evaluate(cv, frame, **score),
+        by_horizon=metrics.by_horizon(cv, frame, **score),
+        by_series=metrics.by_series(cv, frame, **score),
+        incomparable=incomparable,
+    )
+
+
+def _backtest(bundle: Bundle, part: Panel, plan: Plan) -> pd.DataFrame:
+    return backtest(
+        bundle, part, horizon=plan.horizon, n_windows=plan.windows, step_size=plan.step_size,
+        levels=LEVELS,
+    )  # fmt: skip
+
+
+def unlike(champion: Bundle, series: validation.SeriesFrame, horizon: int) -> str:
+    """Why a champion cannot forecast these data; empty when it can."""
+    theirs, ours = champion.config.data, series.data
+    if theirs.freq != ours.freq:
+        return f"it forecasts freq={theirs.freq!r}, and the data have {ours.freq!r}"
+    if champion.horizon < horizon:
+        return f"it forecasts {champion.horizon} steps, and {horizon} are asked"
+    lacking = {*theirs.known_future, *theirs.past_only} - set(series.frame.columns)
+    lacking |= set(theirs.static) - set(ours.static)
+    if lacking:
+        return f"it needs {', '.join(sorted(lacking))}, which the data do not have"
+    if forbidden(series.frame["y"].to_numpy(np.float64), theirs.kind).any():
+        least = "above 0" if theirs.kind in ABOVE_ZERO else "never negative"
+        return f"it forecasts values that are {least}, and some in the data are not"
+    return ""
+
+
+def _champion_forecasts(
+    champion: Bundle, series: validation.SeriesFrame, plan: Plan
+) -> pd.DataFrame:
+    """The champion's own columns and covariates, on our series and cutoffs."""
+    theirs = champion.config.data
+    data = replace(series.data, known_future=theirs.known_future, past_only=theirs.past_only)
+    panel = Panel.from_frame(replace(series, data=data))
+    made = _backtest(champion, plan.part(panel), plan)
+    return made.rename(columns=lambda name: name.replace(MODEL, CHAMPION, 1))
+
+
+def _only(frame: pd.DataFrame, part: Panel, covariates: Sequence[str] = ()) -> pd.DataFrame:
+    """`unique_id`, `ds`, `y` and covariates of the series that take part."""
+    kept = frame["unique_id"].isin(part.ids)
+    return frame.loc[kept, ["unique_id", "ds", "y", *covariates]].reset_index(drop=True)
+
+
+def _beside(cv: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Two backtest tables of the same windows, side by side."""
+    merged = cv.merge(other.drop(columns="y"), on=["unique_id", "ds", "cutoff"], how="left")
+    assert len(merged) == len(cv)
+    return merged

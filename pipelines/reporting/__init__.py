@@ -1,0 +1,1 @@
+"""Figures and diagnosis of a run."""

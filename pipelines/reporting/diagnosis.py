@@ -1,0 +1,113 @@
+"""What a model remembers and where it errs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast.bundle import Bundle
+from forecast.data.panel import Panel
+from forecast.diagnostics.attribution import attribution
+from forecast.diagnostics.carry_gain import CarryGain
+from forecast.diagnostics.error_tables import error_tables
+from forecast.diagnostics.gradients import clipping, gradient_profile
+from forecast.diagnostics.memory import memory_profile
+from forecast.training.progress import TrainEvent
+from pipelines.reporting.figures import (
+    Figure,
+    attribution_chart,
+    carry_chart,
+    gradient_chart,
+    memory_chart,
+    some_series,
+    to_html,
+    worst_chart,
+)
+
+_MEMORY_STEPS = 400_000  # of all perturbed copies together: a few seconds
+_LAGS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What a model remembers, how it learned and where it is wrong."""
+
+    figures: dict[str, Figure]
+    tables: dict[str, pd.DataFrame]
+    facts: dict[str, Any]
+    """The short of it, as JSON knows it."""
+
+    def save(self, root: Path) -> None:
+        """Figures and one page that holds them, tables as Parquet, and the short of it."""
+        (root / "figures").mkdir(parents=True, exist_ok=True)
+        for name, figure in self.figures.items():
+            (root / "figures" / f"{name}.json").write_text(json.dumps(figure), encoding="utf-8")
+        for name, table in self.tables.items():
+            table.to_parquet(root / f"{name}.parquet", index=False)
+        (root / "diagnosis.json").write_text(json.dumps(self.facts, indent=1), encoding="utf-8")
+        page = to_html(self.figures, title="What the model remembers and where it is wrong")
+        (root / "diagnosis.html").write_text(page, encoding="utf-8")
+
+
+def diagnose(
+    bundle: Bundle,
+    panel: Panel,
+    cv: pd.DataFrame,
+    history: pd.DataFrame,
+    *,
+    season_length: int,
+    events: Sequence[TrainEvent] = (),
+    carried: CarryGain | None = None,
+) -> Diagnosis:
+    """
+    Everything that is quick to find out about a trained model: seconds, whatever the data.
+
+    Args:
+        bundle: The model that `cv` is of.
+        panel: The series of `cv`, each longer than the model's horizon by 2 steps or more.
+        cv: The backtest table.
+        history: `unique_id`, `ds`, `y`.
+        season_length: Of the scaled errors.
+        events: Reports of the training, for what clipping did.
+        carried: What carrying the state is worth, where it was measured.
+    """
+    longest = int(panel.lengths.max())
+    memory = memory_profile(
+        bundle, panel, num_series=int(np.clip(_MEMORY_STEPS // (_LAGS * longest), 1, 16))
+    )
+    errors = error_tables(cv, history, season_length=season_length, groups=panel.static)
+    shown = some_series(cv)
+    parts = attribution(bundle, panel.take(pd.Index(panel.ids).get_indexer(pd.Index(shown))))
+    figures = {"memory": memory_chart(memory)}
+    facts: dict[str, Any] = {
+        "memory_reach": memory.reach, "network_memory_reach": memory.network_reach,
+        "gradient": {}, "worst_series": list(errors.worst),
+    }  # fmt: skip
+    if events:
+        clipped = clipping(events, bundle.config.train.max_grad_norm)
+        facts |= {
+            "clipped_share": clipped.clipped, "clipped_share_late": clipped.clipped_late,
+            "max_grad_norm_seen": clipped.max_grad_norm,
+        }  # fmt: skip
+    tables = {
+        "memory": memory.table, "errors_by_series": errors.by_series,
+        "errors_by_group": errors.by_group, "parts": parts,
+    }  # fmt: skip
+    if bundle.config.model.window is None:
+        gradient = gradient_profile(bundle, panel)
+        tables["gradient"] = gradient.table
+        if (gradient.table["ratio"] > 0).any():  # a forecast may not depend on the network at all
+            figures["gradient"] = gradient_chart(gradient)
+        facts["gradient"] = {str(layer): flow for layer, flow in gradient.flow.items()}
+    if carried is not None:
+        figures["carry"] = carry_chart(carried)
+        tables["carry"] = carried.scores
+        facts["carry_gain"] = float(carried.scores["gain"].iloc[1])
+    figures["worst"] = worst_chart(errors)
+    for i, unique_id in enumerate(shown):
+        figures[f"parts_{i + 1}"] = attribution_chart(parts, unique_id)
+    return Diagnosis(figures=figures, tables=tables, facts=facts)
