@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import report
-from benchmarks.cases import Case
+from benchmarks.accuracy.cases import Case
 from benchmarks.peers import exchange, handover
 
 # Lines of real runs, shortened to what a report reads.

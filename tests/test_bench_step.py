@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import carry, m4, race, step
+from benchmarks.accuracy import carry, m4, race
+from benchmarks.speed import step
 from forecast.models.recurrent import RecurrentStack, State, run_cells
 
 TINY = ["--hidden", 8, "--lanes", 6, "--chunk", 4, "--horizon", 5, "--length", 40, "--steps", 14]

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import benchmarks.__main__
-from benchmarks import m4, retail, state, unseen
+from benchmarks.accuracy import m4, retail, unseen
+from benchmarks.speed import state
 from forecast.evaluation.baselines import naive2
 
 KEYS = ["benchmark", "case", "model", "metric", "value", "seconds"]

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.cases import NAMES, Case, load
-from benchmarks.scoring import QUANTILES, quantile_columns, score
+from benchmarks.accuracy.cases import NAMES, Case, load
+from benchmarks.accuracy.scoring import QUANTILES, quantile_columns, score
 from forecast.errors import MissingValues
 
 

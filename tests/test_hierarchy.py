@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import m5
+from benchmarks.accuracy import m5
 from forecast.evaluation.hierarchy import (
     Level,
     absolute_scales,

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import stocks
+from benchmarks.accuracy import stocks
 from forecast.config import Config
 from forecast.data.ohlc import COVARIATES, FLOOR, from_ohlc
 from forecast.errors import BadStamps, ConfigError, MissingColumns

@@ -21,8 +21,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import cases, unseen
-from benchmarks.cases import Case
+from benchmarks.accuracy import cases, unseen
+from benchmarks.accuracy.cases import Case
 from benchmarks.peers import handover
 from benchmarks.peers.catalogue import BUDGET_S, LIMIT_S, SCRIPTS, UNLIMITED_S, budget_of, models_of
 from benchmarks.peers.scores import score

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.cases import Case
+from benchmarks.accuracy.cases import Case
 from benchmarks.peers.catalogue import SCRIPTS
 from benchmarks.peers.exchange import MEDIAN, QUANTILES, Task
 

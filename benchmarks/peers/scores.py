@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import m4, m5, scoring
-from benchmarks.cases import Case
+from benchmarks.accuracy import m4, m5, scoring
+from benchmarks.accuracy.cases import Case
 from benchmarks.records import find
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.servers import server
+from benchmarks.speed.servers import server
 from forecast.config import DataConfig
 from service.ingest.importer import import_history
 from tests.service.conftest import train_tiny

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from tests.cli.conftest import command, environment
 
 

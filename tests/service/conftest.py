@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from benchmarks import killloop
-from benchmarks.servers import wait_until
+from benchmarks.speed import killloop
+from benchmarks.speed.servers import wait_until
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.data.panel import Panel

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from service.engine.executor import Compute
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics

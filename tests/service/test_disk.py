@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.clients import NAMED, Reporter, body_of, compare_states, stored_in
-from benchmarks.servers import Server, ServerStopped, server, started, wait_until
+from benchmarks.speed.clients import NAMED, Reporter, body_of, compare_states, stored_in
+from benchmarks.speed.servers import Server, ServerStopped, server, started, wait_until
 from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
 from service.errors import DamagedLog, LogError

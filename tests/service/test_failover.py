@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from forecast.errors import ForecastError
 from service.errors import LogError
 from service.storage import schema as tables

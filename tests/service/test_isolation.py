@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.clients import NAMED
-from benchmarks.servers import wait_until
+from benchmarks.speed.clients import NAMED
+from benchmarks.speed.servers import wait_until
 from service.ingest.batch import Sent
 
 Call = Callable[[], Any]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.servers import server
+from benchmarks.speed.servers import server
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.data.panel import Panel

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from starlette.testclient import TestClient
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
 from forecast.data.panel import Panel

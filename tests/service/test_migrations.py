@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from benchmarks.servers import Point, ServerStopped, server, started
+from benchmarks.speed.servers import Point, ServerStopped, server, started
 from service.errors import LogError
 from service.ingest.importer import import_history
 from service.storage.log import Log

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.servers import server
+from benchmarks.speed.servers import server
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError

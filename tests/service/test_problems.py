@@ -10,7 +10,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from forecast import errors as library_errors
 from forecast.errors import ConfigError, ForecastError
 from service import errors as service_errors

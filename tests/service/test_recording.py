@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from forecast.bundle import load_bundle
 from forecast.errors import MissingSteps, UnknownSeries
 from service.engine.engine import Engine

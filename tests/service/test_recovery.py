@@ -10,9 +10,9 @@ import shutil
 
 import httpx
 
-from benchmarks.clients import Verdict, body_of, compare_states, stored_in
-from benchmarks.killloop import KINDS, Loop
-from benchmarks.servers import POINTS, server
+from benchmarks.speed.clients import Verdict, body_of, compare_states, stored_in
+from benchmarks.speed.killloop import KINDS, Loop
+from benchmarks.speed.servers import POINTS, server
 
 KILLS_OF_EACH = 3
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from service.engine.executor import usual_threads
 from service.engine.history import Replay, replay
 from service.errors import DamagedLog, LogError

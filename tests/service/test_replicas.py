@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from benchmarks.clients import NAMED, Reporter, Verdict, body_of, compare_states, stored_in
-from benchmarks.servers import server, wait_until
+from benchmarks.speed.clients import NAMED, Reporter, Verdict, body_of, compare_states, stored_in
+from benchmarks.speed.servers import server, wait_until
 from forecast.bundle import load_bundle
 from service.ingest.importer import import_history
 from service.storage import schema as tables

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.servers import server
+from benchmarks.speed.servers import server
 from forecast.inference.states import States
 from service.errors import Refused
 from service.ingest.importer import import_history

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.servers import server
+from benchmarks.speed.servers import server
 from service.errors import PortInUse
 from service.server import base_url, bind
 from service.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.config import DataConfig
 from tests.service.conftest import train_tiny

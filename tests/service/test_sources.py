@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import wait_until
+from benchmarks.speed.servers import wait_until
 from forecast.bundle import load_bundle
 from forecast.errors import DamagedBundle
 from service.errors import ModelSourceError, UnknownModel

@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.cases import Case, load
+from benchmarks.accuracy.cases import Case, load
+from benchmarks.accuracy.retail import settings, statecast
+from benchmarks.accuracy.scoring import quantile_columns
 from benchmarks.records import emit, find, note
-from benchmarks.retail import settings, statecast
-from benchmarks.scoring import quantile_columns
 from forecast.evaluation.hierarchy import (
     Level,
     absolute_scales,

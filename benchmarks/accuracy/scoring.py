@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import utilsforecast.losses as uf
 
-from benchmarks.cases import Case
+from benchmarks.accuracy.cases import Case
 from forecast.evaluation.metrics import by_series
 
 LEVELS = (50, 80, 90, 95)

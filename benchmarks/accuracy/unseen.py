@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import retail
-from benchmarks.cases import Case, cut, every_step, read, whole
+from benchmarks.accuracy import retail
+from benchmarks.accuracy.cases import Case, cut, every_step, read, whole
 from benchmarks.records import find
 
 COLUMNS = ["unique_id", "ds", "y"]

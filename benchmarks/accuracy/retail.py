@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.cases import SETS, Case, load
+from benchmarks.accuracy.cases import SETS, Case, load
+from benchmarks.accuracy.scoring import LEVELS, QUANTILES, quantile_columns, score
 from benchmarks.records import Progress, emit, note, with_settings
-from benchmarks.scoring import LEVELS, QUANTILES, quantile_columns, score
 from forecast.calendars.calendar import Calendar
 from forecast.config import Config
 from forecast.evaluation.baselines import MODELS

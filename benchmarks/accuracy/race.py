@@ -26,7 +26,7 @@ from statistics import mean
 import pandas as pd
 import torch
 
-from benchmarks import m4
+from benchmarks.accuracy import m4
 from benchmarks.records import emit, find, note, with_settings
 from forecast.forecaster import Forecaster
 

@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.accuracy.scoring import QUANTILES
 from benchmarks.records import Progress, emit, find, note, with_settings
-from benchmarks.scoring import QUANTILES
 from forecast.bundle import Bundle
 from forecast.data.ohlc import COVARIATES, from_ohlc
 from forecast.data.panel import Panel

@@ -33,9 +33,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.logs import BEGIN, DAY, fill, names, started
 from benchmarks.records import emit, note, with_settings
-from benchmarks.step import flop_counter, gemm_rate
+from benchmarks.speed.logs import BEGIN, DAY, fill, names, started
+from benchmarks.speed.step import flop_counter, gemm_rate
 from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.forecaster import Forecaster

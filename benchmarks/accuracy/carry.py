@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import m4
+from benchmarks.accuracy import m4
 from benchmarks.records import emit, find, note, with_settings
 from forecast.data.panel import Panel
 from forecast.data.splits import history

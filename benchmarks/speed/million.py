@@ -34,10 +34,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.engine import HORIZON, QUANTILES, trained
-from benchmarks.logs import PART, fill, started
 from benchmarks.records import emit, note
-from benchmarks.step import flop_counter, gemm_rate
+from benchmarks.speed.engine import HORIZON, QUANTILES, trained
+from benchmarks.speed.logs import PART, fill, started
+from benchmarks.speed.step import flop_counter, gemm_rate
 from forecast.bundle import Bundle
 from forecast.inference.states import initial_states
 from service.engine.snapshots import Snapshots

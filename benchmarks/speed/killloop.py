@@ -38,9 +38,9 @@ import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.clients import Reporter, Verdict, ask, compare_states, stored_in
 from benchmarks.records import emit
-from benchmarks.servers import POINTS, Server, ServerStopped, started
+from benchmarks.speed.clients import Reporter, Verdict, ask, compare_states, stored_in
+from benchmarks.speed.servers import POINTS, Server, ServerStopped, started
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, ModelConfig, TrainConfig
 from forecast.forecaster import Forecaster

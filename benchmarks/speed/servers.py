@@ -28,7 +28,9 @@ import httpx
 
 T = TypeVar("T")
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["benchmarks.servers", "service.server", "forecast.forecaster"])
+_PROCESSES.set_forkserver_preload(
+    ["benchmarks.speed.servers", "service.server", "forecast.forecaster"]
+)
 _START_S = 60
 
 

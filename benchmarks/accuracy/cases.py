@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from dateutil.easter import easter  # type: ignore[import-untyped]
 
-from benchmarks import m4
+from benchmarks.accuracy import m4
 from benchmarks.records import find, note
 
 EVENT_TYPES = ("Sporting", "Cultural", "National", "Religious")
