@@ -48,13 +48,13 @@ mlflow: $(VENV)/.run ## the MLflow pages over the runs of `make run`, on 127.0.0
 bench: $(VENV)/.dev ## every benchmark, on the data sets in the folder DATA=PATH
 	@test -d "$(DATA)" || { echo 'make bench: where are the data? make bench DATA=PATH' >&2; exit 2; }
 	for freq in hourly weekly yearly daily monthly quarterly; do \
-	    $(BIN)/python -m benchmarks.m4 --freq $$freq --data "$(DATA)" || exit 1; \
+	    $(BIN)/python -m benchmarks.accuracy.m4 --freq $$freq --data "$(DATA)" || exit 1; \
 	done
 	for name in retail unseen m5 stocks carry race; do \
-	    $(BIN)/python -m benchmarks.$$name --data "$(DATA)" || exit 1; \
+	    $(BIN)/python -m benchmarks.accuracy.$$name --data "$(DATA)" || exit 1; \
 	done
 	for name in state step engine million killloop; do \
-	    $(BIN)/python -m benchmarks.$$name || exit 1; \
+	    $(BIN)/python -m benchmarks.speed.$$name || exit 1; \
 	done
 
 bench-peers: $(VENV)/.dev ## set up .venv-peers (2 GB); with DATA=PATH run what benchmarks/results lacks

@@ -1,7 +1,7 @@
 """
 What carrying the state is worth on M4 Hourly: the same weights, and the same recipe, both ways.
 
-    python -m benchmarks.carry --data PATH
+    python -m benchmarks.accuracy.carry --data PATH
 
 Cutoffs lie inside the training part; the test is not read. Case `same_weights`: one model that has
 not seen the targets, its network's state carried from the first step (`carried`) or dropped at each
@@ -30,7 +30,7 @@ CUTOFFS, WINDOWS = 8, 2
 def main() -> None:
     """Train three times and print the lines."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.carry", description=__doc__,
+        prog="python -m benchmarks.accuracy.carry", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")

@@ -1,7 +1,7 @@
 """
 Accuracy on the M4 competition: its series, test, scores and Naive2, one frequency a run.
 
-    python -m benchmarks.m4 --freq hourly --data PATH
+    python -m benchmarks.accuracy.m4 --freq hourly --data PATH
 
 PATH holds the folder `m4` with `hourly_train.parquet`, `hourly_test.parquet` and
 `hourly_naive2.parquet` (columns unique_id, ds, y; y_hat for Naive2). Prints sMAPE (0 to 200),
@@ -112,7 +112,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.m4", description=__doc__,
+        prog="python -m benchmarks.accuracy.m4", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--freq", choices=CASES, required=True)

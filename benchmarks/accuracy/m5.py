@@ -1,9 +1,9 @@
 """
 Accuracy on the M5 competition: 30,490 items in ten stores, 28 days, twelve levels of sums.
 
-    python -m benchmarks.m5 --data PATH
+    python -m benchmarks.accuracy.m5 --data PATH
 
-PATH holds the folder `m5` that `benchmarks.cases` reads, and in it the official weights
+PATH holds the folder `m5` that `benchmarks.accuracy.cases` reads, and in it the official weights
 (`weights_levels.parquet`, `static.parquet`) and, for levels 1 to 9, scales
 (`rmsse_scale_levels.parquet`). Forecasts of groups are sums of those of their items.
 
@@ -11,7 +11,8 @@ Metrics: `wrmsse_l1` to `wrmsse_l12`, one a level; `wrmsse_l1_9`, the mean of th
 weights and scales are the official ones; `wrmsse_l1_12`, the mean of all, nearly official: the
 history at hand is the last 447 days, from which the scales of levels 10 to 12 are taken. `bias` is
 the sum of all forecasts over that of all sales, less 1. `pinball` is the weighted scaled pinball
-loss of the bottom level over the quantiles of `benchmarks.scoring`. Every run on the test first
+loss of the bottom level over the quantiles of `benchmarks.accuracy.scoring`. Every run on the test
+first
 checks that the two naive forecasts score what was published.
 
 `--val` holds the 28 days before the test out, with the official weights and scales as they are.
@@ -94,7 +95,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.m5", description=__doc__,
+        prog="python -m benchmarks.accuracy.m5", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m5/")

@@ -1,7 +1,7 @@
 """
 Seconds until forecasts of M4 Hourly are as good as those of a peer after its whole training.
 
-    python -m benchmarks.race --data PATH [--target OWA]
+    python -m benchmarks.accuracy.race --data PATH [--target OWA]
 
 Statecast is trained anew with 30, 60, 120, ... optimiser steps, each run with a schedule of its
 own, until the mean OWA of `--seeds` runs on the official test meets the target. What counts are
@@ -32,7 +32,7 @@ from forecast.forecaster import Forecaster
 
 CASE = "m4_hourly"
 STEPS = (30, 60, 120, 250, 500, 1000, 2000)
-RESULTS = Path(__file__).parent / "results" / "peers.jsonl"
+RESULTS = Path(__file__).parents[1] / "results" / "peers.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.race", description=__doc__,
+        prog="python -m benchmarks.accuracy.race", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")

@@ -1,11 +1,13 @@
 """
 Accuracy on sets of sales and demand, beside the statistical baselines on the same cutoff.
 
-    python -m benchmarks.retail --data PATH --sets aus_retail carparts
+    python -m benchmarks.accuracy.retail --data PATH --sets aus_retail carparts
 
-PATH holds a folder a set, of those that `benchmarks.cases` reads; without `--sets` all that are
+PATH holds a folder a set, of those that `benchmarks.accuracy.cases` reads; without `--sets` all
+that are
 there are run. The last horizon of every series is held out. Statecast runs with its default
-settings and is told nothing but the roles of the columns. `benchmarks.scoring` says what is
+settings and is told nothing but the roles of the columns. `benchmarks.accuracy.scoring` says what
+is
 measured; `mase_ratio_snaive` is the MASE over the seasonal naive's.
 
 Baselines run on the whole set or not at all. Without `--baselines` these are all there are,
@@ -41,7 +43,7 @@ MANY_SERIES, MANY_OBSERVATIONS = 3_000, 500_000
 def main() -> None:
     """Forecast every set with every model and print the lines."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.retail", description=__doc__,
+        prog="python -m benchmarks.accuracy.retail", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_arguments(parser, SETS)

@@ -1,7 +1,7 @@
 """
 Volatility and prices of 315 stocks and funds: every day of 2015 to 2017 is an origin.
 
-    python -m benchmarks.stocks --data PATH
+    python -m benchmarks.accuracy.stocks --data PATH
 
 PATH holds the folder `stocks_huge` with `ohlcv.parquet` (unique_id, ds, open, high, low, volume and
 the close as y) and, if it is to be scored too, `stocks_sp500_2022` with `close.parquet`. All
@@ -80,7 +80,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.stocks", description=__doc__,
+        prog="python -m benchmarks.accuracy.stocks", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--data", type=Path, required=True, help="folder that holds stocks_huge/")

@@ -1,11 +1,11 @@
 """
 Accuracy on sets that no choice was made on: what the defaults do with data they do not know.
 
-    python -m benchmarks.unseen --data PATH
+    python -m benchmarks.accuracy.unseen --data PATH
 
 PATH holds a folder a set: `m1` (the M1 competition, with its official tests), `nn5` (cash taken out
 of machines, with its test), `cheese` (weekly sales), `commodities` (monthly prices) and
-`exchange_rate`; `--sets` takes some. Everything else is as in `benchmarks.retail`.
+`exchange_rate`; `--sets` takes some. Everything else is as in `benchmarks.accuracy.retail`.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLUMNS = ["unique_id", "ds", "y"]
 def main() -> None:
     """Forecast every set with every model and print the lines."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.unseen", description=__doc__,
+        prog="python -m benchmarks.accuracy.unseen", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     retail.add_arguments(parser, SETS)

@@ -1,7 +1,7 @@
 """
 How fast the live engine goes, without HTTP: steps, durable observations, forecasts, by batch.
 
-    python -m benchmarks.engine [--set model.hidden_size=32]
+    python -m benchmarks.speed.engine [--set model.hidden_size=32]
 
 Daily counts with a weekly season, horizon 28, the default network, one compute thread, which shares
 blocks of 2,048 series with a thread for each core. Metrics, of
@@ -82,7 +82,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.engine", description=__doc__,
+        prog="python -m benchmarks.speed.engine", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="SERIES")

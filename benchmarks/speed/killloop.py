@@ -1,12 +1,12 @@
 """
 A server killed again and again while clients report and forecast, beside an account of it all.
 
-    python -m benchmarks.killloop --kills 1000 [--postgres]
+    python -m benchmarks.speed.killloop --kills 1000 [--postgres]
 
 Three clients report daily values of their own series, with corrections now and then, and two ask
 for forecasts, all at once. The server writes snapshots without a pause, and now and then another
 model takes over. It is killed by SIGKILL at a random moment, while it starts, or at a random turn
-of a named point (`benchmarks/servers.py`); every 50 kills another log is begun.
+of a named point (`benchmarks/speed/servers.py`); every 50 kills another log is begun.
 
 After each kill the log is read with plain SQL, from a copy, so that the write-ahead log is left to
 the server; after each start the forecasts of all series are compared with a replay by the library
@@ -215,7 +215,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.killloop", description=__doc__,
+        prog="python -m benchmarks.speed.killloop", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--kills", type=int, default=1000)

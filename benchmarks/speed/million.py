@@ -1,9 +1,10 @@
 """
 A million live series in one process: memory, start, replay of the log, forecasts meanwhile.
 
-    python -m benchmarks.million [--series 1000000] [--steps 20]
+    python -m benchmarks.speed.million [--series 1000000] [--steps 20]
 
-Daily counts as in `benchmarks.engine`, a log in SQLite that begins with `--steps` days of every
+Daily counts as in `benchmarks.speed.engine`, a log in SQLite that begins with `--steps` days of
+every
 series. Three starts of the engine are what a server goes through: a replay of the whole log by as
 many workers as it may use cores, while one client asks for forecasts of single series, then
 snapshots, then a start from them. Metrics, of case `million`:
@@ -67,7 +68,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.million", description=__doc__,
+        prog="python -m benchmarks.speed.million", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--series", type=int, default=1_000_000)

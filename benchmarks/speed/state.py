@@ -1,7 +1,7 @@
 """
 Cost of one new observation after short and long histories, beside re-reading the history.
 
-    python -m benchmarks.state
+    python -m benchmarks.speed.state
 
 A state is warmed up on 100, 1,000 and 10,000 steps; then one more step is observed, for one series
 and for 1,000 at once. Metrics, all medians in microseconds of one call: `observe_us` (one step from
@@ -90,7 +90,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.state", description=__doc__,
+        prog="python -m benchmarks.speed.state", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--histories", type=int, nargs="+", default=HISTORIES, metavar="STEPS")

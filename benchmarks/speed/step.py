@@ -1,7 +1,7 @@
 """
 Time of one training step beside the least its matrix products could take on this machine.
 
-    python -m benchmarks.step [--hidden 64] [--lanes 256] [--profile]
+    python -m benchmarks.speed.step [--hidden 64] [--lanes 256] [--profile]
 
 A whole optimiser step is timed as training takes it: gathering, forward, both losses, backward,
 clipping, optimiser. The floating-point operations of every matrix product of the same steps are
@@ -109,7 +109,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.step", description=__doc__,
+        prog="python -m benchmarks.speed.step", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))

@@ -28,7 +28,7 @@ from forecast.models.recurrent import RecurrentStack, State, run_cells
 from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import train_tiny
-from tests.service.test_slot import put
+from tests.service.serving.test_slot import put
 
 NAMES = ("a", "b/c", "é")
 MONTHS = pd.date_range("2020-01-01", periods=60, freq="MS")

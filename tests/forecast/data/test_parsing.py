@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forecast.config import DataConfig
 from forecast.data.validation import check
 from forecast.errors import BadStamps, ConfigError
-from tests.test_frames import assert_tells, refusal, sales
+from tests.forecast.data.test_validation import assert_tells, refusal, sales
 
 
 @pytest.mark.parametrize(("stamp", "told"), [

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from forecast.config import Config
 from forecast.errors import ConfigError, NotFitted, UnknownSetting
 from forecast.forecaster import Forecaster
-from tests.test_forecaster import QUICK
+from tests.forecast.test_forecaster import QUICK
 
 
 @pytest.fixture(scope="module")

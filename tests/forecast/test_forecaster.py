@@ -24,7 +24,7 @@ from forecast.errors import (
 )
 from forecast.forecaster import Forecaster
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "data"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "data"
 QUICK = {"train": {"max_steps": 30}, "model": {"hidden_size": 16}}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forecast.config import DataConfig
 from forecast.data.validation import check
 from forecast.errors import MissingSteps, WrongFrequency
-from tests.test_frames import EXAMPLES, assert_tells, refusal, sales
+from tests.forecast.data.test_validation import EXAMPLES, assert_tells, refusal, sales
 
 FREQS = ["D", "h", "W-FRI", "MS", "ME", "QS-JAN", "B", "15min"]
 

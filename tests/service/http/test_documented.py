@@ -11,7 +11,7 @@ from service.http.problems import FRAMEWORK
 from service.metrics import Metrics
 from service.settings import Limits, Settings
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 HTTP = (DOCS / "http.md").read_text(encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from service.ingest.importer import import_history
 from service.storage.log import Log
 from service.storage.schema import metadata
 from tests.service.hosts import MONTHLY
-from tests.service.test_log import contents
+from tests.service.storage.test_log import contents
 
 FIRST = (
     "create table meta (key text not null primary key, value text not null)",

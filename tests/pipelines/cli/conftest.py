@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.cli import main as cli
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from forecast.data.io import read_table
 from forecast.data.validation import check
 from forecast.errors import ForecastError
 
-PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
 
 def tree(root: type[ForecastError]) -> Iterator[type[ForecastError]]:

@@ -6,7 +6,7 @@ import pytest
 from forecast.config import DataConfig
 from forecast.data.validation import check
 from forecast.errors import MissingValues, WrongType
-from tests.test_frames import assert_tells, refusal, sales
+from tests.forecast.data.test_validation import assert_tells, refusal, sales
 
 
 def test_static_columns_become_one_row_a_series():

@@ -25,8 +25,8 @@ from service.replay.backlog import LONG_S, replay_waiting
 from service.storage.retention import Keep
 from tests.service.conftest import emptied
 from tests.service.hosts import MONTHLY, Host, assert_equal
-from tests.service.test_migrations import run
-from tests.service.test_recording import sent
+from tests.service.ingest.test_write_queue import sent
+from tests.service.storage.test_migrations import run
 
 SERIES, STEPS = 1_000, 14
 MONTHS = [str(month.date()) for month in pd.date_range("2019-01-01", periods=60, freq="MS")]

@@ -9,7 +9,7 @@ from forecast.bundle import load_bundle
 from service import log_admin as offline
 from service.ingest.importer import import_history
 from service.settings import Settings
-from tests.service.test_named import last_ds
+from tests.service.serving.test_catalog import last_ds
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from forecast.calendars.calendar import Calendar
 from service.storage.log import Log
 from service.storage.observation_table import BUCKET_STEPS, Cuts
 from service.storage.records import Rows
-from tests.service.test_migrations import FIRST, run
+from tests.service.storage.test_migrations import FIRST, run
 
 
 def rows_of(series: np.ndarray, ds: np.ndarray, y: np.ndarray | None = None) -> Rows:

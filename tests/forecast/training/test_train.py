@@ -33,7 +33,7 @@ from forecast.training.checkpoints import NAME
 from forecast.training.progress import TrainEvent
 from forecast.training.train import train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 RUN = """
 import json, sys
 from pathlib import Path

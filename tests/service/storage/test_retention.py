@@ -23,9 +23,9 @@ from service.settings import Settings
 from service.storage.retention import Keep, Taken
 from tests.service.conftest import emptied, train_tiny
 from tests.service.hosts import MONTHLY, Host, assert_equal
-from tests.service.test_migrations import run
-from tests.service.test_replicas import forecasts as forecasts_of
-from tests.service.test_slot import observe, put, successor
+from tests.service.serving.test_replicas import forecasts as forecasts_of
+from tests.service.serving.test_slot import observe, put, successor
+from tests.service.storage.test_migrations import run
 
 MONTHS = pd.date_range("2009-01-01", periods=400, freq="MS")
 

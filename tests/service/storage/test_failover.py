@@ -11,7 +11,7 @@ from forecast.errors import ForecastError
 from service.errors import LogError
 from service.storage import schema as tables
 from tests.service.hosts import Host, assert_equal
-from tests.service.test_replicas import crash, restart
+from tests.service.serving.test_replicas import crash, restart
 
 
 def promote(cluster: Any) -> None:

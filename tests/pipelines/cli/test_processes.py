@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.speed.servers import wait_until
-from tests.cli.conftest import command, environment
+from tests.pipelines.cli.conftest import command, environment
 
 
 def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):

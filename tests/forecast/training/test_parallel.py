@@ -20,7 +20,7 @@ from forecast.training.checkpoints import NAME
 from forecast.training.defaults import resolve
 from forecast.training.progress import TrainEvent
 from forecast.training.train import train
-from tests.test_training import ROOT, RUN, weights
+from tests.forecast.training.test_train import ROOT, RUN, weights
 
 
 def together(config: Config, members: int) -> Config:

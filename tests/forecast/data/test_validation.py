@@ -22,7 +22,7 @@ from forecast.errors import (
     WrongType,
 )
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "data"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "data"
 
 
 def sales(freq="D", steps=6, ids=("oil", "tea", "yeast")):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.cli.conftest import ROOT
+from tests.pipelines.cli.conftest import ROOT
 
 
 def test_help_loads_nothing_heavy():

@@ -9,7 +9,7 @@ import typer.main
 
 from pipelines.cli.main import app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CALLS = re.findall(r"curl -s [\d.:]+(/\S+) .*?-d '(.*?)'", README, flags=re.DOTALL)
 
