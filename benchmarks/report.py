@@ -28,9 +28,19 @@ OURS = "statecast"
 MAIN = {"m4": "owa", "m5": "wrmsse_l1_9", "carparts": "crps", "stocks": "qlike_1"}
 """The metric that orders a table, by case or by what it begins with; elsewhere `mase`."""
 ERRORS = (
-    "qlike_1", "qlike_5", "qlike_22", "owa", "wrmsse_l1_9", "wrmsse_l1_12", "mase", "wape", "smape",
-    "rmsse", "crps", "msis",
-)  # fmt: skip
+    "qlike_1",
+    "qlike_5",
+    "qlike_22",
+    "owa",
+    "wrmsse_l1_9",
+    "wrmsse_l1_12",
+    "mase",
+    "wape",
+    "smape",
+    "rmsse",
+    "crps",
+    "msis",
+)
 """Columns in which lower is better, in their order."""
 COVERAGES = {"coverage_80": 0.80, "coverage_95": 0.95}
 MARKERS = "osv^<>PX"
@@ -60,9 +70,10 @@ class Row:
 def main() -> None:
     """Rewrite the tables and the plots."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.report", description=__doc__,
+        prog="python -m benchmarks.report",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     args = parser.parse_args()
@@ -139,8 +150,10 @@ def merged(files: Iterable[Mapping[tuple[str, str], Row]]) -> list[Row]:
 
 def tables(rows: list[Row]) -> str:
     """Everything between the markers."""
-    parts = [section([row for row in rows if row.case == case])
-             for case in sorted({row.case for row in rows})]  # fmt: skip
+    parts = [
+        section([row for row in rows if row.case == case])
+        for case in sorted({row.case for row in rows})
+    ]
     return "\n\n".join(parts)
 
 
@@ -148,8 +161,9 @@ def section(rows: list[Row]) -> str:
     """One case: a line on wins and losses, its table, its plot, and what was set."""
     case = rows[0].case
     rows = ordered(rows)
-    columns = [name for name in (*ERRORS, *COVERAGES, *SECONDS)
-               if any(name in row.values for row in rows)]  # fmt: skip
+    columns = [
+        name for name in (*ERRORS, *COVERAGES, *SECONDS) if any(name in row.values for row in rows)
+    ]
     best = {name: best_of(name, rows) for name in columns}
     head = ["model", *(SECONDS.get(name, name) for name in columns)]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
@@ -161,15 +175,17 @@ def section(rows: list[Row]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     about = [f"- {row.model}: {text}" for row in rows if (text := remark(row))]
     return "\n\n".join(
-        part for part in (
+        part
+        for part in (
             f"### {case}",
             verdict(rows),
             "\n".join(lines),
             f"![{main_metric(case)} against seconds](figures/{case}.svg)" if plotted(rows) else "",
             "\n".join(about),
             "\n".join(["```console", *commands(rows), "```"]),
-        ) if part
-    )  # fmt: skip
+        )
+        if part
+    )
 
 
 def main_metric(case: str) -> str:
@@ -269,8 +285,11 @@ def plotted(rows: list[Row]) -> list[tuple[Row, float, float]]:
     metric = main_metric(rows[0].case)
     scored = [row for row in rows if metric in row.values]
     clock = "cpu_seconds" if all("cpu_seconds" in row.values for row in scored) else "seconds"
-    return [(row, max(row.values[clock], 0.01), row.values[metric])
-            for row in scored if clock in row.values]  # fmt: skip
+    return [
+        (row, max(row.values[clock], 0.01), row.values[metric])
+        for row in scored
+        if clock in row.values
+    ]
 
 
 def plot(rows: list[Row], path: Path) -> None:

@@ -76,9 +76,12 @@ class Bundle:
 
 
 def save_bundle(
-    bundle: Bundle, directory: Path, *, overwrite: bool = False,
+    bundle: Bundle,
+    directory: Path,
+    *,
+    overwrite: bool = False,
     beside: Mapping[str, bytes] = MappingProxyType({}),
-) -> None:  # fmt: skip
+) -> None:
     """
     Write the directory whole or not at all.
 
@@ -95,14 +98,16 @@ def save_bundle(
     directory = Path(directory)
     if directory.exists() and overwrite and not (directory / JSON_NAME).is_file():
         raise BundleError(
-            "what would be overwritten is no bundle", where=str(directory),
+            "what would be overwritten is no bundle",
+            where=str(directory),
             help="choose another directory, or remove this one yourself",
-        )  # fmt: skip
+        )
     if directory.exists() and not overwrite:
         raise BundleError(
-            "there is something in the way", where=str(directory),
+            "there is something in the way",
+            where=str(directory),
             help="choose another directory, or pass overwrite=True",
-        )  # fmt: skip
+        )
     weights = _weights(bundle)
     text = {
         "version": VERSION,
@@ -118,9 +123,10 @@ def save_bundle(
         if len(files[name]) > MAX_BYTES:
             raise BundleError(
                 f"{name} would have {len(files[name]):,} bytes, more than the {MAX_BYTES:,} that "
-                "are read", where=str(directory),
+                "are read",
+                where=str(directory),
                 help="train with fewer members, a smaller hidden_size or fewer static categories",
-            )  # fmt: skip
+            )
     fresh = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -147,9 +153,10 @@ def read_digest(directory: Path | str) -> str:
         return str(json.loads(_read(Path(directory) / JSON_NAME))["digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(
-            f"no bundle can be read here: {error}", where=str(directory),
+            f"no bundle can be read here: {error}",
+            where=str(directory),
             help="give the directory that `statecast train` or Forecaster.save wrote",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def load_bundle(directory: Path | str) -> Bundle:
@@ -164,9 +171,10 @@ def load_bundle(directory: Path | str) -> Bundle:
     directory = Path(directory)
     if not (directory / JSON_NAME).is_file():
         raise BundleError(
-            f"no bundle here: {JSON_NAME} is missing", where=str(directory),
+            f"no bundle here: {JSON_NAME} is missing",
+            where=str(directory),
             help="give the directory that `statecast train` or Forecaster.save wrote",
-        )  # fmt: skip
+        )
     try:
         text = json.loads(_read(directory / JSON_NAME))
         weights = _read(directory / WEIGHTS_NAME)
@@ -177,15 +185,17 @@ def load_bundle(directory: Path | str) -> Bundle:
     if text.get("version") != VERSION:
         raise NewerBundle(
             f"format version {text.get('version')} is not {VERSION}, the one this version reads",
-            where=str(directory), help="use the release that wrote it, or train again",
-        )  # fmt: skip
+            where=str(directory),
+            help="use the release that wrote it, or train again",
+        )
     found = hashlib.sha256(weights).hexdigest()
     if found != text.get("weights_sha256"):
         raise DamagedBundle(
             f"{WEIGHTS_NAME} was altered or cut short: SHA-256 expected "
             f"{text.get('weights_sha256')}, found {found}",
-            where=str(directory), help="fetch or save the bundle again",
-        )  # fmt: skip
+            where=str(directory),
+            help="fetch or save the bundle again",
+        )
     try:
         bundle = _assemble(text, load_tensors(weights))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -193,8 +203,9 @@ def load_bundle(directory: Path | str) -> Bundle:
     if bundle.digest != text["digest"]:
         raise DamagedBundle(
             f"{JSON_NAME} was altered: digest expected {text['digest']}, found {bundle.digest}",
-            where=str(directory), help="fetch or save the bundle again",
-        )  # fmt: skip
+            where=str(directory),
+            help="fetch or save the bundle again",
+        )
     return bundle
 
 
@@ -206,18 +217,29 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
         for c in text["static"]
     )
     spec = make_spec(
-        config, Calendar(config.data.freq), StaticSpec(columns), space=text["space"],
-        annual=text["annual"], floors=tuple(text["floors"]), common=tuple(text["common"]),
-        smoothers=text.get("smoothers", False), changes=text.get("changes", False),
-    )  # fmt: skip
+        config,
+        Calendar(config.data.freq),
+        StaticSpec(columns),
+        space=text["space"],
+        annual=text["annual"],
+        floors=tuple(text["floors"]),
+        common=tuple(text["common"]),
+        smoothers=text.get("smoothers", False),
+        changes=text.get("changes", False),
+    )
     networks = [make_network(config, spec) for _ in range(config.model.members or 1)]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
     factors = tensors.pop("calibration.factors").numpy()
     network.load_state_dict(tensors)
     return Bundle(
-        config=config, spec=spec, network=network.eval(), factors=factors,
-        correlation=text["correlation"], facts=text["facts"], scores=text["scores"],
-    )  # fmt: skip
+        config=config,
+        spec=spec,
+        network=network.eval(),
+        factors=factors,
+        correlation=text["correlation"],
+        facts=text["facts"],
+        scores=text["scores"],
+    )
 
 
 def _settings(bundle: Bundle) -> dict[str, Any]:

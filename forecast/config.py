@@ -195,9 +195,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_at_least(
-            self, 1, "max_steps", "batch_size", "chunk_length", "stride", "patience",
-            "check_every", "checkpoint_every",
-        )  # fmt: skip
+            self,
+            1,
+            "max_steps",
+            "batch_size",
+            "chunk_length",
+            "stride",
+            "patience",
+            "check_every",
+            "checkpoint_every",
+        )
         _check_at_least(self, 0, "val_size", "seed")
         if not 0 <= self.finish_share < 1:
             raise ConfigError(f"finish_share={self.finish_share} must be at least 0 and below 1")

@@ -16,13 +16,19 @@ from forecast.data.future_covariates import check_future
 from forecast.data.io import read_table, to_native
 from forecast.data.panel import Panel
 from forecast.data.splits import cutoff_lengths, kind_before
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.errors import NotFitted, UnknownSetting
 from forecast.evaluation.backtest import backtest
 from forecast.inference import forecasting, observing, sampling
-from forecast.inference.gaps import filled_from, last_values
+from forecast.inference.gaps import fill_gap, last_values
 from forecast.inference.output import MODEL, as_numbers, as_stamps, forecast_frame, level_quantiles
-from forecast.inference.states import Live, States, initial_states, load_live, save_live
+from forecast.inference.states import (
+    SavedForecaster,
+    States,
+    initial_states,
+    load_saved,
+    save_saved,
+)
 from forecast.training.progress import TrainEvent
 from forecast.training.train import train
 
@@ -181,13 +187,20 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         forecasting.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
         levels, asked = as_numbers(level), as_numbers(quantiles)
         outputs = forecasting.forecast(
-            bundle, states, horizon=horizon, quantiles=(*level_quantiles(levels), *asked),
+            bundle,
+            states,
+            horizon=horizon,
+            quantiles=(*level_quantiles(levels), *asked),
             known_future=check_future(
-                futr_df, ids=self.ids_, last_ds=states.last_ds, horizon=horizon,
-                calendar=bundle.calendar, columns=bundle.config.data.known_future,
+                futr_df,
+                ids=self.ids_,
+                last_ds=states.last_ds,
+                horizon=horizon,
+                calendar=bundle.calendar,
+                columns=bundle.config.data.known_future,
                 data=bundle.config.data,
             ),
-        )  # fmt: skip
+        )
         ds = bundle.calendar.after(states.last_ds, horizon)
         frame = forecast_frame(self.ids_, ds, outputs, levels, bundle.calendar)
         for i, quantile in enumerate(asked):
@@ -215,13 +228,21 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         bundle, states = self._fitted()
         forecasting.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
         drawn = sampling.sample(
-            bundle, states, paths=paths, seed=seed, horizon=horizon,
+            bundle,
+            states,
+            paths=paths,
+            seed=seed,
+            horizon=horizon,
             known_future=check_future(
-                futr_df, ids=self.ids_, last_ds=states.last_ds, horizon=horizon,
-                calendar=bundle.calendar, columns=bundle.config.data.known_future,
+                futr_df,
+                ids=self.ids_,
+                last_ds=states.last_ds,
+                horizon=horizon,
+                calendar=bundle.calendar,
+                columns=bundle.config.data.known_future,
                 data=bundle.config.data,
             ),
-        )  # fmt: skip
+        )
         series, number = drawn.shape[:2]
         ds = bundle.calendar.after(states.last_ds, horizon)
         frame = pd.DataFrame(
@@ -260,7 +281,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         there = states.take(rows)
         stands = np.where(there.count > 0, there.last_ds, panel.ds[panel.indptr[:-1]])
         value = np.array([last.get(name, 0.0) for name in panel.ids])
-        moved = observing.observe(bundle, there, filled_from(bundle, panel, stands, value))
+        moved = observing.observe(bundle, there, fill_gap(bundle, panel, stands, value))
         self.ids_, self.states_ = ids, states.put(rows, moved)
         return self
 
@@ -307,22 +328,26 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             seen = panel.head(known[i if refit else -1] + horizon)
             frames.append(
                 backtest(
-                    bundle, seen, horizon=horizon, n_windows=1 if refit else n_windows,
-                    step_size=step_size, levels=as_numbers(level),
+                    bundle,
+                    seen,
+                    horizon=horizon,
+                    n_windows=1 if refit else n_windows,
+                    step_size=step_size,
+                    levels=as_numbers(level),
                 )
-            )  # fmt: skip
+            )
         return _native(pd.concat(frames, ignore_index=True), config.data, like)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write model and states as one directory; a bundle in itself, no history needed."""
         bundle, states = self._fitted()
-        live = Live(bundle, states, self.ids_, integer_ids=self._like[1])
-        save_live(live, Path(path), overwrite=overwrite)
+        live = SavedForecaster(bundle, states, self.ids_, integer_ids=self._like[1])
+        save_saved(live, Path(path), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str) -> "Forecaster":
         """Read what `save` wrote; raises `BundleError` and its kin."""
-        live = load_live(Path(path))
+        live = load_saved(Path(path))
         made = cls(h=live.bundle.horizon, freq=live.bundle.calendar.freq, config=live.bundle.config)
         made.bundle_, made.states_, made.ids_ = live.bundle, live.states, live.ids
         made._like = pd.DataFrame(), live.integer_ids
@@ -379,9 +404,13 @@ def _changed(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:
 
 
 def _read(
-    df: Any, static_df: Any, config: Config, *, to_learn: bool = True,
+    df: Any,
+    static_df: Any,
+    config: Config,
+    *,
+    to_learn: bool = True,
     last: Mapping[str, float] | None = None,
-) -> tuple[Panel, Config]:  # fmt: skip
+) -> tuple[Panel, Config]:
     """Check a frame; also return the settings with frequency, kind and static columns known."""
-    series = check(df, config.data, static_df=static_df, to_learn=to_learn, last=last)
+    series = validate(df, config.data, static_df=static_df, to_learn=to_learn, last=last)
     return Panel.from_frame(series), replace(config, data=series.data)

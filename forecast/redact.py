@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 _SECRET = ("password", "passfile", "secret", "token")
 
 
-def shown(address: "str | sqlalchemy.URL") -> str:
+def redact_url(address: "str | sqlalchemy.URL") -> str:
     """
     An address without its secrets, wherever they stand; a path as it is.
 

@@ -9,16 +9,16 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from service.http import openapi, problems
-from service.http.middleware.auth import Gate
-from service.http.middleware.disconnect import Watch
-from service.http.middleware.limits import BodyLimit, Crowd
-from service.http.middleware.model_path import ByName
-from service.http.middleware.request_log import Frame
+from service.http.middleware.auth import ApiKeyAuth
+from service.http.middleware.disconnect import DisconnectWatch
+from service.http.middleware.limits import BodyLimit, ConcurrencyLimit
+from service.http.middleware.model_path import ModelPath
+from service.http.middleware.request_log import RequestLog
 from service.http.openapi import install_openapi
 from service.http.routes import forecasts, log, models, observations, series
 from service.http.routes import health as operations
 from service.metrics import Metrics
-from service.serving.catalog import Slots
+from service.serving.catalog import Catalog
 from service.serving.slot import Slot
 from service.settings import Settings
 
@@ -33,12 +33,14 @@ Every failure is `application/problem+json` with a stable `code`.
 class AppState(TypedDict):
     """What the lifespan hands to every request."""
 
-    slots: Slots
+    slots: Catalog
     slot: Slot | None
     """What answers at addresses without the name of a model, where there is one."""
 
 
-def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, on_settled: Callable[[Catalog], None] | None = None
+) -> FastAPI:
     """
     Build the app; nothing is loaded until it starts, and nothing at import.
 
@@ -57,7 +59,7 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         limiter = anyio.to_thread.current_default_thread_limiter()
         limiter.total_tokens = settings.limits.max_concurrency + 8  # room for the probes
-        slots = app.state.slots = Slots(settings, metrics)
+        slots = app.state.slots = Catalog(settings, metrics)
         app.state.slot = slots.only
         slots.start(on_settled)
         try:
@@ -66,9 +68,14 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None
             await anyio.to_thread.run_sync(slots.close)
 
     app = FastAPI(
-        title="Statecast", version=version("statecast"), description=DESCRIPTION,
-        lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None,
-    )  # fmt: skip
+        title="Statecast",
+        version=version("statecast"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.settings, app.state.metrics = settings, metrics
     for resource in (forecasts, observations, series, log, models, operations):
         app.include_router(resource.router)
@@ -77,12 +84,14 @@ def create_app(settings: Settings, *, on_settled: Callable[[Slots], None] | None
     install_openapi(app, open_names=not settings.key_digests)
     # The last one added is the outermost.
     if settings.models:
-        app.add_middleware(ByName)
-    app.add_middleware(Watch)
+        app.add_middleware(ModelPath)
+    app.add_middleware(DisconnectWatch)
     app.add_middleware(BodyLimit, most=settings.limits.max_body_bytes)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(ApiKeyAuth, settings=settings)
     app.add_middleware(
-        Crowd, most=settings.limits.max_concurrency, retry_after=settings.limits.retry_after
+        ConcurrencyLimit,
+        most=settings.limits.max_concurrency,
+        retry_after=settings.limits.retry_after,
     )
-    app.add_middleware(Frame, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics)
     return app

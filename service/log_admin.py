@@ -10,17 +10,17 @@ from forecast.bundle import Bundle
 from forecast.calendars.calendar import Calendar
 from service.api import timestamps
 from service.engine.engine import Engine
-from service.engine.executor import Compute
+from service.engine.executor import BatchingExecutor
 from service.engine.snapshots import Snapshots
 from service.errors import LogLocked, Refused
-from service.ingest.write_queue import Recorder
+from service.ingest.write_queue import WriteQueue
 from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.recovery import recover
 from service.settings import Limits, Settings
 from service.storage.exporter import Selection, export, named
-from service.storage.log import Log
-from service.storage.retention import Keep, Taken, preview
+from service.storage.log import ObservationLog
+from service.storage.retention import Pruned, RetentionRule, preview
 
 _PATIENCE = 24 * 3600.0
 """Seconds for all of it: nobody else waits."""
@@ -32,7 +32,7 @@ Told = Callable[[int, int], None]
 
 def describe(settings: Settings) -> dict[str, Any]:
     """Place, schema, frequency, size and span of the log, and what was pruned."""
-    log = Log(settings.log_url, reads_only=True)
+    log = ObservationLog(settings.log_url, reads_only=True)
     try:
         with log.read() as transaction:
             totals = asdict(transaction.totals())
@@ -42,14 +42,24 @@ def describe(settings: Settings) -> dict[str, Any]:
     for name in ("first_ds", "last_ds"):
         if calendar is not None and totals[name] is not None:
             totals[name] = calendar.text(totals[name])
-    return {"place": log.place, "freq": calendar.freq if calendar else None, "bytes": size,
-            **totals}  # fmt: skip
+    return {
+        "place": log.place,
+        "freq": calendar.freq if calendar else None,
+        "bytes": size,
+        **totals,
+    }
 
 
 def export_log(
-    settings: Settings, path: Path, *, unique_ids: Sequence[str] = (), since: str | None = None,
-    until: str | None = None, full: bool = False, told: Told,
-) -> dict[str, int]:  # fmt: skip
+    settings: Settings,
+    path: Path,
+    *,
+    unique_ids: Sequence[str] = (),
+    since: str | None = None,
+    until: str | None = None,
+    full: bool = False,
+    told: Told,
+) -> dict[str, int]:
     """
     Write the log to a Parquet file: whole, or as if it had never begun.
 
@@ -58,7 +68,7 @@ def export_log(
         UnknownSeries: One of those named is not there.
         OSError: The file cannot be written.
     """
-    log = Log(settings.log_url, reads_only=True)
+    log = ObservationLog(settings.log_url, reads_only=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         calendar = log.calendar or Calendar("D")
@@ -75,9 +85,9 @@ def export_log(
     return counts
 
 
-def prune_preview(settings: Settings, *, steps: int | None, before: str | None) -> Taken:
+def prune_preview(settings: Settings, *, steps: int | None, before: str | None) -> Pruned:
     """What `prune_log` would take out; a server may run."""
-    log = Log(settings.log_url, reads_only=True)
+    log = ObservationLog(settings.log_url, reads_only=True)
     try:
         calendar = log.calendar or Calendar("D")
         with log.read() as transaction:
@@ -87,9 +97,14 @@ def prune_preview(settings: Settings, *, steps: int | None, before: str | None) 
 
 
 def prune_log(
-    settings: Settings, bundle: Bundle, *, steps: int | None, before: str | None, vacuum: bool,
+    settings: Settings,
+    bundle: Bundle,
+    *,
+    steps: int | None,
+    before: str | None,
+    vacuum: bool,
     told: Told,
-) -> Taken:  # fmt: skip
+) -> Pruned:
     """
     Take older steps out of the log; the model goes on from where it begins then.
 
@@ -99,25 +114,27 @@ def prune_log(
     """
     data = bundle.config.data
     log = _open(settings, (*data.known_future, *data.past_only))
-    compute = Compute(_PATIENCE, 1_000, metrics := Metrics())
+    executor = BatchingExecutor(_PATIENCE, 1_000, metrics := Metrics())
     try:
         log.bind_calendar(bundle.calendar)
         writer = Writer(
-            Engine(bundle, compute), log, metrics, unknown_series="refuse", limits=Limits()
+            Engine(bundle, executor), log, metrics, unknown_series="refuse", limits=Limits()
         )
         kept = Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
         restored = recover(writer, kept)
-        recorder = Recorder(writer, _PATIENCE)
+        write_queue = WriteQueue(writer, _PATIENCE)
         try:
-            taken = recorder.prune(_keep(steps, before, bundle.calendar), list, told, seconds=_PART)
+            taken = write_queue.prune(
+                _keep(steps, before, bundle.calendar), list, told, seconds=_PART
+            )
         finally:
-            recorder.close()
+            write_queue.close()
         if restored and not log.shared:
             kept.save(writer.engine)  # else they would be those of a log with other rows
         if vacuum:
             log.vacuum()
     finally:
-        compute.close()
+        executor.close()
         log.close()
     return taken
 
@@ -145,13 +162,13 @@ def _stamp(text: str | None, calendar: Calendar) -> int | None:
         raise refusal.error from None
 
 
-def _keep(steps: int | None, before: str | None, calendar: Calendar) -> Keep:
-    return Keep(steps, _stamp(before, calendar))
+def _keep(steps: int | None, before: str | None, calendar: Calendar) -> RetentionRule:
+    return RetentionRule(steps, _stamp(before, calendar))
 
 
-def _open(settings: Settings, covariates: Sequence[str] = ()) -> Log:
+def _open(settings: Settings, covariates: Sequence[str] = ()) -> ObservationLog:
     try:
-        return Log(settings.log_url, covariates)
+        return ObservationLog(settings.log_url, covariates)
     except LogLocked as error:
         error.help = "ask the server to do it: --server URL; or stop it first"
         raise

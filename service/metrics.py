@@ -24,65 +24,101 @@ class Metrics:
         r = self.registry = CollectorRegistry()
         app, model = "statecast", ("model", "version")
         self.requests = Counter(
-            "http_requests_total", "HTTP requests by route template and status.",
-            ("model", "method", "handler", "status"), registry=r,
-        )  # fmt: skip
+            "http_requests_total",
+            "HTTP requests by route template and status.",
+            ("model", "method", "handler", "status"),
+            registry=r,
+        )
         self.request_seconds = Histogram(
-            "http_request_duration_seconds", "Time to answer by route template.",
-            ("model", "method", "handler"), buckets=_SECONDS, registry=r,
-        )  # fmt: skip
+            "http_request_duration_seconds",
+            "Time to answer by route template.",
+            ("model", "method", "handler"),
+            buckets=_SECONDS,
+            registry=r,
+        )
         self.inferences = Counter(
-            "inference_requests_total", "Forecast requests.", (*model, "outcome"),
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "inference_requests_total",
+            "Forecast requests.",
+            (*model, "outcome"),
+            namespace=app,
+            registry=r,
+        )
         self.failures = Counter(
-            "inference_failures_total", "Forecast requests that failed.", ("model", "reason"),
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "inference_failures_total",
+            "Forecast requests that failed.",
+            ("model", "reason"),
+            namespace=app,
+            registry=r,
+        )
         self.inference_series = Counter(
             "inference_series_total", "Series forecast.", model, namespace=app, registry=r
         )
         self.batches = Counter(
-            "inference_batches_total", "Calls of the network to forecast.", model,
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "inference_batches_total",
+            "Calls of the network to forecast.",
+            model,
+            namespace=app,
+            registry=r,
+        )
         self.batch_size = Histogram(
-            "batch_size", "Series in one call of the network.", ("model",), buckets=_SIZES,
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "batch_size",
+            "Series in one call of the network.",
+            ("model",),
+            buckets=_SIZES,
+            namespace=app,
+            registry=r,
+        )
         self.queue_seconds = Histogram(
-            "queue_duration_seconds", "Wait for the compute thread.", buckets=_FAST,
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "queue_duration_seconds",
+            "Wait for the compute thread.",
+            buckets=_FAST,
+            namespace=app,
+            registry=r,
+        )
         self.compute_seconds = Histogram(
-            "compute_duration_seconds", "Work on the compute thread.", buckets=_FAST,
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "compute_duration_seconds",
+            "Work on the compute thread.",
+            buckets=_FAST,
+            namespace=app,
+            registry=r,
+        )
         self.pending = Gauge(
-            "pending_requests", "Jobs waiting for or on the compute thread.",
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "pending_requests",
+            "Jobs waiting for or on the compute thread.",
+            namespace=app,
+            registry=r,
+        )
         self.model_info = Gauge(
-            "model_info", "1 for the model in service.",
+            "model_info",
+            "1 for the model in service.",
             (*model, "name", "alias", "digest"),
-            namespace=app, registry=r,
-        )  # fmt: skip
+            namespace=app,
+            registry=r,
+        )
         self.successions = Counter(
-            "model_successions_total", "New models by what became of them.",
+            "model_successions_total",
+            "New models by what became of them.",
             ("model", "outcome"),
-            namespace=app, registry=r,
-        )  # fmt: skip
+            namespace=app,
+            registry=r,
+        )
         self.live_series = Gauge(
             "series", "Series with a live state.", ("model",), namespace=app, registry=r
         )
         self.observations = Counter(
-            "observations_total", "Observations by what they were.", ("model", "status"),
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "observations_total",
+            "Observations by what they were.",
+            ("model", "status"),
+            namespace=app,
+            registry=r,
+        )
         self.rebuilds = Counter(
-            "state_rebuilds_total", "States replayed from the log.", ("model", "reason"),
-            namespace=app, registry=r,
-        )  # fmt: skip
+            "state_rebuilds_total",
+            "States replayed from the log.",
+            ("model", "reason"),
+            namespace=app,
+            registry=r,
+        )
 
     def of(self, model: str) -> Self:
         """The same metrics, told of a model of this name."""

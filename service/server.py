@@ -13,7 +13,7 @@ import uvicorn
 
 from service.app import create_app
 from service.errors import PortInUse
-from service.serving.catalog import Slots
+from service.serving.catalog import Catalog
 from service.settings import Settings
 
 _NEXT_PORTS = 50
@@ -40,9 +40,9 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
     torch.set_num_threads(1)
     listener = bind(settings)
     url = base_url(listener)
-    settled: list[Slots] = []
+    settled: list[Catalog] = []
 
-    def tell(slots: Slots) -> None:
+    def tell(slots: Catalog) -> None:
         settled.append(slots)
         if slots.failure is not None:
             server.should_exit = True
@@ -86,9 +86,10 @@ def bind(settings: Settings) -> socket.socket:
             return listener
     where = f"{settings.host}:{settings.port}"
     raise PortInUse(
-        "another program listens on this port", where=where,
+        "another program listens on this port",
+        where=where,
         help=f"choose another: --port {settings.port + 1} (STATECAST_PORT), or stop the other",
-    )  # fmt: skip
+    )
 
 
 def base_url(listener: socket.socket) -> str:
@@ -113,9 +114,10 @@ def _listen(host: str, port: int) -> socket.socket | None:
             if error.errno == errno.EADDRINUSE:
                 return None
             raise PortInUse(
-                f"cannot listen: {error.strerror}", where=f"{host}:{port}",
+                f"cannot listen: {error.strerror}",
+                where=f"{host}:{port}",
                 help="check --host and --port",
-            ) from error  # fmt: skip
+            ) from error
         on_failure.pop_all()
         return listener
 

@@ -155,10 +155,15 @@ class Settings(BaseSettings):
         url = self.database_url
         if url is not None:
             url = sa.make_url(url).update_query_dict({"schema": name}).render_as_string(False)
-        return self.model_copy(update={
-            "models": {}, "model": self.models[name], "data_dir": self.data_dir / name,
-            "database_url": url, "tracking_uri": self.mlflow_uri,
-        })  # fmt: skip
+        return self.model_copy(
+            update={
+                "models": {},
+                "model": self.models[name],
+                "data_dir": self.data_dir / name,
+                "database_url": url,
+                "tracking_uri": self.mlflow_uri,
+            }
+        )
 
     @property
     def key_digests(self) -> tuple[str, ...]:

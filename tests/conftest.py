@@ -10,7 +10,7 @@ from hypothesis import settings
 from forecast.bundle import Bundle
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.data.panel import Panel
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.training.train import train
 
 # One thread: results do not depend on the machine's cores, and small tensors are faster.
@@ -34,7 +34,7 @@ def retail() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def panel(retail: pd.DataFrame) -> Panel:
     """The same as arrays."""
-    return Panel.from_frame(check(retail, DataConfig()))
+    return Panel.from_frame(validate(retail, DataConfig()))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from benchmarks.accuracy import m4
 from benchmarks.records import emit, find, note, with_settings
 from forecast.data.panel import Panel
 from forecast.data.splits import history
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.diagnostics.carry_gain import CarryGain, carry_gain, train_both_ways
 from forecast.training.train import train
 
@@ -30,12 +30,18 @@ CUTOFFS, WINDOWS = 8, 2
 def main() -> None:
     """Train three times and print the lines."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.carry", description=__doc__,
+        prog="python -m benchmarks.accuracy.carry",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any setting, such as model.cell=gru")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting, such as model.cell=gru",
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     case = m4.CASES["hourly"]
@@ -45,7 +51,7 @@ def main() -> None:
     }
     config = with_settings(tables, args.set)
     observed = m4.read(find(args.data, "m4") / f"{case.files}_train.parquet")
-    panel = Panel.from_frame(check(observed, config.data))
+    panel = Panel.from_frame(validate(observed, config.data))
 
     begin = time.perf_counter()
     horizon = config.model.horizon or case.horizon

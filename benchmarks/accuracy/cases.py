@@ -77,9 +77,14 @@ def _m4(name: str, data: Path, *, val: bool) -> Case:
     case = m4.CASES[name.removeprefix("m4_")]
     train, test = m4.load(find(data, "m4"), case, val=val)
     return Case(
-        name=name, train=train[["unique_id", "ds", "y"]], test=test[["unique_id", "ds", "y"]],
-        freq=1, horizon=case.horizon, season_length=case.season_length, seasons=case.seasons,
-    )  # fmt: skip
+        name=name,
+        train=train[["unique_id", "ds", "y"]],
+        test=test[["unique_id", "ds", "y"]],
+        freq=1,
+        horizon=case.horizon,
+        season_length=case.season_length,
+        seasons=case.seasons,
+    )
 
 
 def _aus_retail(folder: Path) -> Case:
@@ -146,13 +151,24 @@ def _walmart_weekly(folder: Path) -> Case:
     for mark in marks:
         grid[f"log_{mark}"] = np.log1p(grid[mark].fillna(0.0).clip(lower=0.0))
     known_future = (
-        "is_holiday", "super_bowl", "thanksgiving", "christmas", "easter_before", "easter_after",
+        "is_holiday",
+        "super_bowl",
+        "thanksgiving",
+        "christmas",
+        "easter_before",
+        "easter_after",
         *(f"log_{mark}" for mark in marks),
-    )  # fmt: skip
+    )
     return whole(
-        "walmart_weekly", grid, freq="W-FRI", horizon=39, season_length=52,
-        known_future=known_future, static=static, fill="zero",
-    )  # fmt: skip
+        "walmart_weekly",
+        grid,
+        freq="W-FRI",
+        horizon=39,
+        season_length=52,
+        known_future=known_future,
+        static=static,
+        fill="zero",
+    )
 
 
 def _rossmann(folder: Path) -> Case:
@@ -184,9 +200,15 @@ def _rossmann(folder: Path) -> Case:
     stores["log_competition_distance"] = np.log1p(distance.fillna(distance.max()))
     static = stores[["unique_id", "store_type", "assortment", "log_competition_distance"]]
     return whole(
-        "rossmann", grid, freq="D", horizon=48, season_length=7, fill="zero",
-        known_future=("open", "promo", "school_holiday", "state_holiday", "promo2"), static=static,
-    )  # fmt: skip
+        "rossmann",
+        grid,
+        freq="D",
+        horizon=48,
+        season_length=7,
+        fill="zero",
+        known_future=("open", "promo", "school_holiday", "state_holiday", "promo2"),
+        static=static,
+    )
 
 
 def _promo2(grid: pd.DataFrame, stores: pd.DataFrame) -> np.ndarray:
@@ -224,10 +246,16 @@ def _orange_juice(folder: Path) -> Case:
         grid[f"log_{price}"] = np.log(filled[price])
     grid[["deal", "feat"]] = grid[["deal", "feat"]].fillna(0.0)
     return whole(
-        "orange_juice", grid, freq=1, horizon=8, season_length=52, seasons=(52,),
-        known_future=(*(f"log_{price}" for price in prices), "deal", "feat"), static=static,
+        "orange_juice",
+        grid,
+        freq=1,
+        horizon=8,
+        season_length=52,
+        seasons=(52,),
+        known_future=(*(f"log_{price}" for price in prices), "deal", "feat"),
+        static=static,
         fill="mask",
-    )  # fmt: skip
+    )
 
 
 def _m5(folder: Path, *, val: bool) -> Case:
@@ -247,10 +275,16 @@ def _m5(folder: Path, *, val: bool) -> Case:
     test = _m5_part(later, [("ds", ">", cutoff)], static, dates)
     columns = ["unique_id", "dept_id", "store_id", "cat_id", "state_id"]
     return Case(
-        name="m5", train=train, test=test, freq="D", horizon=28, season_length=7,
-        known_future=tuple(train.columns[3:]), fill="zero",
+        name="m5",
+        train=train,
+        test=test,
+        freq="D",
+        horizon=28,
+        season_length=7,
+        known_future=tuple(train.columns[3:]),
+        fill="zero",
         static=static[columns].reset_index(drop=True),
-    )  # fmt: skip
+    )
 
 
 def _m5_dates(calendar: pd.DataFrame) -> pd.DataFrame:
@@ -327,10 +361,12 @@ def every_step(frame: pd.DataFrame, step: np.timedelta64 | np.int64) -> pd.DataF
     first = frame.groupby("unique_id", sort=True)["ds"].min()
     lengths = (frame["ds"].to_numpy().max() - first.to_numpy()) // step + 1
     offset = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    rows = pd.DataFrame({
-        "unique_id": np.repeat(first.index.to_numpy(object), lengths),
-        "ds": np.repeat(first.to_numpy(), lengths) + offset * step,
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "unique_id": np.repeat(first.index.to_numpy(object), lengths),
+            "ds": np.repeat(first.to_numpy(), lengths) + offset * step,
+        }
+    )
     return rows.merge(frame, how="left", on=["unique_id", "ds"], validate="1:1")
 
 
@@ -350,10 +386,17 @@ def whole(
     columns = ["unique_id", "ds", "y", *known_future]
     frame = frame[columns].astype(dict.fromkeys(known_future, np.float32))
     return Case(
-        name=name, train=frame, test=frame.iloc[:0], freq=freq, horizon=horizon,
-        season_length=season_length, seasons=seasons, known_future=known_future, static=static,
+        name=name,
+        train=frame,
+        test=frame.iloc[:0],
+        freq=freq,
+        horizon=horizon,
+        season_length=season_length,
+        seasons=seasons,
+        known_future=known_future,
+        static=static,
         fill=fill,
-    )  # fmt: skip
+    )
 
 
 def cut(case: Case, *, val: bool) -> Case:

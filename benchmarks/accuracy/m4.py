@@ -102,8 +102,14 @@ def main() -> None:
             + "  ".join(f"{k} {v:.4f}" for k, v in values[-1].items())
         )
         for metric, value in values[-1].items():
-            emit("m4", name if args.seeds == 1 else f"{name}/seed{seed}", "statecast", metric,
-                 value, took)  # fmt: skip
+            emit(
+                "m4",
+                name if args.seeds == 1 else f"{name}/seed{seed}",
+                "statecast",
+                metric,
+                value,
+                took,
+            )
     if args.seeds > 1:
         for metric in values[0]:
             emit("m4", name, "statecast", metric, float(np.mean([v[metric] for v in values])), took)
@@ -112,9 +118,10 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.m4", description=__doc__,
+        prog="python -m benchmarks.accuracy.m4",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--freq", choices=CASES, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")
     parser.add_argument("--val", action="store_true", help="hold the end of train out instead")
@@ -122,8 +129,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
     parser.add_argument("--max-steps", type=int, help="optimiser steps, instead of the default")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any other setting, such as model.cell=gru")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any other setting, such as model.cell=gru",
+    )
     return parser.parse_args()
 
 

@@ -69,8 +69,10 @@ def main() -> None:
     if args.limit_state:
         levels = {number: levels[number] for number in INSIDE}
     name = "_".join(["m5", *([args.limit_state] if args.limit_state else []), *["val"] * args.val])
-    note(f"{name}: {len(y):,} series, {len(case.train):,} observations, read in "
-         f"{time.perf_counter() - begin:.0f} s")  # fmt: skip
+    note(
+        f"{name}: {len(y):,} series, {len(case.train):,} observations, read in "
+        f"{time.perf_counter() - begin:.0f} s"
+    )
     if not args.val and not args.limit_state:
         check_published(history, y, levels)
 
@@ -95,20 +97,31 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.m5", description=__doc__,
+        prog="python -m benchmarks.accuracy.m5",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m5/")
     parser.add_argument("--val", action="store_true", help="an earlier cutoff, for choices")
     parser.add_argument("--limit-state", choices=("CA", "TX", "WI"), help="its stores only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
-    parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=BASELINES,
-                        help="which to run beside statecast")  # fmt: skip
+    parser.add_argument(
+        "--baselines",
+        nargs="*",
+        choices=BASELINES,
+        default=BASELINES,
+        help="which to run beside statecast",
+    )
     parser.add_argument("--no-statecast", action="store_true", help="only the baselines")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any setting, such as train.max_steps=600")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting, such as train.max_steps=600",
+    )
     return parser.parse_args()
 
 
@@ -158,9 +171,10 @@ def read_levels(folder: Path, static: pd.DataFrame, history: np.ndarray) -> dict
         levels[number] = Level(
             codes=codes,
             weights=own.astype(np.float64) / own.sum(dtype=np.float64),
-            scales=scales[at].to_numpy(np.float64) if number in OFFICIAL
+            scales=scales[at].to_numpy(np.float64)
+            if number in OFFICIAL
             else change_scales(group_sums(history, codes, len(groups))),
-        )  # fmt: skip
+        )
     return levels
 
 

@@ -73,9 +73,10 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.race", description=__doc__,
+        prog="python -m benchmarks.accuracy.race",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")
     parser.add_argument("--target", type=float, metavar="OWA", help="instead of the peer's")
     parser.add_argument("--peer", default="neuralforecast-lstm", help="whose OWA is the target")
@@ -83,8 +84,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="tried one by one")
     parser.add_argument("--seeds", type=int, default=3, help="runs whose mean has to meet it")
     parser.add_argument("--val", action="store_true", help="hold the end of train out instead")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any other setting, such as model.cell=gru")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any other setting, such as model.cell=gru",
+    )
     return parser.parse_args()
 
 

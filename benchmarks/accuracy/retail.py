@@ -43,9 +43,10 @@ MANY_SERIES, MANY_OBSERVATIONS = 3_000, 500_000
 def main() -> None:
     """Forecast every set with every model and print the lines."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.retail", description=__doc__,
+        prog="python -m benchmarks.accuracy.retail",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add_arguments(parser, SETS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -65,10 +66,15 @@ def run(case: Case, name: str, args: argparse.Namespace, *, benchmark: str = "re
     for model in affordable(series, len(case.train)) if args.baselines is None else args.baselines:
         begin = time.perf_counter()
         table = forecast_baselines(
-            case.train, Calendar(case.freq), horizon=case.horizon,
-            season_length=case.season_length, models=(model,), levels=LEVELS,
-            known_future=case.known_future, future=futr(case),
-        )  # fmt: skip
+            case.train,
+            Calendar(case.freq),
+            horizon=case.horizon,
+            season_length=case.season_length,
+            models=(model,),
+            levels=LEVELS,
+            known_future=case.known_future,
+            future=futr(case),
+        )
         scores = score(table, case, [model])[model]
         naive = scores["mase"] if model == "SeasonalNaive" else naive
         tell(name, model, scores, naive, time.perf_counter() - begin)
@@ -139,12 +145,18 @@ def add_arguments(parser: argparse.ArgumentParser, sets: Iterable[str]) -> None:
     parser.add_argument("--val", action="store_true", help="an earlier cutoff, for choices")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
-    parser.add_argument("--baselines", nargs="*", choices=MODELS,
-                        help="which to run beside statecast")  # fmt: skip
+    parser.add_argument(
+        "--baselines", nargs="*", choices=MODELS, help="which to run beside statecast"
+    )
     parser.add_argument("--no-statecast", action="store_true", help="only the baselines")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any setting, such as train.max_steps=600")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting, such as train.max_steps=600",
+    )
 
 
 def report(

@@ -42,8 +42,10 @@ def juice(_: Path) -> tuple[pd.DataFrame, Settings]:
     frame = pd.read_parquet(EXAMPLES / "weekly_sales.parquet")
     frame = frame[["unique_id", "ds", "y", "price", "deal", "feat", "brand"]]
     roles: dict[str, object] = {
-        "known_future": ["price", "deal"], "past_only": ["feat"], "static": ["brand"],
-    }  # fmt: skip
+        "known_future": ["price", "deal"],
+        "past_only": ["feat"],
+        "static": ["brand"],
+    }
     return frame, {"data": roles, "model": {"members": 1, "cell": "gru"}}
 
 
@@ -59,13 +61,17 @@ def carparts(data: Path) -> tuple[pd.DataFrame, Settings]:
     last = frame.groupby("unique_id")["y"].transform("last", skipna=False)
     frame = frame[last.notna()].reset_index(drop=True)
     return frame, {
-        "data": {"freq": "MS", "kind": "count", "fill": "mask"}, "model": {"members": 1},
-    }  # fmt: skip
+        "data": {"freq": "MS", "kind": "count", "fill": "mask"},
+        "model": {"members": 1},
+    }
 
 
 SETS: dict[str, Callable[[Path], tuple[pd.DataFrame, Settings]]] = {
-    "retail": retail, "juice": juice, "stocks": stocks, "carparts": carparts,
-}  # fmt: skip
+    "retail": retail,
+    "juice": juice,
+    "stocks": stocks,
+    "carparts": carparts,
+}
 
 
 def digests(frame: pd.DataFrame, settings: Settings) -> dict[str, str]:
@@ -106,9 +112,10 @@ def _digest(*frames: pd.DataFrame) -> str:
 def main() -> None:
     """Print a JSON line per set; compare with the lines of `--against` if given."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.same", description=__doc__,
+        prog="python -m benchmarks.accuracy.same",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds `carparts`")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--against", type=Path, help="lines printed by another version")

@@ -58,9 +58,12 @@ def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, d
     median = {m: f"{m}_ql0.5" if f"{m}_ql0.5" in table.columns else m for m in models}
     columns = list(dict.fromkeys([*models, *median.values()]))
     each = by_series(
-        table, case.train[[*keys, "y"]], season_length=case.season_length, models=columns,
+        table,
+        case.train[[*keys, "y"]],
+        season_length=case.season_length,
+        models=columns,
         levels=LEVELS,
-    )  # fmt: skip
+    )
     mean = each.groupby(["model", "metric"])["value"].mean()
     pooled = table[table["y"].notna()].assign(unique_id="all")
     wape = uf.wape(pooled, models=columns)

@@ -34,7 +34,7 @@ from forecast.bundle import Bundle
 from forecast.data.ohlc import COVARIATES, from_ohlc
 from forecast.data.panel import Panel
 from forecast.data.splits import cutoff_lengths
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.evaluation.volatility import HORIZONS, diebold_mariano, ewma, log_har, qlike, targets
 from forecast.forecaster import Forecaster
 from forecast.inference import forecasting, observing
@@ -80,18 +80,25 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.stocks", description=__doc__,
+        prog="python -m benchmarks.accuracy.stocks",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds stocks_huge/")
     parser.add_argument("--val", action="store_true", help="score 2014 instead, for choices")
-    parser.add_argument("--parts", nargs="+", choices=("volatility", "prices"),
-                        default=("volatility", "prices"))  # fmt: skip
+    parser.add_argument(
+        "--parts", nargs="+", choices=("volatility", "prices"), default=("volatility", "prices")
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-statecast", action="store_true", help="only the linear models")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any setting of both models, such as train.max_steps=600")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting of both models, such as train.max_steps=600",
+    )
     return parser.parse_args()
 
 
@@ -122,8 +129,10 @@ def volatility(
     for table in made.values():
         scored &= table.notna().all(axis=1)
     days = frame.loc[scored, "ds"].to_numpy()
-    note(f"{case}: {int(scored.sum()):,} origins of {frame['unique_id'].nunique()} series on "
-         f"{len(np.unique(days))} days")  # fmt: skip
+    note(
+        f"{case}: {int(scored.sum()):,} origins of {frame['unique_id'].nunique()} series on "
+        f"{len(np.unique(days))} days"
+    )
     results: dict[str, dict[str, float]] = {model: {} for model in made}
     for h in HORIZONS:
         actual = y.loc[scored, f"y_{h}"].to_numpy()
@@ -148,10 +157,12 @@ def variances(frame: pd.DataFrame, begin: pd.Timestamp, args: argparse.Namespace
     bundle = learn(frame, data, args)
     rolled = roll(bundle, lay_out(frame, bundle), begin)
     means = {f"y_{h}": rolled.point[..., :h].mean(axis=2).ravel() for h in HORIZONS}
-    table = pd.DataFrame({
-        "unique_id": np.tile(np.array(rolled.ids, object), len(rolled.origin)),
-        "ds": rolled.origin.ravel().astype("datetime64[ns]"),
-    }).assign(**means)  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "unique_id": np.tile(np.array(rolled.ids, object), len(rolled.origin)),
+            "ds": rolled.origin.ravel().astype("datetime64[ns]"),
+        }
+    ).assign(**means)
     keys = ["unique_id", "ds"]
     return frame[keys].merge(table, how="left", on=keys, validate="1:1")[list(means)]
 
@@ -185,7 +196,7 @@ def learn(frame: pd.DataFrame, data: Mapping[str, object], args: argparse.Namesp
 
 def lay_out(frame: pd.DataFrame, bundle: Bundle) -> Panel:
     """All days as arrays."""
-    return Panel.from_frame(check(frame, bundle.config.data))
+    return Panel.from_frame(validate(frame, bundle.config.data))
 
 
 def roll(

@@ -27,9 +27,10 @@ COLUMNS = ["unique_id", "ds", "y"]
 def main() -> None:
     """Forecast every set with every model and print the lines."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.unseen", description=__doc__,
+        prog="python -m benchmarks.accuracy.unseen",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     retail.add_arguments(parser, SETS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -49,8 +50,9 @@ def _m1(period: str, horizon: int, season_length: int, data: Path) -> Case:
     parts = [read(folder / f"{period}_{part}.parquet", COLUMNS) for part in ("train", "test")]
     frame = pd.concat(parts).sort_values(["unique_id", "ds"], ignore_index=True)
     seasons = (season_length,) if season_length > 1 else ()
-    return whole(f"m1_{period}", frame, freq=1, horizon=horizon, season_length=season_length,
-                 seasons=seasons)  # fmt: skip
+    return whole(
+        f"m1_{period}", frame, freq=1, horizon=horizon, season_length=season_length, seasons=seasons
+    )
 
 
 def _nn5(data: Path) -> Case:
@@ -73,8 +75,9 @@ def _commodities(data: Path) -> Case:
     frame = frame[frame["y"] > 0].assign(ds=months[frame["y"] > 0])
     frame = every_step(frame, np.int64(1))
     dates = frame["ds"].to_numpy().astype("datetime64[M]").astype("datetime64[ns]")
-    return whole("commodities", frame.assign(ds=dates), freq="MS", horizon=12, season_length=12,
-                 fill="mask")  # fmt: skip
+    return whole(
+        "commodities", frame.assign(ds=dates), freq="MS", horizon=12, season_length=12, fill="mask"
+    )
 
 
 def _exchange_rate(data: Path) -> Case:

@@ -60,21 +60,33 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers", description=__doc__,
+        prog="python -m benchmarks.peers",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
     parser.add_argument("--case", nargs="+", choices=NAMES, default=list(NAMES), metavar="CASE")
-    parser.add_argument("--model", nargs="+", choices=SCRIPTS, metavar="MODEL",
-                        help=f"all that suit the case; {', '.join(SCRIPTS)}")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        choices=SCRIPTS,
+        metavar="MODEL",
+        help=f"all that suit the case; {', '.join(SCRIPTS)}",
+    )
     parser.add_argument("--val", action="store_true", help="an earlier cutoff, to compare dates")
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of training")
     parser.add_argument("--out", type=Path, help="add the results to this file")
-    parser.add_argument("--again", action="store_true",
-                        help="also what failed or ended at its budget")  # fmt: skip
+    parser.add_argument(
+        "--again", action="store_true", help="also what failed or ended at its budget"
+    )
     parser.add_argument("--keep", type=Path, help="keep forecasts here, and score what is there")
-    parser.add_argument("--stop-after", type=float, default=float("inf"), metavar="SECONDS",
-                        help="begin no run later than this")  # fmt: skip
+    parser.add_argument(
+        "--stop-after",
+        type=float,
+        default=float("inf"),
+        metavar="SECONDS",
+        help="begin no run later than this",
+    )
     parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"))
     return parser.parse_args()
 
@@ -90,8 +102,16 @@ def results(
         values = score(case, table, model, args.data, val=args.val)
     except handover.PeerFailed as error:
         note(f"  {error}")
-        return [{**common, "metric": "failed", "value": None, "seconds": None,
-                 "budget_s": budget_s, "note": str(error)}]  # fmt: skip
+        return [
+            {
+                **common,
+                "metric": "failed",
+                "value": None,
+                "seconds": None,
+                "budget_s": budget_s,
+                "note": str(error),
+            }
+        ]
     values |= {name: run[name] for name in TIMES}
     if run["steps"] is not None:
         values["steps"] = run["steps"]

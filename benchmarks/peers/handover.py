@@ -103,9 +103,13 @@ def call(python: Path, model: str, folder: Path, *, limit_s: float) -> dict[str,
         try:
             done = subprocess.run(
                 [python.absolute(), script.absolute(), folder.absolute()],
-                cwd=folder, env=os.environ | settings, timeout=limit_s,
-                stdout=log, stderr=subprocess.STDOUT, check=False,
-            )  # fmt: skip
+                cwd=folder,
+                env=os.environ | settings,
+                timeout=limit_s,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise PeerFailed(f"given up after {limit_s:.0f} s") from error
     if done.returncode != 0:

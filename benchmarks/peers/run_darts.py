@@ -16,8 +16,13 @@ from exchange import QUANTILES, Clock, Given, Watch, hand_back, receive
 EPOCHS = 100
 """The library's default."""
 SAMPLES = 100
-ENCODERS = {"h": ["hour", "dayofweek"], "D": ["dayofweek", "month"], "W": ["week"], "M": ["month"],
-            "Q": ["quarter"]}  # fmt: skip
+ENCODERS = {
+    "h": ["hour", "dayofweek"],
+    "D": ["dayofweek", "month"],
+    "W": ["week"],
+    "M": ["month"],
+    "Q": ["quarter"],
+}
 
 
 class Training(Watch, pl.Callback):
@@ -31,8 +36,10 @@ def run(given: Given) -> None:
     Training.budget_s = task.budget_s
     context = max(task.season, task.horizon)
     training = context + task.horizon
-    context, training = (min(n, int(given.lengths.max()) - back) for n, back in
-                         ((context, task.horizon), (training, 1)))  # fmt: skip
+    context, training = (
+        min(n, int(given.lengths.max()) - back)
+        for n, back in ((context, task.horizon), (training, 1))
+    )
     names = ENCODERS.get(task.period.split("-")[0])
     model = RNNModel(
         input_chunk_length=context,

@@ -16,8 +16,14 @@ from mlforecast.target_transforms import Differences, GlobalSklearnTransformer, 
 from mlforecast.utils import PredictionIntervals
 from sklearn.preprocessing import FunctionTransformer
 
-DATES = {"h": ["hour", "dayofweek"], "D": ["dayofweek", "day", "month"], "W": ["week", "month"],
-         "M": ["month"], "Q": ["quarter"], "Y": []}  # fmt: skip
+DATES = {
+    "h": ["hour", "dayofweek"],
+    "D": ["dayofweek", "day", "month"],
+    "W": ["week", "month"],
+    "M": ["month"],
+    "Q": ["quarter"],
+    "Y": [],
+}
 LARGE = 5_000_000
 """Rows from which on there are no intervals, which cost several trainings, but larger trees."""
 FEW = 0.05

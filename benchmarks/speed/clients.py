@@ -47,10 +47,13 @@ class Verdict:
 
     def __add__(self, other: "Verdict") -> "Verdict":
         return Verdict(
-            self.lost + other.lost, self.doubled + other.doubled, self.torn + other.torn,
-            max(self.state_error, other.state_error), self.kills + other.kills,
+            self.lost + other.lost,
+            self.doubled + other.doubled,
+            self.torn + other.torn,
+            max(self.state_error, other.state_error),
+            self.kills + other.kills,
             self.at_points + other.at_points,
-        )  # fmt: skip
+        )
 
 
 @dataclass
@@ -175,8 +178,9 @@ def compare_states(url: str, bundles: Sequence[Bundle], stored: Stored) -> Verdi
     assert answer.status_code == 200, answer.text
     told = answer.json()
     (bundle,) = (one for one in bundles if one.digest == told["model"]["digest"])
-    more = [one["position"]["observations"] - lengths[one["unique_id"]]
-            for one in told["forecasts"]]  # fmt: skip
+    more = [
+        one["position"]["observations"] - lengths[one["unique_id"]] for one in told["forecasts"]
+    ]
     live = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in told["forecasts"]]
     expected = np.moveaxis(_replayed(bundle, lengths, stored), 2, 1)
     return Verdict(

@@ -43,13 +43,13 @@ from forecast.inference import forecasting, observing
 from forecast.inference.observing import MAX_SERIES
 from service.engine.executor import usual_threads
 from service.engine.snapshots import Snapshots
-from service.ingest.batch import Sent
-from service.ingest.write_queue import Recorder
+from service.ingest.batch import ObservationBatch
+from service.ingest.write_queue import WriteQueue
 from service.ingest.writer import Writer
 from service.replay.backlog import replay_waiting
 from service.replay.recovery import recover
 from service.storage.observation_table import BUCKET_STEPS
-from service.storage.records import Rows
+from service.storage.records import Observations
 
 BATCHES = (1, 100, 1_000, 10_000, 100_000)
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -82,13 +82,19 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.engine", description=__doc__,
+        prog="python -m benchmarks.speed.engine",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="SERIES")
     parser.add_argument("--rounds", type=float, default=3.0, help="seconds of each measurement")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any setting, such as model.cell=gru")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting, such as model.cell=gru",
+    )
     return parser.parse_args()
 
 
@@ -125,8 +131,13 @@ def measure_engine(writer: Writer, batch: int, seconds: float, rate: float) -> d
     engine = writer.engine
     rows = engine.find(names(0, batch))
     series = np.arange(batch)
-    fresh = Rows(series, np.full(batch, BEGIN + 8 * DAY), np.full(batch, 3.0), np.empty((batch, 0)),
-                 np.zeros(batch, bool))  # fmt: skip
+    fresh = Observations(
+        series,
+        np.full(batch, BEGIN + 8 * DAY),
+        np.full(batch, 3.0),
+        np.empty((batch, 0)),
+        np.zeros(batch, bool),
+    )
     states, _ = engine.snapshot(rows)
 
     def step(most: int = batch) -> None:
@@ -159,7 +170,7 @@ def sender(writer: Writer, series: int, day: int) -> Callable[[], None]:
             part = names(begin, min(begin + MOST_SENT, series))
             y = np.random.default_rng(day % 1000).poisson(3.0, len(part)).astype(np.float64)
             stamps, none = np.full(len(part), day), np.empty((len(part), 0))
-            writer.write(Sent(part, stamps, y, none, (), str))
+            writer.write(ObservationBatch(part, stamps, y, none, (), str))
         day += DAY
 
     return send
@@ -180,11 +191,14 @@ def log_ratio(
             fill(url, bundle, series, steps)
             writer = stack.enter_context(started(bundle, url))
             recover(writer, Snapshots(folder / str(steps), writer.log, bundle.digest))
-            recorder = Recorder(writer, 600.0)
+            write_queue = WriteQueue(writer, 600.0)
             replay_waiting(
-                recorder.writer, recorder.put_in_place, stopped=lambda: False, told=lambda: None
+                write_queue.writer,
+                write_queue.put_in_place,
+                stopped=lambda: False,
+                told=lambda: None,
             )
-            recorder.close()
+            write_queue.close()
             sends.append(sender(writer, series, BEGIN + steps * DAY))
         return ratio_of(*sends, turns=BUCKET_STEPS)
 
@@ -218,10 +232,12 @@ def history_ratio(bundle: Bundle, longest: int = 10_000, shortest: int = 100) ->
         )
         lengths = np.full(size, length)
         states = observing.warm_up(bundle, whole.head(lengths))
-        calls.append((
-            partial(observing.observe, bundle, states, whole.tail(lengths)),
-            partial(forecasting.forecast, bundle, states, quantiles=QUANTILES),
-        ))  # fmt: skip
+        calls.append(
+            (
+                partial(observing.observe, bundle, states, whole.tail(lengths)),
+                partial(forecasting.forecast, bundle, states, quantiles=QUANTILES),
+            )
+        )
     return max(ratio_of(long, short) for long, short in zip(*calls, strict=True))
 
 

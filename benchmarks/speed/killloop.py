@@ -52,8 +52,13 @@ REPORTERS, ASKERS, SERIES = 3, 2, 4
 START_S, LOAD_S, REACH_S = 0.6, 0.5, 5.0
 """Seconds until a kill, at most: of a start, of a server under load, of one with a point."""
 ANY, STARTING = "any moment", "while it starts"
-TURNS = {"before the commit": 25, "after the commit": 25, "before the answer": 25,
-         "snapshot not moved": 6, "snapshot without mark": 6}  # fmt: skip
+TURNS = {
+    "before the commit": 25,
+    "after the commit": 25,
+    "before the answer": 25,
+    "snapshot not moved": 6,
+    "snapshot without mark": 6,
+}
 """The last turn of a point that may be drawn, where that is not the first."""
 KINDS = (ANY, STARTING, *POINTS)
 
@@ -70,9 +75,12 @@ class Loop:
     """
 
     def __init__(
-        self, home: Path, folders: tuple[Path, Path], rng: random.Random,
+        self,
+        home: Path,
+        folders: tuple[Path, Path],
+        rng: random.Random,
         database_url: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._home, self._rng = home, rng
         self.url = database_url or f"sqlite:///{home / 'observations.db'}"
         self._folders = folders
@@ -124,10 +132,13 @@ class Loop:
     def environment(self) -> dict[str, str]:
         """Settings of the server."""
         return {
-            "STATECAST_MODEL": str(self._home / "served"), "STATECAST_DATA_DIR": str(self._home),
-            "STATECAST_UNKNOWN_SERIES": "create", "STATECAST_SNAPSHOT_SECONDS": "0.02",
-            "STATECAST_WATCH_SECONDS": "0.05", "STATECAST_DATABASE_URL": self.url,
-        }  # fmt: skip
+            "STATECAST_MODEL": str(self._home / "served"),
+            "STATECAST_DATA_DIR": str(self._home),
+            "STATECAST_UNKNOWN_SERIES": "create",
+            "STATECAST_SNAPSHOT_SECONDS": "0.02",
+            "STATECAST_WATCH_SECONDS": "0.05",
+            "STATECAST_DATABASE_URL": self.url,
+        }
 
     def _name_other(self) -> None:
         """Have the other model served, in one move."""
@@ -165,9 +176,7 @@ def train(home: Path, seed: int) -> Path:
         pd.DataFrame({"unique_id": f"{i}", "ds": days, "y": rng.uniform(100.0, 900.0, len(days))})
         for i in range(8)
     )
-    config = Config(
-        model=ModelConfig(hidden_size=16), train=TrainConfig(max_steps=5, seed=seed)
-    )  # fmt: skip
+    config = Config(model=ModelConfig(hidden_size=16), train=TrainConfig(max_steps=5, seed=seed))
     save_bundle(Forecaster(h=7, freq="D", config=config).fit(table).bundle_, home / f"{seed}")
     return home / f"{seed}"
 
@@ -215,9 +224,10 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.killloop", description=__doc__,
+        prog="python -m benchmarks.speed.killloop",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--postgres", action="store_true", help="a log in PostgreSQL")
@@ -227,12 +237,15 @@ def arguments() -> argparse.Namespace:
 def progress() -> Progress:
     """How far, and what was found so far; on stderr."""
     return Progress(
-        MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("lost {task.fields[found].lost}  doubled {task.fields[found].doubled}  "
-                   "torn {task.fields[found].torn}  "
-                   "state error {task.fields[found].state_error:.1e}"),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn(
+            "lost {task.fields[found].lost}  doubled {task.fields[found].doubled}  "
+            "torn {task.fields[found].torn}  "
+            "state error {task.fields[found].state_error:.1e}"
+        ),
         console=Console(stderr=True),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import pandas as pd
 
 from forecast.bundle import Bundle
 from service.engine.engine import Engine
-from service.engine.executor import Compute
+from service.engine.executor import BatchingExecutor
 from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.settings import Limits
-from service.storage.log import Log
-from service.storage.records import Rows
+from service.storage.log import ObservationLog
+from service.storage.records import Observations
 
 DAY = 86_400_000_000_000
 PART = 50_000
@@ -24,7 +24,7 @@ BEGIN = int(pd.Timestamp("2021-01-01").value)
 def fill(url: str, bundle: Bundle, series: int, steps: int) -> None:
     """Write every series with its whole history, a part of them in a transaction."""
     rng = np.random.default_rng(0)
-    log = Log(url)
+    log = ObservationLog(url)
     log.bind_calendar(bundle.calendar)
     for begin in range(0, series, PART):
         size = min(PART, series - begin)
@@ -32,10 +32,15 @@ def fill(url: str, bundle: Bundle, series: int, steps: int) -> None:
             numbers = np.array(transaction.add_series(names(begin, begin + size), {}), np.int64)
             y = rng.poisson(rng.lognormal(0.5, 1.0, (size, 1)), (size, steps))
             rows = size * steps
-            transaction.append(Rows(
-                numbers.repeat(steps), np.tile(BEGIN + DAY * np.arange(steps), size),
-                y.ravel().astype(np.float64), np.empty((rows, 0)), np.zeros(rows, bool),
-            ))  # fmt: skip
+            transaction.append(
+                Observations(
+                    numbers.repeat(steps),
+                    np.tile(BEGIN + DAY * np.arange(steps), size),
+                    y.ravel().astype(np.float64),
+                    np.empty((rows, 0)),
+                    np.zeros(rows, bool),
+                )
+            )
     log.close()
 
 
@@ -48,8 +53,8 @@ def names(begin: int, end: int) -> list[str]:
 def started(bundle: Bundle, url: str) -> Iterator[Writer]:
     """An engine over a log, with nothing in it yet."""
     metrics = Metrics()
-    log, compute = Log(url), Compute(600.0, 1_000, metrics)
+    log, executor = ObservationLog(url), BatchingExecutor(600.0, 1_000, metrics)
     log.bind_calendar(bundle.calendar)
-    yield Writer(Engine(bundle, compute), log, metrics, unknown_series="create", limits=Limits())
-    compute.close()
+    yield Writer(Engine(bundle, executor), log, metrics, unknown_series="create", limits=Limits())
+    executor.close()
     log.close()

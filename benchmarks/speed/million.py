@@ -42,11 +42,11 @@ from benchmarks.speed.step import flop_counter, gemm_rate
 from forecast.bundle import Bundle
 from forecast.inference.states import initial_states
 from service.engine.snapshots import Snapshots
-from service.ingest.write_queue import Recorder
+from service.ingest.write_queue import WriteQueue
 from service.ingest.writer import Writer
 from service.replay.backlog import replay_waiting
 from service.replay.recovery import recover
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 BETWEEN_S = 0.02
 """Between two forecasts of the client."""
@@ -68,14 +68,20 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.million", description=__doc__,
+        prog="python -m benchmarks.speed.million",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--series", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=20, help="days of history of each")
     parser.add_argument("--folder", type=Path, help="where the log is made; 2 GB for each 20 days")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any setting, such as model.hidden_size=32")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting, such as model.hidden_size=32",
+    )
     return parser.parse_args()
 
 
@@ -117,7 +123,7 @@ def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, 
 
 def reading(url: str, series: int) -> float:
     """Seconds that only reading the log takes."""
-    log = Log(url)
+    log = ObservationLog(url)
     begun = time.perf_counter()
     with log.read() as transaction:
         for begin in range(1, series + 1, PART):
@@ -135,7 +141,7 @@ def replay(writer: Writer) -> tuple[float, float, list[float], int]:
         Seconds until all series are live, processor seconds, seconds of each forecast meanwhile,
         and the most KiB that the processes had together.
     """
-    engine, recorder = writer.engine, Recorder(writer, 600.0)
+    engine, write_queue = writer.engine, WriteQueue(writer, 600.0)
     waits: list[float] = []
     over, beside = threading.Event(), 0
 
@@ -149,19 +155,21 @@ def replay(writer: Writer) -> tuple[float, float, list[float], int]:
             if len(engine):
                 row = rng.integers(len(engine), size=1)
                 begin = time.perf_counter()
-                engine.compute.run(lambda row=row: engine.forecast(  # type: ignore[misc]
-                    engine.snapshot(row)[0], HORIZON, None, QUANTILES
-                ))  # fmt: skip
+                engine.executor.run(
+                    lambda row=row: engine.forecast(  # type: ignore[misc]
+                        engine.snapshot(row)[0], HORIZON, None, QUANTILES
+                    )
+                )
                 waits.append(time.perf_counter() - begin)
 
     client = threading.Thread(target=ask)
     client.start()
     begun, before = time.perf_counter(), os.times()
-    replay_waiting(recorder.writer, recorder.put_in_place, stopped=lambda: False, told=look)
+    replay_waiting(write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=look)
     took, busy = time.perf_counter() - begun, sum(os.times()[:4]) - sum(before[:4])
     over.set()
     client.join()
-    recorder.close()
+    write_queue.close()
     return took, busy, waits, beside
 
 

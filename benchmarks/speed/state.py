@@ -90,16 +90,22 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.state", description=__doc__,
+        prog="python -m benchmarks.speed.state",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--histories", type=int, nargs="+", default=HISTORIES, metavar="STEPS")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="SERIES")
     parser.add_argument("--calls", type=int, default=100, help="timed calls a round and case")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any setting, such as model.cell=gru")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any setting, such as model.cell=gru",
+    )
     return parser.parse_args()
 
 
@@ -107,11 +113,13 @@ def trained(assignments: list[str]) -> Bundle:
     """A model of the usual shape; how well it forecasts does not matter here."""
     length, batch = 600, 8
     made = panel(batch, length)
-    table = pd.DataFrame({
-        "unique_id": np.repeat(made.ids, length),
-        "ds": made.ds.astype("datetime64[ns]"),
-        "y": made.values,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "unique_id": np.repeat(made.ids, length),
+            "ds": made.ds.astype("datetime64[ns]"),
+            "y": made.values,
+        }
+    )
     config = with_settings({"train": {"max_steps": 5}}, assignments)
     return Forecaster(h=48, freq="h", config=config).fit(table).bundle_
 

@@ -109,21 +109,33 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.step", description=__doc__,
+        prog="python -m benchmarks.speed.step",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--hidden", type=int, help="units of the cell")
     parser.add_argument("--lanes", type=int, help="series side by side")
     parser.add_argument("--chunk", type=int, help="steps between two gradient cuts")
     parser.add_argument("--horizon", type=int)
     parser.add_argument("--length", type=int, default=480, help="steps of each made-up series")
-    parser.add_argument("--steps", type=int, default=100, choices=range(WARM + 1, MAX_STEPS + 1),
-                        metavar=f"{WARM + 1}..{MAX_STEPS}", help="timed in a round")  # fmt: skip
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=100,
+        choices=range(WARM + 1, MAX_STEPS + 1),
+        metavar=f"{WARM + 1}..{MAX_STEPS}",
+        help="timed in a round",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="the fastest of which counts, each")
     parser.add_argument("--profile", action="store_true", help="the costliest operators, on stderr")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                        help="any other setting, such as model.num_layers=2")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="any other setting, such as model.num_layers=2",
+    )
     return parser.parse_args()
 
 
@@ -131,17 +143,23 @@ def settings(shape: Shape, steps: int, assignments: list[str]) -> Config:
     """A configuration whose training takes steps of this shape and does nothing between them."""
     tables: dict[str, dict[str, Any]] = {
         "data": {
-            "freq": shape.freq, "kind": shape.kind, "season_lengths": list(shape.seasons),
+            "freq": shape.freq,
+            "kind": shape.kind,
+            "season_lengths": list(shape.seasons),
             "known_future": [f"covariate_{i}" for i in range(shape.known)],
         },
         "model": {
-            "cell": shape.cell, "hidden_size": shape.hidden, "horizon": shape.horizon,
+            "cell": shape.cell,
+            "hidden_size": shape.hidden,
+            "horizon": shape.horizon,
         },
         "train": {
-            "max_steps": steps, "batch_size": shape.lanes, "chunk_length": shape.chunk,
+            "max_steps": steps,
+            "batch_size": shape.lanes,
+            "chunk_length": shape.chunk,
             "val_size": 0,
         },
-    }  # fmt: skip
+    }
     return with_settings(tables, assignments)
 
 
@@ -253,9 +271,12 @@ def gemm_rates(shape: Shape) -> dict[tuple[int, int, int], float]:
     hidden, origins = shape.hidden, shape.lanes * shape.chunk // 3
     seen = 2 * hidden + 2 * len(shape.seasons) * shape.horizon
     sizes = [
-        (shape.lanes * shape.chunk, hidden, 4 * hidden), (shape.lanes, hidden, 4 * hidden),
-        (origins, seen, 2 * hidden), (origins, 2 * hidden, shape.horizon), (512, 512, 512),
-    ]  # fmt: skip
+        (shape.lanes * shape.chunk, hidden, 4 * hidden),
+        (shape.lanes, hidden, 4 * hidden),
+        (origins, seen, 2 * hidden),
+        (origins, 2 * hidden, shape.horizon),
+        (512, 512, 512),
+    ]
     return {size: gemm_rate(*size) for size in sizes}
 
 

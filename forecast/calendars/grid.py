@@ -26,10 +26,22 @@ MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 _TABLE_YEARS = ("1960-01-01", "2049-12-31")
 _SPOKEN = {
-    "minutely": "min", "hourly": "h", "daily": "D", "business": "B", "weekly": "W-MON",
-    "monthly": "MS", "quarterly": "QS", "yearly": "YS", "annual": "YS", "month": "MS",
-    "day": "D", "week": "W-MON", "hour": "h", "quarter": "QS", "year": "YS",
-}  # fmt: skip
+    "minutely": "min",
+    "hourly": "h",
+    "daily": "D",
+    "business": "B",
+    "weekly": "W-MON",
+    "monthly": "MS",
+    "quarterly": "QS",
+    "yearly": "YS",
+    "annual": "YS",
+    "month": "MS",
+    "day": "D",
+    "week": "W-MON",
+    "hour": "h",
+    "quarter": "QS",
+    "year": "YS",
+}
 Ints = Int64[np.ndarray, "..."]
 Flags = Bool[np.ndarray, "..."]
 

@@ -9,8 +9,8 @@ from forecast.calendars.calendar import Calendar
 from forecast.calendars.frequency import infer_freq
 from forecast.calendars.grid import DAY
 from forecast.config import DataConfig, Kind
-from forecast.data.io import some
-from forecast.data.long_table import Rows
+from forecast.data.io import quote_some
+from forecast.data.long_table import LongTable
 from forecast.errors import (
     ConstantSeries,
     DataError,
@@ -28,7 +28,7 @@ LARGEST = 1e18
 """Most that a value may be in size: single precision computes with it safely."""
 
 
-def problems(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
+def problems(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
     """Whatever is wrong with the content; the first is the one to raise."""
     yield from _duplicates(rows, data)
     yield from _off_frequency(rows, calendar)
@@ -37,7 +37,7 @@ def problems(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataE
     yield from _negatives(rows, data)
 
 
-def _duplicates(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+def _duplicates(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
     again = np.r_[False, rows.stamps[1:] == rows.stamps[:-1]] & ~rows.new_series
     if not again.any():
         return
@@ -69,7 +69,7 @@ def _duplicates(rows: Rows, data: DataConfig) -> Iterator[DataError]:
     )
 
 
-def _off_frequency(rows: Rows, calendar: Calendar) -> Iterator[DataError]:
+def _off_frequency(rows: LongTable, calendar: Calendar) -> Iterator[DataError]:
     step, phase, on = calendar.locate(rows.stamps)
     if not on.all():
         bad = np.flatnonzero(~on)
@@ -101,14 +101,14 @@ def _off_frequency(rows: Rows, calendar: Calendar) -> Iterator[DataError]:
         return
 
 
-def _inferred(rows: Rows) -> str | int | None:
+def _inferred(rows: LongTable) -> str | int | None:
     try:
         return infer_freq(rows.stamps, rows.new_series, integer=rows.integer)
     except WrongFrequency:
         return None
 
 
-def _looks_like(rows: Rows, calendar: Calendar) -> str:
+def _looks_like(rows: LongTable, calendar: Calendar) -> str:
     looks = _inferred(rows)
     return f"; most stamps look like {looks!r}" if looks not in (None, calendar.freq) else ""
 
@@ -119,7 +119,7 @@ def _zone_hint(stamp: np.integer, calendar: Calendar) -> str:
     return "; dates with a time zone become UTC: drop the zone before, with .dt.tz_localize(None)"
 
 
-def _frequency_help(rows: Rows, calendar: Calendar) -> str:
+def _frequency_help(rows: LongTable, calendar: Calendar) -> str:
     looks = _inferred(rows)
     if looks in (None, calendar.freq):
         return "declare the true frequency"
@@ -127,7 +127,7 @@ def _frequency_help(rows: Rows, calendar: Calendar) -> str:
     return f"declare freq = {value}"
 
 
-def _gaps(rows: Rows, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
+def _gaps(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
     step, phase, _ = calendar.locate(rows.stamps)
     jump = np.where(rows.new_series[1:], 0, np.diff(step))
     bad = np.flatnonzero(jump > 1) + 1
@@ -164,7 +164,7 @@ def _too_wide(jumps: Int64[np.ndarray, " step"], data: DataConfig) -> bool:
     return len(jumps) > 1 and bool((jumps == 1).mean() < 0.02 and (jumps == jumps[0]).mean() > 0.9)
 
 
-def _exchange_hint(rows: Rows, calendar: Calendar) -> str:
+def _exchange_hint(rows: LongTable, calendar: Calendar) -> str:
     """Whether the holes are weekends, or the holidays of New York's exchange."""
     if calendar.freq not in ("D", "B") or (calendar.freq == "D" and _inferred(rows) != "B"):
         return ""
@@ -178,7 +178,7 @@ def _exchange_hint(rows: Rows, calendar: Calendar) -> str:
     return 'an exchange\'s holidays? declare its calendar, such as freq = "XNYS" or "XLON"; '
 
 
-def _missing_values(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+def _missing_values(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
     allowed = data.fill != "refuse"
     for name, values in ((data.target_col, rows.y), *rows.covariates.items()):
         bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
@@ -216,7 +216,7 @@ def forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " 
     return np.asarray(y <= 0 if kind in ABOVE_ZERO else y < 0)
 
 
-def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
+def _negatives(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
     bad = np.flatnonzero(forbidden(rows.y, data.kind))
     if not bad.size:
         return
@@ -236,7 +236,7 @@ def _negatives(rows: Rows, data: DataConfig) -> Iterator[DataError]:
 
 
 def size_problems(
-    rows: Rows, data: DataConfig, *, to_learn: bool, going_on: Collection[str] = ()
+    rows: LongTable, data: DataConfig, *, to_learn: bool, going_on: Collection[str] = ()
 ) -> Iterator[DataError]:
     """What is empty, but for what goes on; what nothing can be learned from. Steps are filled."""
     lengths = np.bincount(rows.series[~np.isnan(rows.y)], minlength=len(rows.names))
@@ -247,9 +247,10 @@ def size_problems(
         yield TooShort(
             f"series {rows.names[empty[0]]!r} has no row with a value: expected at least 1 "
             f"({len(empty):,} of {len(lengths):,} series: "
-            f"{some([rows.names[i] for i in empty.tolist()])})",
-            where=source, help="leave these series out until they have one",
-        )  # fmt: skip
+            f"{quote_some([rows.names[i] for i in empty.tolist()])})",
+            where=source,
+            help="leave these series out until they have one",
+        )
         return
     if to_learn and lengths.max() < 2:
         yield TooShort(

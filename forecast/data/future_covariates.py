@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
-from forecast.data.io import Place, need_columns, read_table, some
+from forecast.data.io import Locator, need_columns, quote_some, read_table
 from forecast.data.parsing import read_names, read_numbers, read_stamps
 from forecast.errors import DuplicateStamps, MissingFuture, TooShort
 
@@ -91,18 +91,22 @@ def check_future(
         return values
     if futr_df is None:
         raise MissingFuture(
-            f"no future covariates were given: expected {some(columns)} for {horizon} steps after "
-            f"the last stamp of each of {len(ids):,} series",
+            f"no future covariates were given: expected {quote_some(columns)} for {horizon} steps "
+            f"after the last stamp of each of {len(ids):,} series",
             help=f"give {data.id_col}, {data.time_col}, {', '.join(columns)} for those steps: "
             "futr_df in Python, --future FILE on the command line, futr over HTTP",
         )
     frame = read_table(futr_df, data=data)
-    need_columns(frame, replace(data, known_future=columns), ("id_col", "time_col", "known_future"),
-                 label="futr_df")  # fmt: skip
+    need_columns(
+        frame,
+        replace(data, known_future=columns),
+        ("id_col", "time_col", "known_future"),
+        label="futr_df",
+    )
     present = np.zeros((len(ids), horizon), bool)
     strange = ""
     if len(frame):
-        place = Place(frame, data.id_col, "futr_df")
+        place = Locator(frame, data.id_col, "futr_df")
         codes, names = read_names(frame[data.id_col], place)
         stamps, integer = read_stamps(
             frame[data.time_col], place, wants_integers=calendar.is_integer
@@ -157,13 +161,13 @@ def _refuse_future(
     horizon = values.shape[1]
     stamp = calendar.text(calendar.after(np.asarray(last_ds[i : i + 1]), horizon)[0, j])
     short = [columns[k] for k in np.flatnonzero(~np.isfinite(values[i, j]))]
-    named = some([str(ids[k]) for k in np.flatnonzero(lacking.any(axis=1)).tolist()])
+    named = quote_some([str(ids[k]) for k in np.flatnonzero(lacking.any(axis=1)).tolist()])
     reason = "found NaN" if present[i, j] else "found no row"
     if strange and not present[i, j]:
         reason += f" (but {strange}, which is no step of freq={calendar.freq!r} after it)"
     count = int(lacking.sum())
     raise MissingFuture(
-        f"series {str(ids[i])!r} has no future {some(short)} at {stamp}, step {j + 1} of "
+        f"series {str(ids[i])!r} has no future {quote_some(short)} at {stamp}, step {j + 1} of "
         f"{horizon}: expected a number, {reason} ({count:,} step{'s' if count > 1 else ''} in "
         f"{lacking.any(axis=1).sum():,} of {len(ids):,} series: {named})",
         where="futr_df",

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 
 from forecast.config import DataConfig
 from forecast.errors import BadStamps, MissingColumns, UnreadableSource
-from forecast.redact import shown
+from forecast.redact import redact_url
 
 _CSV = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".tsv", ".txt")
 _PARQUET = (".parquet", ".pq", ".parq")
@@ -84,7 +84,7 @@ def _with_stamps(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     stamps = pd.to_datetime(pd.Series(unique).astype(str), format=how, errors="coerce")
     failed = stamps.isna().to_numpy()[codes] & (codes >= 0)
     if failed.any():
-        place = Place(frame, data.id_col if data.id_col in frame else name)
+        place = Locator(frame, data.id_col if data.id_col in frame else name)
         row = int(failed.argmax())
         raise BadStamps(
             f"{place.series(row)} has {name}={str(frame[name].iat[row])!r}: expected "
@@ -126,7 +126,7 @@ def to_native(frame: pd.DataFrame, like: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Locator:
     """Names series and places of rows, for messages; rows are positions in `frame`."""
 
     frame: pd.DataFrame
@@ -153,11 +153,11 @@ class Place:
         plural = unit if len(rows) == 1 else f"{unit}s"
         return (
             f"({len(rows):,} {plural} in {len(bad):,} of {ids.nunique():,} series: "
-            f"{some(sorted(bad))})"
+            f"{quote_some(sorted(bad))})"
         )
 
 
-def some(names: Sequence[str], limit: int = 3) -> str:
+def quote_some(names: Sequence[str], limit: int = 3) -> str:
     """
     The first few names, quoted, and how many more there are.
 
@@ -205,7 +205,8 @@ def need_columns(
             advice.append('several columns name a series: set id_from = ["store", "item"]')
     told = ", ".join(f"{name!r} ({role})" for role, name in lacking)
     raise MissingColumns(
-        f"missing column{'s' if len(lacking) > 1 else ''} {told}: found {some(here, 20) or 'none'}",
+        f"missing column{'s' if len(lacking) > 1 else ''} {told}: found "
+        f"{quote_some(here, 20) or 'none'}",
         where=str(frame.attrs.get("source", label)),
         help=(f"did you mean: {'; '.join(advice)}?" if advice else "rename the columns, or name ")
         + ("" if advice else "them: id_col, time_col, target_col, known_future, past_only, static"),
@@ -213,13 +214,47 @@ def need_columns(
 
 
 _OTHER_NAMES = {
-    "id_col": ("id", "item_id", "series", "series_id", "store", "item", "sku", "ticker", "symbol",
-               "product", "name", "key"),
-    "time_col": ("date", "datetime", "timestamp", "time", "day", "week", "month", "period",
-                 "date_time", "ts"),
-    "target_col": ("sales", "value", "target", "close", "quantity", "demand", "units", "volume",
-                   "price", "turnover", "amount", "qty"),
-}  # fmt: skip
+    "id_col": (
+        "id",
+        "item_id",
+        "series",
+        "series_id",
+        "store",
+        "item",
+        "sku",
+        "ticker",
+        "symbol",
+        "product",
+        "name",
+        "key",
+    ),
+    "time_col": (
+        "date",
+        "datetime",
+        "timestamp",
+        "time",
+        "day",
+        "week",
+        "month",
+        "period",
+        "date_time",
+        "ts",
+    ),
+    "target_col": (
+        "sales",
+        "value",
+        "target",
+        "close",
+        "quantity",
+        "demand",
+        "units",
+        "volume",
+        "price",
+        "turnover",
+        "amount",
+        "qty",
+    ),
+}
 
 
 def _nearest(role: str, name: str, here: Sequence[str]) -> str | None:
@@ -286,9 +321,13 @@ def _read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             frame = pd.read_csv(
-                path, sep=sep, decimal=decimal, low_memory=False, index_col=False,
+                path,
+                sep=sep,
+                decimal=decimal,
+                low_memory=False,
+                index_col=False,
                 converters=dict.fromkeys(texts, lambda text: text or None),
-            )  # fmt: skip
+            )
         except pd.errors.ParserWarning:
             raise UnreadableSource(
                 "the rows have more fields than the header has names",
@@ -317,7 +356,7 @@ def _read_sql(url: str, query: str | None) -> pd.DataFrame:
 
     try:
         address = sqlalchemy.make_url(url)
-        told = shown(address)
+        told = redact_url(address)
         if query is None:
             raise UnreadableSource(
                 "a database needs a query",

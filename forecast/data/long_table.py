@@ -8,13 +8,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from forecast.calendars.calendar import Calendar, stamp_text
 from forecast.config import DataConfig
-from forecast.data.io import Place, need_columns, some
+from forecast.data.io import Locator, need_columns, quote_some
 from forecast.data.parsing import read_names, read_numbers, read_stamps
 from forecast.errors import TooShort, WrongFrequency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class LongTable:
     """Rows sorted by series and stamp, as arrays; `origin` is their position in the table."""
 
     names: tuple[str, ...]
@@ -24,7 +24,7 @@ class Rows:
     covariates: dict[str, Float64[np.ndarray, " row"]]
     origin: Int64[np.ndarray, " row"]
     integer: bool
-    place: Place
+    place: Locator
 
     @property
     def new_series(self) -> Bool[np.ndarray, " row"]:
@@ -38,7 +38,7 @@ class Rows:
         """First row of each series that has rows."""
         return np.flatnonzero(self.new_series)
 
-    def take(self, rows: Int64[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "Rows":
+    def take(self, rows: Int64[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "LongTable":
         """These rows alone, in this order."""
         return replace(
             self,
@@ -62,19 +62,20 @@ class Rows:
         """File and line of a row, or its position."""
         return self.place.where(self.origin[int(row)])
 
-    def extent(self, rows: Int64[np.ndarray, " bad"], count: int | None = None,
-               unit: str = "row") -> str:  # fmt: skip
+    def extent(
+        self, rows: Int64[np.ndarray, " bad"], count: int | None = None, unit: str = "row"
+    ) -> str:
         """How bad it is: `count` units in so many series, the first few by name."""
         bad = np.unique(self.series[rows])
         count = len(rows) if count is None else count
         plural = unit if count == 1 else f"{unit}s"
-        named = some([self.names[i] for i in bad[:3].tolist()])
+        named = quote_some([self.names[i] for i in bad[:3].tolist()])
         more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
         total = len(np.unique(self.series[self.new_series]))
         return f"({count:,} {plural} in {len(bad):,} of {total:,} series: {named}{more})"
 
 
-def read_rows(frame: pd.DataFrame, data: DataConfig) -> Rows:
+def read_long_table(frame: pd.DataFrame, data: DataConfig) -> LongTable:
     """
     Read the columns that have a role and sort them by series and stamp.
 
@@ -89,7 +90,7 @@ def read_rows(frame: pd.DataFrame, data: DataConfig) -> Rows:
             where=source,
             help="check the file or the query it came from",
         )
-    place = Place(frame, data.id_col)
+    place = Locator(frame, data.id_col)
     series, names = read_names(frame[data.id_col], place)
     declared = data.freq is not None and Calendar(data.freq).is_integer
     stamps, integer = read_stamps(frame[data.time_col], place, wants_integers=declared)
@@ -101,7 +102,7 @@ def read_rows(frame: pd.DataFrame, data: DataConfig) -> Rows:
             where=source,
             help=f"declare freq = {hint}, or convert the column",
         )
-    rows = Rows(
+    rows = LongTable(
         names=names,
         series=series,
         stamps=stamps,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from forecast.data.validation import SeriesFrame
+from forecast.data.validation import CheckedSeries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Panel:
         return last
 
     @classmethod
-    def from_frame(cls, series: SeriesFrame) -> "Panel":
+    def from_frame(cls, series: CheckedSeries) -> "Panel":
         """Lay a checked long frame out, in its order of series."""
         frame = series.frame
         ids = frame["unique_id"].to_numpy()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from forecast.data.io import Place, series_name
+from forecast.data.io import Locator, series_name
 from forecast.errors import BadStamps, MissingValues, WrongType
 
 _ZONE = re.compile(r"\d{1,2}:\d{2}.*?(Z|[+-]\d{2}:?\d{2})$", re.IGNORECASE)
@@ -17,7 +17,7 @@ _ZONE_HELP = (
 
 
 def read_names(
-    column: pd.Series, place: Place
+    column: pd.Series, place: Locator
 ) -> tuple[Int64[np.ndarray, " row"], tuple[str, ...]]:
     """Number of the series of each row, and their names in order of the alphabet."""
     codes, found = pd.factorize(column)
@@ -34,7 +34,7 @@ def read_names(
     return renumber.astype(np.int64)[codes], tuple(unique.tolist())
 
 
-def read_numbers(column: pd.Series, place: Place, role: str) -> Float64[np.ndarray, " row"]:
+def read_numbers(column: pd.Series, place: Locator, role: str) -> Float64[np.ndarray, " row"]:
     """
     The column as float64; what is missing is NaN.
 
@@ -71,7 +71,7 @@ def read_numbers(column: pd.Series, place: Place, role: str) -> Float64[np.ndarr
 
 
 def read_stamps(
-    column: pd.Series, place: Place, *, wants_integers: bool
+    column: pd.Series, place: Locator, *, wants_integers: bool
 ) -> tuple[Int64[np.ndarray, " row"], bool]:
     """
     Stamps as int64 and whether they are integers; dates become nanoseconds of naive UTC.
@@ -110,7 +110,7 @@ def read_stamps(
     return _objects(column, place), False
 
 
-def _integers(column: pd.Series, place: Place, wants_integers: bool) -> Int64[np.ndarray, " row"]:
+def _integers(column: pd.Series, place: Locator, wants_integers: bool) -> Int64[np.ndarray, " row"]:
     values = column.to_numpy(np.float64)
     bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > 2**53))
     if bad.size:
@@ -143,7 +143,7 @@ def _hidden_date(stamps: Int64[np.ndarray, " row"], name: str) -> str:
     return unit and f'pandas.to_datetime(df[{name!r}], unit="{unit}")'
 
 
-def _nanoseconds(column: pd.Series, place: Place) -> Int64[np.ndarray, " row"]:
+def _nanoseconds(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
     values = column.to_numpy()
     lowest, highest = (np.datetime64(t, "s") for t in ("1678-01-01", "2262-01-01"))
     bad = np.flatnonzero((values < lowest) | (values > highest))
@@ -157,7 +157,7 @@ def _nanoseconds(column: pd.Series, place: Place) -> Int64[np.ndarray, " row"]:
     return values.astype("datetime64[ns]").astype(np.int64)
 
 
-def _objects(column: pd.Series, place: Place) -> Int64[np.ndarray, " row"]:
+def _objects(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
     """Text, dates and Timestamps among objects; each distinct one is read once."""
     codes, unique = pd.factorize(column)
     zones = np.array([_zone(value) for value in unique], object)
@@ -172,8 +172,9 @@ def _objects(column: pd.Series, place: Place) -> Int64[np.ndarray, " row"]:
             where=place.where(rows[0]),
             help=_ZONE_HELP.format(name=str(column.name)),
         )
-    parsed = pd.to_datetime(pd.Series(unique, dtype=object), format="ISO8601", errors="coerce",
-                            utc=True)  # fmt: skip
+    parsed = pd.to_datetime(
+        pd.Series(unique, dtype=object), format="ISO8601", errors="coerce", utc=True
+    )
     failed = parsed.isna().to_numpy()
     if failed.any():
         rows = np.flatnonzero(failed[codes])

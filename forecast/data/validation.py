@@ -20,26 +20,26 @@ from forecast.calendars.frequency import infer_freq
 from forecast.config import DataConfig, Kind
 from forecast.data.checks import ABOVE_ZERO, problems, size_problems
 from forecast.data.future_covariates import check_future, read_history
-from forecast.data.io import Place, need_columns, read_table, some, to_native
-from forecast.data.long_table import Rows, read_rows
+from forecast.data.io import Locator, need_columns, quote_some, read_table, to_native
+from forecast.data.long_table import LongTable, read_long_table
 from forecast.data.parsing import read_names
 from forecast.errors import ConfigError, DataError, MissingSteps, MissingValues, WrongType
 
 __all__ = [
-    "SeriesFrame",
-    "check",
+    "CheckedSeries",
     "check_future",
     "read_history",
     "read_table",
     "report",
     "to_native",
+    "validate",
 ]
 MANY_ZEROS = 0.05
 """Share of zeros from which values are counts rather than amounts."""
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesFrame:
+class CheckedSeries:
     """Checked series: sorted, regular, numbers only. What `Panel.from_frame` lays out."""
 
     frame: pd.DataFrame
@@ -57,10 +57,14 @@ class SeriesFrame:
     """SHA-256 over the content, equal for equal series whatever the order of the table."""
 
 
-def check(
-    table: Any, data: DataConfig, *, static_df: Any = None, to_learn: bool = True,
+def validate(
+    table: Any,
+    data: DataConfig,
+    *,
+    static_df: Any = None,
+    to_learn: bool = True,
     last: Mapping[str, float] | None = None,
-) -> SeriesFrame:  # fmt: skip
+) -> CheckedSeries:
     """
     Check a long table and bring it into the one form that the rest reads.
 
@@ -85,7 +89,7 @@ def check(
     """
     frame = read_table(table, data=data)
     _check_roles(data)
-    rows = read_rows(frame, data)
+    rows = read_long_table(frame, data)
     calendar = _calendar(rows, data)
     for problem in problems(rows, data, calendar):
         raise problem
@@ -94,7 +98,7 @@ def check(
     for problem in size_problems(rows, data, to_learn=to_learn, going_on=last):
         raise problem
     kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
-    return SeriesFrame(
+    return CheckedSeries(
         frame=_long(rows),
         static=static,
         calendar=calendar,
@@ -137,7 +141,7 @@ def report(table: Any, data: DataConfig) -> dict[str, Any]:
     """
     frame = read_table(table, data=data)
     _check_roles(data)
-    rows = read_rows(frame, data)
+    rows = read_long_table(frame, data)
     used = {data.id_col, data.time_col, data.target_col, *data.static, *rows.covariates}
     lengths = np.bincount(rows.series, minlength=len(rows.names))
     ends = rows.stamps[np.r_[rows.starts[1:] - 1, len(rows.y) - 1]]
@@ -188,15 +192,15 @@ def _check_roles(data: DataConfig) -> None:
             )
 
 
-def _calendar(rows: Rows, data: DataConfig) -> Calendar:
+def _calendar(rows: LongTable, data: DataConfig) -> Calendar:
     if data.freq is not None:
         return Calendar(data.freq)
     return Calendar(infer_freq(rows.stamps, rows.new_series, integer=rows.integer))
 
 
 def _fill(
-    rows: Rows, data: DataConfig, calendar: Calendar, last: Mapping[str, float]
-) -> tuple[Rows, int]:
+    rows: LongTable, data: DataConfig, calendar: Calendar, last: Mapping[str, float]
+) -> tuple[LongTable, int]:
     """Put missing steps in as the policy says; returns also how many values it made up."""
     if data.fill == "refuse":
         return rows, 0
@@ -249,7 +253,7 @@ def _fill(
 
 
 def _static(
-    frame: pd.DataFrame, static_df: Any, rows: Rows, data: DataConfig
+    frame: pd.DataFrame, static_df: Any, rows: LongTable, data: DataConfig
 ) -> pd.DataFrame | None:
     if static_df is None:
         if not data.static:
@@ -264,7 +268,7 @@ def _static(
             table = table.reset_index()
         need_columns(table, data, ("id_col", "static"), label="static_df")
         columns = data.static or tuple(str(c) for c in table.columns if c != data.id_col)
-        series = Place(table, data.id_col, "static_df")
+        series = Locator(table, data.id_col, "static_df")
         found, names = read_names(table[data.id_col], series)
         codes = pd.Index(rows.names).get_indexer(pd.Index(names))[found]
         lacking = np.setdiff1d(np.arange(len(rows.names)), codes)
@@ -272,12 +276,12 @@ def _static(
             raise MissingValues(
                 f"series {rows.names[lacking[0]]!r} has no row in static_df: expected one for each "
                 f"series ({len(lacking):,} of {len(rows.names):,} series: "
-                f"{some([rows.names[i] for i in lacking])})",
+                f"{quote_some([rows.names[i] for i in lacking])})",
                 where="static_df",
                 help="add these series, or leave them out of the table",
             )
         table, codes = table[codes >= 0], codes[codes >= 0]
-        series = Place(table, data.id_col, "static_df")
+        series = Locator(table, data.id_col, "static_df")
     return pd.DataFrame(
         {name: _static_column(table[name], codes, len(rows.names), series) for name in columns},
         index=pd.Index(rows.names, name="unique_id"),
@@ -285,7 +289,7 @@ def _static(
 
 
 def _static_column(
-    column: pd.Series, codes: Int64[np.ndarray, " row"], count: int, place: Place
+    column: pd.Series, codes: Int64[np.ndarray, " row"], count: int, place: Locator
 ) -> np.ndarray:
     """One value a series, in order of the alphabet; refused when a series has two."""
     levels, values = pd.factorize(column)
@@ -314,14 +318,14 @@ def _static_column(
     return made.astype(np.float64) if numeric else np.array([str(v) for v in made], object)
 
 
-def _long(rows: Rows) -> pd.DataFrame:
+def _long(rows: LongTable) -> pd.DataFrame:
     stamps = rows.stamps if rows.integer else rows.stamps.view("datetime64[ns]")
     names = np.array(rows.names, object)[rows.series]
     columns = {"unique_id": names, "ds": stamps, "y": rows.y, **rows.covariates}
     return pd.DataFrame(columns, copy=False)
 
 
-def _digest(rows: Rows, calendar: Calendar, static: pd.DataFrame | None) -> str:
+def _digest(rows: LongTable, calendar: Calendar, static: pd.DataFrame | None) -> str:
     lengths = np.bincount(rows.series, minlength=len(rows.names))
     told: dict[str, object] = {
         "freq": calendar.freq,

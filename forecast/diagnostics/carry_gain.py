@@ -75,8 +75,9 @@ def carry_gain(
             CARRIED: warm_up(bundle, panel.head(lengths)),
             RESET: reset_before(bundle, panel, lengths, (lengths - 1) // chunk * chunk),
         }
-        parts.append(_table({way: (bundle, states) for way, states in ways.items()},
-                            panel, lengths, horizon))  # fmt: skip
+        parts.append(
+            _table({way: (bundle, states) for way, states in ways.items()}, panel, lengths, horizon)
+        )
     return _scored(pd.concat(parts, ignore_index=True), panel, bundle, chunk)
 
 

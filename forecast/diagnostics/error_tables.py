@@ -87,9 +87,12 @@ def _by_group(table: pd.DataFrame, groups: pd.DataFrame | None) -> pd.DataFrame:
         if values.nunique() > MAX_GROUPS:
             continue
         means = table.groupby(values.fillna("(none)").astype(str)).agg(
-            series=("mase", "size"), mase=("mase", "mean"), wape=("wape", "mean"),
-            bias=("bias", "mean"), share=("share", "sum"),
-        )  # fmt: skip
+            series=("mase", "size"),
+            mase=("mase", "mean"),
+            wape=("wape", "mean"),
+            bias=("bias", "mean"),
+            share=("share", "sum"),
+        )
         means = means.rename_axis("group").sort_values("mase", ascending=False).reset_index()
         means.insert(0, "column", str(column))
         parts.append(means)

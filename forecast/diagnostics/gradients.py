@@ -15,7 +15,7 @@ from forecast.data.panel import Panel
 from forecast.diagnostics.attribution import networks_of
 from forecast.errors import ConfigError, TooShort
 from forecast.models.recurrent import RecurrentStack, State, run_cells
-from forecast.training.dataset import Examples
+from forecast.training.dataset import TrainingSet
 from forecast.training.lanes import Chunk
 from forecast.training.objective import look_ahead
 from forecast.training.progress import TrainEvent
@@ -125,10 +125,13 @@ def gradient_profile(
     steps = min(asked, longest)
     part = panel.take(rows[panel.lengths[rows] - horizon >= steps])
     known = part.lengths - horizon
-    examples = Examples.build(
-        bundle.spec, part, bundle.spec.static.encode(part.static, part.ids), horizon=horizon,
+    examples = TrainingSet.build(
+        bundle.spec,
+        part,
+        bundle.spec.static.encode(part.static, part.ids),
+        horizon=horizon,
         scale=np.ones(part.num_series),
-    )  # fmt: skip
+    )
     warm = min(MAX_WARM_UP, int(known.min()) - steps)
     series, fresh = np.arange(part.num_series), np.ones(part.num_series, np.bool_)
     start = known - steps
@@ -138,7 +141,7 @@ def gradient_profile(
         state = network.initial_state(len(series))
         if warm:
             before = Chunk(series, start - warm, np.full(len(series), warm), fresh)
-            _, state = network.remember(examples.inputs(before, warm), static, state)
+            _, state = network.encode(examples.inputs(before, warm), static, state)
         inputs = network.read(examples.inputs(ahead, steps), static)
     origins = examples.origins(
         ahead, torch.tensor([steps - 1]), examples.lengths, torch.zeros_like(examples.lengths)
@@ -146,7 +149,7 @@ def gradient_profile(
     future = look_ahead(network, examples, ahead, origins)
 
     def loss(hidden: Float[Tensor, "lane hidden"]) -> Float[Tensor, " lane"]:
-        memory = network.recall(State(hidden[None], hidden[None]), inputs[:, -1])
+        memory = network.memory_at_end(State(hidden[None], hidden[None]), inputs[:, -1])
         made = network.point(memory[origins.lane], origins.skips, future)
         error = torch.where(origins.known, (made - origins.relative).abs(), 0.0)
         return error.sum(1) / origins.known.sum(1).clamp(min=1)

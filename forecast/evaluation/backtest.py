@@ -50,9 +50,12 @@ def backtest(
             states = observe(bundle, states, panel.head(lengths).tail(known[window - 1]))
         target = panel.indptr[:-1, None] + lengths[:, None] + np.arange(horizon)
         outputs = forecast(
-            bundle, states, horizon=horizon, quantiles=level_quantiles(levels),
+            bundle,
+            states,
+            horizon=horizon,
+            quantiles=level_quantiles(levels),
             known_future=panel.known_future[target],
-        )  # fmt: skip
+        )
         frame = forecast_frame(panel.ids, panel.ds[target], outputs, levels, bundle.calendar)
         cutoff = as_stamps(np.repeat(states.last_ds, horizon), bundle.calendar)
         y = np.where(panel.observed[target], panel.values[target], np.nan).ravel()

@@ -38,9 +38,14 @@ FEW_ZEROS = 0.05
 _MIN_ERRORS = 30
 """Fewest errors of one step ahead that give it intervals of its own; below, all steps share."""
 _SETTINGS = {
-    "learning_rate": 0.08, "max_iter": 120, "max_leaf_nodes": 31, "max_features": 0.5,
-    "l2_regularization": 1.0, "early_stopping": False, "random_state": 0,
-}  # fmt: skip
+    "learning_rate": 0.08,
+    "max_iter": 120,
+    "max_leaf_nodes": 31,
+    "max_features": 0.5,
+    "l2_regularization": 1.0,
+    "early_stopping": False,
+    "random_state": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

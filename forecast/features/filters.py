@@ -68,7 +68,7 @@ class FilterState:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class FilterOutput:
     """What the scan saw at each step of a panel, series end to end."""
 
     features: Float[np.ndarray, "time feature"]
@@ -76,15 +76,17 @@ class Encoded:
 
 
 def advance(
-    spec: FilterSpec, state: FilterState, panel: Panel,
-    beside: Float[np.ndarray, "time other"] | None = None,
-) -> tuple[FilterState, Encoded]:  # fmt: skip
+    spec: FilterSpec,
+    state: FilterState,
+    panel: Panel,
+    extra_features: Float[np.ndarray, "time other"] | None = None,
+) -> tuple[FilterState, FilterOutput]:
     """
     Move each series by all its steps in the panel: row `i` of the state takes series `i`.
 
     Steps are taken in lockstep over series, longest first, so that each NumPy call works on all
     series that still have a step: cost grows with observations, not with the past. Features of
-    each step from elsewhere, `beside`, come after those of the filters.
+    each step from elsewhere, `extra_features`, come after those of the filters.
 
     Returns:
         The new state, and features and columns of each step in the panel's order.
@@ -93,25 +95,31 @@ def advance(
     order = np.argsort(-lengths, kind="stable")
     count, scalars, rings = state.count[order], state.scalars[order], state.rings[order]
     begins = panel.indptr[:-1][order]
-    others = 0 if beside is None else beside.shape[1]
+    others = 0 if extra_features is None else extra_features.shape[1]
     features = np.zeros((len(panel.values), spec.num_features + others), np.float32)
-    if beside is not None:
-        features[:, spec.num_features :] = beside
+    if extra_features is not None:
+        features[:, spec.num_features :] = extra_features
     columns = np.zeros((len(panel.values), spec.num_columns), np.float32)
-    active = len(order) - np.searchsorted(lengths[order][::-1], np.arange(lengths.max(initial=0)),
-                                          side="right")  # fmt: skip
+    active = len(order) - np.searchsorted(
+        lengths[order][::-1], np.arange(lengths.max(initial=0)), side="right"
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         for step, n in enumerate(active):
             at = begins[:n] + step
             covariates = np.hstack([panel.known_future[at], panel.past_only[at]])
             features[at, : spec.num_features], columns[at] = _step(
-                spec, count[:n], scalars[:n], rings[:n],
-                panel.values[at], panel.observed[at], covariates.astype(np.float64),
-            )  # fmt: skip
+                spec,
+                count[:n],
+                scalars[:n],
+                rings[:n],
+                panel.values[at],
+                panel.observed[at],
+                covariates.astype(np.float64),
+            )
             count[:n] += 1
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return FilterState(count[back], scalars[back], rings[back]), Encoded(features, columns)
+    return FilterState(count[back], scalars[back], rings[back]), FilterOutput(features, columns)
 
 
 def _step(
@@ -164,10 +172,14 @@ def _step(
     scalars[:, SMOOTH] = smooth
     sized = scalars[:, SIZE], scalars[:, GAP]
     if ratio:
-        scalars[:, SIZE], scalars[:, GAP] = intermittent.of_counts(*sized, x, observed & (x > 0))
+        scalars[:, SIZE], scalars[:, GAP] = intermittent.update_counts(
+            *sized, x, observed & (x > 0)
+        )
     elif spec.waits:
         positive = observed & (y > 0)
-        scalars[:, SIZE], scalars[:, GAP] = intermittent.of_amounts(*sized, x, positive, t, level)
+        scalars[:, SIZE], scalars[:, GAP] = intermittent.update_amounts(
+            *sized, x, positive, t, level
+        )
 
     columns, gaps, slopes = [smooth], [], []
     for i, (gain, slope_gain, damping) in enumerate(spec.trends):

@@ -12,7 +12,7 @@ from forecast.data.panel import Panel
 from forecast.features import filters
 from forecast.features.calendar import CHANGE, features
 from forecast.features.filter_spec import DAMPED, HETEROGENEOUS, MEANS, FilterSpec, Space
-from forecast.features.filters import Encoded, FilterState
+from forecast.features.filters import FilterOutput, FilterState
 from forecast.features.static import StaticSpec
 
 MANY_SERIES = 32
@@ -75,13 +75,14 @@ class InputSpec:
         logs = np.array(self.floors[self.filters.num_known :], np.float64) > 0
         return np.where(logs, np.exp(np.where(logs, means, 0.0)), means) if len(logs) else means
 
-    def read(self, state: FilterState, panel: Panel) -> tuple[FilterState, Encoded]:
+    def read(self, state: FilterState, panel: Panel) -> tuple[FilterState, FilterOutput]:
         """Advance the filters over the panel and lay the features of each step side by side."""
         if any(self.floors):
             panel = replace(
-                panel, known_future=self.known(panel.known_future),
+                panel,
+                known_future=self.known(panel.known_future),
                 past_only=self.past(panel.past_only),
-            )  # fmt: skip
+            )
         return filters.advance(self.filters, state, panel, self._calendar(panel.ds))
 
     def dates(
@@ -93,7 +94,7 @@ class InputSpec:
         )
 
 
-def find_common(
+def shared_covariates(
     values: Float[np.ndarray, "step covariate"], ds: Int[np.ndarray, " step"], num_series: int
 ) -> tuple[bool, ...]:
     """
@@ -115,7 +116,7 @@ def find_common(
     return same
 
 
-def find_floors(values: Float[np.ndarray, "step covariate"]) -> tuple[float, ...]:
+def log_floors(values: Float[np.ndarray, "step covariate"]) -> tuple[float, ...]:
     """
     The least value of each covariate that is read as a logarithm; 0 for the others.
 
@@ -147,9 +148,17 @@ def _read(
 
 
 def make_spec(
-    config: Config, calendar: Calendar, static: StaticSpec, *, space: Space, annual: bool,
-    floors: tuple[float, ...], common: tuple[bool, ...], smoothers: bool, changes: bool,
-) -> InputSpec:  # fmt: skip
+    config: Config,
+    calendar: Calendar,
+    static: StaticSpec,
+    *,
+    space: Space,
+    annual: bool,
+    floors: tuple[float, ...],
+    common: tuple[bool, ...],
+    smoothers: bool,
+    changes: bool,
+) -> InputSpec:
     """
     The inputs that a resolved configuration stands for.
 
@@ -167,17 +176,30 @@ def make_spec(
     data = config.data
     assert data.season_lengths is not None
     trends, unit = {
-        "positive": (DAMPED, 0.1), "real": (DAMPED, None), "count": (MEANS, None),
-        "price": ((), None), "volatility": (HETEROGENEOUS, 0.5),
-    }[data.kind]  # fmt: skip
+        "positive": (DAMPED, 0.1),
+        "real": (DAMPED, None),
+        "count": (MEANS, None),
+        "price": ((), None),
+        "volatility": (HETEROGENEOUS, 0.5),
+    }[data.kind]
     return InputSpec(
         filters=FilterSpec(
-            space=space, seasons=data.season_lengths, trends=trends, smoothers=smoothers,
-            zeros=data.kind == "positive", unit=unit if space == "log" else None,
-            num_known=len(data.known_future), num_past=len(data.past_only),
+            space=space,
+            seasons=data.season_lengths,
+            trends=trends,
+            smoothers=smoothers,
+            zeros=data.kind == "positive",
+            unit=unit if space == "log" else None,
+            num_known=len(data.known_future),
+            num_past=len(data.past_only),
             raw=tuple(i for i in range(len(floors)) if i >= len(common) or not common[i]),
             amounts=tuple(i for i, floor in enumerate(floors) if floor or i >= len(common)),
         ),
-        calendar=calendar, use_calendar=data.calendar, annual=annual, holidays=data.holidays,
-        static=static, changes=changes, floors=floors,
-    )  # fmt: skip
+        calendar=calendar,
+        use_calendar=data.calendar,
+        annual=annual,
+        holidays=data.holidays,
+        static=static,
+        changes=changes,
+        floors=floors,
+    )

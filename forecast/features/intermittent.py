@@ -42,7 +42,7 @@ def lifted(level: Floats, size: Floats) -> Floats:
     return np.where(size == 0, level, np.maximum(level, size - MOST_SUNK))
 
 
-def of_amounts(
+def update_amounts(
     size: Floats, gap: Floats, x: Floats, positive: Flags, t: Int[np.ndarray, " n"], level: Floats
 ) -> tuple[Floats, Floats]:
     """The running logarithm of what is above 0, and the steps before the first such."""
@@ -51,7 +51,7 @@ def of_amounts(
     return np.where(positive, moved, size), gap + ((t == 0) & ~positive)
 
 
-def of_counts(size: Floats, gap: Floats, x: Floats, sold: Flags) -> tuple[Floats, Floats]:
+def update_counts(size: Floats, gap: Floats, x: Floats, sold: Flags) -> tuple[Floats, Floats]:
     """Croston's two: the running size of what is not zero, and the steps since it was not."""
     moved = np.where(size > 0, size + SIZE_GAIN * (x - size), x)
     return np.where(sold, moved, size), np.where(sold, 0.0, gap + 1)

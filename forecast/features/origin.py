@@ -14,7 +14,7 @@ from forecast.features.filters import FilterState, centre_and_unit, profiles_of,
 from forecast.features.intermittent import LEAST_SHARE, lifted
 
 
-def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series column"]:
+def columns_at_origin(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series column"]:
     """The columns of each series' last step, read back from its state."""
     s, rows = state.scalars, np.arange(len(state.scalars))
     centre, unit = centre_and_unit(spec, s)
@@ -23,15 +23,21 @@ def latest_columns(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "s
     begun = steps_since(spec, state.count, s)
     return np.column_stack(
         [
-            s[:, LAST], centre, unit, s[:, SMOOTH], s[:, TREND : spec.first_smoother],
+            s[:, LAST],
+            centre,
+            unit,
+            s[:, SMOOTH],
+            s[:, TREND : spec.first_smoother],
             *(smoothing.pooled(kept) if spec.smoothers else ()),
-            *(profile[rows, (begun - 1) % season]
-              for season, profile in zip(spec.seasons, profiles, strict=True)),
+            *(
+                profile[rows, (begun - 1) % season]
+                for season, profile in zip(spec.seasons, profiles, strict=True)
+            ),
         ]
-    ).astype(np.float32)  # fmt: skip
+    ).astype(np.float32)
 
 
-def highest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
+def upper_bound(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
     """
     The most that is forecast of each series, in model space: ten times its highest value so far.
 
@@ -43,7 +49,7 @@ def highest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"
     return most
 
 
-def lowest(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
+def lower_bound(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
     """
     A forecast below this means zero, in model space: 1.5 % of the running level.
 

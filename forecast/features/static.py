@@ -52,9 +52,10 @@ class StaticSpec:
                 )
             else:
                 encoder = OrdinalEncoder(
-                    handle_unknown="use_encoded_value", unknown_value=-1,
+                    handle_unknown="use_encoded_value",
+                    unknown_value=-1,
                     max_categories=MAX_CATEGORIES + 1,
-                ).fit(values.astype(str).astype(object).to_numpy()[:, None])  # fmt: skip
+                ).fit(values.astype(str).astype(object).to_numpy()[:, None])
                 rare = encoder.infrequent_categories_[0]
                 known = set(encoder.categories_[0]) - set(() if rare is None else rare)
                 columns.append(StaticColumn(name, tuple(sorted(known))))

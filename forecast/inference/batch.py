@@ -56,19 +56,27 @@ def forecast_table(
     check_horizon(bundle, horizon := bundle.horizon if horizon is None else horizon)
     data = data or bundle.config.data
     past, ahead = split_future(io.read_table(table, data=data), data)
-    checked = validation.check(past, data, to_learn=False)
+    checked = validation.validate(past, data, to_learn=False)
     panel = Panel.from_frame(checked)
     known = None
     if data.known_future:
         given = ahead if futr_df is None and len(ahead) else futr_df
         known = future_covariates.check_future(
-            given, ids=panel.ids, last_ds=panel.last_ds, horizon=horizon,
-            calendar=bundle.calendar, columns=data.known_future, data=data,
-        ).astype(np.float32)  # fmt: skip
+            given,
+            ids=panel.ids,
+            last_ds=panel.last_ds,
+            horizon=horizon,
+            calendar=bundle.calendar,
+            columns=data.known_future,
+            data=data,
+        ).astype(np.float32)
     values = forecast(
-        bundle, warm_up(bundle, panel), horizon=horizon, known_future=known,
+        bundle,
+        warm_up(bundle, panel),
+        horizon=horizon,
+        known_future=known,
         quantiles=level_quantiles(level),
-    )  # fmt: skip
+    )
     stamps = bundle.calendar.after(panel.last_ds, horizon)
     return forecast_frame(panel.ids, stamps, values, level, bundle.calendar)
 

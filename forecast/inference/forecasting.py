@@ -73,7 +73,7 @@ def forecast(
             made = _forecast(bundle, part, horizon, known, quantiles)
         else:
             made = _forecast_beyond(bundle, part, horizon, known, quantiles)
-        least = readout.lowest(bundle.spec.filters, part.filters).astype(made.dtype)[:, None]
+        least = readout.lower_bound(bundle.spec.filters, part.filters).astype(made.dtype)[:, None]
         for finished, plane in zip(out, made, strict=True):  # one by one, each stays in the cache
             np.multiply(to_y(bundle, plane), plane >= least, out=finished[rows])
 
@@ -170,7 +170,7 @@ def at_origin(
     """
     spec, horizon, network = bundle.spec.filters, bundle.horizon, bundle.network
     kept = states.filters
-    columns = readout.latest_columns(spec, kept)
+    columns = readout.columns_at_origin(spec, kept)
     seasons = torch.from_numpy(readout.latest_seasons(spec, kept, horizon))
     hidden, cell = (torch.from_numpy(a).transpose(0, 1) for a in (states.hidden, states.cell))
     nothing = torch.zeros(len(states), horizon, 0)
@@ -188,15 +188,15 @@ def at_origin(
         means = filters.covariate_means(spec, kept)[:, None, amounts]
         distance = (dates[..., amounts] - means).astype(np.float32)
         future = Future(
-            network.look(torch.from_numpy(dates)), network.scale(torch.from_numpy(distance))
+            network.embed_future(torch.from_numpy(dates)), network.scale(torch.from_numpy(distance))
         )
     return Origin(
-        memory=network.recall(State(hidden, cell), torch.from_numpy(states.seen)),
+        memory=network.memory_at_end(State(hidden, cell), torch.from_numpy(states.seen)),
         skips=skip_forecasts(spec, torch.from_numpy(columns), seasons, horizon),
         future=future,
         centre=torch.from_numpy(columns[:, CENTRE, None].astype(np.float64)),
         unit=torch.from_numpy(columns[:, UNIT, None].astype(np.float64)),
-        most=torch.from_numpy(readout.highest(spec, kept)[:, None]),
+        most=torch.from_numpy(readout.upper_bound(spec, kept)[:, None]),
     )
 
 

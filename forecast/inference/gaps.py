@@ -9,7 +9,7 @@ from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.errors import MissingSteps
 from forecast.features.filter_spec import LAST
-from forecast.features.origin import lowest
+from forecast.features.origin import lower_bound
 from forecast.inference.forecasting import to_y
 from forecast.inference.states import States
 
@@ -21,14 +21,16 @@ def last_values(bundle: Bundle, states: States) -> Float[np.ndarray, " series"]:
     """What each series had at its last step that was observed."""
     kept, spec = states.filters, bundle.spec.filters
     last = kept.scalars[:, LAST]
-    values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lowest(spec, kept))
+    values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lower_bound(spec, kept))
     return values
 
 
-def filled_from(
-    bundle: Bundle, panel: Panel, last_ds: Int[np.ndarray, " series"],
+def fill_gap(
+    bundle: Bundle,
+    panel: Panel,
+    last_ds: Int[np.ndarray, " series"],
     last: Float[np.ndarray, " series"],
-) -> Panel:  # fmt: skip
+) -> Panel:
     """
     The panel with the steps that lie between each series' last one and its first new one.
 

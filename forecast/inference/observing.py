@@ -89,10 +89,15 @@ def _observe(bundle: Bundle, states: States, panel: Panel) -> States:
     last_ds = states.last_ds.copy()
     last_ds[moved] = panel.ds[panel.indptr[1:][moved] - 1]
     return replace(
-        states, last_ds=last_ds, count=after.count, scalars=after.scalars, rings=after.rings,
-        hidden=hidden.transpose(0, 1).numpy()[back], cell=cell.transpose(0, 1).numpy()[back],
+        states,
+        last_ds=last_ds,
+        count=after.count,
+        scalars=after.scalars,
+        rings=after.rings,
+        hidden=hidden.transpose(0, 1).numpy()[back],
+        cell=cell.transpose(0, 1).numpy()[back],
         seen=seen.numpy()[back],
-    )  # fmt: skip
+    )
 
 
 def _check_digest(bundle: Bundle, states: States) -> None:

@@ -122,16 +122,23 @@ def initial_states(
     if static is None:
         static = np.zeros((num_series, len(bundle.spec.static.columns)), np.float32)
     return States(
-        bundle.digest, np.zeros(num_series, np.int64), begun.count, begun.scalars, begun.rings,
-        hidden, cell, seen, static,
-    )  # fmt: skip
+        bundle.digest,
+        np.zeros(num_series, np.int64),
+        begun.count,
+        begun.scalars,
+        begun.rings,
+        hidden,
+        cell,
+        seen,
+        static,
+    )
 
 
 STATES_NAME, SERIES_NAME = "states.safetensors", "series.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class SavedForecaster:
     """Series and where each of them stands."""
 
     bundle: Bundle
@@ -142,7 +149,7 @@ class Live:
     """Whether they were numbers in the user's frame."""
 
 
-def save_live(live: Live, directory: Path, *, overwrite: bool = False) -> None:
+def save_saved(live: SavedForecaster, directory: Path, *, overwrite: bool = False) -> None:
     """
     Write the directory whole or not at all.
 
@@ -154,9 +161,9 @@ def save_live(live: Live, directory: Path, *, overwrite: bool = False) -> None:
     save_bundle(live.bundle, directory, overwrite=overwrite, beside=beside)
 
 
-def load_live(directory: Path) -> Live:
+def load_saved(directory: Path) -> SavedForecaster:
     """
-    Read and verify a directory that `save_live` wrote.
+    Read and verify a directory that `save_saved` wrote.
 
     Raises:
         NotFitted: It holds a model alone.
@@ -166,9 +173,10 @@ def load_live(directory: Path) -> Live:
     bundle = load_bundle(directory)
     if not (directory / SERIES_NAME).is_file():
         raise NotFitted(
-            "this bundle holds a model without the states of its series", where=str(directory),
+            "this bundle holds a model without the states of its series",
+            where=str(directory),
             help="load it with forecast.bundle.load_bundle and warm_up on observations",
-        )  # fmt: skip
+        )
     try:
         text = json.loads((directory / SERIES_NAME).read_text(encoding="utf-8"))
         ids, integer_ids = tuple(map(str, text["ids"])), bool(text["integer_ids"])
@@ -179,11 +187,12 @@ def load_live(directory: Path) -> Live:
         raise _damaged(f"the states are of model {states.digest[:12]}", directory)
     if not states.is_like(initial_states(bundle, len(ids))):
         raise _damaged(f"the states are not those of {len(ids)} series", directory)
-    return Live(bundle, states, ids, integer_ids)
+    return SavedForecaster(bundle, states, ids, integer_ids)
 
 
 def _damaged(message: str, directory: Path) -> DamagedBundle:
     return DamagedBundle(
-        message, where=str(directory),
+        message,
+        where=str(directory),
         help="save it again, or load its model with forecast.bundle.load_bundle and warm it up",
-    )  # fmt: skip
+    )

@@ -42,14 +42,14 @@ class Ensemble(nn.Module):
         parts = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
         return [(network, State(h, c)) for network, h, c in zip(networks, *parts, strict=True)]
 
-    def remember(
+    def encode(
         self,
         features: Float[Tensor, "lane step feature"],
         static: Float[Tensor, "lane static"],
         state: State,
     ) -> tuple[Float[Tensor, "lane step memory"], State]:
         """Every member reads the same steps."""
-        return _beside([n.remember(features, static, own) for n, own in self._parted(state)])
+        return _beside([n.encode(features, static, own) for n, own in self._parted(state)])
 
     def observe(
         self,
@@ -60,18 +60,18 @@ class Ensemble(nn.Module):
         """Every member reads the same steps; what each saw last lies side by side."""
         return _beside([n.observe(features, static, own) for n, own in self._parted(state)])
 
-    def recall(
+    def memory_at_end(
         self, state: State, seen: Float[Tensor, "lane seen"]
     ) -> Float[Tensor, "lane memory"]:
         """The memory of the last step, from the state after it and what was read at it."""
         members = self._parted(state)
         parts = seen.chunk(len(members), dim=-1)
-        made = [n.recall(own, part) for (n, own), part in zip(members, parts, strict=True)]
+        made = [n.memory_at_end(own, part) for (n, own), part in zip(members, parts, strict=True)]
         return torch.cat(made, dim=-1)
 
-    def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
+    def embed_future(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """What each member sees of each step, side by side."""
-        return torch.cat([network.look(dates) for network in self._networks()], dim=-1)
+        return torch.cat([network.embed_future(dates) for network in self._networks()], dim=-1)
 
     def scale(self, distance: Float[Tensor, "*step amount"]) -> Float[Tensor, "*step amount"]:
         """All members learned from the same data and scale it alike."""
@@ -94,9 +94,11 @@ class Ensemble(nn.Module):
         return torch.stack(made).mean(0)
 
     def quantiles(
-        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"],
+        self,
+        memory: Float[Tensor, "*origin memory"],
+        point: Float[Tensor, "*origin horizon"],
         nearest: int | None = None,
-    ) -> Quantiles:  # fmt: skip
+    ) -> Quantiles:
         """The mean of the members' medians and distances."""
         networks = self._networks()
         parts = memory.chunk(len(networks), dim=-1)

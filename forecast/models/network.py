@@ -53,9 +53,15 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, filters: FilterSpec, *, num_features: int, num_dates: int,
-        static_sizes: tuple[int, ...] = (), mean: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        config: ModelConfig,
+        filters: FilterSpec,
+        *,
+        num_features: int,
+        num_dates: int,
+        static_sizes: tuple[int, ...] = (),
+        mean: bool = False,
+    ) -> None:
         super().__init__()
         assert config.horizon is not None
         hidden, memory = config.hidden_size, 2 * config.hidden_size
@@ -76,10 +82,14 @@ class Network(nn.Module):
             RecurrentStack(config.cell, hidden, hidden, config.num_layers, config.dropout)
             if config.window is None
             else WindowedStack(
-                config.cell, hidden, config.num_layers, config.dropout, config.window,
+                config.cell,
+                hidden,
+                config.num_layers,
+                config.dropout,
+                config.window,
                 bidirectional=config.bidirectional,
             )
-        )  # fmt: skip
+        )
         self.point = PointHead(filters, memory, hidden, config.horizon, num_dates)
         self.quantiles = QuantileHead(filters, memory, hidden, config.horizon, upper, shifted=mean)
 
@@ -97,7 +107,7 @@ class Network(nn.Module):
             inputs = inputs + self.static(static)[:, None]
         return functional.silu(inputs)
 
-    def remember(
+    def encode(
         self,
         features: Float[Tensor, "lane step feature"],
         static: Float[Tensor, "lane static"],
@@ -119,7 +129,7 @@ class Network(nn.Module):
         _, state = self.stack(seen, state)
         return seen[:, -1], state
 
-    def recall(
+    def memory_at_end(
         self, state: State, seen: Float[Tensor, "lane seen"]
     ) -> Float[Tensor, "lane memory"]:
         """The memory of the last step, from the state after it and what was read at it."""
@@ -129,9 +139,9 @@ class Network(nn.Module):
         outputs, _ = self.stack(seen[:, None], before)
         return torch.cat([outputs[:, 0], seen], dim=-1)
 
-    def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
+    def embed_future(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """Covariates and calendar of each step as the heads take them."""
-        return self.point.look(((dates - self.date_mean) / self.date_scale).clamp(-6, 6))
+        return self.point.embed_future(((dates - self.date_mean) / self.date_scale).clamp(-6, 6))
 
     def scale(self, distance: Float[Tensor, "*step amount"]) -> Float[Tensor, "*step amount"]:
         """Distances of amounts from their running means as the heads take them."""
@@ -141,6 +151,10 @@ class Network(nn.Module):
 def make_network(config: Config, spec: InputSpec) -> Network:
     """A network with fresh weights, drawn from torch's generator."""
     return Network(
-        config.model, spec.filters, num_features=spec.num_features, num_dates=spec.num_dates,
-        static_sizes=spec.static.sizes, mean=config.data.kind in ("count", "volatility"),
-    )  # fmt: skip
+        config.model,
+        spec.filters,
+        num_features=spec.num_features,
+        num_dates=spec.num_dates,
+        static_sizes=spec.static.sizes,
+        mean=config.data.kind in ("count", "volatility"),
+    )

@@ -110,7 +110,7 @@ class PointHead(nn.Module):
         """The best single one of the candidates."""
         return self.candidates(skips)[..., int(self.anchor), :]
 
-    def look(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
+    def embed_future(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
         """Read what is known of each step; width 0 if nothing is."""
         if not self.num_dates:
             return dates
@@ -129,8 +129,9 @@ class PointHead(nn.Module):
         shares = self.mix(memory).mT.softmax(-2).mT.contiguous()
         mixed = (shares[..., None] * candidates).sum(-2)
         seasonal = skips[..., self.first_seasonal :, :]
-        seasonal = ((seasonal + LEAST).clamp(min=LEAST).log() if self.ratio
-                    else seasonal / CORRECTION).clamp(-6, 6)  # fmt: skip
+        seasonal = (
+            (seasonal + LEAST).clamp(min=LEAST).log() if self.ratio else seasonal / CORRECTION
+        ).clamp(-6, 6)
         seen = torch.cat([memory, seasonal.flatten(-2)], dim=-1)
         correction = self.outer(functional.silu(self.inner(seen)))
         effect = torch.zeros_like(correction)

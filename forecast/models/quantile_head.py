@@ -48,9 +48,15 @@ class QuantileHead(nn.Module):
     """
 
     def __init__(
-        self, spec: FilterSpec, memory: int, hidden: int, horizon: int,
-        upper: tuple[float, ...], *, shifted: bool,
-    ) -> None:  # fmt: skip
+        self,
+        spec: FilterSpec,
+        memory: int,
+        hidden: int,
+        horizon: int,
+        upper: tuple[float, ...],
+        *,
+        shifted: bool,
+    ) -> None:
         super().__init__()
         self.ratio, self.shifted = spec.space == "ratio", shifted
         self.inner = nn.Linear(memory + (horizon if self.ratio else 0), hidden)
@@ -73,9 +79,11 @@ class QuantileHead(nn.Module):
             nn.init.zeros_(self.tilt.bias)
 
     def forward(
-        self, memory: Float[Tensor, "*origin memory"], point: Float[Tensor, "*origin horizon"],
+        self,
+        memory: Float[Tensor, "*origin memory"],
+        point: Float[Tensor, "*origin horizon"],
         nearest: int | None = None,
-    ) -> Quantiles:  # fmt: skip
+    ) -> Quantiles:
         """
         Median and distances.
 

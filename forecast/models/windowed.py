@@ -31,9 +31,15 @@ class WindowedStack(nn.Module):
     """
 
     def __init__(
-        self, cell: Cell, hidden_size: int, num_layers: int, dropout: float, window: int, *,
+        self,
+        cell: Cell,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        window: int,
+        *,
         bidirectional: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.window, self.hidden_size, self.whole = window, hidden_size, False
         directions = 2 if bidirectional else 1

@@ -22,9 +22,9 @@ from forecast.models.conformal import (
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.models.quantile_head import QuantileHead, Quantiles
-from forecast.training.combination import SHARES, learn_trust
+from forecast.training.combination import SHARES, learn_shrinkage
 from forecast.training.losses import pinball
-from forecast.training.objective import Lesson, evaluate
+from forecast.training.objective import TrainingTask, evaluate
 from forecast.training.progress import Progress
 
 MAX_CALIBRATED, MAX_TARGETS, MAX_ORIGINS = 4000, 8_000_000, 10_000
@@ -33,7 +33,7 @@ LEAST_GAIN = 0.03
 """Of the quantile loss, for which the network's spread is left."""
 
 
-class Late(NamedTuple):
+class HeldOut(NamedTuple):
     """What the quantiles are read from at the origins a leg kept back, and what came true."""
 
     series: Int[Tensor, " origin"]
@@ -44,8 +44,8 @@ class Late(NamedTuple):
 
 
 @torch.no_grad()
-def settle(
-    network: Network, lesson: Lesson, until: Int[Tensor, " series"], progress: Progress
+def calibrate(
+    network: Network, lesson: TrainingTask, until: Int[Tensor, " series"], progress: Progress
 ) -> None:
     """
     Guard and calibrate: on the steps that were kept back, else on the last of those learned.
@@ -60,20 +60,23 @@ def settle(
         progress: Of the run.
     """
     if lesson.train.val_size and lesson.config.data.kind != "price":
-        learn_trust(
-            network, lesson.examples, lesson.yardstick, first=until - 1,
+        learn_shrinkage(
+            network,
+            lesson.examples,
+            lesson.yardstick,
+            first=until - 1,
             until=lesson.examples.lengths,
-        )  # fmt: skip
+        )
     late = _late(network, lesson, until)
     if late is not None and lesson.train.val_size and bool(late.known.any()):
-        learn_spread_trust(network.quantiles, late, lesson.upper, _independent(lesson, until))
-    _calibrate(network, late, lesson, until, progress)
+        learn_spread_shrinkage(network.quantiles, late, lesson.upper, _independent(lesson, until))
+    _fit_calibration(network, late, lesson, until, progress)
     progress.settled = {name: value.clone() for name, value in network.state_dict().items()}
 
 
 @torch.no_grad()
-def settle_together(
-    network: Ensemble, before: Ensemble, lesson: Lesson, until: Int[Tensor, " series"]
+def calibrate_ensemble(
+    network: Ensemble, before: Ensemble, lesson: TrainingTask, until: Int[Tensor, " series"]
 ) -> Progress:
     """
     Calibrate members as the one model they are: their mean errs less than each of them.
@@ -85,19 +88,22 @@ def settle_together(
         until: The first step of each series that was kept.
 
     Returns:
-        What `settle` leaves, and `keep_widths` after it.
+        What `calibrate` leaves, and `rescale_widths` after it.
     """
     progress = Progress()
-    _calibrate(before, _late(before, lesson, until), lesson, until, progress)
+    _fit_calibration(before, _late(before, lesson, until), lesson, until, progress)
     if progress.widths is not None:
-        keep_widths(network, lesson, until, progress)
+        rescale_widths(network, lesson, until, progress)
     return progress
 
 
-def _calibrate(
-    network: Network | Ensemble, late: Late | None, lesson: Lesson, until: Int[Tensor, " series"],
+def _fit_calibration(
+    network: Network | Ensemble,
+    late: HeldOut | None,
+    lesson: TrainingTask,
+    until: Int[Tensor, " series"],
     progress: Progress,
-) -> None:  # fmt: skip
+) -> None:
     if late is None:
         progress.factors = np.ones((2, lesson.examples.horizon, len(lesson.upper)))
         return
@@ -110,15 +116,18 @@ def _calibrate(
     progress.correlation = neighbour_correlation(scores, known)
 
 
-def _independent(lesson: Lesson, until: Int[Tensor, " series"]) -> float:
+def _independent(lesson: TrainingTask, until: Int[Tensor, " series"]) -> float:
     """How many forecasts the steps kept hold that do not overlap."""
     whole = (lesson.examples.lengths - until) / lesson.examples.horizon
     return float(whole.clamp(min=1).sum())
 
 
 @torch.no_grad()
-def keep_widths(
-    network: Network | Ensemble, lesson: Lesson, until: Int[Tensor, " series"], progress: Progress
+def rescale_widths(
+    network: Network | Ensemble,
+    lesson: TrainingTask,
+    until: Int[Tensor, " series"],
+    progress: Progress,
 ) -> None:
     """
     Make up for how the distances changed, at the same origins, since they were calibrated.
@@ -133,8 +142,8 @@ def keep_widths(
     progress.factors = progress.factors * np.exp(progress.widths - _logs(distances))
 
 
-def learn_spread_trust(
-    head: QuantileHead, late: Late, upper: tuple[float, ...], independent: float
+def learn_spread_shrinkage(
+    head: QuantileHead, late: HeldOut, upper: tuple[float, ...], independent: float
 ) -> None:
     """
     Set how far a spread may leave what is usual at its step: the share that costs least.
@@ -149,7 +158,7 @@ def learn_spread_trust(
         upper: The quantiles above the median.
         independent: As in `fit_factors`.
     """
-    late = Late(*(part[:: -(-len(part) // MAX_ORIGINS)] for part in late))
+    late = HeldOut(*(part[:: -(-len(part) // MAX_ORIGINS)] for part in late))
     costs = []
     for share in SHARES:
         head.trust.fill_(share)
@@ -166,8 +175,8 @@ def learn_spread_trust(
 
 
 def _late(
-    network: Network | Ensemble, lesson: Lesson, until: Int[Tensor, " series"]
-) -> Late | None:
+    network: Network | Ensemble, lesson: TrainingTask, until: Int[Tensor, " series"]
+) -> HeldOut | None:
     """Series are drawn by the seed, origins spread evenly; None where nothing can be forecast."""
     examples, some = lesson.examples, lesson.some(MAX_CALIBRATED)
     kept = bool(lesson.train.val_size)
@@ -175,15 +184,18 @@ def _late(
     targets = int((some - first).clamp(min=0).sum()) * examples.horizon
     every = max(1, -(-targets // MAX_TARGETS))
     parts = [
-        Late(*(part[::every] for part in (
-            origins.series, memory, point, origins.relative, origins.known
-        )))
+        HeldOut(
+            *(
+                part[::every]
+                for part in (origins.series, memory, point, origins.relative, origins.known)
+            )
+        )
         for origins, memory, point in evaluate(network, examples, first=first, until=some)
-    ]  # fmt: skip
-    return Late(*(torch.cat(column) for column in zip(*parts, strict=True))) if parts else None
+    ]
+    return HeldOut(*(torch.cat(column) for column in zip(*parts, strict=True))) if parts else None
 
 
-def _spread(head: Callable[..., Quantiles], late: Late) -> tuple[np.ndarray, np.ndarray]:
+def _spread(head: Callable[..., Quantiles], late: HeldOut) -> tuple[np.ndarray, np.ndarray]:
     """Target minus median, and the distances from it."""
     made = head(late.memory, late.point)
     return (late.target - made.median).numpy(), made.distances.numpy()

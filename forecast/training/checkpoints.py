@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from forecast.config import Config
 from forecast.errors import CheckpointError
 from forecast.models.recurrent import State
-from forecast.training.dataset import Examples
+from forecast.training.dataset import TrainingSet
 from forecast.training.progress import Progress, TrainEvent
 
 NAME = "checkpoint.safetensors"
@@ -51,12 +51,16 @@ def save(
     tensors["rng"] = torch.get_rng_state()
     notes = {
         "key": key,
-        "step": progress.step, "epoch": progress.epoch, "chunk": progress.chunk,
-        "leg": progress.leg, "leg_begin": progress.leg_begin,
-        "correlation": progress.correlation, "best_loss": progress.best_loss,
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "chunk": progress.chunk,
+        "leg": progress.leg,
+        "leg_begin": progress.leg_begin,
+        "correlation": progress.correlation,
+        "best_loss": progress.best_loss,
         "bad_checks": progress.bad_checks,
         "history": [dataclasses.asdict(event) for event in progress.history],
-    }  # fmt: skip
+    }
     directory.mkdir(parents=True, exist_ok=True)
     fresh = directory / f"{NAME}.new"
     copies = {name: value.contiguous().clone() for name, value in tensors.items()}
@@ -64,9 +68,10 @@ def save(
         save_file(copies, fresh, metadata={"notes": json.dumps(notes)})
     except SafetensorError as error:  # it hides the system's error
         raise CheckpointError(
-            f"the checkpoint cannot be written: {error}", where=str(directory),
+            f"the checkpoint cannot be written: {error}",
+            where=str(directory),
             help="make room; the run goes on from the checkpoint before, with resume",
-        ) from error  # fmt: skip
+        ) from error
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
     fresh.replace(directory / NAME)
@@ -91,9 +96,10 @@ def load(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
-            f"the checkpoint cannot be read: {error}", where=str(path),
+            f"the checkpoint cannot be read: {error}",
+            where=str(path),
             help="delete it and start the run again",
-        ) from error  # fmt: skip
+        ) from error
     if notes["key"] != key:
         raise CheckpointError(
             "the checkpoint belongs to a run with other settings or other data",
@@ -108,23 +114,29 @@ def load(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["rng"])
     return Progress(
-        step=notes["step"], epoch=notes["epoch"], chunk=notes["chunk"],
-        leg=notes["leg"], leg_begin=notes["leg_begin"], correlation=notes["correlation"],
+        step=notes["step"],
+        epoch=notes["epoch"],
+        chunk=notes["chunk"],
+        leg=notes["leg"],
+        leg_begin=notes["leg_begin"],
+        correlation=notes["correlation"],
         **{name: tensors[name].numpy() for name in ("factors", "widths") if name in tensors},
-        best_loss=notes["best_loss"], bad_checks=notes["bad_checks"],
+        best_loss=notes["best_loss"],
+        bad_checks=notes["bad_checks"],
         state=State(tensors["state.hidden"], tensors["state.cell"])
-        if "state.hidden" in tensors else None,
+        if "state.hidden" in tensors
+        else None,
         best=_part(tensors, "best."),
         settled=_part(tensors, "settled."),
         history=[TrainEvent(**event) for event in notes["history"]],
-    )  # fmt: skip
+    )
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def key_of(config: Config, examples: Examples) -> str:
+def key_of(config: Config, examples: TrainingSet) -> str:
     """What a run and its checkpoint must share: settings, values, covariates."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for values in (

@@ -16,9 +16,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from forecast.models.network import Network
-from forecast.training.dataset import Examples, Origins
+from forecast.training.dataset import Origins, TrainingSet
 from forecast.training.lanes import iter_chunks
-from forecast.training.objective import Yardstick, evaluate, origin_point_loss
+from forecast.training.objective import LossScale, evaluate, origin_point_loss
 
 MAX_ORIGINS, MAX_SERIES = 100_000, 2000
 """Most origins that a combination is learned from, and series that the guard looks at."""
@@ -28,7 +28,9 @@ BLOCKS = 8
 
 
 @torch.no_grad()
-def learn_combination(network: Network, examples: Examples, until: Int[Tensor, " series"]) -> None:
+def learn_combination(
+    network: Network, examples: TrainingSet, until: Int[Tensor, " series"]
+) -> None:
     """
     Set the linear combination of the skip forecasts: robust least squares, horizon by horizon.
 
@@ -64,7 +66,7 @@ def learn_combination(network: Network, examples: Examples, until: Int[Tensor, "
 
 @torch.no_grad()
 def prefer_best(
-    network: Network, examples: Examples, yardstick: Yardstick, until: Int[Tensor, " series"]
+    network: Network, examples: TrainingSet, yardstick: LossScale, until: Int[Tensor, " series"]
 ) -> None:
     """Start the mix from the simple forecast that does best on the training part."""
     totals: dict[int, float] = {}
@@ -78,10 +80,10 @@ def prefer_best(
     network.point.mix.bias[best] = 2.0
 
 
-def learn_trust(
+def learn_shrinkage(
     network: Network,
-    examples: Examples,
-    yardstick: Yardstick,
+    examples: TrainingSet,
+    yardstick: LossScale,
     *,
     first: Int[Tensor, " series"],
     until: Int[Tensor, " series"],
@@ -112,7 +114,7 @@ def learn_trust(
         network.point.trust.fill_(float(np.take(SHARES, sums[seen].argmin(axis=1)).mean()))
 
 
-def _sample(examples: Examples, until: Int[Tensor, " series"]) -> Iterator[Origins]:
+def _sample(examples: TrainingSet, until: Int[Tensor, " series"]) -> Iterator[Origins]:
     """Origins spread over series and time, drawn without chance."""
     lengths = until.numpy()
     every = max(1, -(-int(lengths.sum()) // MAX_ORIGINS))

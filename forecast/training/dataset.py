@@ -37,7 +37,7 @@ class Origins:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretches:
+class PaddedSeries:
     """
     One value a step, of which stretches are read whole: ten times as fast as step by step.
 
@@ -50,7 +50,7 @@ class Stretches:
     """Zeros at either end, which a stretch may reach into."""
 
     @classmethod
-    def over(cls, values: Shaped[Tensor, " time"], margin: int) -> "Stretches":
+    def over(cls, values: Shaped[Tensor, " time"], margin: int) -> "PaddedSeries":
         """Of the values, which are copied."""
         return cls(functional.pad(values, (margin, margin)), margin)
 
@@ -65,7 +65,7 @@ class Stretches:
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class TrainingSet:
     """A whole training panel as flat tensors, series end to end; chunks point into it."""
 
     spec: InputSpec
@@ -77,11 +77,11 @@ class Examples:
     features: Float[Tensor, "time feature"]
     columns: Float[Tensor, "time column"]
     static: Float[Tensor, "series static"]
-    y: Stretches
-    observed: Stretches
-    values: Stretches
+    y: PaddedSeries
+    observed: PaddedSeries
+    values: PaddedSeries
     """In model space."""
-    profiles: tuple[Stretches, ...]
+    profiles: tuple[PaddedSeries, ...]
     """Of each season, its running mean at the phase of the step."""
     means: Float[Tensor, "time amount"]
     """Running mean of each known-future amount."""
@@ -89,16 +89,21 @@ class Examples:
     """What is known of steps beforehand; the known-future covariates first."""
     amounts: Float[Tensor, "row amount"]
     """Of them, those that are measured from their running mean."""
-    date: Stretches
+    date: PaddedSeries
     """The row of `dates` that is each step's."""
     scale: Float[Tensor, " series"]
     """Mean absolute seasonal difference of each series in the training part."""
 
     @classmethod
     def build(
-        cls, spec: InputSpec, panel: Panel, static: np.ndarray, *, horizon: int,
+        cls,
+        spec: InputSpec,
+        panel: Panel,
+        static: np.ndarray,
+        *,
+        horizon: int,
         scale: np.ndarray,
-    ) -> "Examples":  # fmt: skip
+    ) -> "TrainingSet":
         """Run the filters once over everything; later steps only gather."""
         state, seen = spec.read(FilterState.initial(spec.filters, panel.num_series), panel)
         filters = spec.filters
@@ -109,26 +114,27 @@ class Examples:
         tensor, columns = torch.from_numpy, torch.from_numpy(seen.columns)
         margin = max(horizon, *filters.seasons, 0)
         return cls(
-            spec, horizon,
+            spec,
+            horizon,
             begins=tensor(panel.indptr[:-1].copy()),
             lengths=tensor(panel.lengths),
             first=tensor(state.count - steps_since(filters, state.count, state.scalars)),
             features=tensor(seen.features),
             columns=columns,
             static=tensor(static),
-            y=Stretches.over(tensor(panel.values.astype(np.float32)), margin),
-            observed=Stretches.over(tensor(panel.observed), margin),
-            values=Stretches.over(columns[:, VALUE], margin),
+            y=PaddedSeries.over(tensor(panel.values.astype(np.float32)), margin),
+            observed=PaddedSeries.over(tensor(panel.observed), margin),
+            values=PaddedSeries.over(columns[:, VALUE], margin),
             profiles=tuple(
-                Stretches.over(columns[:, i], margin)
+                PaddedSeries.over(columns[:, i], margin)
                 for i in range(filters.num_columns - len(filters.seasons), filters.num_columns)
             ),
             means=tensor(dates[:, amounts][date] - apart),
             dates=tensor(dates),
             amounts=tensor(dates[:, amounts]),
-            date=Stretches.over(tensor(date), margin),
+            date=PaddedSeries.over(tensor(date), margin),
             scale=tensor(scale.astype(np.float32)),
-        )  # fmt: skip
+        )
 
     def take(self, chunk: Chunk) -> Float[Tensor, "lane static"]:
         """Static covariates of the series that each lane is in."""
@@ -180,7 +186,12 @@ class Examples:
         if not bool(known.all()):  # of what comes after, nothing is looked at
             y, relative = (torch.where(known, part, 0.0) for part in (y, relative))
         return Origins(
-            lane, steps[column], series, at, centre, unit,
+            lane,
+            steps[column],
+            series,
+            at,
+            centre,
+            unit,
             skips=skip_forecasts(
                 self.spec.filters, columns, self._seasons(flat, at, series), self.horizon
             ),
@@ -188,7 +199,7 @@ class Examples:
             y=y,
             relative=relative,
             known=known & self.observed.read(flat + 1, self.horizon),
-        )  # fmt: skip
+        )
 
     def usual_counts(self, origins: Origins) -> Float[Tensor, "origin horizon"]:
         """

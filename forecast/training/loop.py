@@ -29,12 +29,18 @@ from forecast.models.point_head import Future
 from forecast.models.recurrent import State
 from forecast.models.windowed import WindowedStack
 from forecast.training import checkpoints
-from forecast.training.calibration import keep_widths, settle
+from forecast.training.calibration import calibrate, rescale_widths
 from forecast.training.dataset import Origins
 from forecast.training.lanes import Chunk, iter_chunks, iter_windows
 from forecast.training.losses import masked_mean, pinball, total_deviation
-from forecast.training.objective import Lesson, look_ahead, mean_point_loss, origin_point_loss, to_y
-from forecast.training.progress import Meter, Progress, TrainEvent
+from forecast.training.objective import (
+    TrainingTask,
+    look_ahead,
+    mean_point_loss,
+    origin_point_loss,
+    to_y,
+)
+from forecast.training.progress import Progress, RunningMeans, TrainEvent
 
 EVENTS = 100
 """How often a run reports."""
@@ -46,7 +52,7 @@ MAX_VALIDATED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class Phase:
     """A part of a run with a schedule of its own: learning, then finishing on all steps."""
 
     steps: int
@@ -56,7 +62,7 @@ class Leg:
 
 def fit_network(
     network: Network,
-    lesson: Lesson,
+    lesson: TrainingTask,
     *,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
@@ -80,10 +86,10 @@ def fit_network(
     key = checkpoints.key_of(lesson.config, examples) if checkpoint_dir is not None else ""
     if resume and checkpoint_dir is not None and checkpoints.exists(checkpoint_dir):
         progress = checkpoints.load(checkpoint_dir, network, optimizer, key)
-    legs = legs_of(lesson)
+    legs = phases(lesson)
     steps = sum(leg.steps for leg in legs)
     report_every = max(1, steps // EVENTS)
-    meter = Meter(train.max_grad_norm)
+    meter = RunningMeans(train.max_grad_norm)
     if isinstance(network.stack, WindowedStack):
         network.stack.whole = not train.stateful and not network.stack.layers.bidirectional
     for leg in legs[progress.leg :]:
@@ -105,15 +111,15 @@ def fit_network(
         if progress.leg == 0:
             if progress.best:
                 network.load_state_dict(progress.best)
-            settle(network, lesson, leg.until, progress)
+            calibrate(network, lesson, leg.until, progress)
         elif progress.widths is not None:
-            keep_widths(network, lesson, legs[0].until, progress)
+            rescale_widths(network, lesson, legs[0].until, progress)
         progress.turn()
     network.eval()
     return progress
 
 
-def legs_of(lesson: Lesson) -> list[Leg]:
+def phases(lesson: TrainingTask) -> list[Phase]:
     """The last of them, of two, learns from the steps kept back as well."""
     train, lengths = lesson.train, lesson.examples.lengths
     assert train.max_steps is not None
@@ -126,8 +132,8 @@ def legs_of(lesson: Lesson) -> list[Leg]:
     if epoch <= 2 * last:  # whole epochs: a begun one would end before the steps that are new
         last = max(1, round(last / epoch)) * epoch
     until = (lengths - train.val_size).clamp(min=0)
-    legs = [Leg(train.max_steps - last, until)]
-    return [*legs, Leg(last, lengths)] if last else legs
+    legs = [Phase(train.max_steps - last, until)]
+    return [*legs, Phase(last, lengths)] if last else legs
 
 
 def _optimizer(network: Network, train: TrainConfig) -> torch.optim.Optimizer:
@@ -135,12 +141,15 @@ def _optimizer(network: Network, train: TrainConfig) -> torch.optim.Optimizer:
     point = [p for name, p in network.named_parameters() if not name.startswith("quantiles.")]
     return torch.optim.AdamW(
         [{"params": point}, {"params": list(network.quantiles.parameters())}],
-        lr=train.learning_rate, betas=BETAS, weight_decay=train.weight_decay, fused=True,
-    )  # fmt: skip
+        lr=train.learning_rate,
+        betas=BETAS,
+        weight_decay=train.weight_decay,
+        fused=True,
+    )
 
 
 def _plan(
-    lesson: Lesson, leg: Leg, progress: Progress
+    lesson: TrainingTask, leg: Phase, progress: Progress
 ) -> Iterator[tuple[Chunk, Origins, np.random.Generator]]:
     """
     The chunks of a leg from where `progress` stands, with the origins to learn from and a stream.
@@ -163,9 +172,12 @@ def _plan(
         else:
             length = train.chunk_length
             chunks = iter_windows(
-                lengths, num_lanes=train.batch_size, chunk_length=length,
-                stride=train.stride or length, rng=rng,
-            )  # fmt: skip
+                lengths,
+                num_lanes=train.batch_size,
+                chunk_length=length,
+                stride=train.stride or length,
+                rng=rng,
+            )
         share = max(1, round(train.origins_share * length))
         for index, chunk in enumerate(chunks):
             if index < progress.chunk:
@@ -182,13 +194,13 @@ def _plan(
 def _learn(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    lesson: Lesson,
-    leg: Leg,
+    lesson: TrainingTask,
+    leg: Phase,
     chunk: Chunk,
     origins: Origins,
     rng: np.random.Generator,
     progress: Progress,
-    meter: Meter,
+    meter: RunningMeans,
 ) -> None:
     """One optimiser step on one chunk; the state goes on even where there is nothing to learn."""
     train, examples = lesson.train, lesson.examples
@@ -198,7 +210,7 @@ def _learn(
     if dropout and static.shape[1]:
         static = static * torch.from_numpy(rng.random((len(static), 1)) >= dropout)
     inputs = examples.inputs(chunk, int(chunk.length.max()))
-    memory, state = network.remember(inputs, static, state)
+    memory, state = network.encode(inputs, static, state)
     if bool(origins.known.any()):
         future = look_ahead(network, examples, chunk, origins)
         losses = _losses(network, memory[origins.lane, origins.step], future, origins, lesson)
@@ -227,7 +239,7 @@ def _start(network: Network, chunk: Chunk, progress: Progress, stateful: bool) -
 
 
 def _losses(
-    network: Network, memory: Tensor, future: Future, origins: Origins, lesson: Lesson
+    network: Network, memory: Tensor, future: Future, origins: Origins, lesson: TrainingTask
 ) -> tuple[Tensor, Tensor]:
     """
     Point loss, and quantile loss on what the point part cannot see: they train apart.
@@ -252,8 +264,12 @@ def _losses(
     if bool((network.point.trust < 1).any()):
         guarded = network.point.guard(guarded, network.point.anchored(origins.skips))
     quantiles = network.quantiles(remembered, guarded)
-    loss = pinball(origins.relative - quantiles.median, quantiles.distances, lesson.upper,
-                   with_median=network.quantiles.shifted)  # fmt: skip
+    loss = pinball(
+        origins.relative - quantiles.median,
+        quantiles.distances,
+        lesson.upper,
+        with_median=network.quantiles.shifted,
+    )
     return point, masked_mean(loss, origins.known)
 
 
@@ -262,12 +278,15 @@ def _schedule(share: float) -> float:
     return min(1.0, share / 0.05 + 0.02) * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
 
 
-def _validate(network: Network, lesson: Lesson, leg: Leg, progress: Progress) -> float:
+def _validate(network: Network, lesson: TrainingTask, leg: Phase, progress: Progress) -> float:
     """The validation loss; with `patience`, the best weights so far are kept."""
     loss = mean_point_loss(
-        network, lesson.examples, lesson.yardstick, first=leg.until - 1,
+        network,
+        lesson.examples,
+        lesson.yardstick,
+        first=leg.until - 1,
         until=lesson.some(MAX_VALIDATED),
-    )  # fmt: skip
+    )
     network.train()
     if lesson.train.patience is not None:
         if loss < progress.best_loss:

@@ -14,7 +14,7 @@ from forecast.data.panel import Panel
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.models.point_head import Future
-from forecast.training.dataset import Examples, Origins
+from forecast.training.dataset import Origins, TrainingSet
 from forecast.training.lanes import Chunk, iter_chunks
 from forecast.training.losses import masked_mean, point_loss, poisson_deviance, qlike
 
@@ -23,7 +23,7 @@ MAX_LANES, MAX_STEPS = 512, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class LossScale:
     """What a loss of 1 means: the seasonal naive, scored on the training part."""
 
     kind: Kind
@@ -41,7 +41,7 @@ class Yardstick:
     """First step of each series from which it is asked to forecast."""
 
     @classmethod
-    def measure(cls, panel: Panel, config: Config, *, window: int) -> "Yardstick":
+    def measure(cls, panel: Panel, config: Config, *, window: int) -> "LossScale":
         """Score the seasonal naive on the last horizon of what training may see."""
         horizon, val_size = config.model.horizon, config.train.val_size
         assert horizon is not None
@@ -71,17 +71,27 @@ class Yardstick:
         one = 1.0 if whole else float(np.median(amounts))
         if not known.any():
             return cls(
-                kind, 100.0 if kind == "positive" else None, 1.0, max(total, 1e-9), one, scale,
+                kind,
+                100.0 if kind == "positive" else None,
+                1.0,
+                max(total, 1e-9),
+                one,
+                scale,
                 torch.zeros(part.num_series, dtype=torch.int64),
-            )  # fmt: skip
+            )
         error = np.abs(y - y[source])[known]
         scaled = float(np.minimum(error / scale[row[known]], 50).mean())
         relative = float((200 * error / (np.abs(y) + np.abs(y[source]) + 1e-9)[known]).mean())
         earliest = np.minimum(np.minimum(window, 4), np.maximum(until - 2, 0))
         return cls(
-            kind, max(relative, 0.1) if kind == "positive" else None, max(scaled, 0.01),
-            max(total, 1e-9), one, scale, torch.from_numpy(earliest),
-        )  # fmt: skip
+            kind,
+            max(relative, 0.1) if kind == "positive" else None,
+            max(scaled, 0.01),
+            max(total, 1e-9),
+            one,
+            scale,
+            torch.from_numpy(earliest),
+        )
 
 
 def _row_mean(
@@ -92,7 +102,7 @@ def _row_mean(
 
 
 def to_y(
-    relative: Float[Tensor, "origin horizon"], origins: Origins, examples: Examples
+    relative: Float[Tensor, "origin horizon"], origins: Origins, examples: TrainingSet
 ) -> Float[Tensor, "origin horizon"]:
     """Relative forecasts in the unit of `y`."""
     y_hat = origins.centre + origins.unit * relative
@@ -102,8 +112,8 @@ def to_y(
 def origin_point_loss(
     relative: Float[Tensor, "origin horizon"],
     origins: Origins,
-    yardstick: Yardstick,
-    examples: Examples,
+    yardstick: LossScale,
+    examples: TrainingSet,
 ) -> Float[Tensor, "origin horizon"]:
     """The point loss of relative forecasts, taken on the scale of `y`: each kind has its own."""
     y_hat = to_y(relative, origins, examples)
@@ -118,7 +128,7 @@ def origin_point_loss(
 
 
 def look_ahead(
-    network: Network | Ensemble, examples: Examples, chunk: Chunk, origins: Origins
+    network: Network | Ensemble, examples: TrainingSet, chunk: Chunk, origins: Origins
 ) -> Future:
     """What the heads see of the steps ahead of each origin; each step is read once."""
     horizon = examples.horizon
@@ -127,15 +137,15 @@ def look_ahead(
         return Future(none, none)
     rows = examples.ahead(chunk, int(chunk.length.max()))
     if rows.numel() > len(examples.dates):
-        seen = functional.embedding(rows, network.look(examples.dates))
+        seen = functional.embedding(rows, network.embed_future(examples.dates))
     else:
-        seen = network.look(examples.dates[rows])
+        seen = network.embed_future(examples.dates[rows])
     return Future(seen, network.scale(origins.distance), (origins.lane, origins.step))
 
 
 def evaluate(
     network: Network | Ensemble,
-    examples: Examples,
+    examples: TrainingSet,
     *,
     first: Int[Tensor, " series"],
     until: Int[Tensor, " series"],
@@ -160,10 +170,11 @@ def evaluate(
         state = state or network.initial_state(len(chunk.series))
         steps = int(chunk.length.max())
         with torch.no_grad():
-            memory, state = network.remember(
-                examples.inputs(chunk, steps), examples.take(chunk),
+            memory, state = network.encode(
+                examples.inputs(chunk, steps),
+                examples.take(chunk),
                 state.drop(torch.from_numpy(chunk.fresh)),
-            )  # fmt: skip
+            )
             origins = examples.origins(chunk, torch.arange(steps), until, first)
             seen = memory[origins.lane, origins.step]
             future = look_ahead(network, examples, chunk, origins)
@@ -174,8 +185,8 @@ def evaluate(
 
 def mean_point_loss(
     network: Network,
-    examples: Examples,
-    yardstick: Yardstick,
+    examples: TrainingSet,
+    yardstick: LossScale,
     *,
     first: Int[Tensor, " series"],
     until: Int[Tensor, " series"],
@@ -191,12 +202,12 @@ def mean_point_loss(
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingTask:
     """The examples of a run and how its losses are taken."""
 
-    examples: Examples
+    examples: TrainingSet
     config: Config
-    yardstick: Yardstick
+    yardstick: LossScale
 
     @property
     def train(self) -> TrainConfig:

@@ -23,7 +23,7 @@ _LOOK_S = 0.5
 logger = logging.getLogger("forecast.members")
 
 
-def fit_all(fits: Sequence[Callable[[Tell | None], T]], tell: Tell | None) -> list[T]:
+def run_all(fits: Sequence[Callable[[Tell | None], T]], tell: Tell | None) -> list[T]:
     """
     Call all of them, and return what each gives.
 

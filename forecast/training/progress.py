@@ -64,7 +64,7 @@ class Progress:
         self.best, self.bad_checks = {}, 0
 
 
-class Meter:
+class RunningMeans:
     """Adds up what each step gave; where nothing had a target, the last means stand."""
 
     def __init__(self, max_grad_norm: float) -> None:
@@ -95,11 +95,18 @@ class Meter:
         if progress.step == steps and self.of_epoch:
             self.epoch_loss = sum(self.of_epoch) / len(self.of_epoch)
         event = TrainEvent(
-            step=progress.step, steps=steps, epoch=progress.epoch, loss=loss,
-            quantile_loss=quantile_loss, grad_norm=norm, clipped=clipped,
-            epoch_loss=self.epoch_loss, val_loss=val_loss,
-            observations_per_s=self.observations / (now - self.since), seconds=now - self.begin,
-        )  # fmt: skip
+            step=progress.step,
+            steps=steps,
+            epoch=progress.epoch,
+            loss=loss,
+            quantile_loss=quantile_loss,
+            grad_norm=norm,
+            clipped=clipped,
+            epoch_loss=self.epoch_loss,
+            val_loss=val_loss,
+            observations_per_s=self.observations / (now - self.since),
+            seconds=now - self.begin,
+        )
         self.since, self.sums, self.count, self.observations = now, np.zeros(4), 0, 0
         self.epoch_loss = None
         return event

@@ -17,17 +17,17 @@ from forecast.config import Config
 from forecast.data.panel import Panel
 from forecast.data.validation import MANY_ZEROS
 from forecast.features.filter_spec import Space
-from forecast.features.inputs import find_common, find_floors, make_spec
+from forecast.features.inputs import log_floors, make_spec, shared_covariates
 from forecast.features.static import StaticSpec
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network, make_network
-from forecast.training.calibration import settle_together
+from forecast.training.calibration import calibrate_ensemble
 from forecast.training.combination import learn_combination, prefer_best
-from forecast.training.dataset import Examples
+from forecast.training.dataset import TrainingSet
 from forecast.training.defaults import resolve, wants_smoothers
-from forecast.training.loop import fit_network, legs_of
-from forecast.training.objective import Lesson, Yardstick
-from forecast.training.parallel import fit_all
+from forecast.training.loop import fit_network, phases
+from forecast.training.objective import LossScale, TrainingTask
+from forecast.training.parallel import run_all
 from forecast.training.progress import Progress, TrainEvent
 
 YEAR = 365 * 86_400 * 10**9
@@ -78,27 +78,32 @@ def train(
         torch.manual_seed(seeded.seed)
         fresh = make_network(own.config, own.examples.spec)
         fits.append(partial(_learn, fresh, own, folder, resume))
-    learned = fit_all(fits, on_event)
+    learned = run_all(fits, on_event)
     networks, progress = [one for one, _ in learned], learned[0][1]
     network, settled = _joined(learned, lesson)
     assert settled.factors is not None
     bundle = Bundle(
-        config=config, spec=lesson.examples.spec, network=network, factors=settled.factors,
+        config=config,
+        spec=lesson.examples.spec,
+        network=network,
+        factors=settled.factors,
         correlation=settled.correlation,
         facts={
-            "series": panel.num_series, "rows": len(panel.values),
-            "cutoff": calendar.text(panel.ds.max()), "seed": config.train.seed,
+            "series": panel.num_series,
+            "rows": len(panel.values),
+            "cutoff": calendar.text(panel.ds.max()),
+            "seed": config.train.seed,
             "steps": progress.step,
             "trust": round(float(np.mean([n.point.trust.mean() for n in networks])), 4),
             "spread_trust": round(float(np.mean([n.quantiles.trust for n in networks])), 4),
             **(facts or {}),
         },
-    )  # fmt: skip
+    )
     return Trained(bundle, progress.history)
 
 
 def _joined(
-    learned: list[tuple[Network, Progress]], lesson: Lesson
+    learned: list[tuple[Network, Progress]], lesson: TrainingTask
 ) -> tuple[Network | Ensemble, Progress]:
     """The members as one model, calibrated as that."""
     if len(learned) == 1:
@@ -107,13 +112,16 @@ def _joined(
     before = copy.deepcopy(now)
     for member, (_, progress) in zip(before.members, learned, strict=True):
         member.load_state_dict(progress.settled)
-    return now, settle_together(now, before, lesson, legs_of(lesson)[0].until)
+    return now, calibrate_ensemble(now, before, lesson, phases(lesson)[0].until)
 
 
 def _learn(
-    network: Network, lesson: Lesson, checkpoint_dir: Path | None, resume: bool,
+    network: Network,
+    lesson: TrainingTask,
+    checkpoint_dir: Path | None,
+    resume: bool,
     on_event: Callable[[TrainEvent], None] | None,
-) -> tuple[Network, Progress]:  # fmt: skip
+) -> tuple[Network, Progress]:
     """Train one network; in another process it is a copy, so it is returned."""
     examples, config = lesson.examples, lesson.config
     assert config.train.val_size is not None
@@ -127,29 +135,35 @@ def _learn(
     return network, progress
 
 
-def _lesson(panel: Panel, config: Config) -> Lesson:
+def _lesson(panel: Panel, config: Config) -> TrainingTask:
     """What all members learn from."""
     assert config.data.freq is not None
     assert config.model.horizon is not None
     calendar = Calendar(config.data.freq)
     spec = make_spec(
-        config, calendar, StaticSpec.learn(panel.static), space=_space(panel, config),
+        config,
+        calendar,
+        StaticSpec.learn(panel.static),
+        space=_space(panel, config),
         annual=_spans_two_years(panel, calendar),
-        floors=(*find_floors(panel.known_future), *find_floors(panel.past_only)),
-        common=find_common(panel.known_future, panel.ds, panel.num_series),
+        floors=(*log_floors(panel.known_future), *log_floors(panel.past_only)),
+        common=shared_covariates(panel.known_future, panel.ds, panel.num_series),
         smoothers=wants_smoothers(config.data, panel.lengths),
         changes=MONTHS in (config.data.season_lengths or ()),
-    )  # fmt: skip
-    yardstick = Yardstick.measure(panel, config, window=spec.filters.window)
-    examples = Examples.build(
-        spec, panel, spec.static.encode(panel.static, panel.ids),
-        horizon=config.model.horizon, scale=yardstick.scale,
-    )  # fmt: skip
-    return Lesson(examples, config, yardstick)
+    )
+    yardstick = LossScale.measure(panel, config, window=spec.filters.window)
+    examples = TrainingSet.build(
+        spec,
+        panel,
+        spec.static.encode(panel.static, panel.ids),
+        horizon=config.model.horizon,
+        scale=yardstick.scale,
+    )
+    return TrainingTask(examples, config, yardstick)
 
 
 def _prepare_skips(
-    network: Network, examples: Examples, yardstick: Yardstick, until: Tensor, config: Config
+    network: Network, examples: TrainingSet, yardstick: LossScale, until: Tensor, config: Config
 ) -> None:
     """A price stays the random walk; everything else starts from its best simple forecast."""
     with torch.no_grad():
@@ -178,7 +192,7 @@ def _spans_two_years(panel: Panel, calendar: Calendar) -> bool:
     return bool(np.median(spans) >= 2 * YEAR)
 
 
-def _fit_scaling(network: Network, examples: Examples, until: Tensor) -> None:
+def _fit_scaling(network: Network, examples: TrainingSet, until: Tensor) -> None:
     """Mean and spread of the inputs over the steps that may be learned from."""
     taken = examples.lengths.minimum(until)
     ends = taken.cumsum(0)

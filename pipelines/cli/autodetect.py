@@ -14,12 +14,48 @@ from forecast.data import io, validation
 from forecast.errors import DataError
 from pipelines.cli.date_formats import find_date_formats, has_dates
 
-_IDS = ("unique_id", "id", "item_id", "series_id", "series", "store", "item", "sku", "ticker",
-        "symbol", "product", "name", "key")  # fmt: skip
-_TIMES = ("ds", "date", "datetime", "timestamp", "time", "day", "week", "month", "period",
-          "date_time", "ts")  # fmt: skip
-_TARGETS = ("y", "sales", "value", "target", "close", "quantity", "demand", "units", "turnover",
-            "amount", "qty", "volume")  # fmt: skip
+_IDS = (
+    "unique_id",
+    "id",
+    "item_id",
+    "series_id",
+    "series",
+    "store",
+    "item",
+    "sku",
+    "ticker",
+    "symbol",
+    "product",
+    "name",
+    "key",
+)
+_TIMES = (
+    "ds",
+    "date",
+    "datetime",
+    "timestamp",
+    "time",
+    "day",
+    "week",
+    "month",
+    "period",
+    "date_time",
+    "ts",
+)
+_TARGETS = (
+    "y",
+    "sales",
+    "value",
+    "target",
+    "close",
+    "quantity",
+    "demand",
+    "units",
+    "turnover",
+    "amount",
+    "qty",
+    "volume",
+)
 _PLANNED = re.compile(
     r"price|promo|deal|feat|discount|holiday|event|campaign|weekend|open_|is_|planned|markdown",
     re.IGNORECASE,
@@ -54,7 +90,7 @@ def blank() -> Guess:
     return Guess()
 
 
-def guess(source: str) -> Guess:
+def detect(source: str) -> Guess:
     """
     Look at a table and guess.
 
@@ -168,9 +204,12 @@ def _counts_rows(column: pd.Series) -> bool:
 
 
 def _find_target(
-    frame: pd.DataFrame, columns: list[str], time_col: str | None, named: tuple[str, ...],
+    frame: pd.DataFrame,
+    columns: list[str],
+    time_col: str | None,
+    named: tuple[str, ...],
     found: Guess,
-) -> str | None:  # fmt: skip
+) -> str | None:
     """By its name, or the first column of numbers; that each column is a series is asked."""
     keys = {time_col, *named}
     numbers = [c for c in columns if c not in keys and pd.api.types.is_numeric_dtype(frame[c])]

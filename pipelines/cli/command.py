@@ -29,9 +29,15 @@ COMMON = "Common options"
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNREACHABLE = ("service.unreachable", "registry.unavailable", "service.not_ready")
 _FILE_ERRORS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
     errno.EISDIR,
-}  # fmt: skip
+}
 """What a disk or its rights refuse; any other error of the system is a bug of ours."""
 _NO = ("series.unknown", "model.unknown", "model.no_previous")
 ConfigOption = Annotated[
@@ -187,10 +193,11 @@ def _run(console: Console, body: Callable[[], None]) -> int:
             _tell_bug(console, error)
             return BUG
         unusable = UnusableFile(
-            error.strerror or str(error), where=str(error.filename or ""),
+            error.strerror or str(error),
+            where=str(error.filename or ""),
             help="make room, or give the right to write there; a training that was stopped by it "
             "goes on with --resume",
-        )  # fmt: skip
+        )
         console.fail(unusable)
         return exit_code(unusable)
     except Exception as error:  # noqa: BLE001 - the outermost layer: a bug is said, not shown raw

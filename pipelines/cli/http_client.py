@@ -14,9 +14,13 @@ TIMEOUT = 60.0
 
 
 def call(
-    server: str, path: str, body: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT,
+    server: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = TIMEOUT,
     method: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """
     GET a path, or POST a body to it; or whatever `method` says.
 
@@ -36,9 +40,10 @@ def call(
     url = server.rstrip("/") + path
     if not url.startswith(("http://", "https://")):
         raise Unreachable(
-            "a server is an http:// or https:// address", where=server,
+            "a server is an http:// or https:// address",
+            where=server,
             help="for example --server http://127.0.0.1:8000",
-        )  # fmt: skip
+        )
     request = urllib.request.Request(url, data=data, headers=headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -75,6 +80,9 @@ def _refused(error: urllib.error.HTTPError, path: str) -> ServerRefused:
     named = problem.get("request_id")
     where = ", ".join(part for part in (place, path, f"request {named}" if named else "") if part)
     return ServerRefused(
-        message, code=str(problem.get("code") or f"http.{error.code}"), status=error.code,
-        where=where, help=way_out,
-    )  # fmt: skip
+        message,
+        code=str(problem.get("code") or f"http.{error.code}"),
+        status=error.code,
+        where=where,
+        help=way_out,
+    )

@@ -14,7 +14,7 @@ from typing import Any
 from forecast.bundle import Bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
-from pipelines.cli.project import Found
+from pipelines.cli.project import ResolvedProject
 from pipelines.errors import NotInstalled, UsageError
 
 try:
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-def settings_of(found: Found, **options: Any) -> Settings:
+def settings_of(found: ResolvedProject, **options: Any) -> Settings:
     """
     The server's settings: options, then the environment, then the project's.
 
@@ -64,7 +64,7 @@ def settings_of(found: Found, **options: Any) -> Settings:
         raise ConfigError(f"the server's settings do not fit: {told}") from None
 
 
-def _of_project(found: Found, given: Mapping[str, Any]) -> dict[str, Any]:
+def _of_project(found: ResolvedProject, given: Mapping[str, Any]) -> dict[str, Any]:
     """The project's model and its data, where nothing else is said."""
     ours: dict[str, Any] = {}
     if "model" not in given and "STATECAST_MODEL" not in os.environ:
@@ -75,7 +75,7 @@ def _of_project(found: Found, given: Mapping[str, Any]) -> dict[str, Any]:
     return ours
 
 
-def log_of(found: Found, name: str | None) -> Settings:
+def log_of(found: ResolvedProject, name: str | None) -> Settings:
     """
     The settings of the one model on whose log a command works.
 

@@ -81,9 +81,20 @@ def root(
 
 
 COMMANDS = (
-    demo, init, data, train, backtest, diagnose, forecast, observe, serve, log, models, runs,
+    demo,
+    init,
+    data,
+    train,
+    backtest,
+    diagnose,
+    forecast,
+    observe,
+    serve,
+    log,
+    models,
+    runs,
     doctor,
-)  # fmt: skip
+)
 for module in COMMANDS:
     module.install(app)
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from forecast.bundle import JSON_NAME, Bundle, load_bundle
 from forecast.config import DataConfig
-from pipelines.cli.project import Found
+from pipelines.cli.project import ResolvedProject
 from pipelines.errors import UnknownModel
 
 CHAMPION = "champion"
 
 
-def choose_bundle(found: Found, model: str | None) -> tuple[Bundle, str]:
+def choose_bundle(found: ResolvedProject, model: str | None) -> tuple[Bundle, str]:
     """
     Load a bundle and say which one it is.
 
@@ -32,9 +32,10 @@ def choose_bundle(found: Found, model: str | None) -> tuple[Bundle, str]:
     database = found.tracking_uri.removeprefix("sqlite:///")
     if found.tracking_uri.startswith("sqlite:///") and not Path(database).exists():
         raise UnknownModel(
-            f"no model {name!r} yet: there is no registry here", where=database,
+            f"no model {name!r} yet: there is no registry here",
+            where=database,
             help="statecast train DATA makes one; or give the folder of a bundle with --model",
-        )  # fmt: skip
+        )
     from pipelines.tracking import flavor
     from pipelines.tracking.store import Tracking
 
@@ -59,7 +60,7 @@ def split_name(text: str, name: str) -> tuple[str, str]:
     return name, text
 
 
-def data_settings(found: Found, bundle: Bundle) -> DataConfig:
+def data_settings(found: ResolvedProject, bundle: Bundle) -> DataConfig:
     """The columns and roles that the model learned, under the names that the settings give."""
     given = {key.removeprefix("data.") for key in found.origin if key.startswith("data.")} & {
         "id_col",

@@ -53,7 +53,7 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResolvedProject:
     """Effective settings, and where each came from."""
 
     project: Project
@@ -81,7 +81,7 @@ def find(
     *,
     environ: Mapping[str, str] | None = None,
     start: Path | None = None,
-) -> Found:
+) -> ResolvedProject:
     """
     Collect the settings.
 
@@ -123,7 +123,7 @@ def find(
     except ConfigError as error:
         error.where = ", ".join(sorted(set(origin.values())))
         raise
-    return Found(project, settings, file, origin)
+    return ResolvedProject(project, settings, file, origin)
 
 
 def discover(start: Path) -> Path | None:

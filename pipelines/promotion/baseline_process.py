@@ -21,7 +21,7 @@ QUICK = ("SeasonalNaive", "Drift")
 """Baselines that are done at once: they need no process of their own."""
 
 
-class Rivals:
+class BaselineProcess:
     """
     The baselines; the slow ones forecast in a process of their own while the model is trained.
 
@@ -29,7 +29,7 @@ class Rivals:
     """
 
     def __init__(
-        self, series: validation.SeriesFrame, panel: Panel, plan: Plan, folder: Path
+        self, series: validation.CheckedSeries, panel: Panel, plan: Plan, folder: Path
     ) -> None:
         self._made = folder / "backtest.parquet"
         self._process: SpawnProcess | None = None
@@ -80,9 +80,15 @@ def _forecast_rivals(
     folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan
 ) -> None:
     table = baselines.cross_validate(
-        io.read_table(folder / "series.parquet"), Calendar(freq), horizon=plan.horizon,
-        n_windows=plan.windows, step_size=plan.step_size, season_length=plan.season_length,
-        models=plan.baselines, levels=LEVELS, known_future=known,
-    )  # fmt: skip
+        io.read_table(folder / "series.parquet"),
+        Calendar(freq),
+        horizon=plan.horizon,
+        n_windows=plan.windows,
+        step_size=plan.step_size,
+        season_length=plan.season_length,
+        models=plan.baselines,
+        levels=LEVELS,
+        known_future=known,
+    )
     table.to_parquet(folder / "backtest.parquet.new", index=False)
     (folder / "backtest.parquet.new").replace(made)

@@ -14,7 +14,7 @@ from forecast.data.panel import Panel
 from forecast.errors import BundleError
 from pipelines.errors import UnknownModel
 from pipelines.promotion import gate
-from pipelines.promotion.comparison import unlike
+from pipelines.promotion.comparison import incompatibility
 from pipelines.promotion.plan import Plan, not_after
 from pipelines.tracking import flavor, registry
 from pipelines.tracking import flavor as record
@@ -28,7 +28,7 @@ class Champion:
     version: int
     weights: Bundle | None = None
     """To be scored; None when they cannot be read."""
-    unseen: int = 0
+    unseen_cutoffs: int = 0
     """Cutoffs, the last ones, after which these weights have learned from no target."""
     refusal: gate.Verdict | None = None
     """Why no score may put another model in its place; None when scores decide."""
@@ -38,8 +38,8 @@ class Champion:
     """What the verdict's reason should add; may be empty."""
 
 
-def meet(
-    tracking: Tracking, name: str, series: validation.SeriesFrame, panel: Panel, cutoffs: Plan
+def load_champion(
+    tracking: Tracking, name: str, series: validation.CheckedSeries, panel: Panel, cutoffs: Plan
 ) -> Champion | None:
     """
     The champion of a model, ready to be scored; None when there is none.
@@ -61,14 +61,14 @@ def meet(
         )
     stamps = cutoffs.stamps(panel)
     weights, lost = _weights_before(tracking, version, served, stamps)
-    fresh = unseen(weights, stamps)
+    fresh = unseen_cutoffs(weights, stamps)
     refusal, warning, note = None, "", ""
-    if why := unlike(weights, series, cutoffs.horizon):
+    if why := incompatibility(weights, series, cutoffs.horizon):
         warning = (
             f"this model will not be promoted by itself: the champion of {name!r} cannot "
             f"be scored on these data ({why}); give the model a name of its own with --name"
         )
-    elif why := lacking(panel, served.calendar, served.facts):
+    elif why := missing_data(panel, served.calendar, served.facts):
         refusal = gate.less_data(why)
         warning = f"this model will not be promoted by itself: {refusal.reason}"
     elif fresh < cutoffs.windows:
@@ -78,12 +78,16 @@ def meet(
             f"this backtest: its scores flatter it, and {follows}{lost}"
         )
     return Champion(
-        version=version.version, weights=weights, unseen=fresh, refusal=refusal, warning=warning,
+        version=version.version,
+        weights=weights,
+        unseen_cutoffs=fresh,
+        refusal=refusal,
+        warning=warning,
         note=note,
-    )  # fmt: skip
+    )
 
 
-def lacking(panel: Panel, calendar: Calendar, facts: Mapping[str, Any]) -> str:
+def missing_data(panel: Panel, calendar: Calendar, facts: Mapping[str, Any]) -> str:
     """
     What the data lack of those that a champion learned from; empty when they are enough.
 
@@ -103,7 +107,7 @@ def lacking(panel: Panel, calendar: Calendar, facts: Mapping[str, Any]) -> str:
     return "; ".join(found)
 
 
-def unseen(bundle: Bundle, stamps: Int[np.ndarray, "window series"]) -> int:
+def unseen_cutoffs(bundle: Bundle, stamps: Int[np.ndarray, "window series"]) -> int:
     """
     After how many cutoffs, the last ones, the weights have learned from no target.
 
@@ -130,7 +134,7 @@ def _weights_before(
     The weights in service were refitted on everything there was; unless the data have grown past
     them, the comparison takes those that its own backtest scored.
     """
-    if _held_out(served) or unseen(served, stamps) == len(stamps):
+    if _held_out(served) or unseen_cutoffs(served, stamps) == len(stamps):
         return served, ""
     try:
         return flavor.load_model(f"runs:/{version.run_id}/{record.HELD_OUT}", tracking), ""

@@ -50,7 +50,7 @@ class Evaluation:
 
 def evaluate(
     bundle: Bundle,
-    series: validation.SeriesFrame,
+    series: validation.CheckedSeries,
     panel: Panel,
     plan: Plan,
     *,
@@ -75,14 +75,14 @@ def evaluate(
         cv = _beside(cv, rivals)
     incomparable = ""
     if champion is not None:
-        incomparable = unlike(champion, series, plan.horizon)
+        incomparable = incompatibility(champion, series, plan.horizon)
         if not incomparable:
             cv = _beside(cv, _champion_forecasts(champion, series, plan))
     return _scored(cv, frame, plan, incomparable)
 
 
 def at_last_cutoffs(
-    found: Evaluation, series: validation.SeriesFrame, panel: Panel, plan: Plan, count: int
+    found: Evaluation, series: validation.CheckedSeries, panel: Panel, plan: Plan, count: int
 ) -> Evaluation:
     """The same forecasts, scored at the last `count` cutoffs of each series alone."""
     back = found.cv.groupby("unique_id")["cutoff"].rank(method="dense", ascending=False)
@@ -103,12 +103,16 @@ def _scored(cv: pd.DataFrame, frame: pd.DataFrame, plan: Plan, incomparable: str
 
 def _backtest(bundle: Bundle, part: Panel, plan: Plan) -> pd.DataFrame:
     return backtest(
-        bundle, part, horizon=plan.horizon, n_windows=plan.windows, step_size=plan.step_size,
+        bundle,
+        part,
+        horizon=plan.horizon,
+        n_windows=plan.windows,
+        step_size=plan.step_size,
         levels=LEVELS,
-    )  # fmt: skip
+    )
 
 
-def unlike(champion: Bundle, series: validation.SeriesFrame, horizon: int) -> str:
+def incompatibility(champion: Bundle, series: validation.CheckedSeries, horizon: int) -> str:
     """Why a champion cannot forecast these data; empty when it can."""
     theirs, ours = champion.config.data, series.data
     if theirs.freq != ours.freq:
@@ -126,7 +130,7 @@ def unlike(champion: Bundle, series: validation.SeriesFrame, horizon: int) -> st
 
 
 def _champion_forecasts(
-    champion: Bundle, series: validation.SeriesFrame, plan: Plan
+    champion: Bundle, series: validation.CheckedSeries, plan: Plan
 ) -> pd.DataFrame:
     """The champion's own columns and covariates, on our series and cutoffs."""
     theirs = champion.config.data

@@ -106,9 +106,13 @@ def plan(
         )
     usual = _usual(kind, few=len(rows) * windows <= MAX_SLOW)
     return Plan(
-        horizon=horizon, windows=windows, step_size=step, rows=tuple(int(row) for row in rows),
-        baselines=usual if chosen is None else tuple(chosen), season_length=season,
-    )  # fmt: skip
+        horizon=horizon,
+        windows=windows,
+        step_size=step,
+        rows=tuple(int(row) for row in rows),
+        baselines=usual if chosen is None else tuple(chosen),
+        season_length=season,
+    )
 
 
 def _usual(kind: str, *, few: bool) -> tuple[str, ...]:

@@ -84,19 +84,24 @@ def diagnose(
     parts = attribution(bundle, panel.take(pd.Index(panel.ids).get_indexer(pd.Index(shown))))
     figures = {"memory": memory_chart(memory)}
     facts: dict[str, Any] = {
-        "memory_reach": memory.reach, "network_memory_reach": memory.network_reach,
-        "gradient": {}, "worst_series": list(errors.worst),
-    }  # fmt: skip
+        "memory_reach": memory.reach,
+        "network_memory_reach": memory.network_reach,
+        "gradient": {},
+        "worst_series": list(errors.worst),
+    }
     if events:
         clipped = clipping(events, bundle.config.train.max_grad_norm)
         facts |= {
-            "clipped_share": clipped.clipped, "clipped_share_late": clipped.clipped_late,
+            "clipped_share": clipped.clipped,
+            "clipped_share_late": clipped.clipped_late,
             "max_grad_norm_seen": clipped.max_grad_norm,
-        }  # fmt: skip
+        }
     tables = {
-        "memory": memory.table, "errors_by_series": errors.by_series,
-        "errors_by_group": errors.by_group, "parts": parts,
-    }  # fmt: skip
+        "memory": memory.table,
+        "errors_by_series": errors.by_series,
+        "errors_by_group": errors.by_group,
+        "parts": parts,
+    }
     if bundle.config.model.window is None:
         gradient = gradient_profile(bundle, panel)
         tables["gradient"] = gradient.table

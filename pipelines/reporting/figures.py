@@ -41,11 +41,16 @@ def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizo
         low, high = (_numbers(rows[f"{MODEL}-{side}-{level}"]) for side in ("lo", "hi"))
         traces.append(
             {
-                "type": "scatter", "x": [*ds, *reversed(ds)], "y": [*high, *reversed(low)],
-                "fill": "toself", "fillcolor": f"rgba(31,111,139,{alpha})", "mode": "none",
-                "name": f"{level} %", "hoverinfo": "skip",
+                "type": "scatter",
+                "x": [*ds, *reversed(ds)],
+                "y": [*high, *reversed(low)],
+                "fill": "toself",
+                "fillcolor": f"rgba(31,111,139,{alpha})",
+                "mode": "none",
+                "name": f"{level} %",
+                "hoverinfo": "skip",
             }
-        )  # fmt: skip
+        )
     traces.append(_line(_stamps(known["ds"]), _numbers(known["y"]), "observed", "#222222"))
     traces.append(_line(ds, _numbers(rows[MODEL]), MODEL, COLORS[0]))
     if "SeasonalNaive" in rows:
@@ -71,17 +76,21 @@ def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figu
     places = list(range(len(levels)))
     traces: list[dict[str, Any]] = [
         {
-            "type": "bar", "name": str(model), "x": places, "marker": {"color": COLORS[i % 6]},
+            "type": "bar",
+            "name": str(model),
+            "x": places,
+            "marker": {"color": COLORS[i % 6]},
             "y": [_value(scores, f"coverage_{level}", str(model)) for level in levels],
         }
         for i, model in enumerate(scores["model"].unique())
         if _value(scores, f"coverage_{levels[0]}", str(model)) is not None
-    ]  # fmt: skip
+    ]
     nominal = _line(
         [x for place in places for x in (place - 0.45, place + 0.45, None)],
         [y for level in levels for y in (level / 100, level / 100, None)],
-        "nominal", "#222222",
-    )  # fmt: skip
+        "nominal",
+        "#222222",
+    )
     figure = _figure([*traces, nominal], title="Coverage of the intervals", x="level", y="share")
     ticks = {"tickvals": places, "ticktext": [f"{level} %" for level in levels]}
     figure["layout"]["xaxis"] |= ticks
@@ -105,9 +114,14 @@ def training_curve(history: Sequence[TrainEvent], *, kind: Kind = "positive") ->
     unit = LOSSES.get(kind, "1 = seasonal naive")
     figure = _figure(traces, title="Training", x="step", y=f"loss ({unit})")
     figure["layout"]["yaxis2"] = {
-        "title": {"text": "gradient norm"}, "overlaying": "y", "side": "right", "type": "log",
-        "showgrid": False, "tickformat": ".1~g", "nticks": 5,
-    }  # fmt: skip
+        "title": {"text": "gradient norm"},
+        "overlaying": "y",
+        "side": "right",
+        "type": "log",
+        "showgrid": False,
+        "tickformat": ".1~g",
+        "nticks": 5,
+    }
     return figure
 
 
@@ -141,9 +155,11 @@ def memory_chart(found: MemoryProfile) -> Figure:
     ]
     far = "beyond what was looked at" if found.reach is None else _back(found.reach)
     figure = _figure(
-        traces, title=f"Memory: under 1 % from {far}", x="steps back (1 = the last value)",
+        traces,
+        title=f"Memory: under 1 % from {far}",
+        x="steps back (1 = the last value)",
         y="change of the forecast per unit",
-    )  # fmt: skip
+    )
     figure["layout"]["xaxis"]["type"] = "log"
     figure["layout"]["yaxis"] |= _POWERS
     return figure
@@ -153,32 +169,52 @@ def gradient_chart(found: GradientProfile) -> Figure:
     """Gradient norm of the loss by step back, a line a layer; the chunk's end is marked."""
     traces = [
         _line(
-            rows["back"].tolist(), _positive(rows["ratio"]),
-            f"layer {layer}: {found.flow[int(str(layer))]}", COLORS[i % 6],
+            rows["back"].tolist(),
+            _positive(rows["ratio"]),
+            f"layer {layer}: {found.flow[int(str(layer))]}",
+            COLORS[i % 6],
         )
         for i, (layer, rows) in enumerate(found.table.groupby("layer"))
-    ]  # fmt: skip
+    ]
     figure = _figure(
-        traces, title="Gradient through time", x="steps back from the loss",
+        traces,
+        title="Gradient through time",
+        x="steps back from the loss",
         y="norm (1 = at the loss)",
-    )  # fmt: skip
+    )
     figure["layout"]["yaxis"] |= _POWERS
     edge = found.chunk_length - 1
     figure["layout"]["shapes"] = [
-        {"type": "line", "x0": edge, "x1": edge, "yref": "paper", "y0": 0, "y1": 1,
-         "line": {"color": "#7f8c8d", "dash": "dot", "width": 1},
-         "label": {"text": "chunk of training", "textangle": 0, "textposition": "end",
-                   "xanchor": "left", "font": {"color": "#7f8c8d"}}}
-    ]  # fmt: skip
+        {
+            "type": "line",
+            "x0": edge,
+            "x1": edge,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": "#7f8c8d", "dash": "dot", "width": 1},
+            "label": {
+                "text": "chunk of training",
+                "textangle": 0,
+                "textposition": "end",
+                "xanchor": "left",
+                "font": {"color": "#7f8c8d"},
+            },
+        }
+    ]
     return figure
 
 
 def carry_chart(found: CarryGain) -> Figure:
     """MASE of each way of keeping the state."""
     bars = {
-        "type": "bar", "x": found.scores["way"].tolist(), "y": _numbers(found.scores["mase"]),
-        "marker": {"color": COLORS[0]}, "name": "MASE", "texttemplate": "%{y:.3f}",
-    }  # fmt: skip
+        "type": "bar",
+        "x": found.scores["way"].tolist(),
+        "y": _numbers(found.scores["mase"]),
+        "marker": {"color": COLORS[0]},
+        "name": "MASE",
+        "texttemplate": "%{y:.3f}",
+    }
     figure = _figure([bars], title="What carrying the state is worth", x="state", y="MASE")
     figure["layout"]["xaxis"]["type"] = "category"
     figure["layout"]["showlegend"] = False
@@ -189,11 +225,15 @@ def worst_chart(found: ErrorTables) -> Figure:
     """The series with the largest errors, worst at the top, with their bias."""
     rows = found.by_series.head(len(found.worst)).iloc[::-1]
     bars = {
-        "type": "bar", "orientation": "h", "x": _numbers(rows["mase"]),
-        "y": [str(name) for name in rows["unique_id"]], "name": "MASE",
-        "marker": {"color": COLORS[0]}, "customdata": _numbers(rows["bias"]),
+        "type": "bar",
+        "orientation": "h",
+        "x": _numbers(rows["mase"]),
+        "y": [str(name) for name in rows["unique_id"]],
+        "name": "MASE",
+        "marker": {"color": COLORS[0]},
+        "customdata": _numbers(rows["bias"]),
         "hovertemplate": "MASE %{x:.3f}, bias %{customdata:.1%}<extra></extra>",
-    }  # fmt: skip
+    }
     figure = _figure([bars], title="Series with the largest errors", x="MASE", y="")
     figure["layout"]["hovermode"] = "closest"
     figure["layout"]["yaxis"] |= {"type": "category", "automargin": True, "ticksuffix": "  "}
@@ -207,12 +247,15 @@ def attribution_chart(table: pd.DataFrame, unique_id: str) -> Figure:
     ds = _stamps(rows["ds"])
     traces: list[dict[str, Any]] = [
         {
-            "type": "bar", "x": ds, "y": _numbers(rows[name]), "name": name,
+            "type": "bar",
+            "x": ds,
+            "y": _numbers(rows[name]),
+            "name": name,
             "marker": {"color": color},
         }
         for name, color in zip(PARTS, COLORS, strict=False)
         if rows[name].abs().max() > 0
-    ]  # fmt: skip
+    ]
     traces.append(_line(ds, _numbers(rows[MODEL]), MODEL, "#222222"))
     figure = _figure(traces, title=f"Parts of the forecast: {unique_id}", x="", y="")
     figure["layout"]["barmode"] = "relative"
@@ -247,13 +290,15 @@ def to_html(figures: dict[str, Figure], *, title: str) -> str:
 
 def _figure(traces: list[dict[str, Any]], *, title: str, x: str, y: str) -> Figure:
     layout: dict[str, Any] = {
-        "title": {"text": title}, "hovermode": "x unified",
+        "title": {"text": title},
+        "hovermode": "x unified",
         "xaxis": {"title": {"text": x}, "gridcolor": "#eeeeee"},
         "yaxis": {"title": {"text": y}, "gridcolor": "#eeeeee"},
-        "plot_bgcolor": "#ffffff", "margin": {"t": 50, "r": 60, "b": 70, "l": 60},
+        "plot_bgcolor": "#ffffff",
+        "margin": {"t": 50, "r": 60, "b": 70, "l": 60},
         "legend": {"orientation": "h", "y": -0.25 if x else -0.15},
         "showlegend": True,
-    }  # fmt: skip
+    }
     numbers = [v for trace in traces for v in trace["y"] if isinstance(v, int | float)]
     if numbers and max(map(abs, numbers)) < 0.01:  # variances: powers of ten, not millionths
         layout["yaxis"] |= {"exponentformat": "power"}
@@ -262,9 +307,13 @@ def _figure(traces: list[dict[str, Any]], *, title: str, x: str, y: str) -> Figu
 
 def _line(x: Sequence[Any], y: Sequence[float | None], name: str, color: str) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": name,
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(x),
+        "y": list(y),
+        "name": name,
         "line": {"color": color, "width": 2},
-    }  # fmt: skip
+    }
 
 
 def _stamps(column: pd.Series) -> list[Any]:

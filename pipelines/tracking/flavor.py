@@ -21,9 +21,18 @@ from pipelines.tracking.store import Run, Tracking, mlflow
 BUNDLE = "bundle"
 _HERE = Path(__file__).parent
 _NEEDED = (
-    "mlflow", "torch", "numpy", "pandas", "pyarrow", "safetensors", "jaxtyping", "narwhals",
-    "holidays", "exchange_calendars", "sqlalchemy",
-)  # fmt: skip
+    "mlflow",
+    "torch",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "jaxtyping",
+    "narwhals",
+    "holidays",
+    "exchange_calendars",
+    "sqlalchemy",
+)
 
 
 def log_model(run: Run, bundle: Bundle, *, name: str = "model") -> str:

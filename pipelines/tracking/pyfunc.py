@@ -33,15 +33,19 @@ class StatecastModel(PythonModel):
     ) -> pd.DataFrame:
         asked = params or {}
         data = replace(
-            self.bundle.config.data, id_col="unique_id", time_col="ds", target_col="y",
+            self.bundle.config.data,
+            id_col="unique_id",
+            time_col="ds",
+            target_col="y",
             time_format=None,
-        )  # fmt: skip
+        )
         return forecast_table(
-            self.bundle, model_input,
+            self.bundle,
+            model_input,
             horizon=int(asked.get("h") or 0) or None,
             level=tuple(float(one) for one in asked.get("level", ())),
             data=data,
-        )  # fmt: skip
+        )
 
 
 mlflow.models.set_model(StatecastModel())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
-from forecast.redact import shown
+from forecast.redact import redact_url
 from pipelines.errors import StoreUnavailable, UnknownModel
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -180,7 +180,7 @@ class Tracking:
             mark = "version" if which.isdigit() else "alias"
             raise UnknownModel(
                 f"no {mark} {which!r} of model {name!r}",
-                where=shown(self.uri),
+                where=redact_url(self.uri),
                 help="statecast models list",
             ) from None
         return self._version(found)
@@ -331,10 +331,10 @@ def _reach(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         if isinstance(error, MlflowException) and error.error_code in _MISSING:
-            raise UnknownModel(_first_line(error), where=shown(uri)) from error
+            raise UnknownModel(_first_line(error), where=redact_url(uri)) from error
         raise StoreUnavailable(
             f"MLflow's store cannot be used: {_first_line(error)}",
-            where=shown(uri),
+            where=redact_url(uri),
             help=_way_out(uri),
         ) from error
 

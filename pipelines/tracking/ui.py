@@ -36,10 +36,21 @@ class MlflowPages:
 
     def __enter__(self) -> "MlflowPages":
         command = [
-            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self._uri,
-            "--artifacts-destination", str(self._artifacts), "--host", "127.0.0.1",
-            "--port", str(self.port), "--workers", "1",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            self._uri,
+            "--artifacts-destination",
+            str(self._artifacts),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+        ]
         quiet = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else six more processes
@@ -47,9 +58,13 @@ class MlflowPages:
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env={**os.environ, **quiet}, start_new_session=True,
-            )  # fmt: skip
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **quiet},
+                start_new_session=True,
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,7 +14,7 @@ from forecast.bundle import Bundle, save_bundle
 from forecast.config import Config
 from forecast.data import validation
 from forecast.data.panel import Panel
-from forecast.redact import shown
+from forecast.redact import redact_url
 from forecast.training.progress import TrainEvent
 from pipelines.promotion.comparison import Evaluation
 from pipelines.reporting import figures
@@ -27,7 +27,7 @@ PACKAGES = ("statecast", "torch", "numpy", "pandas", "mlflow", "statsforecast", 
 
 
 def log_setting(
-    job: Job, config: Config, series: validation.SeriesFrame, panel: Panel, log: Run
+    job: Job, config: Config, series: validation.CheckedSeries, panel: Panel, log: Run
 ) -> None:
     """What the run is made of: settings, data set, environment."""
     flat = {
@@ -38,18 +38,24 @@ def log_setting(
     log.params({**flat, "windows": job.windows, "refit": job.refit})
     cutoff = series.calendar.text(panel.ds.max())
     log.dataset(
-        Path(shown(job.source)).stem or "data", series.digest, source=shown(job.source),
+        Path(redact_url(job.source)).stem or "data",
+        series.digest,
+        source=redact_url(job.source),
         tags={
-            "data.cutoff": cutoff, "data.rows": str(series.rows),
+            "data.cutoff": cutoff,
+            "data.rows": str(series.rows),
             "data.series": str(panel.num_series),
         },
-    )  # fmt: skip
+    )
     log.tags(
         {
-            "data.cutoff": cutoff, "data.rows": str(series.rows), "min_gain": str(job.min_gain),
-            "cpu_count": str(os.cpu_count()), "python": platform.python_version(),
+            "data.cutoff": cutoff,
+            "data.rows": str(series.rows),
+            "min_gain": str(job.min_gain),
+            "cpu_count": str(os.cpu_count()),
+            "python": platform.python_version(),
         }  # parameters could not change when the run goes on elsewhere
-    )  # fmt: skip
+    )
     log.document(environment(), "environment.json")
     log.document(config.to_dict(), "config.json")
 
@@ -58,7 +64,7 @@ def log_report(
     log: Run,
     bundle: Bundle,
     found: Evaluation,
-    series: validation.SeriesFrame,
+    series: validation.CheckedSeries,
     events: list[TrainEvent],
     *,
     horizon: int,
@@ -66,9 +72,14 @@ def log_report(
     """Scores as tables, forecasts as Parquet, figures as JSON and as one page; and the bundle."""
     log.table(found.scores, "scores.json")
     made = figures.figures(
-        found.cv, series.frame, found.scores, found.by_horizon, events, horizon=horizon,
+        found.cv,
+        series.frame,
+        found.scores,
+        found.by_horizon,
+        events,
+        horizon=horizon,
         kind=bundle.config.data.kind,
-    )  # fmt: skip
+    )
     page = figures.to_html(made, title="Backtest beside the baselines")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -93,9 +104,11 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "python": platform.python_version(), "platform": platform.platform(),
-        "cpu_count": os.cpu_count(), "packages": versions,
-    }  # fmt: skip
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "packages": versions,
+    }
 
 
 def commit() -> dict[str, str]:

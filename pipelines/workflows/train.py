@@ -23,13 +23,13 @@ from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.config import Config, Kind
 from forecast.data import future_covariates, validation
 from forecast.data.panel import Panel
-from forecast.redact import shown
+from forecast.redact import redact_url
 from forecast.training import train
 from forecast.training.progress import TrainEvent
 from pipelines.errors import StoreUnavailable
 from pipelines.promotion import decision, gate
-from pipelines.promotion.baseline_process import Rivals
-from pipelines.promotion.champion import Champion, meet
+from pipelines.promotion.baseline_process import BaselineProcess
+from pipelines.promotion.champion import Champion, load_champion
 from pipelines.promotion.comparison import Evaluation, at_last_cutoffs, evaluate
 from pipelines.promotion.plan import Plan, plan
 from pipelines.reporting import diagnosis
@@ -37,7 +37,7 @@ from pipelines.tracking import flavor, registry
 from pipelines.tracking.store import Run, Tracking
 from pipelines.workflows import artifacts
 from pipelines.workflows.job import Job
-from pipelines.workflows.workspace import Stopped, Work
+from pipelines.workflows.workspace import Stopped, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,16 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
     horizon = config.model.horizon or series.calendar.default_horizon
     config = replace(config, model=replace(config.model, horizon=horizon))
     cutoffs = plan(
-        panel, series.calendar, horizon=horizon, windows=job.windows, step_size=job.step_size,
-        seasons=config.data.season_lengths, chosen=job.baselines, kind=series.kind,
-    )  # fmt: skip
-    with Work.open(job, series.digest, config) as work:
+        panel,
+        series.calendar,
+        horizon=horizon,
+        windows=job.windows,
+        step_size=job.step_size,
+        seasons=config.data.season_lengths,
+        chosen=job.baselines,
+        kind=series.kind,
+    )
+    with Workspace.open(job, series.digest, config) as work:
         if work.discarded:
             told = "an interrupted run of this very job was discarded; --resume goes on with it"
             tell(Warned(told))
@@ -120,10 +126,10 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
 
 
 def _run_in(
-    work: Work,
+    work: Workspace,
     job: Job,
     config: Config,
-    series: validation.SeriesFrame,
+    series: validation.CheckedSeries,
     panel: Panel,
     cutoffs: Plan,
     tell: Tell,
@@ -149,20 +155,24 @@ def _run_in(
 def _learn_and_publish(
     job: Job,
     config: Config,
-    series: validation.SeriesFrame,
+    series: validation.CheckedSeries,
     panel: Panel,
     cutoffs: Plan,
-    work: Work,
+    work: Workspace,
     log: Run,
     tell: Tell,
 ) -> Outcome:
     tracking = log.tracking
     artifacts.log_setting(job, config, series, panel, log)
-    facts = {"data_digest": series.digest, "filled": series.filled, "source": shown(job.source)}
-    champion = meet(tracking, job.name, series, panel, cutoffs)
+    facts = {
+        "data_digest": series.digest,
+        "filled": series.filled,
+        "source": redact_url(job.source),
+    }
+    champion = load_champion(tracking, job.name, series, panel, cutoffs)
     if champion is not None and champion.warning:
         tell(Warned(champion.warning))
-    with Rivals(series, panel, cutoffs, work.folder / "rivals") as rivals:
+    with BaselineProcess(series, panel, cutoffs, work.folder / "rivals") as rivals:
         held_out, events = _train(
             "learn", cutoffs.split(panel), config, work, log, tell, {**facts, "refit": False}
         )
@@ -171,13 +181,17 @@ def _learn_and_publish(
         told = f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs, beside {beside}"
         tell(Started("backtest", told))
         found = evaluate(
-            held_out, series, panel, cutoffs, rivals=rivals.wait(),
+            held_out,
+            series,
+            panel,
+            cutoffs,
+            rivals=rivals.wait(),
             champion=None if champion is None else champion.weights,
-        )  # fmt: skip
+        )
     tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
     judged = found
-    if champion is not None and 0 < champion.unseen < cutoffs.windows:
-        judged = at_last_cutoffs(found, series, panel, cutoffs, champion.unseen)
+    if champion is not None and 0 < champion.unseen_cutoffs < cutoffs.windows:
+        judged = at_last_cutoffs(found, series, panel, cutoffs, champion.unseen_cutoffs)
     verdict = _verdict(judged, champion, job.min_gain, config.data.kind)
     log.metrics(found.flat())
     _note(verdict, log)
@@ -191,10 +205,14 @@ def _learn_and_publish(
     begun = time.perf_counter()
     model_uri = flavor.log_model(log, bundle)
     version = registry.register(
-        tracking, model_uri, job.name, log.id,
-        data__digest=series.digest[:16], data__cutoff=str(bundle.facts["cutoff"]),
+        tracking,
+        model_uri,
+        job.name,
+        log.id,
+        data__digest=series.digest[:16],
+        data__cutoff=str(bundle.facts["cutoff"]),
         bundle__digest=bundle.digest[:16],
-    )  # fmt: skip
+    )
     change = None
     if job.promote:
         against = None if champion is None else champion.version
@@ -205,15 +223,22 @@ def _learn_and_publish(
     aliases = "challenger" if change is None else "challenger, champion"
     tell(Stage("register", f"{job.name} v{version} -> {aliases}", time.perf_counter() - begun))
     return Outcome(
-        run_id=log.id, model_uri=model_uri, name=job.name, version=version, verdict=verdict,
-        change=change, scores=found.flat(), facts=bundle.facts, seconds=0.0,
-    )  # fmt: skip
+        run_id=log.id,
+        model_uri=model_uri,
+        name=job.name,
+        version=version,
+        verdict=verdict,
+        change=change,
+        scores=found.flat(),
+        facts=bundle.facts,
+        seconds=0.0,
+    )
 
 
-def _read(job: Job, tell: Tell) -> tuple[validation.SeriesFrame, Panel]:
+def _read(job: Job, tell: Tell) -> tuple[validation.CheckedSeries, Panel]:
     begun = time.perf_counter()
     history, ahead = future_covariates.read_history(job.source, job.config.data, query=job.query)
-    series = validation.check(history, job.config.data)
+    series = validation.validate(history, job.config.data)
     panel = Panel.from_frame(series)
     text = series.calendar.text
     span = f"{text(panel.ds.min())} to {text(panel.ds.max())}"
@@ -228,7 +253,7 @@ def _train(
     stage: str,
     panel: Panel,
     config: Config,
-    work: Work,
+    work: Workspace,
     log: Run,
     tell: Tell,
     facts: Mapping[str, Any],
@@ -245,10 +270,12 @@ def _train(
     def on_event(event: TrainEvent) -> None:
         tell(Step(stage, event))
         values = {
-            "loss": event.loss, "quantile_loss": event.quantile_loss,
-            "grad_norm": event.grad_norm, "observations_per_s": event.observations_per_s,
+            "loss": event.loss,
+            "quantile_loss": event.quantile_loss,
+            "grad_norm": event.grad_norm,
+            "observations_per_s": event.observations_per_s,
             "epoch": event.epoch,
-        }  # fmt: skip
+        }
         for name in ("epoch_loss", "val_loss"):
             if getattr(event, name) is not None:
                 values[name] = getattr(event, name)
@@ -271,7 +298,7 @@ def _train(
 def _diagnose(
     bundle: Bundle,
     found: Evaluation,
-    series: validation.SeriesFrame,
+    series: validation.CheckedSeries,
     panel: Panel,
     cutoffs: Plan,
     events: list[TrainEvent],
@@ -305,8 +332,9 @@ def _verdict(
         found.value(metric),
         seasonal_naive=found.value(metric, "SeasonalNaive"),
         champion=None if champion is None else found.value(metric, "champion"),
-        min_gain=min_gain, metric=metric,
-    )  # fmt: skip
+        min_gain=min_gain,
+        metric=metric,
+    )
     if champion is not None and champion.note:
         return replace(verdict, reason=f"{verdict.reason}; {champion.note}")
     return verdict
@@ -322,5 +350,5 @@ def _summary(found: Evaluation) -> str:
 
 
 def _run_name(job: Job, config: Config) -> str:
-    stem = Path(shown(job.source)).stem or "data"
+    stem = Path(redact_url(job.source)).stem or "data"
     return f"{stem}-{config.model.cell}-{config.model.hidden_size}-seed{config.train.seed}"

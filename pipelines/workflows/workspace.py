@@ -21,7 +21,7 @@ from pipelines.workflows.job import Job
 
 
 @dataclass(slots=True)
-class Work:
+class Workspace:
     """The folder of a run's checkpoints, which outlives an interrupt."""
 
     folder: Path
@@ -31,7 +31,7 @@ class Work:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, job: Job, digest: str, config: Config) -> Iterator["Work"]:
+    def open(cls, job: Job, digest: str, config: Config) -> Iterator["Workspace"]:
         """
         The folder for exactly this job and these data, for this process alone.
 
@@ -41,9 +41,14 @@ class Work:
             UsageError: This very job is running.
         """
         asked = {
-            "digest": digest, "config": config.to_dict(), "name": job.name, "refit": job.refit,
-            "windows": job.windows, "step_size": job.step_size, "baselines": job.baselines,
-        }  # fmt: skip
+            "digest": digest,
+            "config": config.to_dict(),
+            "name": job.name,
+            "refit": job.refit,
+            "windows": job.windows,
+            "step_size": job.step_size,
+            "baselines": job.baselines,
+        }
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
         root = job.data_dir / "checkpoints"
         root.mkdir(parents=True, exist_ok=True)
@@ -51,7 +56,7 @@ class Work:
             yield cls._begun(job, root / key)
 
     @classmethod
-    def _begun(cls, job: Job, folder: Path) -> "Work":
+    def _begun(cls, job: Job, folder: Path) -> "Workspace":
         root, work = folder.parent, cls(folder)
         kept = (work.folder / "run.json").is_file()
         if not job.resume and not (job.resume is None and kept):
@@ -98,7 +103,7 @@ class Work:
 class Stopped(KeyboardInterrupt):
     """The job was interrupted; `work` says what is kept."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Workspace) -> None:
         super().__init__()
         self.work = work
 

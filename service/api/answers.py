@@ -11,7 +11,7 @@ from forecast.inference.states import States
 from service.api import schemas, timestamps
 from service.api.requests import quantile_plan
 from service.engine.engine import Position
-from service.ingest.batch import Outcome, Sent
+from service.ingest.batch import BatchResult, ObservationBatch
 from service.ingest.planner import STATUSES
 from service.serving.model_source import Source
 from service.serving.slot import Successor
@@ -51,7 +51,7 @@ def forecasts(
 
 
 def outcome_body(
-    sent: Sent, outcome: Outcome, calendar: Calendar, policy: str
+    sent: ObservationBatch, outcome: BatchResult, calendar: Calendar, policy: str
 ) -> schemas.ObservationsResponse:
     """What became of the observations."""
     other = np.flatnonzero(outcome.status)
@@ -73,9 +73,13 @@ def outcome_body(
     ]
     new, duplicate, revised = (outcome.count(number) for number in range(len(STATUSES)))
     return schemas.ObservationsResponse(
-        new=new, duplicate=duplicate, revised=revised, items=items,
-        created=list(outcome.created), filled=filled,
-    )  # fmt: skip
+        new=new,
+        duplicate=duplicate,
+        revised=revised,
+        items=items,
+        created=list(outcome.created),
+        filled=filled,
+    )
 
 
 def model_of(source: Source) -> schemas.Model:
@@ -89,9 +93,11 @@ def successor_of(successor: Successor | None) -> schemas.SuccessorDetail | None:
         return None
     source = successor.source
     return schemas.SuccessorDetail(
-        version=source.version, digest=source.digest, phase=successor.phase,
+        version=source.version,
+        digest=source.digest,
+        phase=successor.phase,
         reason=successor.reason,
-    )  # fmt: skip
+    )
 
 
 def state_words(rebuilt: Bool[np.ndarray, " series"]) -> list[str]:

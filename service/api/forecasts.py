@@ -75,9 +75,9 @@ def _live(
     serving: Serving, body: schemas.ForecastRequest, limits: Limits
 ) -> list[schemas.SeriesForecast]:
     engine, bundle = serving.engine, serving.bundle
-    serving.recorder.catch_up()
+    serving.write_queue.catch_up()
     ids = body.unique_ids or []
-    serving.recorder.need(ids)
+    serving.write_queue.need(ids)
     requests.live_rows(ids, engine, limits)
     horizon = body.h or bundle.horizon
     data, calendar = bundle.config.data, bundle.calendar
@@ -94,7 +94,7 @@ def _live(
         rows = requests.live_rows(ids, engine, limits)
         _, last_ds = engine.spans(rows)
         asked = _Asked(rows, engine.numbers[rows], last_ds, known(last_ds))
-        made = engine.compute.together((engine, horizon, quantiles), asked, work)
+        made = engine.executor.run_batched((engine, horizon, quantiles), asked, work)
     words = answers.state_words(made.rebuilt)
     return answers.forecasts(ids, made.states, words, made.values, body, calendar)
 
@@ -138,7 +138,7 @@ def _cold(
         states = replayed(bundle, ids, [one.static for one in series], rows)
         return states, engine.forecast(states, horizon, known(states.last_ds), quantiles)
 
-    states, values = engine.compute.run(work)
+    states, values = engine.executor.run(work)
     return answers.forecasts(ids, states, ["cold"] * len(ids), values, body, calendar)
 
 

@@ -14,7 +14,7 @@ from service.errors import NotReady, Overloaded
 from service.serving.slot import Serving, Slot
 from service.settings import Settings
 from service.storage.exporter import Selection, export
-from service.storage.retention import Keep, preview
+from service.storage.retention import RetentionRule, preview
 
 _EXPORTS = threading.BoundedSemaphore(2)
 """Those that are made at once: each holds a connection, and a file as large as the log."""
@@ -35,7 +35,7 @@ def prune(slot: Slot, body: schemas.PruneRequest) -> schemas.PrunedLog:
     since = None
     if body.before is not None:
         since = int(timestamps.parse([body.before], calendar, ["/before"])[0])
-    keep = Keep(body.keep_steps, since)
+    keep = RetentionRule(body.keep_steps, since)
     if body.dry_run:
         with serving.log.read() as transaction:
             taken = preview(transaction, keep, calendar)
@@ -45,7 +45,7 @@ def prune(slot: Slot, body: schemas.PruneRequest) -> schemas.PrunedLog:
                 f"version {slot.successor.source.version} is replaying the log",
                 help="prune once GET /readyz says under `successor` what became of it",
             )
-        taken = serving.recorder.prune(keep, lambda: _held(slot))
+        taken = serving.write_queue.prune(keep, lambda: _held(slot))
     return schemas.PrunedLog(
         series=taken.series, steps=taken.steps, rows=taken.rows, dry_run=body.dry_run
     )
@@ -82,8 +82,9 @@ def parquet(serving: Serving, query: schemas.LogQuery, settings: Settings) -> St
             size = file.tell()
             failed.pop_all()  # it is closed when it is sent
     headers = {
-        "Content-Length": str(size), "Content-Disposition": "attachment; filename=log.parquet"
-    }  # fmt: skip
+        "Content-Length": str(size),
+        "Content-Disposition": "attachment; filename=log.parquet",
+    }
     return StreamingResponse(_pieces(file), media_type=PARQUET, headers=headers)
 
 

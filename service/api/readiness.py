@@ -3,7 +3,7 @@
 from service.api import schemas
 from service.api.answers import model_of, successor_of
 from service.errors import sentence
-from service.serving.catalog import Slots
+from service.serving.catalog import Catalog
 from service.serving.slot import Slot
 
 _PHASES = ("starting", "loading", "stopped", "replaying", "ready", "cut off", "failed")
@@ -15,26 +15,31 @@ def readiness(slot: Slot) -> schemas.Readiness:
     """How far one model is; without a look at the log that others write to, it cannot forecast."""
     phase = slot.progress.phase
     serving = slot.serving if phase in _ANSWERING else None
-    cut_off = serving.recorder.cut_off if serving else None
+    cut_off = serving.write_queue.cut_off if serving else None
     failure = slot.failure or cut_off
     if cut_off is not None:
         phase = "cut off"
     return schemas.Readiness(
-        ready=phase in _ANSWERING, phase=phase, series=slot.progress.series,
-        replayed=slot.progress.replayed, model=model_of(serving.source) if serving else None,
+        ready=phase in _ANSWERING,
+        phase=phase,
+        series=slot.progress.series,
+        replayed=slot.progress.replayed,
+        model=model_of(serving.source) if serving else None,
         reason=sentence(failure) if failure else slot.trouble,
         successor=successor_of(slot.successor),
-    )  # fmt: skip
+    )
 
 
-def readiness_of_all(slots: Slots) -> schemas.Readiness:
+def readiness_of_all(slots: Catalog) -> schemas.Readiness:
     """How far the server is; a model that cannot be loaded does not make it unready for others."""
     each = {name: readiness(slot) for name, slot in slots.by_name.items()}
     phase = min((one.phase for one in each.values()), key=_PHASES.index)
     return schemas.Readiness(
-        ready=phase in _ANSWERING, phase=phase, model=None,
+        ready=phase in _ANSWERING,
+        phase=phase,
+        model=None,
         series=sum(one.series for one in each.values()),
         replayed=sum(one.replayed for one in each.values()),
         reason="; ".join(f"{name}: {one.reason}" for name, one in each.items() if one.reason),
         models={**each},
-    )  # fmt: skip
+    )

@@ -14,10 +14,10 @@ from forecast.features.static import StaticSpec
 from service.api import schemas, timestamps
 from service.engine.engine import Engine, no_such_series
 from service.errors import Refused, RequestError, RequestTooLarge
-from service.ingest.batch import Sent
+from service.ingest.batch import ObservationBatch
 from service.ingest.planner import Known, plan
 from service.settings import Limits
-from service.storage.records import Rows
+from service.storage.records import Observations
 
 Future = Callable[[Int[np.ndarray, " series"]], Float[np.ndarray, "series horizon known"] | None]
 """From the last stamps of series to the covariates of the steps that follow."""
@@ -26,7 +26,7 @@ _SHOWN = 10
 
 def observations(
     body: schemas.ObservationsRequest, data: DataConfig, calendar: Calendar, limits: Limits
-) -> Sent:
+) -> ObservationBatch:
     """
     Observations as arrays.
 
@@ -42,7 +42,7 @@ def observations(
 
     pointers = [f"/observations/{i}/ds" for i in range(len(items))]
     extras = [item.__pydantic_extra__ or {} for item in items]
-    return Sent(
+    return ObservationBatch(
         [item.unique_id for item in items],
         timestamps.parse([item.ds for item in items], calendar, pointers),
         np.array([np.nan if item.y is None else item.y for item in items]),
@@ -71,7 +71,7 @@ def live_rows(unique_ids: Sequence[str], engine: Engine, limits: Limits) -> Int[
 
 def cold_rows(
     series: Sequence[schemas.InlineSeries], data: DataConfig, calendar: Calendar, limits: Limits
-) -> Rows:
+) -> Observations:
     """
     Histories sent with a request, in order of series and stamp, gaps filled if the model does so.
 
@@ -95,7 +95,7 @@ def cold_rows(
         for j in range(len(one.ds))
     ]
     flat = [stamp for one in series for stamp in one.ds]
-    rows = Rows(
+    rows = Observations(
         np.array([i for i, _ in place], np.int64),
         timestamps.parse(flat, calendar, [pointer(item) for item in range(len(flat))]),
         np.array([np.nan if y is None else y for one in series for y in one.y]),
@@ -105,9 +105,15 @@ def cold_rows(
     nothing = np.zeros(len(series), np.int64)
     known = Known([one.unique_id for one in series], nothing, nothing, np.ones(len(series), bool))
     return plan(
-        rows, known, lambda asked: replace(asked), data, calendar, max_fill=limits.max_fill,
-        max_rows=limits.max_rows, pointer=pointer,
-    ).fresh  # fmt: skip
+        rows,
+        known,
+        lambda asked: replace(asked),
+        data,
+        calendar,
+        max_fill=limits.max_fill,
+        max_rows=limits.max_rows,
+        pointer=pointer,
+    ).fresh
 
 
 def check_answer(numbers: int, limits: Limits) -> None:
@@ -140,8 +146,11 @@ def check_static(series: Sequence[schemas.InlineSeries], spec: StaticSpec) -> No
         if not one.static:
             continue
         wrong = sorted(numeric.keys() ^ one.static.keys())
-        wrong += [n for n, is_number in numeric.items()
-                  if is_number and isinstance(one.static.get(n), str)]  # fmt: skip
+        wrong += [
+            n
+            for n, is_number in numeric.items()
+            if is_number and isinstance(one.static.get(n), str)
+        ]
         if wrong:
             takes = ", ".join(numeric) or "none"
             raise Refused(
@@ -150,15 +159,21 @@ def check_static(series: Sequence[schemas.InlineSeries], spec: StaticSpec) -> No
                     f"takes {takes}",
                     help="give each of them once, or leave static out",
                 ),
-                [(f"/series/{i}/static/{name[:100]}", "unknown, missing or not a number")
-                 for name in wrong[:_SHOWN]],
-            )  # fmt: skip
+                [
+                    (f"/series/{i}/static/{name[:100]}", "unknown, missing or not a number")
+                    for name in wrong[:_SHOWN]
+                ],
+            )
 
 
 def future(
-    futr: Sequence[schemas.FutureRow], data: DataConfig, calendar: Calendar, limits: Limits,
-    ids: Sequence[str], horizon: int,
-) -> Future:  # fmt: skip
+    futr: Sequence[schemas.FutureRow],
+    data: DataConfig,
+    calendar: Calendar,
+    limits: Limits,
+    ids: Sequence[str],
+    horizon: int,
+) -> Future:
     """
     Known-future covariates, once the last stamps of the states are known.
 
@@ -178,21 +193,25 @@ def future(
     strange = [i for i, row in enumerate(futr) if row.unique_id not in wanted]
     if strange:
         raise Refused(
-            RequestError("futr has rows of series that are not asked for",
-                         help="leave them out, or ask for those series too"),
+            RequestError(
+                "futr has rows of series that are not asked for",
+                help="leave them out, or ask for those series too",
+            ),
             [(f"{pointer(i)}/unique_id", "not asked for") for i in strange[:_SHOWN]],
-        )  # fmt: skip
-    given = timestamps.parse([row.ds for row in futr], calendar,
-                         [f"/futr/{i}/ds" for i in range(len(futr))])  # fmt: skip
+        )
+    given = timestamps.parse(
+        [row.ds for row in futr], calendar, [f"/futr/{i}/ds" for i in range(len(futr))]
+    )
     values = _covariates([row.__pydantic_extra__ or {} for row in futr], names, pointer)
     table: dict[tuple[str, int], int] = {}
     for i, row in enumerate(futr):
         if table.setdefault((row.unique_id, int(given[i])), i) != i:
             raise Refused(
-                DuplicateStamps(f"futr has {row.unique_id!r} at one stamp twice",
-                                help="send each stamp once"),
+                DuplicateStamps(
+                    f"futr has {row.unique_id!r} at one stamp twice", help="send each stamp once"
+                ),
                 [(pointer(i), "the same series and stamp as a row above")],
-            )  # fmt: skip
+            )
 
     def choose(
         last: Int[np.ndarray, " series"],
@@ -200,8 +219,12 @@ def future(
         if not names:
             return None
         ahead = calendar.after(last, horizon)
-        at = np.array([[table.get((name, int(ds)), -1) for ds in row]
-                       for name, row in zip(ids, ahead, strict=True)])  # fmt: skip
+        at = np.array(
+            [
+                [table.get((name, int(ds)), -1) for ds in row]
+                for name, row in zip(ids, ahead, strict=True)
+            ]
+        )
         _check_future(at, ids, ahead, names, calendar)
         chosen: Float[np.ndarray, "series horizon known"] = values[at].astype(np.float32)
         return chosen
@@ -212,10 +235,12 @@ def future(
 def _bound(count: int, most: int, what: str, pointer: str) -> None:
     if count > most:
         raise Refused(
-            RequestTooLarge(f"{count:,} {what} in one request: at most {most:,} are taken",
-                            help="send them in several requests"),
+            RequestTooLarge(
+                f"{count:,} {what} in one request: at most {most:,} are taken",
+                help="send them in several requests",
+            ),
             [(pointer, f"at most {most:,}")],
-        )  # fmt: skip
+        )
 
 
 def _check_once(unique_ids: Sequence[str], pointer: str) -> None:
@@ -223,10 +248,11 @@ def _check_once(unique_ids: Sequence[str], pointer: str) -> None:
     again = [i for i, name in enumerate(unique_ids) if first.setdefault(name, i) != i]
     if again:
         raise Refused(
-            RequestError(f"series {unique_ids[again[0]]!r} is asked for twice",
-                         help="name each series once"),
+            RequestError(
+                f"series {unique_ids[again[0]]!r} is asked for twice", help="name each series once"
+            ),
             [(f"{pointer}/{i}", "named above") for i in again[:_SHOWN]],
-        )  # fmt: skip
+        )
 
 
 def _check_lengths(one: schemas.InlineSeries, pointer: str) -> None:
@@ -255,9 +281,11 @@ def _covariates(
 
 
 def _wrong_columns(
-    bad: Sequence[int], extras: Sequence[Mapping[str, Any]], names: tuple[str, ...],
+    bad: Sequence[int],
+    extras: Sequence[Mapping[str, Any]],
+    names: tuple[str, ...],
     pointer: Callable[[int], str],
-) -> Refused:  # fmt: skip
+) -> Refused:
     takes = ", ".join(names) if names else "no covariates"
     items = []
     for i in bad[:_SHOWN]:
@@ -288,15 +316,16 @@ def _check_future(
     several = len(np.unique(lost[:, 0]))
     raise Refused(
         MissingFuture(
-            f"futr lacks {', '.join(names)} of {len(lost)} steps in {several} of {len(ids)} "
-            "series",
+            f"futr lacks {', '.join(names)} of {len(lost)} steps in {several} of {len(ids)} series",
             where=f"series {ids[i]!r} at {calendar.text(ahead[i, j])}, step {j + 1}",
             help=f"give them for each of the {at.shape[1]} stamps after last_ds, or ask for a "
             "smaller h",
         ),
-        [("/futr", f"{ids[i]!r} at {calendar.text(ahead[i, j])} is missing")
-         for i, j in lost[:_SHOWN]],
-    )  # fmt: skip
+        [
+            ("/futr", f"{ids[i]!r} at {calendar.text(ahead[i, j])} is missing")
+            for i, j in lost[:_SHOWN]
+        ],
+    )
 
 
 def quantile_plan(body: schemas.ForecastRequest) -> tuple[tuple[float, ...], list[str], list[str]]:

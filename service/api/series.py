@@ -15,14 +15,14 @@ from service.serving.slot import Serving
 def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> schemas.SeriesPage:
     """Series after `cursor` in the order of their names, those that contain `q`."""
     engine, calendar = serving.engine, serving.bundle.calendar
-    serving.recorder.catch_up()
-    waiting = serving.recorder.writer.waiting
+    serving.write_queue.catch_up()
+    waiting = serving.write_queue.writer.waiting
     names: Sequence[str] = sorted({*engine.names(), *waiting}) if waiting else engine.names()
     if q:
         names = [name for name in names if q.lower() in name.lower()]
     start = 0 if cursor is None else bisect_right(names, cursor)
     shown = names[start : start + limit]
-    serving.recorder.need(shown)
+    serving.write_queue.need(shown)
     more = shown[-1] if len(names) > start + limit else None
 
     def work() -> tuple[list[str], States]:
@@ -30,7 +30,7 @@ def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> 
         rows = np.array([engine.rows[name] for name in there], np.int64)
         return there, engine.snapshot(rows)[0]
 
-    shown, states = engine.compute.run(work)
+    shown, states = engine.executor.run(work)
     items = [
         schemas.SeriesItem(unique_id=name, last_ds=last, observations=int(count))
         for name, last, count in zip(
@@ -58,10 +58,16 @@ def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:
         pruned = int(transaction.begins([number]).steps.sum())
     begin, end = timestamps.render(np.array([first, last]), calendar)
     return schemas.SeriesDetail(
-        unique_id=unique_id, created_at=moment(created / 1000), static=dict(static),
-        first_ds=begin, last_ds=end, observations=pruned + steps, pruned=pruned,
-        filled=filled, revisions=revisions,
-    )  # fmt: skip
+        unique_id=unique_id,
+        created_at=moment(created / 1000),
+        static=dict(static),
+        first_ds=begin,
+        last_ds=end,
+        observations=pruned + steps,
+        pruned=pruned,
+        filled=filled,
+        revisions=revisions,
+    )
 
 
 def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
@@ -72,15 +78,15 @@ def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
         UnknownSeries: It has none.
     """
     engine = serving.engine
-    serving.recorder.catch_up()
-    serving.recorder.need([unique_id])
+    serving.write_queue.catch_up()
+    serving.write_queue.need([unique_id])
 
     def work() -> Position:
         if unique_id not in engine.rows:
             raise no_such_series(unique_id, engine)
         return engine.position(engine.rows[unique_id])
 
-    position = engine.compute.run(work)
+    position = engine.executor.run(work)
     return schemas.StateDetail(
         unique_id=unique_id,
         position=position_body(position, serving.bundle.calendar),

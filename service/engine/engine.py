@@ -15,9 +15,9 @@ from forecast.bundle import Bundle
 from forecast.errors import UnknownSeries, nearest
 from forecast.inference import forecasting, observing
 from forecast.inference.states import States, initial_states
-from service.engine.executor import Compute
-from service.engine.warm_up import lay_out
-from service.storage.records import Entry, Rows
+from service.engine.executor import BatchingExecutor
+from service.engine.warm_up import to_panel
+from service.storage.records import Observations, SeriesRecord
 
 BLOCK = 4096
 """Rows of a block, where nothing else is said."""
@@ -52,14 +52,14 @@ class Engine:
 
     Args:
         bundle: The model whose states these are.
-        compute: The thread they live on.
+        executor: The thread they live on.
         block: Rows that are grown, and snapshotted, at a time.
     """
 
-    def __init__(self, bundle: Bundle, compute: Compute, *, block: int = BLOCK) -> None:
+    def __init__(self, bundle: Bundle, executor: BatchingExecutor, *, block: int = BLOCK) -> None:
         self.bundle = bundle
         self.digest = bundle.digest
-        self.compute = compute
+        self.executor = executor
         self.block = block
         self.batch = 0
         """The last batch of the log that is in the states."""
@@ -113,13 +113,15 @@ class Engine:
         """First and last stamp of some series."""
         return self._first_ds[rows], self._states.last_ds[rows]
 
-    def observed(self, rows: Int[np.ndarray, " series"], fresh: Rows) -> States:
+    def observed(self, rows: Int[np.ndarray, " series"], fresh: Observations) -> States:
         """States of some series after new steps; the live ones stay as they are."""
         ids = [self.ids[row] for row in rows.tolist()]
         return observing.observe(
-            self.bundle, self._states.take(rows), lay_out(self.bundle, ids, fresh),
-            pool=self.compute.pool,
-        )  # fmt: skip
+            self.bundle,
+            self._states.take(rows),
+            to_panel(self.bundle, ids, fresh),
+            pool=self.executor.pool,
+        )
 
     def advance(self, rows: Int[np.ndarray, " series"], states: States) -> None:
         """Replace the live states of rows by those that `observed` gave; on the compute thread."""
@@ -127,7 +129,7 @@ class Engine:
         self._rebuilt[rows] = False
 
     def commit(
-        self, entries: Sequence[Entry], states: States, first_ds: Int[np.ndarray, " series"]
+        self, entries: Sequence[SeriesRecord], states: States, first_ds: Int[np.ndarray, " series"]
     ) -> None:
         """
         Put replayed states in place, of series that were seen or never; on the compute thread.
@@ -172,9 +174,12 @@ class Engine:
         )
         self._moved[place] = False
         return Block(
-            self.batch, self.numbers[rows], self._first_ds[rows], self._rebuilt[rows],
+            self.batch,
+            self.numbers[rows],
+            self._first_ds[rows],
+            self._rebuilt[rows],
             self._states.take(rows),
-        )  # fmt: skip
+        )
 
     def not_copied(self, place: int) -> None:
         """What was copied last of this block was lost."""
@@ -190,9 +195,11 @@ class Engine:
         self._moved[place] = False
 
     def _name(
-        self, rows: Int[np.ndarray, " series"], numbers: Int[np.ndarray, " series"],
+        self,
+        rows: Int[np.ndarray, " series"],
+        numbers: Int[np.ndarray, " series"],
         names: Sequence[str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not names:
             return
         more = int(numbers.max()) + 1 - len(self._row_of)
@@ -242,15 +249,21 @@ class Engine:
         return self._states.take(rows), self._rebuilt[rows]
 
     def forecast(
-        self, states: States, horizon: int,
+        self,
+        states: States,
+        horizon: int,
         known_future: Float[np.ndarray, "series horizon known"] | None,
         quantiles: tuple[float, ...],
-    ) -> Float[np.ndarray, "series horizon output"]:  # fmt: skip
+    ) -> Float[np.ndarray, "series horizon output"]:
         """Point forecast, then one column a quantile; pure."""
         return forecasting.forecast(
-            self.bundle, states, horizon=horizon, known_future=known_future, quantiles=quantiles,
-            pool=self.compute.pool,
-        )  # fmt: skip
+            self.bundle,
+            states,
+            horizon=horizon,
+            known_future=known_future,
+            quantiles=quantiles,
+            pool=self.executor.pool,
+        )
 
 
 def no_such_series(name: str, engine: Engine, count: int = 1) -> UnknownSeries:
@@ -258,7 +271,8 @@ def no_such_series(name: str, engine: Engine, count: int = 1) -> UnknownSeries:
     near = nearest(name, engine.names())
     more = f" and {count - 1} more" if count > 1 else ""
     return UnknownSeries(
-        f"no series {name!r}{more}", where=f"among {len(engine):,} series",
+        f"no series {name!r}{more}",
+        where=f"among {len(engine):,} series",
         help=(f"did you mean {near!r}? " if near else "")
         + "GET /v1/series lists them; STATECAST_UNKNOWN_SERIES=create begins new ones",
-    )  # fmt: skip
+    )

@@ -47,14 +47,14 @@ class _Job:
 
 
 @dataclass(frozen=True, slots=True)
-class _Crowd:
+class _Batch:
     """Requests of one kind that will be computed in one call."""
 
     work: Callable[[list[Any]], Sequence[Any]]
     jobs: list[tuple[Any, _Job]]
 
 
-class Compute:
+class BatchingExecutor:
     """
     One thread, two queues: what is asked for, and what can wait.
 
@@ -76,7 +76,7 @@ class Compute:
         self._metrics = metrics
         self._asked: deque[_Job | Hashable] = deque()
         self._spare: deque[_Job] = deque()
-        self._crowds: dict[Hashable, _Crowd] = {}
+        self._crowds: dict[Hashable, _Batch] = {}
         self._ready = threading.Condition()
         self._closed = False
         self.pool = make_pool("blocks")
@@ -107,7 +107,9 @@ class Compute:
             self._ready.notify()
         return job
 
-    def together(self, kind: Hashable, item: Item, work: Callable[[list[Item]], Sequence[T]]) -> T:
+    def run_batched(
+        self, kind: Hashable, item: Item, work: Callable[[list[Item]], Sequence[T]]
+    ) -> T:
         """
         Do it with all items of the same kind that wait by then, in one call of `work`.
 
@@ -121,14 +123,14 @@ class Compute:
             self._admit(patient=False)
             crowd = self._crowds.get(kind)
             if crowd is None:
-                self._crowds[kind] = crowd = _Crowd(work, [])
+                self._crowds[kind] = crowd = _Batch(work, [])
                 self._asked.append(kind)
                 self._ready.notify()
             crowd.jobs.append((item, job))
         done: T = self._wait(job, patient=False)
         return done
 
-    def spare(self, work: Callable[[], T]) -> T:
+    def run_idle(self, work: Callable[[], T]) -> T:
         """Do it when nothing else waits, or first of all once it has waited long."""
         job = self._job(work, patient=True)
         with self._ready:
@@ -221,7 +223,7 @@ class Compute:
         finally:
             self._metrics.compute_seconds.observe(time.perf_counter() - begun)
 
-    def _do_together(self, crowd: _Crowd) -> None:
+    def _do_together(self, crowd: _Batch) -> None:
         live = [(item, job) for item, job in crowd.jobs if self._begins(job)]
         if len(live) == 1:
             self._do(live[0][1])

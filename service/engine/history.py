@@ -15,8 +15,8 @@ from jaxtyping import Int
 from forecast.bundle import Bundle
 from forecast.inference.states import States
 from service.engine.warm_up import replayed
-from service.storage.log import Log
-from service.storage.records import Entry, Rows
+from service.storage.log import ObservationLog
+from service.storage.records import Observations, SeriesRecord
 from service.storage.transaction import Transaction
 
 _LEAST = 128
@@ -27,8 +27,8 @@ _LEAST = 128
 class History:
     """Steps of some series, and the states before them."""
 
-    entries: Sequence[Entry]
-    rows: Rows
+    entries: Sequence[SeriesRecord]
+    rows: Observations
     """Ordered by series and stamp; `series` counts through `entries`, each of which has rows."""
     bases: Mapping[int, States]
     """Of a model, by place in `entries`; a series without one begins with nothing observed."""
@@ -50,11 +50,11 @@ class History:
 class Replayed:
     """States after whole histories, to put in place once the log has them."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[SeriesRecord]
     states: States
     first_ds: Int[np.ndarray, " series"]
 
-    def those(self, chosen: Callable[[Entry], bool]) -> "Replayed":
+    def those(self, chosen: Callable[[SeriesRecord], bool]) -> "Replayed":
         """Of some of the series."""
         kept = [row for row, entry in enumerate(self.entries) if chosen(entry)]
         if len(kept) == len(self.entries):
@@ -77,7 +77,7 @@ class Replay:
     """Of those of them that the log has then."""
 
 
-def history_of(transaction: Transaction, digest: str, rows: Rows) -> History:
+def history_of(transaction: Transaction, digest: str, rows: Observations) -> History:
     """
     Rows of the log with the series they are of, and the bases that a model has of these.
 
@@ -91,15 +91,18 @@ def history_of(transaction: Transaction, digest: str, rows: Rows) -> History:
     place = {number: i for i, number in enumerate(numbers)}
     bases = transaction.bases(numbers, digest)
     return History(
-        transaction.entries(numbers), replace(rows, series=series.astype(np.int64)),
+        transaction.entries(numbers),
+        replace(rows, series=series.astype(np.int64)),
         {place[number]: state for number, state in bases.items()},
-    )  # fmt: skip
+    )
 
 
 def replay(
-    log: Log, bundle: Bundle, asked: Mapping[str, int],
+    log: ObservationLog,
+    bundle: Bundle,
+    asked: Mapping[str, int],
     reading: AbstractContextManager[Any] | None = None,
-) -> Replay:  # fmt: skip
+) -> Replay:
     """
     What a replay of series by a model gives now.
 
@@ -120,7 +123,7 @@ def replay(
     return Replay(asked, batch, timeline, made)
 
 
-def paced(some: int, took: float, wanted: float, most: int) -> int:
+def next_part_size(some: int, took: float, wanted: float, most: int) -> int:
     """
     How many series the next part should have, if so many took so many seconds.
 

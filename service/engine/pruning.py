@@ -9,15 +9,15 @@ import numpy as np
 from forecast.inference.states import States
 from service.engine.engine import Engine
 from service.engine.history import history_of
-from service.storage.base_states import Begins
+from service.storage.base_states import PrunedSpans
 from service.storage.observation_table import Cuts
-from service.storage.retention import Keep, Taken, look
+from service.storage.retention import Pruned, RetentionRule, look
 from service.storage.transaction import Transaction
 
 
 def prune(
-    transaction: Transaction, numbers: Sequence[int], keep: Keep, engines: Iterable[Engine]
-) -> tuple[Begins, Taken]:
+    transaction: Transaction, numbers: Sequence[int], keep: RetentionRule, engines: Iterable[Engine]
+) -> tuple[PrunedSpans, Pruned]:
     """
     Take the older steps of some series out of the log.
 
@@ -38,7 +38,7 @@ def prune(
         seen = transaction.seen_by((*data.known_future, *data.past_only))
         history = history_of(transaction, engine.digest, seen.history_before(cuts))
         work = partial(history.states, engine.bundle)
-        states[engine.digest] = engine.compute.run(work, patient=True)
+        states[engine.digest] = engine.executor.run(work, patient=True)
     earlier = transaction.begins(now.series.tolist())
     at = np.searchsorted(now.series, earlier.series)
     steps, newest = now.steps.copy(), now.newest.copy()

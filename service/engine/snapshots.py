@@ -25,7 +25,7 @@ from forecast.errors import StateError
 from forecast.inference.states import States
 from service.engine.engine import Block, Engine
 from service.errors import LogError
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 _FORMAT = 2
 _MARK = "mark.json"
@@ -41,7 +41,7 @@ class Snapshots:
         digest: Of the model.
     """
 
-    def __init__(self, folder: Path, log: Log, digest: str) -> None:
+    def __init__(self, folder: Path, log: ObservationLog, digest: str) -> None:
         self.folder = folder / f"{log.log_id[:12]}-{digest[:16]}"
         self._log, self._digest = log, digest
 
@@ -53,14 +53,14 @@ class Snapshots:
             OSError: The disk is full or not to be written; what was there still holds.
             LogError: The log cannot be read, or is not the one that the states are of.
         """
-        compute = engine.compute
-        batch, moved = compute.spare(lambda: (engine.batch, engine.moved_blocks()))
+        executor = engine.executor
+        batch, moved = executor.run_idle(lambda: (engine.batch, engine.moved_blocks()))
         told = cache(partial(self._told, engine))
         self.folder.mkdir(parents=True, exist_ok=True)
         for place in moved:
             if stopped():
                 return 0
-            block = compute.spare(partial(engine.copy_block, place))
+            block = executor.run_idle(partial(engine.copy_block, place))
             try:
                 _write(self.folder / _name(place), _pack(block, told(block.batch)))
             except OSError:
@@ -100,9 +100,15 @@ class Snapshots:
             raise LogError(
                 "the log was put back or has another primary: its series are replayed first",
                 where=self._log.place,
-            )  # fmt: skip
-        return {"format": _FORMAT, "log_id": self._log.log_id, "digest": self._digest,
-                "batch": batch, "print": found, "block": engine.block}  # fmt: skip
+            )
+        return {
+            "format": _FORMAT,
+            "log_id": self._log.log_id,
+            "digest": self._digest,
+            "batch": batch,
+            "print": found,
+            "block": engine.block,
+        }
 
     def forget(self) -> None:
         """Take them away."""
@@ -117,9 +123,11 @@ class Snapshots:
 
 def _pack(block: Block, told: dict[str, Any]) -> bytes:
     arrays = {
-        "numbers": block.numbers, "first_ds": block.first_ds, "rebuilt": block.rebuilt,
+        "numbers": block.numbers,
+        "first_ds": block.first_ds,
+        "rebuilt": block.rebuilt,
         "states": np.frombuffer(block.states.to_bytes(), np.uint8),
-    }  # fmt: skip
+    }
     payload = save_arrays(arrays)
     return json.dumps({**told, "crc": zlib.crc32(payload)}).encode() + b"\n" + payload
 
@@ -132,9 +140,12 @@ def _unpack(path: Path, told: Callable[[int], dict[str, Any]]) -> Block | None:
             return None
         arrays = load_arrays(payload)
         return Block(
-            found["batch"], arrays["numbers"], arrays["first_ds"], arrays["rebuilt"],
+            found["batch"],
+            arrays["numbers"],
+            arrays["first_ds"],
+            arrays["rebuilt"],
             States.from_bytes(arrays["states"].tobytes()),
-        )  # fmt: skip
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, StateError):
         return None
 

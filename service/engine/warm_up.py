@@ -10,13 +10,16 @@ from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.inference import observing
 from forecast.inference.states import States, initial_states
-from service.storage.records import Rows
+from service.storage.records import Observations
 
 
 def replayed(
-    bundle: Bundle, ids: Sequence[str], static: Sequence[Mapping[str, Any]], rows: Rows,
+    bundle: Bundle,
+    ids: Sequence[str],
+    static: Sequence[Mapping[str, Any]],
+    rows: Observations,
     bases: Mapping[int, States] | None = None,
-) -> States:  # fmt: skip
+) -> States:
     """
     States after the whole history of some series, in one fused pass.
 
@@ -30,10 +33,10 @@ def replayed(
     begun = _begin(bundle, ids, static)
     if bases:
         begun = begun.put(list(bases), States.concat(list(bases.values())))
-    return observing.observe(bundle, begun, lay_out(bundle, ids, rows))
+    return observing.observe(bundle, begun, to_panel(bundle, ids, rows))
 
 
-def lay_out(bundle: Bundle, ids: Sequence[str], rows: Rows) -> Panel:
+def to_panel(bundle: Bundle, ids: Sequence[str], rows: Observations) -> Panel:
     """
     Lay rows out for the library; `rows.series` counts through `ids` and is rising.
 

@@ -21,13 +21,15 @@ from service.api import timestamps
 from service.errors import NotReady
 from service.http.problems import Problem
 from service.serving.slot import Serving, Slot
-from service.storage.records import Rows
+from service.storage.records import Observations
 
 _STEPS = 3
 _HISTORY = 24
 _PATHS = {
-    "forecasts": "/v1/forecasts", "observations": "/v1/observations", "prune": "/v1/log:prune"
-}  # fmt: skip
+    "forecasts": "/v1/forecasts",
+    "observations": "/v1/observations",
+    "prune": "/v1/log:prune",
+}
 
 
 def install_openapi(app: FastAPI, *, open_names: bool) -> None:
@@ -37,10 +39,14 @@ def install_openapi(app: FastAPI, *, open_names: bool) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(request: Request) -> JSONResponse:
         if not base:
-            base.update(get_openapi(
-                title=app.title, version=app.version, description=app.description,
-                routes=app.routes,
-            ))  # fmt: skip
+            base.update(
+                get_openapi(
+                    title=app.title,
+                    version=app.version,
+                    description=app.description,
+                    routes=app.routes,
+                )
+            )
             told = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             base["components"]["schemas"] |= {**told.pop("$defs"), "Problem": told}
             base["components"]["schemas"].pop("HTTPValidationError", None)
@@ -80,8 +86,12 @@ def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
     futr = [{"unique_id": name, "ds": ds, **known} for ds in ahead] if known else []
     asked = {"h": horizon, "level": [80, 95], **({"futr": futr} if futr else {})}
     y = float(rows.y[-1]) if np.isfinite(rows.y[-1]) else 1.0
-    row = {"unique_id": name, "ds": ahead[0], "y": y,
-           **{column: float(value) for column, value in last.items()}}  # fmt: skip
+    row = {
+        "unique_id": name,
+        "ds": ahead[0],
+        "y": y,
+        **{column: float(value) for column, value in last.items()},
+    }
     return {
         "forecasts": {
             "live": {"unique_ids": [name], **asked},
@@ -93,7 +103,7 @@ def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
     }
 
 
-def _inline(name: str, rows: Rows, columns: list[str], serving: Serving) -> dict[str, Any]:
+def _inline(name: str, rows: Observations, columns: list[str], serving: Serving) -> dict[str, Any]:
     rows = rows.take(np.arange(len(rows))[-_HISTORY:])
     covariates = {column: rows.covariates[:, i].tolist() for i, column in enumerate(columns)}
     y = [value if np.isfinite(value) else None for value in rows.y.tolist()]
@@ -150,8 +160,9 @@ def install(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         return get_swagger_ui_html(
-            openapi_url="openapi.json", title=f"{app.title} API",
+            openapi_url="openapi.json",
+            title=f"{app.title} API",
             swagger_js_url="docs/assets/swagger-ui-bundle.js",
             swagger_css_url="docs/assets/swagger-ui.css",
             swagger_favicon_url="docs/assets/favicon.png",
-        )  # fmt: skip
+        )

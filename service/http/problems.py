@@ -155,19 +155,29 @@ def of_error(
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return answer(
-        scope, status, error.code, title_of(error), error.message,
+        scope,
+        status,
+        error.code,
+        title_of(error),
+        error.message,
         where="" if isinstance(error, LogError) else error.where,  # the operator's to know
-        help=error.help, errors=items, headers=headers,
-    )  # fmt: skip
+        help=error.help,
+        errors=items,
+        headers=headers,
+    )
 
 
 def internal(scope: Scope) -> JSONResponse:
     """What is said of an error nobody foresaw: nothing but a number to ask about."""
     code, title = FRAMEWORK[500]
     return answer(
-        scope, 500, code, title, "internal error",
+        scope,
+        500,
+        code,
+        title,
+        "internal error",
         help="report the request_id; the server's log tells more",
-    )  # fmt: skip
+    )
 
 
 def install(app: FastAPI, *, retry_after: int) -> None:
@@ -186,9 +196,14 @@ def install(app: FastAPI, *, retry_after: int) -> None:
         code, title = FRAMEWORK.get(error.status_code, ("request.invalid", "Refused"))
         headers = dict(error.headers or {})
         return answer(
-            request.scope, error.status_code, code, title, _sentence(error, request),
-            help=_hint(error.status_code, request), headers=headers,
-        )  # fmt: skip
+            request.scope,
+            error.status_code,
+            code,
+            title,
+            _sentence(error, request),
+            help=_hint(error.status_code, request),
+            headers=headers,
+        )
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -196,9 +211,13 @@ def install(app: FastAPI, *, retry_after: int) -> None:
         if found[0]["loc"] == ("body",) and not _says_json(request):
             code, title = FRAMEWORK[415]
             return answer(
-                request.scope, 415, code, title, "the body is not sent as JSON",
+                request.scope,
+                415,
+                code,
+                title,
+                "the body is not sent as JSON",
                 help="send the header Content-Type: application/json",
-            )  # fmt: skip
+            )
         status = 400 if any(e["type"] == "json_invalid" for e in found) else 422
         code, title = FRAMEWORK[status]
         items = [(pointer_of(e["loc"]), _plain(e)) for e in found]
@@ -206,9 +225,14 @@ def install(app: FastAPI, *, retry_after: int) -> None:
         if len(items) > 1:
             detail += f" (and {len(items) - 1} more)"
         return answer(
-            request.scope, status, code, title, detail,
-            help="see /docs for what this address takes", errors=items,
-        )  # fmt: skip
+            request.scope,
+            status,
+            code,
+            title,
+            detail,
+            help="see /docs for what this address takes",
+            errors=items,
+        )
 
     app.add_exception_handler(ForecastError, known)
     app.add_exception_handler(Refused, refused)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class ObservationBatch:
     """Observations as a request gives them, in its order."""
 
     names: Sequence[str]
@@ -21,7 +21,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BatchResult:
     """What became of them."""
 
     status: Int[np.ndarray, " item"]

@@ -14,14 +14,14 @@ from forecast.config import DataConfig
 from forecast.data.checks import problems
 from forecast.data.future_covariates import read_history
 from forecast.data.io import need_columns
-from forecast.data.long_table import Rows as FoundRows
-from forecast.data.long_table import read_rows
-from forecast.data.validation import check
+from forecast.data.long_table import LongTable as FoundRows
+from forecast.data.long_table import read_long_table
+from forecast.data.validation import validate
 from service.errors import Refused
 from service.ingest.planner import STATUSES, Known, with_values
 from service.ingest.planner import plan as plan_batch
-from service.storage.log import Log
-from service.storage.records import Rows
+from service.storage.log import ObservationLog
+from service.storage.records import Observations
 from service.storage.transaction import Transaction
 
 
@@ -50,11 +50,11 @@ def import_history(
     """
     frame, _ = read_history(table, data, query=query)
     brings_static = not set(data.static).isdisjoint(frame.columns)
-    found = read_rows(frame, data if brings_static else replace(data, static=()))
-    calendar = Calendar(data.freq) if data.freq is not None else check(frame, data).calendar
+    found = read_long_table(frame, data if brings_static else replace(data, static=()))
+    calendar = Calendar(data.freq) if data.freq is not None else validate(frame, data).calendar
     for problem in problems(found, data, calendar):
         raise problem
-    log = Log(database_url, (*data.known_future, *data.past_only))
+    log = ObservationLog(database_url, (*data.known_future, *data.past_only))
     try:
         log.bind_calendar(calendar)
         with log.write() as transaction:
@@ -67,7 +67,7 @@ def import_history(
 
 def seed(database_url: str, table: Path, data: DataConfig) -> None:
     """Read a table into a log that holds no series yet; one that does is left as it is."""
-    log = Log(database_url)
+    log = ObservationLog(database_url)
     try:
         with log.read() as transaction:
             empty = not transaction.entries()
@@ -95,19 +95,27 @@ def _import(
         np.array([span is None for span in ends]),
     )
     columns = [found.covariates[name] for name in names]
-    rows = Rows(
-        found.series, found.stamps, found.y,
+    rows = Observations(
+        found.series,
+        found.stamps,
+        found.y,
         np.stack(columns, axis=1) if columns else np.empty((len(found.y), 0)),
         np.zeros(len(found.y), bool),
-    )  # fmt: skip
+    )
     rows = with_values(rows, data.fill)
 
     stored_as = [numbers.get(name, -1) for name in found.names]
     plan = plan_batch(
-        rows, known, lambda asked: transaction.current(asked, stored_as), data, calendar,
-        max_fill=10_000_000, max_rows=10_000_000, pointer=lambda row: f"row {row}",
+        rows,
+        known,
+        lambda asked: transaction.current(asked, stored_as),
+        data,
+        calendar,
+        max_fill=10_000_000,
+        max_rows=10_000_000,
+        pointer=lambda row: f"row {row}",
         pruned=lambda row: bool(len(transaction.begins([stored_as[row]]).series)),
-    )  # fmt: skip
+    )
     fresh = [found.names[row] for row in np.unique(rows.series) if ends[row] is None]
     begun = transaction.add_series(fresh, static() if fresh else {})
     numbers |= dict(zip(fresh, begun, strict=True))

@@ -24,7 +24,7 @@ from forecast.errors import (
     WrongFrequency,
 )
 from service.errors import PrunedValues, Refused, RequestTooLarge
-from service.storage.records import Rows
+from service.storage.records import Observations
 
 NEW, DUPLICATE, REVISED = 0, 1, 2
 STATUSES = ("new", "duplicate", "revised")
@@ -48,9 +48,9 @@ class Plan:
 
     status: Int[np.ndarray, " item"]
     """NEW, DUPLICATE or REVISED for each item, in the order in which they were sent."""
-    fresh: Rows
+    fresh: Observations
     """Steps after each series' last one, those filled by policy included, in order."""
-    revised: Rows
+    revised: Observations
 
     @property
     def filled(self) -> int:
@@ -75,7 +75,7 @@ class Plan:
 class _Batch:
     """The batch in order of series and stamp, with what messages need."""
 
-    rows: Rows
+    rows: Observations
     item: Int[np.ndarray, " row"]
     """Place of each row in the request."""
     known: Known
@@ -89,9 +89,14 @@ class _Batch:
         return self.calendar.text(self.rows.ds[row])
 
     def refuse(
-        self, kind: type[ForecastError], rows: Int[np.ndarray, " bad"], message: str, *,
-        detail: Callable[[int], str], help: str,
-    ) -> Refused:  # fmt: skip
+        self,
+        kind: type[ForecastError],
+        rows: Int[np.ndarray, " bad"],
+        message: str,
+        *,
+        detail: Callable[[int], str],
+        help: str,
+    ) -> Refused:
         """The error, naming how many items and the first few of them."""
         places = sorted((int(self.item[row]), int(row)) for row in rows)[:_SHOWN]
         first = places[0][1]
@@ -102,9 +107,9 @@ class _Batch:
 
 
 def plan(
-    rows: Rows,
+    rows: Observations,
     known: Known,
-    stored: Callable[[Rows], Rows],
+    stored: Callable[[Observations], Observations],
     data: DataConfig,
     calendar: Calendar,
     *,
@@ -152,30 +157,33 @@ def _check_values(batch: _Batch, data: DataConfig) -> None:
     if gone.any() and data.fill != "mask":
         rows = np.flatnonzero(gone)
         raise batch.refuse(
-            MissingValues, rows,
+            MissingValues,
+            rows,
             f"{len(rows)} of {len(gone)} observations have no value: `y` is null",
             detail=lambda row: f"{batch.name(row)} at {batch.at(row)}: `y` is null",
             help='send the value, or serve a model trained with fill = "mask"',
-        )  # fmt: skip
+        )
     opens = np.r_[True, batch.rows.series[1:] != batch.rows.series[:-1]][: len(gone)]
     blank = np.flatnonzero(gone & opens & batch.known.empty[batch.rows.series])
     if len(blank):
         raise batch.refuse(
-            MissingValues, blank,
+            MissingValues,
+            blank,
             f"{len(blank)} series begin with a `y` that is null",
             detail=lambda row: f"{batch.name(row)} begins at {batch.at(row)} without a value",
             help="begin each series with its first known value",
-        )  # fmt: skip
+        )
     below = np.flatnonzero(forbidden(batch.rows.y, data.kind))
     if len(below):
         what = "not above 0" if data.kind in ABOVE_ZERO else "negative"
         raise batch.refuse(
-            NegativeValues, below,
+            NegativeValues,
+            below,
             f"{len(below)} of {len(gone)} observations are {what}; the model learned data of "
             f"kind {data.kind!r}",
             detail=lambda row: f"{batch.name(row)} at {batch.at(row)}: `y` is {what}",
             help='correct the value, or train with kind = "real"',
-        )  # fmt: skip
+        )
 
 
 def _repeats(batch: _Batch) -> Bool[np.ndarray, " row"]:
@@ -187,15 +195,16 @@ def _repeats(batch: _Batch) -> Bool[np.ndarray, " row"]:
     bad = np.flatnonzero(twin & ~same) + 1
     if len(bad):
         raise batch.refuse(
-            DuplicateStamps, bad,
+            DuplicateStamps,
+            bad,
             f"{len(bad)} stamps are sent twice with different values",
             detail=lambda row: f"{batch.name(row)} has another value at {batch.at(row)} above",
             help="send each stamp once, with the value that holds",
-        )  # fmt: skip
+        )
     return np.r_[False, twin] if len(rows) else np.empty(0, bool)
 
 
-def _same(a: Rows, b: Rows) -> Bool[np.ndarray, " row"]:
+def _same(a: Observations, b: Observations) -> Bool[np.ndarray, " row"]:
     equal = (a.y == b.y) | (np.isnan(a.y) & np.isnan(b.y))
     same: Bool[np.ndarray, " row"] = equal & (a.covariates == b.covariates).all(axis=1)
     return same
@@ -204,7 +213,7 @@ def _same(a: Rows, b: Rows) -> Bool[np.ndarray, " row"]:
 def _compare(
     batch: _Batch,
     asked: Int[np.ndarray, " asked"],
-    stored: Callable[[Rows], Rows],
+    stored: Callable[[Observations], Observations],
     pruned: Callable[[int], bool],
 ) -> Int[np.ndarray, " asked"]:
     """DUPLICATE or REVISED for each row that lies within what is stored."""
@@ -215,10 +224,13 @@ def _compare(
     if len(early):
         raise _too_early(batch, early, pruned)
     there = stored(sent)
-    places = {key: row for row, key in enumerate(zip(there.series.tolist(), there.ds.tolist(),
-                                                     strict=True))}  # fmt: skip
-    found = [places.get(key, -1) for key in zip(sent.series.tolist(), sent.ds.tolist(),
-                                                strict=True)]  # fmt: skip
+    places = {
+        key: row
+        for row, key in enumerate(zip(there.series.tolist(), there.ds.tolist(), strict=True))
+    }
+    found = [
+        places.get(key, -1) for key in zip(sent.series.tolist(), sent.ds.tolist(), strict=True)
+    ]
     lost = asked[np.array(found) < 0]
     if len(lost):
         raise _off_grid(batch, lost)
@@ -237,30 +249,32 @@ def _too_early(
     gone = early[np.isin(batch.rows.series[early], cut)]
     if len(gone):
         return batch.refuse(
-            PrunedValues, gone,
+            PrunedValues,
+            gone,
             f"{len(gone)} observations lie before the step at which the log of their series begins "
             f"since it was pruned: {begin(int(gone[0]))}",
             detail=lambda row: f"the log of {begin(row)}",
             help="leave them out: what was taken out of the log can be neither compared nor "
             "corrected; GET /v1/series/{unique_id} tells first_ds",
-        )  # fmt: skip
+        )
     return batch.refuse(
-        LateValues, early,
+        LateValues,
+        early,
         f"{len(early)} observations lie before the first one that is stored",
         detail=begin,
         help="leave them out; a longer history is read in with `statecast observe` into an "
         "empty log",
-    )  # fmt: skip
+    )
 
 
 def _continue(
     batch: _Batch,
     ahead: Int[np.ndarray, " ahead"],
     data: DataConfig,
-    stored: Callable[[Rows], Rows],
+    stored: Callable[[Observations], Observations],
     max_fill: int,
     max_rows: int,
-) -> Rows:
+) -> Observations:
     """The rows past each series' end, with gaps filled if the policy says how."""
     rows = batch.rows.take(ahead)
     if not len(rows):
@@ -281,22 +295,24 @@ def _continue(
         row = bad[0]
         expected = batch.calendar.text(batch.calendar.after(before[row : row + 1], 1)[0, 0])
         raise batch.refuse(
-            MissingSteps, ahead[bad],
+            MissingSteps,
+            ahead[bad],
             f"{missing} steps are missing in {len(np.unique(rows.series[bad]))} series: expected "
             f"{expected} first, found {batch.calendar.text(rows.ds[row])}",
             detail=lambda at: f"{batch.name(at)}: steps before {batch.at(at)} are missing",
             help="send the missing steps first or in the same request; a model trained with "
-            f"fill = \"zero\", \"forward\" or \"mask\" fills up to {max_fill} steps by itself",
-        )  # fmt: skip
+            f'fill = "zero", "forward" or "mask" fills up to {max_fill} steps by itself',
+        )
     made = int((steps[gaps] - 1).sum())
     if made > max_rows:
         raise batch.refuse(
-            RequestTooLarge, ahead[gaps],
+            RequestTooLarge,
+            ahead[gaps],
             f"{made:,} steps are missing before these observations: at most {max_rows:,} are "
             "filled at once",
             detail=lambda at: f"{batch.name(at)}: steps before {batch.at(at)} are missing",
             help="send fewer series, or fewer gaps, in one request",
-        )  # fmt: skip
+        )
     return _fill(batch, rows, before, steps, data.fill, stored)
 
 
@@ -321,22 +337,23 @@ def _steps(
 
 def _off_grid(batch: _Batch, rows: Int[np.ndarray, " bad"]) -> Refused:
     return batch.refuse(
-        WrongFrequency, rows,
+        WrongFrequency,
+        rows,
         f"{len(rows)} stamps are not steps of freq={batch.calendar.freq!r} that go on from what "
         "is stored",
         detail=lambda row: f"{batch.name(row)}: {batch.at(row)} is not one of its steps",
         help="send stamps that continue the series; GET /v1/series/{unique_id} tells its last_ds",
-    )  # fmt: skip
+    )
 
 
 def _fill(
     batch: _Batch,
-    rows: Rows,
+    rows: Observations,
     before: Int[np.ndarray, " row"],
     steps: Int[np.ndarray, " row"],
     fill: str,
-    stored: Callable[[Rows], Rows],
-) -> Rows:
+    stored: Callable[[Observations], Observations],
+) -> Observations:
     """Put the missing steps in front of the rows that follow them, marked as filled."""
     last_y, last_covariates = _before(rows, before, steps, stored)
     owner = np.repeat(np.arange(len(rows)), steps)
@@ -344,7 +361,7 @@ def _fill(
     made = ahead_by > 0
     step, phase, _ = batch.calendar.locate(rows.ds)
     policy = {"zero": np.zeros(len(rows)), "forward": last_y}
-    return Rows(
+    return Observations(
         rows.series[owner],
         batch.calendar.stamp_at(step[owner] - ahead_by, phase[owner]),
         np.where(made, policy.get(fill, np.full(len(rows), np.nan))[owner], rows.y[owner]),
@@ -354,10 +371,10 @@ def _fill(
 
 
 def _before(
-    rows: Rows,
+    rows: Observations,
     before: Int[np.ndarray, " row"],
     steps: Int[np.ndarray, " row"],
-    stored: Callable[[Rows], Rows],
+    stored: Callable[[Observations], Observations],
 ) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, "row covariate"]]:
     """Value and covariates of the step before each row; only those of gaps mean anything."""
     y, covariates = np.roll(rows.y, 1), np.roll(rows.covariates, 1, axis=0)
@@ -370,7 +387,7 @@ def _before(
     return y, covariates
 
 
-def with_values(rows: Rows, fill: str) -> Rows:
+def with_values(rows: Observations, fill: str) -> Observations:
     """Rows whose NaN are what the policy makes of them; a series begins with a value."""
     gone = np.isnan(rows.y)
     if fill == "zero":

@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from service.errors import DeadlinePassed
 
 
-class Shared:
+class SingleFlight:
     """
     At most one run of it, and one to come that all who ask meanwhile share.
 

@@ -21,13 +21,13 @@ import numpy as np
 from forecast.errors import ForecastError
 from service.engine.cancellation import check_caller, waits_for
 from service.engine.engine import Engine
-from service.engine.history import Replay, paced
+from service.engine.history import Replay, next_part_size
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
-from service.ingest.batch import Outcome, Sent
-from service.ingest.single_flight import Shared
+from service.ingest.batch import BatchResult, ObservationBatch
+from service.ingest.single_flight import SingleFlight
 from service.ingest.writer import Writer
 from service.storage.base_states import TOGETHER
-from service.storage.retention import Keep, Taken
+from service.storage.retention import Pruned, RetentionRule
 
 MOST_TOGETHER = 100_000
 """Observations in one transaction; one request may have more."""
@@ -41,7 +41,7 @@ _FIRST_PRUNED, _PRUNE_S = 64, 0.2
 class _Job:
     """Observations to write, or something else to do in between."""
 
-    todo: Sent | Callable[[], Any]
+    todo: ObservationBatch | Callable[[], Any]
     future: Future[Any]
     until: float
     """When nobody waits for its turn any more."""
@@ -49,17 +49,17 @@ class _Job:
     @property
     def size(self) -> int:
         """How many observations it has."""
-        return len(self.todo.names) if isinstance(self.todo, Sent) else 0
+        return len(self.todo.names) if isinstance(self.todo, ObservationBatch) else 0
 
     def goes_with(self, other: "_Job") -> bool:
         """Whether both are observations with the same columns."""
         mine, theirs = self.todo, other.todo
-        if isinstance(mine, Sent) and isinstance(theirs, Sent):
+        if isinstance(mine, ObservationBatch) and isinstance(theirs, ObservationBatch):
             return mine.columns == theirs.columns
         return False
 
 
-class Recorder:
+class WriteQueue:
     """
     Puts requests in a line and has them written.
 
@@ -75,7 +75,7 @@ class Recorder:
         self._waiting = 0
         self._ready = threading.Condition()
         self._closed = False
-        self._looking = Shared(self._look, deadline)
+        self._looking = SingleFlight(self._look, deadline)
         self._thread = threading.Thread(target=self._loop, name="recorder", daemon=True)
         self._thread.start()
 
@@ -89,7 +89,7 @@ class Recorder:
             job.future.cancel()
         self._thread.join()
 
-    def record(self, sent: Sent) -> Outcome:
+    def record(self, sent: ObservationBatch) -> BatchResult:
         """
         Store observations, all of them or nothing; they are on the disk when this returns.
 
@@ -99,7 +99,7 @@ class Recorder:
             DeadlinePassed: Those before it took too long.
             Overloaded: Too many wait already; nothing of it is stored.
         """
-        outcome: Outcome = self._ask(sent)
+        outcome: BatchResult = self._ask(sent)
         return outcome
 
     def rebuild(self, name: str) -> None:
@@ -122,10 +122,13 @@ class Recorder:
         return rows
 
     def prune(
-        self, keep: Keep, beside: Callable[[], Iterable[Engine]],
-        told: Callable[[int, int], None] = lambda done, total: None, *,
+        self,
+        keep: RetentionRule,
+        beside: Callable[[], Iterable[Engine]],
+        told: Callable[[int, int], None] = lambda done, total: None,
+        *,
         seconds: float = _PRUNE_S,
-    ) -> Taken:  # fmt: skip
+    ) -> Pruned:
         """
         Take older steps out of the log, some series at a time.
 
@@ -140,12 +143,12 @@ class Recorder:
         """
         with self.writer.log.read() as transaction:
             numbers = list(transaction.names())
-        taken, done, some = Taken(), 0, _FIRST_PRUNED
+        taken, done, some = Pruned(), 0, _FIRST_PRUNED
         while done < len(numbers):
             begun, part = time.perf_counter(), numbers[done : done + some]
             taken += self._ask(functools.partial(self._prune_some, part, keep, beside))
             done += len(part)
-            some = paced(some, time.perf_counter() - begun, seconds, TOGETHER)
+            some = next_part_size(some, time.perf_counter() - begun, seconds, TOGETHER)
             told(done, len(numbers))
         return taken
 
@@ -174,7 +177,7 @@ class Recorder:
         waiting = self.writer.waiting
         lacking = [name for name in names if name in waiting] if waiting else []
         if lacking:
-            self._ask(lambda: self.writer.bring_in(lacking))
+            self._ask(lambda: self.writer.replay(lacking))
 
     def put_in_place(self, replay: Replay) -> None:
         """Have replayed states put in place; it takes its turn among the writes."""
@@ -205,11 +208,11 @@ class Recorder:
             self._ask(lambda: self.writer.catch_up())
 
     def _prune_some(
-        self, numbers: Sequence[int], keep: Keep, beside: Callable[[], Iterable[Engine]]
-    ) -> Taken:
+        self, numbers: Sequence[int], keep: RetentionRule, beside: Callable[[], Iterable[Engine]]
+    ) -> Pruned:
         return self.writer.prune(numbers, keep, beside())
 
-    def _ask(self, todo: Sent | Callable[[], Any], *, patient: bool = False) -> Any:
+    def _ask(self, todo: ObservationBatch | Callable[[], Any], *, patient: bool = False) -> Any:
         """Have it done; `patient` waits for its end once it has begun, however long that takes."""
         job = _Job(todo, Future(), time.perf_counter() + self._deadline)
         with self._ready:
@@ -294,8 +297,12 @@ class Recorder:
             jobs = []
         for job in (*jobs, *alone):
             todo = job.todo
-            _answer(job, functools.partial(self.writer.write, todo) if isinstance(todo, Sent)
-                    else todo)  # fmt: skip
+            _answer(
+                job,
+                functools.partial(self.writer.write, todo)
+                if isinstance(todo, ObservationBatch)
+                else todo,
+            )
 
 
 def _answer(job: _Job, work: Callable[[], Any]) -> None:
@@ -305,16 +312,16 @@ def _answer(job: _Job, work: Callable[[], Any]) -> None:
         job.future.set_exception(error)
 
 
-def _merge(jobs: Sequence[_Job]) -> Sent:
+def _merge(jobs: Sequence[_Job]) -> ObservationBatch:
     """All of them as one request, whose pointers begin with the number of the job."""
-    parts = [job.todo for job in jobs if isinstance(job.todo, Sent)]
+    parts = [job.todo for job in jobs if isinstance(job.todo, ObservationBatch)]
     starts = np.cumsum([0, *(len(part.names) for part in parts)])
 
     def pointer(item: int) -> str:
         job = int(np.searchsorted(starts, item, side="right")) - 1
         return f"{job}|{parts[job].pointer(item - int(starts[job]))}"
 
-    return Sent(
+    return ObservationBatch(
         [name for part in parts for name in part.names],
         np.concatenate([part.ds for part in parts]),
         np.concatenate([part.y for part in parts]),
@@ -324,17 +331,17 @@ def _merge(jobs: Sequence[_Job]) -> Sent:
     )
 
 
-def _share(outcome: Outcome, jobs: Sequence[_Job]) -> list[Outcome]:
+def _share(outcome: BatchResult, jobs: Sequence[_Job]) -> list[BatchResult]:
     """What became of each; a series or a gap belongs to the first that names it."""
     shares, start = [], 0
     created, fills = set(outcome.created), list(outcome.fills)
     for job in jobs:
-        assert isinstance(job.todo, Sent)
+        assert isinstance(job.todo, ObservationBatch)
         names = dict.fromkeys(job.todo.names)
         mine = tuple(name for name in names if name in created)
         filled = tuple(fill for fill in fills if fill[0] in names)
         created.difference_update(mine)
         fills = [fill for fill in fills if fill[0] not in names]
-        shares.append(Outcome(outcome.status[start : start + job.size], mine, filled))
+        shares.append(BatchResult(outcome.status[start : start + job.size], mine, filled))
         start += job.size
     return shares

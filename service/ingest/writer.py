@@ -19,18 +19,18 @@ from jaxtyping import Int
 
 from forecast.inference.states import States
 from service.engine.engine import Engine, no_such_series
-from service.engine.history import Replay, Replayed, history_of, paced
+from service.engine.history import Replay, Replayed, history_of, next_part_size
 from service.engine.pruning import prune
 from service.errors import LogError, NotReady, Refused
-from service.ingest.batch import Outcome, Sent
+from service.ingest.batch import BatchResult, ObservationBatch
 from service.ingest.planner import STATUSES, Known, Plan, plan
 from service.metrics import Metrics
 from service.settings import Limits
-from service.storage.base_states import Begins
+from service.storage.base_states import PrunedSpans
 from service.storage.database import STANDBY
-from service.storage.log import Log
-from service.storage.records import Rows
-from service.storage.retention import Keep, Taken
+from service.storage.log import ObservationLog
+from service.storage.records import Observations
+from service.storage.retention import Pruned, RetentionRule
 from service.storage.transaction import Transaction
 
 _SHOWN = 10
@@ -57,9 +57,14 @@ class Writer:
     """Writes to one log and moves the states of one engine; never from two threads at once."""
 
     def __init__(
-        self, engine: Engine, log: Log, metrics: Metrics, *,
-        unknown_series: Literal["refuse", "create"], limits: Limits,
-    ) -> None:  # fmt: skip
+        self,
+        engine: Engine,
+        log: ObservationLog,
+        metrics: Metrics,
+        *,
+        unknown_series: Literal["refuse", "create"],
+        limits: Limits,
+    ) -> None:
         self.engine = engine
         self.log = log
         self._metrics = metrics
@@ -68,7 +73,7 @@ class Writer:
         self._create = unknown_series == "create"
         self._limits = limits
 
-    def write(self, sent: Sent) -> Outcome:
+    def write(self, sent: ObservationBatch) -> BatchResult:
         """
         Store a batch, all of it or nothing; it is on the disk when this returns.
 
@@ -84,7 +89,7 @@ class Writer:
         if len(names) < len(sent.names):
             place = {name: i for i, name in enumerate(names)}
             series = np.array([place[name] for name in sent.names], np.int64)
-        rows = Rows(series, sent.ds, sent.y, sent.covariates, np.zeros(len(series), bool))
+        rows = Observations(series, sent.ds, sent.y, sent.covariates, np.zeros(len(series), bool))
         with self.log.write() as transaction:
             self.take_in(transaction)
             self._bring_in(transaction, names)
@@ -134,7 +139,9 @@ class Writer:
         self._put([], batch)
         return rows
 
-    def prune(self, numbers: Sequence[int], keep: Keep, beside: Iterable[Engine]) -> Taken:
+    def prune(
+        self, numbers: Sequence[int], keep: RetentionRule, beside: Iterable[Engine]
+    ) -> Pruned:
         """
         Take the older steps of some series out of the log; their states stay as they are.
 
@@ -156,14 +163,14 @@ class Writer:
 
     def _drop(self, names: list[str]) -> None:
         if names:
-            self.engine.compute.run(lambda: self.engine.drop(names), patient=True)
+            self.engine.executor.run(lambda: self.engine.drop(names), patient=True)
 
     def catch_up(self) -> None:
         """Take in everything that is in the log."""
         with self.log.read() as transaction:
             self.take_in(transaction)
 
-    def bring_in(self, names: Sequence[str]) -> None:
+    def replay(self, names: Sequence[str]) -> None:
         """Replay those of the series that wait for it."""
         with self.log.read() as transaction:
             self.take_in(transaction)
@@ -210,8 +217,9 @@ class Writer:
         if transaction.timeline == STANDBY:
             raise LogError(
                 "the observation log cannot be used (the database is a standby)",
-                where=self.log.place, help="try again; the primary takes what is sent",
-            )  # fmt: skip
+                where=self.log.place,
+                help="try again; the primary takes what is sent",
+            )
         return (transaction.before, transaction.timeline) != (engine.batch, engine.timeline)
 
     def take_in(self, transaction: Transaction) -> None:
@@ -232,8 +240,11 @@ class Writer:
         known = engine.rows_of(found.rows.series)
         revised = np.array(found.revised, np.int64)
         lacking = found.pruned.series[found.pruned.newest > engine.batch]  # of what is gone
-        again = {number for some in (revised, lacking)
-                 for number in some[engine.rows_of(some) >= 0].tolist()}  # fmt: skip
+        again = {
+            number
+            for some in (revised, lacking)
+            for number in some[engine.rows_of(some) >= 0].tolist()
+        }
         again = {*again, *(entry.number for entry in found.begun)} - {*found.removed}
         on = (known >= 0) & ~np.isin(found.rows.series, [*again])
         _, ends = engine.spans(np.maximum(known, 0))
@@ -250,8 +261,10 @@ class Writer:
         logger.warning(
             "%s was put back or has another primary (it ends with batch %d, and ended with %d "
             "before): every series is replayed",
-            self.log.place, transaction.before, self.engine.batch,
-        )  # fmt: skip
+            self.log.place,
+            transaction.before,
+            self.engine.batch,
+        )
         waiting = {name: number for number, name in transaction.names().items()}
         self._drop([*self.engine.rows])
         self.waiting = waiting
@@ -259,31 +272,44 @@ class Writer:
         self._put([], transaction.before)
 
     def _store(
-        self, transaction: Transaction, names: list[str], at: Int[np.ndarray, " series"],
-        rows: Rows, pointer: Callable[[int], str],
-    ) -> tuple[Outcome, list[_Change]]:  # fmt: skip
+        self,
+        transaction: Transaction,
+        names: list[str],
+        at: Int[np.ndarray, " series"],
+        rows: Observations,
+        pointer: Callable[[int], str],
+    ) -> tuple[BatchResult, list[_Change]]:
         engine = self.engine
         first, last = engine.spans(np.maximum(at, 0))
         known = Known(names, first, last, at < 0)
         number = np.where(at < 0, -1, engine.numbers[at])
 
-        def stored(asked: Rows) -> Rows:
+        def stored(asked: Observations) -> Observations:
             return transaction.current(asked, number.tolist())
 
         made = plan(
-            rows, known, stored, engine.bundle.config.data, engine.bundle.calendar,
-            max_fill=self._limits.max_fill, max_rows=self._limits.max_rows, pointer=pointer,
+            rows,
+            known,
+            stored,
+            engine.bundle.config.data,
+            engine.bundle.calendar,
+            max_fill=self._limits.max_fill,
+            max_rows=self._limits.max_rows,
+            pointer=pointer,
             pruned=lambda row: bool(len(transaction.begins([int(number[row])]).series)),
-        )  # fmt: skip
+        )
         created = [names[i] for i in np.flatnonzero(known.empty)]
         number[known.empty] = transaction.add_series(created, {})
         changes = self._changes(transaction, at, number, made)
-        return Outcome(made.status, tuple(created), made.fills(names)), changes
+        return BatchResult(made.status, tuple(created), made.fills(names)), changes
 
     def _changes(
-        self, transaction: Transaction, at: Int[np.ndarray, " series"],
-        number: Int[np.ndarray, " series"], made: Plan,
-    ) -> list[_Change]:  # fmt: skip
+        self,
+        transaction: Transaction,
+        at: Int[np.ndarray, " series"],
+        number: Int[np.ndarray, " series"],
+        made: Plan,
+    ) -> list[_Change]:
         """Store the plan; new states: a step on, or a replay where the past changed."""
         again = np.zeros(len(at), bool)
         again[made.revised.series] = True
@@ -301,7 +327,7 @@ class Writer:
         return changes
 
     def _advance(
-        self, fresh: Rows, store: Callable[[Rows], None] = lambda rows: None
+        self, fresh: Observations, store: Callable[[Observations], None] = lambda rows: None
     ) -> list[_Advance]:
         """
         States after new steps.
@@ -319,7 +345,7 @@ class Writer:
             ends = np.r_[begins, len(fresh)][[some, some + len(part)]]
             rows = fresh.take(np.arange(*ends))
             steps = replace(rows, series=np.searchsorted(part, rows.series))
-            states = engine.compute.begin(partial(engine.observed, part, steps))
+            states = engine.executor.begin(partial(engine.observed, part, steps))
             store(replace(rows, series=engine.numbers[rows.series]))
             changes.append(_Advance(part, states()))
         return changes
@@ -337,10 +363,12 @@ class Writer:
             history = history_of(transaction, engine.digest, transaction.history(part))
             made.append(Replayed(history.entries, history.states(engine.bundle), history.first_ds))
             done += len(part)
-            some = paced(some, time.perf_counter() - begun, _REPLAY_S, _TOGETHER)
+            some = next_part_size(some, time.perf_counter() - begun, _REPLAY_S, _TOGETHER)
         return made
 
-    def _put(self, changes: Sequence[_Change], batch: int, begins: Begins | None = None) -> None:
+    def _put(
+        self, changes: Sequence[_Change], batch: int, begins: PrunedSpans | None = None
+    ) -> None:
         """In one move: no forecast sees a part of a batch."""
         engine = self.engine
 
@@ -355,9 +383,9 @@ class Writer:
                 engine.begin_at(rows[rows >= 0], begins.first_ds[rows >= 0])
             engine.batch = batch
 
-        engine.compute.run(work, patient=True)
+        engine.executor.run(work, patient=True)
 
-    def _no_such(self, unknown: list[str], sent: Sent) -> Refused:
+    def _no_such(self, unknown: list[str], sent: ObservationBatch) -> Refused:
         lost = set(unknown)
         items = [i for i, name in enumerate(sent.names) if name in lost]
         error = no_such_series(unknown[0], self.engine, len(lost))

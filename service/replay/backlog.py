@@ -17,10 +17,10 @@ from queue import Empty, SimpleQueue
 from forecast.errors import ForecastError
 from forecast.inference.observing import MAX_SERIES
 from service.engine.executor import make_pool, usual_threads
-from service.engine.history import Replay, paced, replay
+from service.engine.history import Replay, next_part_size, replay
 from service.errors import DamagedLog
 from service.ingest.writer import Writer
-from service.replay.worker import Replayer
+from service.replay.worker import ReplayWorker
 
 _FIRST, _PART_S = 64, 1.0
 """Series in the first part, and seconds that a worker takes for the later ones."""
@@ -34,9 +34,13 @@ logger = logging.getLogger("service.replaying")
 
 
 def replay_waiting(
-    writer: Writer, put: Callable[[Replay], None], *, stopped: Callable[[], bool],
-    told: Callable[[], None] = lambda: None, long_s: float = LONG_S,
-) -> None:  # fmt: skip
+    writer: Writer,
+    put: Callable[[Replay], None],
+    *,
+    stopped: Callable[[], bool],
+    told: Callable[[], None] = lambda: None,
+    long_s: float = LONG_S,
+) -> None:
     """
     Replay all that wait, the oldest first.
 
@@ -79,7 +83,7 @@ def replay_waiting(
                     halves += [dict(islice(some, len(part) // 2)), dict(some)]
             else:
                 put(made)
-                size = paced(len(part), took, _PART_S, MAX_SERIES)
+                size = next_part_size(len(part), took, _PART_S, MAX_SERIES)
                 told()
             if len(failures) == _MOST_DAMAGED:
                 break
@@ -103,8 +107,8 @@ class _Workers:
     def __init__(self, writer: Writer) -> None:
         self._log, self._bundle = writer.log, writer.engine.bundle
         self._pool, self._reading = make_pool("replay"), threading.Lock()
-        self._processes: list[Replayer] | None = None
-        self._idle = SimpleQueue[Replayer]()
+        self._processes: list[ReplayWorker] | None = None
+        self._idle = SimpleQueue[ReplayWorker]()
 
     def begin(self, part: Part) -> Future[tuple[Replay, float]]:
         """Have a part replayed; with the result comes how many seconds it took."""
@@ -117,7 +121,7 @@ class _Workers:
         self._processes = []
         for _ in range(usual_threads()):
             try:
-                process = Replayer(self._log, self._bundle)
+                process = ReplayWorker(self._log, self._bundle)
             except (OSError, AssertionError) as error:  # no room; or daemonic: none may be started
                 logger.warning("no process could be started, the server replays itself: %s", error)
                 return

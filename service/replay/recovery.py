@@ -30,14 +30,17 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
     if shortened:
         logger.warning(
             "%s: %d series were pruned before the model %s came: a replay of them begins where "
-            "their log begins now", writer.log.place, shortened, engine.digest[:12],
-        )  # fmt: skip
-    engine.compute.run(lambda: engine.make_room(len(names)), patient=True)
+            "their log begins now",
+            writer.log.place,
+            shortened,
+            engine.digest[:12],
+        )
+    engine.executor.run(lambda: engine.make_room(len(names)), patient=True)
     since, blocks = snapshots.load(engine)
     for place, block in blocks.items():
         kept = _of(block, names)
         named = [names[number] for number in kept.numbers.tolist()]
-        engine.compute.run(partial(engine.adopt_block, place, kept, named), patient=True)
+        engine.executor.run(partial(engine.adopt_block, place, kept, named), patient=True)
     restored = len(engine)
     writer.waiting = {name: n for n, name in names.items() if name not in engine.rows}
     engine.batch = since if blocks else now
@@ -51,6 +54,9 @@ def _of(block: Block, names: Mapping[int, str]) -> Block:
     if there.all():
         return block
     return Block(
-        block.batch, block.numbers[there], block.first_ds[there], block.rebuilt[there],
+        block.batch,
+        block.numbers[there],
+        block.first_ds[there],
+        block.rebuilt[there],
         block.states.take(np.flatnonzero(there)),
-    )  # fmt: skip
+    )

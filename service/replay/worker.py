@@ -16,14 +16,14 @@ import torch
 from forecast.bundle import Bundle
 from forecast.errors import ForecastError
 from service.engine.history import Replay, replay
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 _NICE = 5
 """The server goes before them where cores are short."""
 _END_S = 5.0
 
 
-class Replayer:
+class ReplayWorker:
     """
     A process that replays series of a log by a model.
 
@@ -34,7 +34,7 @@ class Replayer:
         bundle: The model.
     """
 
-    def __init__(self, log: Log, bundle: Bundle) -> None:
+    def __init__(self, log: ObservationLog, bundle: Bundle) -> None:
         context = get_context("spawn")  # a fork would copy locks that other threads hold
         self._here, there = context.Pipe()
         self._process = context.Process(
@@ -69,7 +69,7 @@ def _serve(there: Connection, url: str, covariates: tuple[str, ...], bundle: Bun
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key pressed at the server is the server's
     os.nice(_NICE)
     torch.set_num_threads(1)
-    log = Log(url, covariates, reads_only=True)
+    log = ObservationLog(url, covariates, reads_only=True)
     while True:
         try:
             asked = there.recv()

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable
 
 from forecast.errors import ForecastError
-from service.engine.executor import Compute
+from service.engine.executor import BatchingExecutor
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.serving.slot import Slot
 from service.settings import Settings
 
 
-class Slots:
+class Catalog:
     """
     The slots by the names of their models; a single one without a name stands under `""`.
 
@@ -26,9 +26,9 @@ class Slots:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         limits = settings.limits
-        self._compute = Compute(limits.deadline, limits.max_waiting, metrics)
+        self._executor = BatchingExecutor(limits.deadline, limits.max_waiting, metrics)
         self.by_name = {
-            name: Slot(own, metrics.of(name) if name else metrics, self._compute, name=name)
+            name: Slot(own, metrics.of(name) if name else metrics, self._executor, name=name)
             for name, own in settings.each().items()
         }
         self._unsettled = len(self.by_name)
@@ -51,7 +51,7 @@ class Slots:
         told = "; ".join(f"{name}: {failure.message}" for name, failure in known.items())
         return ServiceError(f"no model can be served: {told}", help="the log tells more of each")
 
-    def start(self, on_settled: Callable[["Slots"], None] | None = None) -> None:
+    def start(self, on_settled: Callable[["Catalog"], None] | None = None) -> None:
         """
         Begin to load all of them; returns at once.
 
@@ -75,4 +75,4 @@ class Slots:
         """Finish what is computed and written, keep the states."""
         for slot in self.by_name.values():
             slot.close()
-        self._compute.close()
+        self._executor.close()

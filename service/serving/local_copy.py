@@ -18,7 +18,7 @@ from forecast.errors import BundleError
 from service.errors import ModelSourceError
 from service.serving.model_source import Source, fetch
 from service.settings import Settings
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 _NOTE = "in_service.json"
 _COPY = re.compile(r"\.?[0-9a-f]{64}(\.new)?")
@@ -27,7 +27,7 @@ logger = logging.getLogger("service.copies")
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class LocalCopy:
     """A model, and what is known of its source."""
 
     source: Source
@@ -36,7 +36,7 @@ class Copy:
     """The model that a rollback left: it stays out while the source names it."""
 
 
-def choose(settings: Settings) -> Copy:
+def choose(settings: Settings) -> LocalCopy:
     """
     The model to begin with: what was in service last over this log, else what the source names.
 
@@ -48,7 +48,7 @@ def choose(settings: Settings) -> Copy:
     if kept is not None and _is_of(settings.log_url, kept.bundle):
         return kept
     try:
-        return Copy(*fetch(settings))
+        return LocalCopy(*fetch(settings))
     except ModelSourceError as error:
         if kept is None:
             raise
@@ -56,7 +56,7 @@ def choose(settings: Settings) -> Copy:
         return kept
 
 
-def keep(settings: Settings, copy: Copy) -> None:
+def keep(settings: Settings, copy: LocalCopy) -> None:
     """
     Have the next start begin with this model; copies of others go.
 
@@ -65,9 +65,10 @@ def keep(settings: Settings, copy: Copy) -> None:
     """
     folder, digest = settings.data_dir / "bundles", copy.source.digest
     noted = {
-        "model": settings.model, "source": asdict(copy.source),
+        "model": settings.model,
+        "source": asdict(copy.source),
         "left": copy.left and asdict(copy.left),
-    }  # fmt: skip
+    }
     text = json.dumps(noted).encode()
     note, fresh = folder / _NOTE, folder / f".{_NOTE}.new"
     try:
@@ -83,7 +84,7 @@ def keep(settings: Settings, copy: Copy) -> None:
         logger.warning("no copy of %s is kept: %s", copy.source.mark, error)
 
 
-def read(settings: Settings) -> Copy | None:
+def read(settings: Settings) -> LocalCopy | None:
     """The copy of what was in service last; None where there is none, or a damaged one."""
     folder = settings.data_dir / "bundles"
     try:
@@ -98,12 +99,12 @@ def read(settings: Settings) -> Copy | None:
         logger.warning("the copy of %s is left out: %s", source.mark, error)
         shutil.rmtree(folder / source.digest, ignore_errors=True)
         return None
-    return Copy(source, bundle, left)
+    return LocalCopy(source, bundle, left)
 
 
 def _is_of(log_url: str, bundle: Bundle) -> bool:
     """Whether the log was begun, with the frequency of this model."""
-    log = Log(log_url)
+    log = ObservationLog(log_url)
     try:
         begun = log.calendar
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from forecast.bundle import JSON_NAME, Bundle, load_bundle, read_digest
 from forecast.errors import BundleError
-from forecast.redact import shown
+from forecast.redact import redact_url
 from service.errors import ModelSourceError, UnknownModel
 from service.settings import Settings
 
@@ -63,9 +63,10 @@ def fetch(settings: Settings) -> tuple[Source, Bundle]:
     directory = Path(settings.model)
     if not (directory / JSON_NAME).is_file():
         raise UnknownModel(
-            "no bundle in this directory", where=str(directory),
+            "no bundle in this directory",
+            where=str(directory),
             help="give the directory that `statecast train` wrote, or models:/NAME@ALIAS",
-        )  # fmt: skip
+        )
     bundle = load_bundle(directory)
     return Source(directory.resolve().name, None, None, bundle.digest), bundle
 
@@ -101,9 +102,10 @@ def _resolve(settings: Settings, wanted: re.Match[str]) -> str:
     except MlflowException as error:
         if error.error_code in _MISSING:
             raise UnknownModel(
-                f"{wanted[0]} is not in the registry", where=shown(settings.mlflow_uri),
+                f"{wanted[0]} is not in the registry",
+                where=redact_url(settings.mlflow_uri),
                 help="train and promote a model first: statecast train",
-            ) from error  # fmt: skip
+            ) from error
         raise _away(settings, error) from error
     except Exception as error:  # whatever client and database raise when nobody answers
         raise _away(settings, error) from error
@@ -147,13 +149,15 @@ def _check_store(settings: Settings) -> None:
     kind, _, path = settings.mlflow_uri.partition(":///")
     if kind == "sqlite" and not Path(path).exists():
         raise ModelSourceError(
-            "there is no MLflow database here", where=path,
+            "there is no MLflow database here",
+            where=path,
             help="train a model first (statecast train), or set STATECAST_TRACKING_URI",
-        )  # fmt: skip
+        )
 
 
 def _away(settings: Settings, error: Exception) -> ModelSourceError:
     return ModelSourceError(
-        f"MLflow does not answer ({type(error).__name__})", where=shown(settings.mlflow_uri),
+        f"MLflow does not answer ({type(error).__name__})",
+        where=redact_url(settings.mlflow_uri),
         help="start the tracking server, or serve the directory of a bundle",
-    )  # fmt: skip
+    )

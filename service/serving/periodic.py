@@ -12,7 +12,7 @@ from service.errors import sentence
 
 
 @dataclass(slots=True, eq=False)
-class Chore:
+class PeriodicTask:
     """Something to do until the end; why it fails is logged once, not at each repetition."""
 
     name: str
@@ -48,10 +48,12 @@ class Chore:
         self.trouble, self.at = now, time.monotonic() + self._pause
 
 
-def keep_doing(
-    chores: Sequence[Chore], wake: threading.Event, stopping: threading.Event,
+def run_periodically(
+    chores: Sequence[PeriodicTask],
+    wake: threading.Event,
+    stopping: threading.Event,
     logger: logging.Logger,
-) -> None:  # fmt: skip
+) -> None:
     """Each when it is due, all of them when `wake` is set, until that and `stopping` are."""
     while not stopping.is_set():
         for chore in chores:

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from forecast.errors import ForecastError
 from service.errors import ShadowRefused
 from service.ingest.writer import Writer
-from service.storage.records import Rows
+from service.storage.records import Observations
 
 SAMPLE = 256
 """Series whose forecasts are compared."""
@@ -71,7 +71,7 @@ def _forecasts(
         states, _ = engine.snapshot(rows)
         return engine.forecast(states, horizon, known, asked)
 
-    return engine.compute.spare(work)
+    return engine.executor.run_idle(work)
 
 
 def _last_covariates(
@@ -84,7 +84,9 @@ def _last_covariates(
     if not count:
         return None
     size = len(numbers)
-    asked = Rows(np.arange(size), ends, np.zeros(size), np.zeros((size, 0)), np.zeros(size, bool))
+    asked = Observations(
+        np.arange(size), ends, np.zeros(size), np.zeros((size, 0)), np.zeros(size, bool)
+    )
     with writer.log.read() as transaction:
         found = transaction.current(asked, numbers.tolist())
     last = np.zeros((size, count), np.float32)

@@ -16,21 +16,21 @@ from functools import partial
 from forecast.bundle import Bundle
 from forecast.errors import ForecastError
 from service.engine.engine import Engine
-from service.engine.executor import Compute
+from service.engine.executor import BatchingExecutor
 from service.engine.snapshots import Snapshots
 from service.errors import LogError, LogFrequency, NothingBefore, NotReady, ServiceError
 from service.ingest.importer import seed
-from service.ingest.write_queue import Recorder
+from service.ingest.write_queue import WriteQueue
 from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.backlog import replay_waiting
 from service.replay.recovery import recover
-from service.serving.local_copy import Copy, choose, keep
+from service.serving.local_copy import LocalCopy, choose, keep
 from service.serving.model_source import Source, fetch, look
-from service.serving.periodic import Chore, keep_doing
+from service.serving.periodic import PeriodicTask, run_periodically
 from service.serving.shadow import check_forecasts
 from service.settings import Settings
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 _LOOK_S = 5.0
 """Seconds between two looks at a log that others write to, and at whether series wait."""
@@ -46,7 +46,7 @@ class Serving:
     source: Source
     writer: Writer
     snapshots: Snapshots
-    recorder: Recorder
+    write_queue: WriteQueue
     since: float
     """Unix seconds."""
 
@@ -61,7 +61,7 @@ class Serving:
         return self.writer.engine
 
     @property
-    def log(self) -> Log:
+    def log(self) -> ObservationLog:
         """The log, with the covariates of this model."""
         return self.writer.log
 
@@ -96,13 +96,13 @@ class Slot:
     Args:
         settings: Which model and which log.
         metrics: Where to count.
-        compute: The thread of the states; others may use it, too.
+        executor: The thread of the states; others may use it, too.
         name: Under which it is served beside others. Then a start that failed is tried again from
             time to time: what others serve goes on meanwhile.
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, compute: Compute, *, name: str = ""
+        self, settings: Settings, metrics: Metrics, executor: BatchingExecutor, *, name: str = ""
     ) -> None:
         self.name = name
         self.metrics = metrics
@@ -121,17 +121,17 @@ class Slot:
         """What the source named at the last look; what it named when that was left or refused."""
         self._swapping = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"slot {name}".strip(), daemon=True)
-        self._log: Log | None = None
-        self._recorder: Recorder | None = None
-        self._compute = compute
+        self._log: ObservationLog | None = None
+        self._recorder: WriteQueue | None = None
+        self._executor = executor
         self._listeners: list[Callable[[Slot], None]] = []
         now, snapshots, looks = time.monotonic(), settings.snapshot_seconds, settings.watch_seconds
-        self._snapshot = Chore("snapshot", self._save_states, snapshots, at=now + snapshots)
+        self._snapshot = PeriodicTask("snapshot", self._save_states, snapshots, at=now + snapshots)
         self._chores = (
-            Chore("look at the log", self._look_at_log, _LOOK_S),
-            Chore("replay", self._replay, _LOOK_S, longest=_LONGEST_S),
+            PeriodicTask("look at the log", self._look_at_log, _LOOK_S),
+            PeriodicTask("replay", self._replay, _LOOK_S, longest=_LONGEST_S),
             self._snapshot,
-            Chore("look for a new model", self._look_for_successor, looks),
+            PeriodicTask("look for a new model", self._look_for_successor, looks),
         )
 
     def start(self) -> None:
@@ -207,7 +207,7 @@ class Slot:
                 )
             back = self._put(previous)
             self.successor, self._ignored = Successor(now.source, "rolled back"), self._seen
-            keep(self._settings, Copy(back.source, back.bundle, left=now.source))
+            keep(self._settings, LocalCopy(back.source, back.bundle, left=now.source))
             return back
 
     def _run(self) -> None:
@@ -222,7 +222,7 @@ class Slot:
             if not self._stopping.is_set():
                 self._try_to_load()
         if self._serving is not None:
-            keep_doing(self._chores, self._wake, self._stopping, self._logger)
+            run_periodically(self._chores, self._wake, self._stopping, self._logger)
 
     def _try_to_load(self) -> None:
         """Once; why it failed is kept, and logged unless it is the same as before."""
@@ -253,12 +253,12 @@ class Slot:
         source, bundle = chosen.source, chosen.bundle
         if settings.seed_data is not None:
             seed(settings.log_url, settings.seed_data, bundle.config.data)
-        self._log = log = Log(settings.log_url)
+        self._log = log = ObservationLog(settings.log_url)
         log.bind_calendar(bundle.calendar)
         writer, snapshots = self._writer(bundle)
         restored = recover(writer, snapshots)
         snapshots.forget_others()
-        self._recorder = Recorder(writer, settings.limits.deadline)
+        self._recorder = WriteQueue(writer, settings.limits.deadline)
         self._seen = source.mark
         if chosen.left is not None:
             self._ignored = chosen.left.mark
@@ -267,9 +267,12 @@ class Slot:
         serving = Serving(source, writer, snapshots, self._recorder, time.time())
         self._logger.info(
             "serving %s version %s: %d series from snapshots, %d to be replayed, %.1f s",
-            source.name, source.version, restored, len(writer.waiting),
+            source.name,
+            source.version,
+            restored,
+            len(writer.waiting),
             time.perf_counter() - begun,
-        )  # fmt: skip
+        )
         return serving
 
     def _writer(self, bundle: Bundle) -> tuple[Writer, Snapshots]:
@@ -278,9 +281,12 @@ class Slot:
         data, settings = bundle.config.data, self._settings
         log = self._log.seen_by((*data.known_future, *data.past_only))
         writer = Writer(
-            Engine(bundle, self._compute), log, self.metrics,
-            unknown_series=settings.unknown_series, limits=settings.limits,
-        )  # fmt: skip
+            Engine(bundle, self._executor),
+            log,
+            self.metrics,
+            unknown_series=settings.unknown_series,
+            limits=settings.limits,
+        )
         return writer, Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
 
     def _tell(self, serving: Serving) -> None:
@@ -297,7 +303,7 @@ class Slot:
 
     def _look_at_log(self) -> None:
         """Take in what others wrote; a log that was put back has every series replayed."""
-        self.serving.recorder.catch_up()
+        self.serving.write_queue.catch_up()
         if self.serving.writer.waiting and self.progress.phase == "ready":
             self._tell(self.serving)
 
@@ -307,7 +313,7 @@ class Slot:
             try:
                 replay_waiting(
                     self.serving.writer,
-                    self.serving.recorder.put_in_place,
+                    self.serving.write_queue.put_in_place,
                     stopped=self._stopping.is_set,
                     told=lambda: self._tell(self.serving),
                 )
@@ -326,7 +332,7 @@ class Slot:
                 return
             if self._ignored:
                 self._ignored, self.successor = "", None
-                keep(self._settings, Copy(now.source, now.bundle))
+                keep(self._settings, LocalCopy(now.source, now.bundle))
             if seen == now.source.mark:
                 return
         source, bundle = fetch(self._settings)
@@ -335,7 +341,7 @@ class Slot:
                 if self._serving is now:
                     self._serving = replace(now, source=source)
                     self._tell(self._serving)
-                    keep(self._settings, Copy(source, bundle))
+                    keep(self._settings, LocalCopy(source, bundle))
             return
         self.successor = told = Successor(source, "replaying")
         try:
@@ -367,7 +373,7 @@ class Slot:
         if self._stopping.is_set():
             return
         check_forecasts(now.writer, writer)
-        self._take_over(now, Serving(source, writer, snapshots, now.recorder, time.time()))
+        self._take_over(now, Serving(source, writer, snapshots, now.write_queue, time.time()))
 
     def _take_over(self, now: Serving, serving: Serving) -> None:
         """Unless another model came into service meanwhile: then the next look decides anew."""
@@ -375,7 +381,7 @@ class Slot:
             if self._serving is now:
                 self._put(serving)
                 self.successor = Successor(serving.source, "in service")
-                keep(self._settings, Copy(serving.source, serving.bundle))
+                keep(self._settings, LocalCopy(serving.source, serving.bundle))
 
     def _put(self, serving: Serving) -> Serving:
         """In one move; what is in flight ends with the model it began with."""
@@ -385,11 +391,12 @@ class Slot:
         def then() -> None:
             self.previous, self._serving = before, after
 
-        serving.recorder.hand_over(serving.writer, then)
+        serving.write_queue.hand_over(serving.writer, then)
         if dropped is not None and dropped.source.digest != serving.source.digest:
             dropped.snapshots.forget()
         self._tell(after)
         self.metrics.successions.labels(self.metrics.model, "in service").inc()
-        self._logger.info("version %s in service instead of %s", serving.source.version,
-                    before.source.version)  # fmt: skip
+        self._logger.info(
+            "version %s in service instead of %s", serving.source.version, before.source.version
+        )
         return after

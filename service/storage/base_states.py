@@ -25,7 +25,7 @@ TOGETHER = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Begins:
+class PrunedSpans:
     """Where the logs of pruned series begin; rows are series."""
 
     series: Int[np.ndarray, " series"]
@@ -42,12 +42,12 @@ class Begins:
         return zlib.crc32(np.stack(told).tobytes()) if len(self.series) else 0
 
 
-def begins(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> Begins:
+def begins(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> PrunedSpans:
     """Of the pruned series for which a condition on `pruned` holds."""
     c = pruned.c
     query = sa.select(c.series, c.first_ds, c.steps, c.newest).where(chosen).order_by(c.series)
     rows = [tuple(row) for row in connection.execute(query)]
-    return Begins(*np.array(rows, np.int64).reshape(-1, 4).T)
+    return PrunedSpans(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
 def load(
@@ -83,7 +83,9 @@ def shortened(connection: sa.Connection, digest: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def note(connection: sa.Connection, now: Begins, batch: int, bases: Mapping[str, States]) -> None:
+def note(
+    connection: sa.Connection, now: PrunedSpans, batch: int, bases: Mapping[str, States]
+) -> None:
     """
     Note that what lies before `now.first_ds` is taken out; the bases are what is left of it.
 
@@ -97,14 +99,22 @@ def note(connection: sa.Connection, now: Begins, batch: int, bases: Mapping[str,
     for table in (base, pruned):
         connection.execute(sa.delete(table).where(table.c.series.in_(numbers)))
     columns = (numbers, now.first_ds.tolist(), now.steps.tolist(), now.newest.tolist())
-    connection.execute(sa.insert(pruned), [
-        {"series": n, "first_ds": ds, "steps": steps, "newest": newest, "batch": batch}
-        for n, ds, steps, newest in zip(*columns, strict=True)
-    ])  # fmt: skip
+    connection.execute(
+        sa.insert(pruned),
+        [
+            {"series": n, "first_ds": ds, "steps": steps, "newest": newest, "batch": batch}
+            for n, ds, steps, newest in zip(*columns, strict=True)
+        ],
+    )
     rows: list[dict[str, Any]] = [
-        {"series": number, "digest": digest, "steps": int(states.count[row]),
-         "state": states.take([row]).to_bytes()}
-        for digest, states in bases.items() for row, number in enumerate(numbers)
-    ]  # fmt: skip
+        {
+            "series": number,
+            "digest": digest,
+            "steps": int(states.count[row]),
+            "state": states.take([row]).to_bytes(),
+        }
+        for digest, states in bases.items()
+        for row, number in enumerate(numbers)
+    ]
     if rows:
         connection.execute(sa.insert(base), rows)

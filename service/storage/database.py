@@ -24,9 +24,12 @@ _ASK_TIMELINE = (
     "else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end"
 )
 _PATIENCE = {
-    "connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10",
-    "keepalives_count": "3", "tcp_user_timeout": "30000",
-}  # fmt: skip
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
 """
 Of libpq, unless the address says otherwise: seconds until a database that does not answer is given
 up, and after which a machine that has gone away is noticed. The last is in milliseconds.
@@ -39,9 +42,10 @@ def open_engine(address: sa.URL) -> sa.Engine:
         return _open_server(address)
     if address.database in {None, "", ":memory:"}:
         raise LogError(
-            "a log in memory is lost at the first stop", where=str(address),
+            "a log in memory is lost at the first stop",
+            where=str(address),
             help="name a file: sqlite:///data/observations.db",
-        )  # fmt: skip
+        )
     assert address.database is not None
     Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(address, connect_args={"timeout": _LOCK_S})
@@ -125,9 +129,10 @@ def need_file(address: sa.URL) -> None:
     """
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).is_file():
         raise LogError(
-            "there is no observation log here", where=str(address.database),
+            "there is no observation log here",
+            where=str(address.database),
             help="the first start of the server, or `statecast observe FILE --offline`, makes it",
-        )  # fmt: skip
+        )
 
 
 def stored_bytes(connection: sa.Connection) -> int:
@@ -188,9 +193,10 @@ def only_writer(address: sa.URL, place: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LogLocked(
-                "another process writes to the observation log", where=place,
+                "another process writes to the observation log",
+                where=place,
                 help="send observations to the running server instead, or stop it first",
-            ) from None  # fmt: skip
+            ) from None
         yield
 
 

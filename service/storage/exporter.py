@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forecast.errors import UnknownSeries, nearest
-from service.storage.records import Entry
+from service.storage.records import SeriesRecord
 from service.storage.transaction import Transaction
 
 GROUP = 65_536
@@ -31,9 +31,13 @@ class Selection:
 
 
 def export(
-    transaction: Transaction, file: IO[bytes], selection: Selection, *, is_integer: bool,
+    transaction: Transaction,
+    file: IO[bytes],
+    selection: Selection,
+    *,
+    is_integer: bool,
     told: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, int]:
     """
     Write a part of the log in the data format: `unique_id`, `ds`, `y`, covariates.
 
@@ -71,7 +75,7 @@ def export(
     return {"series": len(entries), "rows": done}
 
 
-def named(transaction: Transaction, unique_ids: Sequence[str]) -> list[Entry]:
+def named(transaction: Transaction, unique_ids: Sequence[str]) -> list[SeriesRecord]:
     """
     These series, in the order of the log.
 
@@ -87,9 +91,10 @@ def named(transaction: Transaction, unique_ids: Sequence[str]) -> list[Entry]:
         near = nearest(lost[0], sorted(known))
         more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
         raise UnknownSeries(
-            f"no series {lost[0]!r}{more}", where=f"among {len(known):,} series of the log",
+            f"no series {lost[0]!r}{more}",
+            where=f"among {len(known):,} series of the log",
             help=f"did you mean {near!r}?" if near else "GET /v1/series lists them",
-        )  # fmt: skip
+        )
     return sorted(found, key=lambda entry: entry.number)
 
 
@@ -97,7 +102,12 @@ class _Layout:
     """Columns of the file, and rows of the log as a table with them."""
 
     def __init__(
-        self, entries: Sequence[Entry], covariates: tuple[str, ...], *, is_integer: bool, full: bool
+        self,
+        entries: Sequence[SeriesRecord],
+        covariates: tuple[str, ...],
+        *,
+        is_integer: bool,
+        full: bool,
     ) -> None:
         self._place = {entry.number: at for at, entry in enumerate(entries)}
         self._ids = pa.array([entry.unique_id for entry in entries], pa.string())
@@ -109,14 +119,18 @@ class _Layout:
         self._covariates = covariates
         self._full = full
         noted = [
-            ("revision", pa.int32()), ("filled", pa.bool_()),
+            ("revision", pa.int32()),
+            ("filled", pa.bool_()),
             ("recorded_at", pa.timestamp("ms", "UTC")),
-        ]  # fmt: skip
+        ]
         columns = [
-            ("unique_id", pa.string()), ("ds", pa.int64() if is_integer else pa.timestamp("ns")),
-            ("y", pa.float64()), *((name, pa.float64()) for name in covariates),
-            *((name, pa.string()) for name in static), *(noted if full else []),
-        ]  # fmt: skip
+            ("unique_id", pa.string()),
+            ("ds", pa.int64() if is_integer else pa.timestamp("ns")),
+            ("y", pa.float64()),
+            *((name, pa.float64()) for name in covariates),
+            *((name, pa.string()) for name in static),
+            *(noted if full else []),
+        ]
         names = _apart([name for name, _ in columns])
         self.schema = pa.schema(list(zip(names, (kind for _, kind in columns), strict=True)))
 
@@ -126,17 +140,18 @@ class _Layout:
         at = pa.array([self._place[number] for number in numbers], pa.int32())
         told = [json.loads(text) if text else {} for text in texts] if self._covariates else []
         columns = [
-            self._ids.take(at), pa.array(ds, pa.int64()).cast(self.schema.field("ds").type),
+            self._ids.take(at),
+            pa.array(ds, pa.int64()).cast(self.schema.field("ds").type),
             pa.array(y, pa.float64()),
             *(pa.array([one.get(name) for one in told], pa.float64()) for name in self._covariates),
             *(values.take(at) for values in self._static.values()),
-        ]  # fmt: skip
+        ]
         if self._full:
             columns += [
                 pa.array(revisions, pa.int32()),
                 pa.array([bool(made) for made in filled], pa.bool_()),
                 pa.array(recorded, pa.int64()).cast(pa.timestamp("ms", "UTC")),
-            ]  # fmt: skip
+            ]
         return pa.table(columns, schema=self.schema)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 
 from forecast.calendars.calendar import Calendar
-from forecast.redact import shown
+from forecast.redact import redact_url
 from service.errors import DamagedLog, LogError, LogFrequency
 from service.storage import migrations
 from service.storage.database import (
@@ -35,16 +35,22 @@ from service.storage.transaction import Transaction
 
 _DAMAGED = "the file is damaged"
 _KINDS = {
-    "is full": "the disk is full", "I/O error": "the disk fails", "readonly": "it is read-only",
-    "malformed": _DAMAGED, "not a database": _DAMAGED, "QueuePool": "all connections are in use",
-    "is locked": "another process holds it", "lock timeout": "another session holds it",
-    "during recovery": "the database is a standby", "connection": "no connection to PostgreSQL",
-}  # fmt: skip
+    "is full": "the disk is full",
+    "I/O error": "the disk fails",
+    "readonly": "it is read-only",
+    "malformed": _DAMAGED,
+    "not a database": _DAMAGED,
+    "QueuePool": "all connections are in use",
+    "is locked": "another process holds it",
+    "lock timeout": "another session holds it",
+    "during recovery": "the database is a standby",
+    "connection": "no connection to PostgreSQL",
+}
 """What the database says, and what is told of it."""
 logger = logging.getLogger("service.log")
 
 
-class Log:
+class ObservationLog:
     """
     The log behind one URL.
 
@@ -67,7 +73,7 @@ class Log:
             with contextlib.ExitStack() as guard:
                 address = sa.make_url(url)
                 self.url = url
-                self.place = shown(address)
+                self.place = redact_url(address)
                 if reads_only:
                     need_file(address)
                 self._engine = open_engine(address)
@@ -99,7 +105,7 @@ class Log:
         """Give the lock back."""
         self._guard.close()
 
-    def seen_by(self, covariates: Sequence[str]) -> "Log":
+    def seen_by(self, covariates: Sequence[str]) -> "ObservationLog":
         """The same log, open already, for a model with other covariates."""
         other = copy.copy(self)
         other.covariates = tuple(covariates)

@@ -21,7 +21,7 @@ from jaxtyping import Int
 from forecast.calendars.calendar import Calendar
 from forecast.calendars.grid import DAY
 from service.storage.database import MOST, among, slices
-from service.storage.records import Rows, from_texts, nullable, to_texts
+from service.storage.records import Observations, from_texts, nullable, to_texts
 from service.storage.schema import observation
 
 BUCKET_STEPS = 16
@@ -67,7 +67,7 @@ def usual_width(calendar: Calendar) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class ObservationTable:
     """
     The observations that a connection sees.
 
@@ -80,15 +80,15 @@ class Stored:
     width: int | None
     """Stamps in one bucket; None where nothing is stored yet."""
 
-    def history(self, numbers: Sequence[int]) -> Rows:
+    def history(self, numbers: Sequence[int]) -> Observations:
         """Every step of some series with its latest value, ordered by series and stamp."""
         return self._rows(self._select(where) for where in self._of(numbers))
 
-    def before(self, cuts: Cuts) -> Rows:
+    def before(self, cuts: Cuts) -> Observations:
         """The same of the steps that lie before the cuts."""
         return self._rows(self._select(where) for where in self._below(cuts))
 
-    def at(self, series: Int[np.ndarray, " row"], ds: Int[np.ndarray, " row"]) -> Rows:
+    def at(self, series: Int[np.ndarray, " row"], ds: Int[np.ndarray, " row"]) -> Observations:
         """The latest values of some stamps, each of its series; those not stored are left out."""
         c = observation.c
         bucket = self._bucket(ds)
@@ -101,7 +101,7 @@ class Stored:
         found = zip(rows.series.tolist(), rows.ds.tolist(), strict=True)
         return rows.take(np.array([pair in asked for pair in found], np.bool_))
 
-    def since(self, batch: int) -> Rows:
+    def since(self, batch: int) -> Observations:
         """New steps that were written after a batch, ordered by series and stamp."""
         c = observation.c
         new = self._select((c.batch > batch) & (c.revision == 1))
@@ -125,9 +125,14 @@ class Stored:
         return rows, list(names)
 
     def stream(
-        self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool,
+        self,
+        numbers: Sequence[int],
+        since: int | None,
+        until: int | None,
+        *,
+        latest: bool,
         size: int,
-    ) -> Iterator[Sequence[Sequence[Any]]]:  # fmt: skip
+    ) -> Iterator[Sequence[Sequence[Any]]]:
         """
         Rows of some series by series, stamp and revision, so many at a time.
 
@@ -149,9 +154,10 @@ class Stored:
         rows: list[Any] = []
         for part in slices(sorted(numbers), together):
             found = [
-                row for where in self._of(part, buckets)
+                row
+                for where in self._of(part, buckets)
                 for row in tuples(self.connection, query.where(where))
-            ]  # fmt: skip
+            ]
             found.sort(key=itemgetter(0, 1, 2))
             if latest:
                 ahead = chain((row[:2] for row in found[1:]), (None,))
@@ -190,9 +196,10 @@ class Stored:
             for number, *told in self.connection.execute(query.where(where).group_by(c.series)):
                 some, known = Sum(*map(int, told)), found.get(number, Sum())
                 found[int(number)] = Sum(
-                    known.steps + some.steps, known.rows + some.rows,
+                    known.steps + some.steps,
+                    known.rows + some.rows,
                     max(known.newest, some.newest),
-                )  # fmt: skip
+                )
         return dict(sorted(found.items()))
 
     def count(self, number: int) -> int:
@@ -201,7 +208,7 @@ class Stored:
         wheres = self._of([number])
         return sum(int(self.connection.execute(query.where(w)).scalar_one()) for w in wheres)
 
-    def insert(self, rows: Rows, *, revise: bool, now: int, batch: int) -> None:
+    def insert(self, rows: Observations, *, revise: bool, now: int, batch: int) -> None:
         """
         Store rows, in any order.
 
@@ -215,11 +222,16 @@ class Stored:
         order = np.lexsort((rows.ds, rows.series, bucket))
         bucket, rows = bucket[order], rows.take(order)
         columns = (
-            bucket.tolist(), rows.series.tolist(), rows.ds.tolist(),
-            self._next_revisions(rows) if revise else [1] * len(rows), nullable(rows.y),
-            to_texts(rows.covariates, self.covariates), rows.filled.tolist(), [now] * len(rows),
+            bucket.tolist(),
+            rows.series.tolist(),
+            rows.ds.tolist(),
+            self._next_revisions(rows) if revise else [1] * len(rows),
+            nullable(rows.y),
+            to_texts(rows.covariates, self.covariates),
+            rows.filled.tolist(),
+            [now] * len(rows),
             [batch] * len(rows),
-        )  # fmt: skip
+        )
         values = [*chain.from_iterable(zip(*columns, strict=True))]
         size = _ROWS * len(columns)
         for start in range(0, len(values), size):
@@ -284,7 +296,7 @@ class Stored:
         assert self.width is not None, "no stamp is stored before the log's frequency is noted"
         return self.width
 
-    def _next_revisions(self, rows: Rows) -> list[int]:
+    def _next_revisions(self, rows: Observations) -> list[int]:
         c = observation.c
         found = []
         stamps = (self._bucket(rows.ds).tolist(), rows.series.tolist(), rows.ds.tolist())
@@ -295,9 +307,12 @@ class Stored:
         return found
 
     def _nearest(
-        self, ds: sa.ColumnElement[int], numbers: Sequence[int], buckets: Sequence[int],
+        self,
+        ds: sa.ColumnElement[int],
+        numbers: Sequence[int],
+        buckets: Sequence[int],
         *wheres: sa.ColumnElement[bool],
-    ) -> dict[int, int]:  # fmt: skip
+    ) -> dict[int, int]:
         """A stamp of each of some series, out of the first of the buckets that has one."""
         c, found, size = observation.c, dict[int, int](), 1
         left = list(numbers)
@@ -316,11 +331,14 @@ class Stored:
         query = sa.select(c.series, c.ds, c.y, c.filled, *([c.covariates] * bool(self.covariates)))
         return query.where(where).order_by(c.bucket, c.series, c.ds, c.revision)
 
-    def _rows(self, queries: Iterable[sa.Select[Any]]) -> Rows:
+    def _rows(self, queries: Iterable[sa.Select[Any]]) -> Observations:
         """What they find, ordered by series and stamp; of the revisions of a stamp the last."""
         kinds: list[tuple[str, type]] = [
-            ("series", np.int64), ("ds", np.int64), ("y", np.float64), ("filled", np.bool_),
-        ]  # fmt: skip
+            ("series", np.int64),
+            ("ds", np.int64),
+            ("y", np.float64),
+            ("filled", np.bool_),
+        ]
         if self.covariates:
             kinds.append(("covariates", np.object_))
         lines = chain.from_iterable(tuples(self.connection, query) for query in queries)
@@ -329,12 +347,15 @@ class Stored:
         if (series[1:] < series[:-1]).any():  # of more than one bucket
             found = found[np.argsort(series, kind="stable")]
         series, ds = found["series"].copy(), found["ds"].copy()
-        rows = Rows(
-            series, ds, found["y"].copy(),
-            from_texts(found["covariates"].tolist() if self.covariates else (), len(found),
-                       self.covariates),
+        rows = Observations(
+            series,
+            ds,
+            found["y"].copy(),
+            from_texts(
+                found["covariates"].tolist() if self.covariates else (), len(found), self.covariates
+            ),
             found["filled"].copy(),
-        )  # fmt: skip
+        )
         latest = np.r_[(series[1:] != series[:-1]) | (ds[1:] != ds[:-1]), True][: len(found)]
         return rows if latest.all() else rows.take(latest)
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Observations:
     """Observations side by side, series end to end, stamps rising."""
 
     series: Int[np.ndarray, " row"]
@@ -23,22 +23,25 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ds)
 
-    def take(self, rows: Int[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "Rows":
+    def take(self, rows: Int[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "Observations":
         """These rows, in this order."""
-        return Rows(
-            self.series[rows], self.ds[rows], self.y[rows], self.covariates[rows],
+        return Observations(
+            self.series[rows],
+            self.ds[rows],
+            self.y[rows],
+            self.covariates[rows],
             self.filled[rows],
-        )  # fmt: skip
+        )
 
     @classmethod
-    def concat(cls, parts: Sequence["Rows"]) -> "Rows":
+    def concat(cls, parts: Sequence["Observations"]) -> "Observations":
         """All parts, one after the other; at least one."""
         columns = zip(*((p.series, p.ds, p.y, p.covariates, p.filled) for p in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SeriesRecord:
     """One series of the log."""
 
     number: int

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Int
 
 from forecast.calendars.calendar import Calendar
-from service.storage.base_states import TOGETHER, Begins
+from service.storage.base_states import TOGETHER, PrunedSpans
 from service.storage.observation_table import Cuts
 from service.storage.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class RetentionRule:
     """What stays of each series: its last steps, or all from a stamp on; its last step always."""
 
     steps: int | None = None
@@ -29,7 +29,7 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Pruned:
     """What was taken out, or would be."""
 
     series: int = 0
@@ -37,15 +37,13 @@ class Taken:
     rows: int = 0
     """Revisions included."""
 
-    def __add__(self, other: "Taken") -> "Taken":
-        return Taken(
-            self.series + other.series, self.steps + other.steps, self.rows + other.rows
-        )  # fmt: skip
+    def __add__(self, other: "Pruned") -> "Pruned":
+        return Pruned(self.series + other.series, self.steps + other.steps, self.rows + other.rows)
 
 
 def look(
-    transaction: Transaction, numbers: Sequence[int], keep: Keep, calendar: Calendar
-) -> tuple[Begins, Taken]:
+    transaction: Transaction, numbers: Sequence[int], keep: RetentionRule, calendar: Calendar
+) -> tuple[PrunedSpans, Pruned]:
     """
     What would be taken out of some series, and where their logs would begin.
 
@@ -62,18 +60,20 @@ def look(
     told = [(*some, number) for number, some in found.items()]
     steps, rows, newest, series = np.array(told, np.int64).reshape(-1, 4).T
     first_ds = cuts.ds[np.isin(cuts.series, series)]
-    now = Begins(series, first_ds, steps, newest)
-    return now, Taken(len(series), int(steps.sum()), int(rows.sum()))
+    now = PrunedSpans(series, first_ds, steps, newest)
+    return now, Pruned(len(series), int(steps.sum()), int(rows.sum()))
 
 
-def preview(transaction: Transaction, keep: Keep, calendar: Calendar) -> Taken:
+def preview(transaction: Transaction, keep: RetentionRule, calendar: Calendar) -> Pruned:
     """What would be taken out of all series."""
     numbers = list(transaction.names())
     parts = (numbers[start : start + TOGETHER] for start in range(0, len(numbers), TOGETHER))
-    return sum((look(transaction, part, keep, calendar)[1] for part in parts), Taken())
+    return sum((look(transaction, part, keep, calendar)[1] for part in parts), Pruned())
 
 
-def _cuts(transaction: Transaction, numbers: Sequence[int], keep: Keep, calendar: Calendar) -> Cuts:
+def _cuts(
+    transaction: Transaction, numbers: Sequence[int], keep: RetentionRule, calendar: Calendar
+) -> Cuts:
     """Of the series that begin earlier than they should."""
     spans = transaction.spans(numbers)
     series = np.array(sorted(spans), np.int64)
@@ -89,9 +89,11 @@ def _cuts(transaction: Transaction, numbers: Sequence[int], keep: Keep, calendar
 
 
 def _wanted(
-    first: Int[np.ndarray, " series"], last: Int[np.ndarray, " series"], keep: Keep,
+    first: Int[np.ndarray, " series"],
+    last: Int[np.ndarray, " series"],
+    keep: RetentionRule,
     calendar: Calendar,
-) -> Int[np.ndarray, " series"]:  # fmt: skip
+) -> Int[np.ndarray, " series"]:
     if keep.steps is None:
         assert keep.since is not None
         return np.full(len(first), keep.since)

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from forecast.calendars.calendar import Calendar
 from forecast.inference.states import States
 from service.storage import base_states, migrations
-from service.storage.base_states import Begins
+from service.storage.base_states import PrunedSpans
 from service.storage.database import among, slices, timeline_of
-from service.storage.observation_table import Cuts, Stored, Sum, tuples, usual_width
-from service.storage.records import Entry, Rows, to_json
+from service.storage.observation_table import Cuts, ObservationTable, Sum, tuples, usual_width
+from service.storage.records import Observations, SeriesRecord, to_json
 from service.storage.schema import base, head, meta, observation, pruned, removed, series
 
 
@@ -39,11 +39,13 @@ def count_all(connection: sa.Connection) -> Totals:
     """All of it, in one look."""
     c, p = observation.c, pruned.c
     query = sa.select(
-        sa.func.count(), sa.func.min(c.ds), sa.func.max(c.ds),
+        sa.func.count(),
+        sa.func.min(c.ds),
+        sa.func.max(c.ds),
         sa.select(sa.func.count()).select_from(series).scalar_subquery(),
         sa.select(sa.func.count()).select_from(pruned).scalar_subquery(),
         sa.select(sa.func.coalesce(sa.func.sum(p.steps), 0)).scalar_subquery(),
-    )  # fmt: skip
+    )
     rows, first, last, begun, cut, steps = connection.execute(query).one()
     schema = migrations.version(connection) or ""
     return Totals(begun, rows, first, last, cut, int(steps), schema)
@@ -55,15 +57,15 @@ class Changes:
 
     batch: int
     """The last batch that is in it."""
-    begun: list[Entry]
+    begun: list[SeriesRecord]
     """Series added since."""
     removed: list[int]
     """Numbers of series taken away since."""
-    rows: Rows
+    rows: Observations
     """New steps of series, each stamp for the first time; `series` are numbers."""
     revised: list[int]
     """Numbers of the series of which a stored value was corrected."""
-    pruned: Begins
+    pruned: PrunedSpans
     """Series whose older steps were taken out since."""
 
 
@@ -87,7 +89,7 @@ class Transaction:
         """The last batch in the log when the transaction began."""
         self.timeline = timeline_of(connection)
         """Which history of the log it sees: in another one, the same number is another batch."""
-        self._stored = Stored(connection, covariates, width)
+        self._stored = ObservationTable(connection, covariates, width)
         self._wrote = False
 
     def seen_by(self, covariates: Sequence[str]) -> "Transaction":
@@ -171,7 +173,7 @@ class Transaction:
         self._stored = replace(self._stored, width=usual_width(calendar))
         self._connection.execute(sa.update(head).values(width=self._stored.width))
 
-    def entries(self, numbers: Sequence[int] | None = None) -> list[Entry]:
+    def entries(self, numbers: Sequence[int] | None = None) -> list[SeriesRecord]:
         """Every series, or those with these numbers, in the order of their numbers."""
         query = sa.select(series.c.series, series.c.unique_id, series.c.static)
         query = query.order_by(series.c.series)
@@ -181,11 +183,11 @@ class Transaction:
         return self._entries(queries)
 
     def names(self) -> dict[int, str]:
-        """Every series by its number; of a million, an `Entry` each costs twice the time."""
+        """Every series by its number; of a million, an `SeriesRecord` each costs twice the time."""
         query = sa.select(series.c.series, series.c.unique_id).order_by(series.c.series)
         return dict(tuples(self._connection, query))
 
-    def find(self, unique_ids: Sequence[str]) -> list[Entry]:
+    def find(self, unique_ids: Sequence[str]) -> list[SeriesRecord]:
         """Those of the series that are there, in no order."""
         query = sa.select(series.c.series, series.c.unique_id, series.c.static)
         name = series.c.unique_id
@@ -200,7 +202,7 @@ class Transaction:
         """First and last stamp of each of some series."""
         return self._stored.spans(numbers)
 
-    def begins(self, numbers: Sequence[int]) -> Begins:
+    def begins(self, numbers: Sequence[int]) -> PrunedSpans:
         """Where those of the series begin that are pruned; at most some hundreds are asked for."""
         return base_states.begins(self._connection, pruned.c.series.in_(numbers))
 
@@ -222,11 +224,11 @@ class Transaction:
         """What lies before the cuts, by number of the series."""
         return self._stored.doomed(cuts)
 
-    def history_before(self, cuts: Cuts) -> Rows:
+    def history_before(self, cuts: Cuts) -> Observations:
         """Every step before the cuts with its latest value, ordered by series and stamp."""
         return self._stored.before(cuts)
 
-    def prune(self, now: Begins, states: Mapping[str, States]) -> None:
+    def prune(self, now: PrunedSpans, states: Mapping[str, States]) -> None:
         """Take out what lies before `now.first_ds`; of each model, these states stay for it."""
         self._wrote = True
         self._stored.cut(Cuts(now.series, now.first_ds))
@@ -267,7 +269,7 @@ class Transaction:
             self._connection.execute(sa.insert(series), rows)
         return list(range(start, start + len(rows)))
 
-    def history(self, numbers: Sequence[int]) -> Rows:
+    def history(self, numbers: Sequence[int]) -> Observations:
         """Every step of these series with its latest value, ordered by series and stamp."""
         return self._stored.history(numbers)
 
@@ -278,13 +280,18 @@ class Transaction:
         return self._stored.outline(numbers, since, until, latest=latest)
 
     def stream(
-        self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool,
+        self,
+        numbers: Sequence[int],
+        since: int | None,
+        until: int | None,
+        *,
+        latest: bool,
         size: int,
-    ) -> Iterator[Sequence[Sequence[Any]]]:  # fmt: skip
+    ) -> Iterator[Sequence[Sequence[Any]]]:
         """Rows of some series, so many at a time, as `Stored.stream` gives them."""
         return self._stored.stream(numbers, since, until, latest=latest, size=size)
 
-    def current(self, asked: Rows, numbers: Sequence[int]) -> Rows:
+    def current(self, asked: Observations, numbers: Sequence[int]) -> Observations:
         """
         The latest values of the stamps in `asked`; those not stored are left out.
 
@@ -302,7 +309,7 @@ class Transaction:
         found = replace(found, series=place)
         return found.take(np.argsort(place, kind="stable"))
 
-    def append(self, rows: Rows, *, revise: bool = False) -> None:
+    def append(self, rows: Observations, *, revise: bool = False) -> None:
         """
         Store observations, in any order.
 
@@ -326,10 +333,12 @@ class Transaction:
             self._connection.execute(sa.insert(removed), noted)
         return rows
 
-    def _entries(self, queries: Iterable[sa.Select[Any]]) -> list[Entry]:
+    def _entries(self, queries: Iterable[sa.Select[Any]]) -> list[SeriesRecord]:
         """Of number, name and static covariates."""
         found = chain.from_iterable(tuples(self._connection, query) for query in queries)
-        return [Entry(n, name, json.loads(static) if static else {}) for n, name, static in found]
+        return [
+            SeriesRecord(n, name, json.loads(static) if static else {}) for n, name, static in found
+        ]
 
 
 def _now() -> int:

@@ -78,11 +78,13 @@ def test_carparts_leaves_out_what_has_no_record_in_the_test(tmp_path):
     """A part whose months are missing to the end cannot be scored."""
     y = np.tile([0.0, 3.0], 20)
     gone = np.where(np.arange(40) < 15, y, np.nan)
-    frame = pd.DataFrame({
-        "unique_id": np.repeat(["kept", "gone"], 40),
-        "ds": np.tile(months(40), 2),
-        "y": np.r_[y, gone],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "unique_id": np.repeat(["kept", "gone"], 40),
+            "ds": np.tile(months(40), 2),
+            "y": np.r_[y, gone],
+        }
+    )
     store(tmp_path, "carparts", carparts=frame)
 
     case = load("carparts", tmp_path)
@@ -144,22 +146,34 @@ def rossmann(tmp_path):
     holiday = pd.Timestamp("2014-05-01")
     frames = []
     for name in ("rossmann_0001", "rossmann_0002"):
-        frame = pd.DataFrame({
-            "unique_id": name, "ds": days, "y": 10.0, "customers": 5.0,
-            "promo": (days.isocalendar().week % 2).to_numpy(),
-            "school_holiday": 1, "state_holiday": np.where(days == holiday, "a", "0"),
-        })  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "unique_id": name,
+                "ds": days,
+                "y": 10.0,
+                "customers": 5.0,
+                "promo": (days.isocalendar().week % 2).to_numpy(),
+                "school_holiday": 1,
+                "state_holiday": np.where(days == holiday, "a", "0"),
+            }
+        )
         closed = days.weekday == 6
         if name.endswith("2"):
             closed |= days == holiday
         frames.append(frame[~closed])
     frames[0] = pd.concat([frames[0], frames[0].tail(1).assign(ds=days[-1])])
-    stores = pd.DataFrame({
-        "unique_id": ["rossmann_0001", "rossmann_0002"], "store_type": ["a", "b"],
-        "assortment": "a", "competition_distance": [100.0, np.nan],
-        "promo2": [0, 1], "promo2_since_week": [np.nan, 12], "promo2_since_year": [np.nan, 2014],
-        "promo_interval": ["", "Mar,Jun,Sept,Dec"],
-    })  # fmt: skip
+    stores = pd.DataFrame(
+        {
+            "unique_id": ["rossmann_0001", "rossmann_0002"],
+            "store_type": ["a", "b"],
+            "assortment": "a",
+            "competition_distance": [100.0, np.nan],
+            "promo2": [0, 1],
+            "promo2_since_week": [np.nan, 12],
+            "promo2_since_year": [np.nan, 2014],
+            "promo_interval": ["", "Mar,Jun,Sept,Dec"],
+        }
+    )
     store(tmp_path, "rossmann", rossmann=pd.concat(frames), stores=stores)
     return tmp_path
 
@@ -192,11 +206,21 @@ def test_orange_juice_masks_missing_weeks_and_keeps_their_price(tmp_path):
     """Units are not known, the price of the week before stands."""
     weeks = np.arange(40, 161)
     price = np.where(weeks < 100, 0.05, 0.04)
-    frame = pd.DataFrame({
-        "unique_id": "oj_s002_b01", "ds": weeks, "y": weeks * 64.0, "price": price,
-        "price_min_other": 0.03, "price_mean_other": 0.04, "deal": 1, "feat": 1.0, "profit": 30.0,
-        "store": 2, "brand": 1,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "unique_id": "oj_s002_b01",
+            "ds": weeks,
+            "y": weeks * 64.0,
+            "price": price,
+            "price_min_other": 0.03,
+            "price_mean_other": 0.04,
+            "deal": 1,
+            "feat": 1.0,
+            "profit": 30.0,
+            "store": 2,
+            "brand": 1,
+        }
+    )
     store(tmp_path, "orange_juice", orange_juice=frame.drop(index=[60, 119]))
 
     case = load("orange_juice", tmp_path)
@@ -220,19 +244,33 @@ def test_m5_has_the_events_of_its_own_state(tmp_path, val):
     for column, value in (("event_name_1", "Christmas"), ("event_type_1", "National")):
         calendar[column] = np.where(christmas, value, None)
     calendar["event_type_2"] = None
-    static = pd.DataFrame({
-        "unique_id": ["X_1_001_CA_1", "X_1_001_TX_1"], "item_id": "X_1_001", "dept_id": "X_1",
-        "cat_id": "X", "store_id": ["CA_1", "TX_1"], "state_id": ["CA", "TX"],
-    })  # fmt: skip
-    rows = pd.DataFrame({
-        "unique_id": np.repeat(static["unique_id"].to_numpy(), len(days)), "ds": np.tile(days, 2),
-        "y": 1.0, "sell_price": 2.0,
-    })  # fmt: skip
+    static = pd.DataFrame(
+        {
+            "unique_id": ["X_1_001_CA_1", "X_1_001_TX_1"],
+            "item_id": "X_1_001",
+            "dept_id": "X_1",
+            "cat_id": "X",
+            "store_id": ["CA_1", "TX_1"],
+            "state_id": ["CA", "TX"],
+        }
+    )
+    rows = pd.DataFrame(
+        {
+            "unique_id": np.repeat(static["unique_id"].to_numpy(), len(days)),
+            "ds": np.tile(days, 2),
+            "y": 1.0,
+            "sell_price": 2.0,
+        }
+    )
     cutoff = pd.Timestamp("2016-05-22")
     store(
-        tmp_path, "m5", calendar=calendar, static=static,
-        train=rows[rows["ds"] <= cutoff], test=rows[rows["ds"] > cutoff],
-    )  # fmt: skip
+        tmp_path,
+        "m5",
+        calendar=calendar,
+        static=static,
+        train=rows[rows["ds"] <= cutoff],
+        test=rows[rows["ds"] > cutoff],
+    )
 
     case = load("m5", tmp_path, val=val)
 
@@ -253,10 +291,13 @@ def scored():
     y = rng.gamma(2.0, 5.0, (3, 20))
     y[2, :16] = 4.0
     y[1, 5] = y[0, 17] = np.nan
-    frame = pd.DataFrame({
-        "unique_id": np.repeat(["a", "b", "c"], 20), "ds": np.tile(np.arange(20), 3),
-        "y": y.ravel(),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "unique_id": np.repeat(["a", "b", "c"], 20),
+            "ds": np.tile(np.arange(20), 3),
+            "y": y.ravel(),
+        }
+    )
     train, test = (frame[keep].reset_index(drop=True) for keep in (frame.ds < 16, frame.ds >= 16))
     made = test[["unique_id", "ds"]].assign(m=rng.gamma(2.0, 5.0, 12))
     for level, width in ((50, 2.0), (80, 4.0), (90, 5.0), (95, 6.0)):

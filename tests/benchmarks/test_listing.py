@@ -124,12 +124,22 @@ def test_unseen_takes_the_official_test_and_a_missing_price_for_missing(records,
     yearly[yearly["ds"] > 54].to_parquet(tmp_path / "m1" / "yearly_test.parquet")
 
     case = unseen.SETS["commodities"](tmp_path)
-    found = records(unseen.main, "--data", tmp_path, "--sets", "commodities", "m1_yearly",
-                    "--baselines", "SeasonalNaive", *QUICK)  # fmt: skip
+    found = records(
+        unseen.main,
+        "--data",
+        tmp_path,
+        "--sets",
+        "commodities",
+        "m1_yearly",
+        "--baselines",
+        "SeasonalNaive",
+        *QUICK,
+    )
 
     assert len(case.train) == 120
     assert case.train["y"].isna().sum() == 1
     assert {(case, model) for case, model, _ in found} == {
-        (case, model) for case in ("commodities", "m1_yearly")
+        (case, model)
+        for case in ("commodities", "m1_yearly")
         for model in ("statecast", "SeasonalNaive")
-    }  # fmt: skip
+    }

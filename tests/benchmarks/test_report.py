@@ -38,9 +38,15 @@ OURS = [
 KEYS = ("benchmark", "case", "model", "metric", "value", "seconds")
 STOPPED = {"budget_s": 120.0, "stopped": True, "settings": "input_size=54"}
 FAILED = {
-    "benchmark": "peers", "case": "aus_retail", "model": "darts-lstm", "metric": "failed",
-    "value": None, "seconds": None, "budget_s": 120.0, "note": "given up after 720 s",
-}  # fmt: skip
+    "benchmark": "peers",
+    "case": "aus_retail",
+    "model": "darts-lstm",
+    "metric": "failed",
+    "value": None,
+    "seconds": None,
+    "budget_s": 120.0,
+    "note": "given up after 720 s",
+}
 
 
 @pytest.fixture
@@ -125,9 +131,13 @@ def test_wins_and_losses_are_ratios_to_the_best_peer(made):
 
     assert "Wins: mase 0.938 of AutoETS. Losses: crps 1.021 of AutoETS." in page
     assert cells(page, "statecast") == {
-        "model": "statecast (ours)", "mase": "**1.074**", "crps": "0.01910", "coverage_80": "",
-        "seconds": "10", "of the processor": "",
-    }  # fmt: skip
+        "model": "statecast (ours)",
+        "mase": "**1.074**",
+        "crps": "0.01910",
+        "coverage_80": "",
+        "seconds": "10",
+        "of the processor": "",
+    }
     assert page.count("statecast (ours)") == 1
 
 
@@ -184,11 +194,16 @@ def case():
     frame.loc[3, "y"] = np.nan
     ahead = frame["ds"] >= ds[24]
     return Case(
-        name="toy", train=frame[~ahead].reset_index(drop=True),
-        test=frame[ahead].reset_index(drop=True), freq="MS", horizon=3, season_length=12,
-        known_future=("price",), fill="mask",
+        name="toy",
+        train=frame[~ahead].reset_index(drop=True),
+        test=frame[ahead].reset_index(drop=True),
+        freq="MS",
+        horizon=3,
+        season_length=12,
+        known_future=("price",),
+        fill="mask",
         static=pd.DataFrame({"unique_id": ["a", "b"], "size": [1.0, 2.0], "kind": ["x", "y"]}),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("fill", "value", "observed"), [("mask", 3.0, False), ("zero", 0.0, True)])

@@ -36,11 +36,13 @@ def hours():
     steps = np.arange(1, 217)
     noise = np.random.default_rng(0).lognormal(0, 0.05, (3, len(steps)))
     y = (5 + 3 * np.sin(2 * np.pi * steps / 24)) * noise
-    return pd.DataFrame({
-        "unique_id": np.repeat(["H1", "H2", "H3"], len(steps)),
-        "ds": np.tile(steps, 3),
-        "y": y.ravel(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "unique_id": np.repeat(["H1", "H2", "H3"], len(steps)),
+            "ds": np.tile(steps, 3),
+            "y": y.ravel(),
+        }
+    )
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -71,8 +73,9 @@ def test_a_step_has_a_bound_and_a_rate(records, case):
 
 def test_a_profile_names_the_operators(records, capsys, monkeypatch):
     """`--profile` adds a table on stderr and nothing on stdout."""
-    monkeypatch.setattr("sys.argv", ["step", "--cases", "step", "--rounds", "1", "--profile",
-                                     *map(str, TINY)])  # fmt: skip
+    monkeypatch.setattr(
+        "sys.argv", ["step", "--cases", "step", "--rounds", "1", "--profile", *map(str, TINY)]
+    )
     step.main()
 
     printed = capsys.readouterr()
@@ -101,8 +104,21 @@ def test_the_race_ends_with_the_first_run_that_meets_the_target(records, hours, 
     """A target that anything meets is met by the fewest steps."""
     write_m4(tmp_path, hours)
 
-    found = records(race.main, "--data", tmp_path, "--val", "--target", 99, "--steps", 2, 4,
-                    "--seeds", 1, "--set", "model.hidden_size=8")  # fmt: skip
+    found = records(
+        race.main,
+        "--data",
+        tmp_path,
+        "--val",
+        "--target",
+        99,
+        "--steps",
+        2,
+        4,
+        "--seeds",
+        1,
+        "--set",
+        "model.hidden_size=8",
+    )
 
     assert found["m4_hourly_val", "steps_to_target"] == 2
     assert found["m4_hourly_val", "seconds_to_target"] > 0
@@ -114,8 +130,20 @@ def test_a_race_that_is_not_won_says_so(records, hours, tmp_path):
     write_m4(tmp_path, hours)
 
     with pytest.raises(SystemExit, match=r"OWA 0.0000 was not reached with 2 steps"):
-        records(race.main, "--data", tmp_path, "--val", "--target", 0, "--steps", 2,
-                "--seeds", 1, "--set", "model.hidden_size=8")  # fmt: skip
+        records(
+            race.main,
+            "--data",
+            tmp_path,
+            "--val",
+            "--target",
+            0,
+            "--steps",
+            2,
+            "--seeds",
+            1,
+            "--set",
+            "model.hidden_size=8",
+        )
 
 
 def test_the_target_is_a_whole_run_of_the_peer(tmp_path):
@@ -144,8 +172,17 @@ def test_carrying_is_compared_by_weights_and_by_recipe(records, hours, tmp_path)
     """Each way is scored at the same cutoffs; what is carried gains nothing over itself."""
     write_m4(tmp_path, hours)
 
-    found = records(carry.main, "--data", tmp_path, "--set", "model.hidden_size=8",
-                    "--set", "train.max_steps=4", "--set", "model.horizon=12")  # fmt: skip
+    found = records(
+        carry.main,
+        "--data",
+        tmp_path,
+        "--set",
+        "model.hidden_size=8",
+        "--set",
+        "train.max_steps=4",
+        "--set",
+        "model.horizon=12",
+    )
 
     for case, other in (("same_weights", "reset"), ("same_recipe", "windowed")):
         place = f"m4_hourly/{case}"

@@ -40,7 +40,7 @@ def test_a_bundle_of_an_earlier_release_is_read(retail, tmp_path):
     save_bundle(old, tmp_path / "again")
     sales = retail[retail["unique_id"].eq("A3349335T")].tail(120).assign(state="New South Wales")
 
-    panel = Panel.from_frame(frames.check(sales, old.config.data))
+    panel = Panel.from_frame(frames.validate(sales, old.config.data))
 
     assert load_bundle(tmp_path / "again").digest == old.digest
     np.testing.assert_allclose(

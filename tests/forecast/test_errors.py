@@ -13,7 +13,7 @@ from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from forecast.data.future_covariates import check_future
 from forecast.data.io import read_table
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.errors import ForecastError
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -52,29 +52,33 @@ def faulty(column: str, row: int, value: object) -> pd.DataFrame:
 def future() -> None:
     days = pd.date_range("2024-03-10", periods=4)
     check_future(
-        pd.DataFrame({"unique_id": "tea", "ds": days, "price": 1.0}), ids=["tea"],
-        last_ds=np.array([pd.Timestamp("2024-03-09").value]), horizon=7, calendar=Calendar("D"),
-        columns=("price",), data=DataConfig(known_future=("price",)),
-    )  # fmt: skip
+        pd.DataFrame({"unique_id": "tea", "ds": days, "price": 1.0}),
+        ids=["tea"],
+        last_ds=np.array([pd.Timestamp("2024-03-09").value]),
+        horizon=7,
+        calendar=Calendar("D"),
+        columns=("price",),
+        data=DataConfig(known_future=("price",)),
+    )
 
 
 DAILY, POSITIVE = DataConfig(freq="D"), DataConfig(kind="positive")
 FAULTS: dict[str, Callable[[], object]] = {
     "data.unreadable": lambda: read_table("sale_2024.csv"),
-    "data.missing_columns": lambda: check(
+    "data.missing_columns": lambda: validate(
         from_file(sales().rename(columns={"ds": "date", "y": "sales"})), DAILY
     ),
-    "data.wrong_type": lambda: check(faulty("y", 7, "12,5"), DAILY),
-    "data.bad_stamps": lambda: check(faulty("ds", 8, "soon"), DAILY),
-    "data.duplicate": lambda: check(
+    "data.wrong_type": lambda: validate(faulty("y", 7, "12,5"), DAILY),
+    "data.bad_stamps": lambda: validate(faulty("ds", 8, "soon"), DAILY),
+    "data.duplicate": lambda: validate(
         from_file(pd.concat([sales(), sales().iloc[[4]].assign(y=99.0)])), DAILY
     ),
-    "data.gap": lambda: check(from_file(sales().drop([2, 9, 10])), DAILY),
-    "data.frequency": lambda: check(from_file(sales()), DataConfig(freq="MS")),
-    "data.missing_values": lambda: check(faulty("y", 3, np.nan), DAILY),
-    "data.too_short": lambda: check(from_file(sales().groupby("unique_id").head(1)), DAILY),
-    "data.negative": lambda: check(faulty("y", 9, -2.0), POSITIVE),
-    "data.constant": lambda: check(from_file(sales().assign(y=3.0)), DAILY),
+    "data.gap": lambda: validate(from_file(sales().drop([2, 9, 10])), DAILY),
+    "data.frequency": lambda: validate(from_file(sales()), DataConfig(freq="MS")),
+    "data.missing_values": lambda: validate(faulty("y", 3, np.nan), DAILY),
+    "data.too_short": lambda: validate(from_file(sales().groupby("unique_id").head(1)), DAILY),
+    "data.negative": lambda: validate(faulty("y", 9, -2.0), POSITIVE),
+    "data.constant": lambda: validate(from_file(sales().assign(y=3.0)), DAILY),
     "data.missing_future": future,
 }
 

@@ -58,9 +58,16 @@ def test_frames_are_those_of_the_ecosystem(retail, quick):
     scores = evaluate(cv, [mae], models=["statecast"])
 
     assert cv.columns.tolist() == [
-        "unique_id", "ds", "cutoff", "y",
-        "statecast", "statecast-lo-80", "statecast-hi-80", "statecast-lo-95", "statecast-hi-95",
-    ]  # fmt: skip
+        "unique_id",
+        "ds",
+        "cutoff",
+        "y",
+        "statecast",
+        "statecast-lo-80",
+        "statecast-hi-80",
+        "statecast-lo-95",
+        "statecast-hi-95",
+    ]
     assert isinstance(same, pl.DataFrame)
     np.testing.assert_allclose(same["statecast"].to_numpy(), cv["statecast"].to_numpy())
     assert len(scores) == 2 * retail["unique_id"].nunique()
@@ -208,10 +215,15 @@ def test_a_new_series_of_one_row_is_learned_from_and_forecast(retail, quick):
 def test_series_that_two_columns_name(quick):
     """The history, its future and what happens next are all read alike."""
     t = np.arange(80)
-    history = pd.DataFrame({
-        "shop": np.repeat([7, 3], 80), "sku": "tea", "ds": np.tile(t, 2),
-        "y": np.tile(50 + 10 * np.sin(t / 3), 2), "price": 2.0,
-    })  # fmt: skip
+    history = pd.DataFrame(
+        {
+            "shop": np.repeat([7, 3], 80),
+            "sku": "tea",
+            "ds": np.tile(t, 2),
+            "y": np.tile(50 + 10 * np.sin(t / 3), 2),
+            "price": 2.0,
+        }
+    )
     ahead = history.groupby("shop").head(5).assign(ds=lambda f: f["ds"] + 80).drop(columns="y")
     names = {"freq": 1, "id_from": ["shop", "sku"], "known_future": ["price"]}
     forecaster = Forecaster(h=5, config=Config.from_dict({**quick.to_dict(), "data": names}))
@@ -238,9 +250,16 @@ def test_missing_steps_may_be_masked(retail, quick):
 
 @pytest.mark.parametrize(
     ("kind", "fill"),
-    [("auto", "zero"), ("count", "zero"), ("auto", "forward"), ("count", "forward"),
-     ("real", "forward"), ("auto", "mask"), ("count", "mask")],
-)  # fmt: skip
+    [
+        ("auto", "zero"),
+        ("count", "zero"),
+        ("auto", "forward"),
+        ("count", "forward"),
+        ("real", "forward"),
+        ("auto", "mask"),
+        ("count", "mask"),
+    ],
+)
 def test_what_is_observed_may_begin_without_a_value(retail, quick, kind, fill):
     """Rows that begin with missing values move a state as they do within a longer table."""
     last = retail.groupby("unique_id").tail(5).index
@@ -293,12 +312,16 @@ def test_a_closed_shop_sells_nothing(weekdays, kind):
     closed = days.weekday.isin(weekdays) | (days.day == 1)
     rng = np.random.default_rng(3)
     frame = pd.concat(
-        pd.DataFrame({
-            "unique_id": f"shop{i}", "ds": days, "open": 1.0 - closed,
-            "y": np.round(100 * (i + 1) * rng.lognormal(0, 0.1, len(days))) * ~closed,
-        })
+        pd.DataFrame(
+            {
+                "unique_id": f"shop{i}",
+                "ds": days,
+                "open": 1.0 - closed,
+                "y": np.round(100 * (i + 1) * rng.lognormal(0, 0.1, len(days))) * ~closed,
+            }
+        )
         for i in range(12)
-    )  # fmt: skip
+    )
     known, ahead = (frame[(frame["ds"] < "2024-10-27") == early] for early in (True, False))
     config = Config.from_dict(
         {

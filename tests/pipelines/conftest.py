@@ -49,9 +49,13 @@ def trained(sales: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The run: trained, scored beside two baselines, registered, promoted."""
     root = tmp_path_factory.mktemp("project")
     job = Job(
-        source=str(sales), config=Config.from_dict(SETTINGS), name="retail", data_dir=root,
-        tracking_uri=f"sqlite:///{root / 'mlflow.db'}", baselines=("SeasonalNaive", "Drift"),
-    )  # fmt: skip
+        source=str(sales),
+        config=Config.from_dict(SETTINGS),
+        name="retail",
+        data_dir=root,
+        tracking_uri=f"sqlite:///{root / 'mlflow.db'}",
+        baselines=("SeasonalNaive", "Drift"),
+    )
     events: list[train.Event] = []
     outcome = train.run(job, events.append)
     return Project(root, job, outcome, events, Tracking(job.tracking_uri))

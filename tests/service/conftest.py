@@ -17,7 +17,7 @@ from benchmarks.speed.servers import wait_until
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.data.panel import Panel
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.training.train import train
 from service.app import create_app
 from service.ingest.importer import import_history
@@ -38,7 +38,7 @@ def train_tiny(
         model=ModelConfig(hidden_size=8, horizon=HORIZON),
         train=TrainConfig(max_steps=max_steps, batch_size=4, chunk_length=12),
     )
-    panel = Panel.from_frame(checked := check(table, data))
+    panel = Panel.from_frame(checked := validate(table, data))
     trained = train(panel, replace(config, data=checked.data))
     save_bundle(trained.bundle, directory)
     return directory
@@ -72,9 +72,12 @@ def monthly_bundle(monthly: pd.DataFrame, tmp_path_factory: pytest.TempPathFacto
 def weekly_bundle(weekly: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weekly model with covariates of all roles that masks gaps."""
     data = DataConfig(
-        known_future=("price", "deal"), past_only=("feat",), static=("brand",), fill="mask",
+        known_future=("price", "deal"),
+        past_only=("feat",),
+        static=("brand",),
+        fill="mask",
         kind="positive",
-    )  # fmt: skip
+    )
     return train_tiny(weekly, data, tmp_path_factory.mktemp("weekly") / "juice")
 
 
@@ -110,8 +113,16 @@ def emptied(address: str) -> str:
     """The same database without our tables."""
     engine = sa.create_engine(address)
     with engine.begin() as connection:
-        for table in ("base", "pruned", "observation", "series", "meta", "head", "removed",
-                      "alembic_version"):  # fmt: skip
+        for table in (
+            "base",
+            "pruned",
+            "observation",
+            "series",
+            "meta",
+            "head",
+            "removed",
+            "alembic_version",
+        ):
             connection.execute(sa.text(f"drop table if exists {table}"))
     engine.dispose()
     return address
@@ -174,9 +185,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             if history is not None:
                 import_history(chosen.log_url, history, load_bundle(bundle).config.data)
             app = create_app(chosen)
-            client = TestClient(
-                app, base_url="http://127.0.0.1", raise_server_exceptions=False
-            )  # fmt: skip
+            client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
             stack.enter_context(client)
             slot = app.state.slot.wait(60)
             wait_until(lambda: slot.progress.phase, lambda phase: phase != "replaying")
@@ -203,9 +212,10 @@ def serve_named(tmp_path) -> Iterator[ServeNamed]:
     with ExitStack() as stack:
 
         def start(
-            bundles: dict[str, Path], histories: dict[str, pd.DataFrame] | None = None,
+            bundles: dict[str, Path],
+            histories: dict[str, pd.DataFrame] | None = None,
             **settings: Any,
-        ) -> TestClient:  # fmt: skip
+        ) -> TestClient:
             settings.setdefault("data_dir", tmp_path / "data")
             models = {name: str(folder) for name, folder in bundles.items()}
             chosen = Settings(models=models, **settings)

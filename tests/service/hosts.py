@@ -9,14 +9,14 @@ from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.inference.states import States
 from service.engine.engine import Engine
-from service.engine.executor import Compute
+from service.engine.executor import BatchingExecutor
 from service.engine.snapshots import Snapshots
-from service.ingest.batch import Sent
+from service.ingest.batch import ObservationBatch
 from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.recovery import recover
 from service.settings import Limits
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 MONTHLY = DataConfig(freq="MS", kind="positive")
 """Of the fixture `monthly`."""
@@ -27,12 +27,15 @@ class Host:
 
     def __init__(self, url: str, bundle: Path, folder: Path, block: int) -> None:
         self.bundle = load_bundle(bundle)
-        self.compute = Compute(30.0, 1000, Metrics())
-        self.log = Log(url)
+        self.executor = BatchingExecutor(30.0, 1000, Metrics())
+        self.log = ObservationLog(url)
         self.writer = Writer(
-            Engine(self.bundle, self.compute, block=block), self.log, Metrics(),
-            unknown_series="create", limits=Limits(max_fill=100),
-        )  # fmt: skip
+            Engine(self.bundle, self.executor, block=block),
+            self.log,
+            Metrics(),
+            unknown_series="create",
+            limits=Limits(max_fill=100),
+        )
         self.snapshots = Snapshots(folder, self.log, self.bundle.digest)
         self.restored = recover(self.writer, self.snapshots)
 
@@ -43,18 +46,20 @@ class Host:
     def observe(self, name: str, month: str, y: float) -> None:
         """One value."""
         stamp = np.array([pd.Timestamp(month).value])
-        sent = Sent([name], stamp, np.array([y]), np.empty((1, 0)), (), lambda item: f"/{item}")
+        sent = ObservationBatch(
+            [name], stamp, np.array([y]), np.empty((1, 0)), (), lambda item: f"/{item}"
+        )
         self.writer.write(sent)
 
     def states(self) -> dict[str, States]:
         """The state of every series, those that wait included."""
-        self.writer.bring_in(list(self.writer.waiting))
+        self.writer.replay(list(self.writer.waiting))
         rows = self.engine.rows
         return {name: self.engine.snapshot(np.array([rows[name]]))[0] for name in sorted(rows)}
 
     def close(self) -> None:
         """Let go of the log."""
-        self.compute.close()
+        self.executor.close()
         self.log.close()
 
 

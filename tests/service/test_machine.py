@@ -69,10 +69,15 @@ class Server(RuleBasedStateMachine):
         self._start()
 
     def _start(self) -> None:
-        app = create_app(Settings(
-            model=str(self.pointer), data_dir=self.home / "data", unknown_series="create",
-            watch_seconds=0.02, snapshot_seconds=0.05,
-        ))  # fmt: skip
+        app = create_app(
+            Settings(
+                model=str(self.pointer),
+                data_dir=self.home / "data",
+                unknown_series="create",
+                watch_seconds=0.02,
+                snapshot_seconds=0.05,
+            )
+        )
         self.client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         self.client.__enter__()
         app.state.slot.wait(60)
@@ -104,8 +109,11 @@ class Server(RuleBasedStateMachine):
     @rule(data=st.data())
     def observe_all(self, data: st.DataObject) -> None:
         """One month of every series, in one request."""
-        items = [(name, len(known), data.draw(VALUES)) for name, known in self.told.items()
-                 if len(known) < len(MONTHS) - 2]  # fmt: skip
+        items = [
+            (name, len(known), data.draw(VALUES))
+            for name, known in self.told.items()
+            if len(known) < len(MONTHS) - 2
+        ]
         if items:
             assert self.send(*items).json()["new"] == len(items)
             for name, _, y in items:
@@ -143,8 +151,11 @@ class Server(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 40))
     def prune(self, steps: int) -> None:
         """Only the last months stay in the log; of the models held, the states as well."""
-        cut = {name: len(known) - steps for name, known in self.told.items()
-               if len(known) - steps > self.begins.get(name, 0)}  # fmt: skip
+        cut = {
+            name: len(known) - steps
+            for name, known in self.told.items()
+            if len(known) - steps > self.begins.get(name, 0)
+        }
         gone = sum(at - self.begins.get(name, 0) for name, at in cut.items())
         answer = self.client.post("/v1/log:prune", json={"keep_steps": steps}).json()
         assert (answer["series"], answer["steps"]) == (len(cut), gone)
@@ -188,8 +199,10 @@ class Server(RuleBasedStateMachine):
         self.previous = True
         put(self.folders[self.named], self.pointer)
         digest = self.oracles[self.named].digest
-        wait_until(lambda: self.client.get("/readyz").json(),
-                   lambda told: told["model"]["digest"] == digest)  # fmt: skip
+        wait_until(
+            lambda: self.client.get("/readyz").json(),
+            lambda told: told["model"]["digest"] == digest,
+        )
 
     @precondition(lambda self: self.previous)
     @rule()
@@ -205,8 +218,9 @@ class Server(RuleBasedStateMachine):
         """The source names what a rollback brought back: the other may come again."""
         self.named = self.serving
         put(self.folders[self.named], self.pointer)
-        wait_until(lambda: self.client.get("/readyz").json(),
-                   lambda told: told["successor"] is None)  # fmt: skip
+        wait_until(
+            lambda: self.client.get("/readyz").json(), lambda told: told["successor"] is None
+        )
 
     @rule(snapshots=st.booleans())
     def restart(self, snapshots: bool) -> None:
@@ -226,23 +240,29 @@ class Server(RuleBasedStateMachine):
         oracle = self.oracles[self.serving]
         assert answer["model"]["digest"] == oracle.digest
         ends = [len(self.told[name]) for name in names]
-        starts = [end - one["position"]["observations"]
-                  for end, one in zip(ends, answer["forecasts"], strict=True)]  # fmt: skip
+        starts = [
+            end - one["position"]["observations"]
+            for end, one in zip(ends, answer["forecasts"], strict=True)
+        ]
         partial = self.partial[self.serving]
-        assert not any(start for name, start in zip(names, starts, strict=True)
-                       if name not in partial)  # fmt: skip
+        assert not any(
+            start for name, start in zip(names, starts, strict=True) if name not in partial
+        )
         stamps = MONTHS.as_unit("ns").asi8
         spans = [range(*ends) for ends in zip(starts, ends, strict=True)]
         lengths = [len(span) for span in spans]
         total = sum(lengths)
         panel = Panel(
-            ids=tuple(names), indptr=np.r_[0, np.cumsum(lengths)].astype(np.int64),
+            ids=tuple(names),
+            indptr=np.r_[0, np.cumsum(lengths)].astype(np.int64),
             ds=np.concatenate([stamps[span] for span in spans]),
-            values=np.concatenate([np.array(self.told[name])[span]
-                                   for name, span in zip(names, spans, strict=True)]),
-            observed=np.ones(total, np.bool_), known_future=np.zeros((total, 0), np.float32),
+            values=np.concatenate(
+                [np.array(self.told[name])[span] for name, span in zip(names, spans, strict=True)]
+            ),
+            observed=np.ones(total, np.bool_),
+            known_future=np.zeros((total, 0), np.float32),
             past_only=np.zeros((total, 0), np.float32),
-        )  # fmt: skip
+        )
         expected = forecast(oracle, warm_up(oracle, panel), quantiles=(0.1, 0.9))
         made = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer["forecasts"]]
         np.testing.assert_allclose(np.moveaxis(made, 1, 2), expected, rtol=1e-4)

@@ -35,11 +35,15 @@ with TestClient(app, base_url="http://127.0.0.1") as client:
     assert client.get("/openapi.json").status_code == 200
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
-    environment = {**os.environ, "STATECAST_MODEL": str(monthly_bundle),
-                   "STATECAST_DATA_DIR": str(tmp_path)}  # fmt: skip
+    environment = {
+        **os.environ,
+        "STATECAST_MODEL": str(monthly_bundle),
+        "STATECAST_DATA_DIR": str(tmp_path),
+    }
 
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
 
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -87,9 +91,13 @@ def test_a_server_that_cannot_serve_stops_with_a_message(environment, said, tmp_
     untracked = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
 
     done = subprocess.run(
-        [sys.executable, "-m", "service"], env={**untracked, **environment},
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "service"],
+        env={**untracked, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
     assert done.returncode == 2
     assert said in done.stderr

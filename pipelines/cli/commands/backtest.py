@@ -48,16 +48,19 @@ def install(app: typer.Typer) -> None:
         found = project.find(
             session.config,
             {
-                "project.source": data, "project.windows": windows,
-                "project.step_size": step_size, "data.freq": as_freq(freq), "data.fill": fill,
+                "project.source": data,
+                "project.windows": windows,
+                "project.step_size": step_size,
+                "data.freq": as_freq(freq),
+                "data.fill": fill,
             },
-        )  # fmt: skip
+        )
         _backtest(session, found, model=model, h=h, baselines=named(baselines))
 
 
 def _backtest(
     session: Session,
-    found: project.Found,
+    found: project.ResolvedProject,
     *,
     model: str | None,
     h: int | None,
@@ -71,7 +74,7 @@ def _backtest(
     from forecast.data import validation as frames
     from forecast.data.panel import Panel
     from pipelines.cli.model_choice import choose_bundle, data_settings
-    from pipelines.promotion.baseline_process import Rivals
+    from pipelines.promotion.baseline_process import BaselineProcess
     from pipelines.promotion.comparison import evaluate
     from pipelines.promotion.plan import not_after, plan
 
@@ -81,14 +84,19 @@ def _backtest(
     session.console.step("model", told)
     data = data_settings(found, bundle)
     history, _ = frames.read_history(source, data, query=found.project.query)
-    series = frames.check(history, data)
+    series = frames.validate(history, data)
     series = replace(series, data=replace(series.data, kind=bundle.config.data.kind))
     panel = Panel.from_frame(series)
     cutoffs = plan(
-        panel, series.calendar, horizon=h or bundle.horizon, windows=found.project.windows,
-        step_size=found.project.step_size, seasons=bundle.config.data.season_lengths,
-        chosen=baselines, kind=bundle.config.data.kind,
-    )  # fmt: skip
+        panel,
+        series.calendar,
+        horizon=h or bundle.horizon,
+        windows=found.project.windows,
+        step_size=found.project.step_size,
+        seasons=bundle.config.data.season_lengths,
+        chosen=baselines,
+        kind=bundle.config.data.kind,
+    )
     first = series.calendar.text(cutoffs.first_cutoff(panel))
     learned = bundle.facts.get("cutoff")
     seen = learned is not None and not not_after(learned, first)
@@ -99,17 +107,21 @@ def _backtest(
         )
     with (
         tempfile.TemporaryDirectory() as folder,
-        Rivals(series, panel, cutoffs, Path(folder)) as rivals,
+        BaselineProcess(series, panel, cutoffs, Path(folder)) as rivals,
     ):
         result = evaluate(bundle, series, panel, cutoffs, rivals=rivals.wait())
     scores = result.flat()
     session.console.result(
         {
-            "scores": scores, "windows": cutoffs.windows, "h": cutoffs.horizon,
-            "series": len(cutoffs.rows), "first_cutoff": first, "trained_on_targets": seen,
+            "scores": scores,
+            "windows": cutoffs.windows,
+            "h": cutoffs.horizon,
+            "series": len(cutoffs.rows),
+            "first_cutoff": first,
+            "trained_on_targets": seen,
         },
         scores_table(scores),
-    )  # fmt: skip
+    )
     session.console.say(
         f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs in "
         f"{elapsed(time.perf_counter() - begun)}."

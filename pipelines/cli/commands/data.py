@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
-from forecast.redact import shown
+from forecast.redact import redact_url
 from pipelines.cli import project
 from pipelines.cli.command import USAGE, Refused, Session, command
 from pipelines.cli.commands.train import Fill, Freq, Kind, as_freq
@@ -47,14 +47,17 @@ def install(app: typer.Typer) -> None:
         found = project.find(
             session.config,
             {
-                "project.source": file, "project.query": query, "data.freq": as_freq(freq),
-                "data.kind": kind, "data.fill": fill,
+                "project.source": file,
+                "project.query": query,
+                "data.freq": as_freq(freq),
+                "data.kind": kind,
+                "data.fill": fill,
             },
-        )  # fmt: skip
+        )
         _check(session, found)
 
 
-def _check(session: Session, found: project.Found) -> None:
+def _check(session: Session, found: project.ResolvedProject) -> None:
     from forecast.data import validation as frames
     from pipelines.cli.commands.train import need_source
 
@@ -63,14 +66,14 @@ def _check(session: Session, found: project.Found) -> None:
     history, ahead = frames.read_history(source, data, query=found.project.query)
     told = {**frames.report(history, data), "rows_ahead": len(ahead)}
     session.console.result(
-        {"source": shown(source), "usable": not told["problems"], **told}, _text(told)
+        {"source": redact_url(source), "usable": not told["problems"], **told}, _text(told)
     )
     for problem in told["problems"]:
         session.console.problem(**problem)
     if told["problems"]:
         raise Refused(USAGE)
     session.console.say("ready to train on")
-    session.console.then(f"statecast train {shlex.quote(shown(source))}")
+    session.console.then(f"statecast train {shlex.quote(redact_url(source))}")
 
 
 def _text(told: dict[str, Any]) -> "Table":

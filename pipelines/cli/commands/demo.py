@@ -40,25 +40,32 @@ def install(app: typer.Typer) -> None:
         """Train on bundled sales data and serve it: API, its docs and MLflow's pages."""
         if not DATA.is_file():
             raise UsageError(
-                "the bundled data are not here", where=str(DATA),
+                "the bundled data are not here",
+                where=str(DATA),
                 help="run it in a checkout, or train on your own: statecast init --from FILE",
-            )  # fmt: skip
+            )
         found = _settings(max_steps)
         _train_once(session, found, named(baselines))
         _serve(session, found, host=host, port=port, mlflow_port=mlflow_port)
 
 
-def _settings(max_steps: int | None) -> project.Found:
+def _settings(max_steps: int | None) -> project.ResolvedProject:
     """The demo's own: of the environment only, whatever statecast.toml is here."""
     options = {
-        "project.source": str(DATA), "project.name": "statecast", "data.freq": "MS",
-        "data.kind": "positive", "data.static": STATIC, "model.horizon": HORIZON,
+        "project.source": str(DATA),
+        "project.name": "statecast",
+        "data.freq": "MS",
+        "data.kind": "positive",
+        "data.static": STATIC,
+        "model.horizon": HORIZON,
         "train.max_steps": max_steps,
-    }  # fmt: skip
+    }
     return project.find(None, options, start=Path("/"))
 
 
-def _train_once(session: Session, found: project.Found, baselines: tuple[str, ...] | None) -> None:
+def _train_once(
+    session: Session, found: project.ResolvedProject, baselines: tuple[str, ...] | None
+) -> None:
     """Train, unless a champion is in the registry."""
     from pipelines.cli.commands.models import open_store
     from pipelines.cli.commands.train import job_of, run_training
@@ -78,7 +85,12 @@ def _train_once(session: Session, found: project.Found, baselines: tuple[str, ..
 
 
 def _serve(
-    session: Session, found: project.Found, *, host: str | None, port: int | None, mlflow_port: int
+    session: Session,
+    found: project.ResolvedProject,
+    *,
+    host: str | None,
+    port: int | None,
+    mlflow_port: int,
 ) -> None:
     from contextlib import nullcontext
 
@@ -115,10 +127,16 @@ class _Told:
         lines = curl_lines(url)
         mlflow = None if self.pages is None else self.pages.url
         text = [
-            "", f"API         {url}", f"API docs    {url}/docs",
+            "",
+            f"API         {url}",
+            f"API docs    {url}/docs",
             *([f"MLflow      {mlflow}  (up in a few seconds)"] if mlflow else []),
-            "", "Ask for a forecast, report what happened, ask again:", "", *lines, "",
-        ]  # fmt: skip
+            "",
+            "Ask for a forecast, report what happened, ask again:",
+            "",
+            *lines,
+            "",
+        ]
         document = {"api": url, "docs": f"{url}/docs", "mlflow": mlflow, "try": lines}
         console.result(document, "\n".join(text))
         console.say("Ctrl-C stops everything.")

@@ -44,15 +44,17 @@ def install(app: typer.Typer) -> None:
         found = project.find(
             session.config,
             {
-                "project.source": data, "project.windows": windows,
-                "data.freq": as_freq(freq), "data.fill": fill,
+                "project.source": data,
+                "project.windows": windows,
+                "data.freq": as_freq(freq),
+                "data.fill": fill,
             },
-        )  # fmt: skip
+        )
         _diagnose(session, found, model=model, output=output)
 
 
 def _diagnose(
-    session: Session, found: project.Found, *, model: str | None, output: Path | None
+    session: Session, found: project.ResolvedProject, *, model: str | None, output: Path | None
 ) -> None:
     import time
     from dataclasses import replace
@@ -71,22 +73,31 @@ def _diagnose(
     session.console.step("model", told)
     data = data_settings(found, bundle)
     history, _ = frames.read_history(source, data, query=found.project.query)
-    series = frames.check(history, data)
+    series = frames.validate(history, data)
     series = replace(series, data=replace(series.data, kind=bundle.config.data.kind))
     panel = Panel.from_frame(series)
     cutoffs = plan(
-        panel, series.calendar, horizon=bundle.horizon, windows=found.project.windows,
-        step_size=found.project.step_size, seasons=bundle.config.data.season_lengths, chosen=(),
-    )  # fmt: skip
+        panel,
+        series.calendar,
+        horizon=bundle.horizon,
+        windows=found.project.windows,
+        step_size=found.project.step_size,
+        seasons=bundle.config.data.season_lengths,
+        chosen=(),
+    )
     part = cutoffs.part(panel)
     scored = evaluate(bundle, series, panel, cutoffs)
     carried = None  # windows carry nothing
     if bundle.config.model.window is None:
         carried = carry_gain(bundle, part, n_windows=cutoffs.windows, step_size=cutoffs.step_size)
     made = report.diagnose(
-        bundle, part, scored.cv, series.frame, season_length=cutoffs.season_length,
+        bundle,
+        part,
+        scored.cv,
+        series.frame,
+        season_length=cutoffs.season_length,
         carried=carried,
-    )  # fmt: skip
+    )
     if output is not None:
         made.save(output)
     session.console.result(

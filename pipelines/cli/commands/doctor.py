@@ -19,9 +19,12 @@ from pipelines.cli.console import table
 OK, WARN, FAIL = "ok", "warn", "fail"
 NEEDED = ("torch", "pandas", "pyarrow", "safetensors")
 OPTIONAL = {
-    "mlflow": "trainer", "statsforecast": "trainer", "plotly": "trainer", "fastapi": "server",
+    "mlflow": "trainer",
+    "statsforecast": "trainer",
+    "plotly": "trainer",
+    "fastapi": "server",
     "uvicorn": "server",
-}  # fmt: skip
+}
 ROOM = 2**30
 """Bytes that should be free for models and databases."""
 
@@ -114,21 +117,22 @@ def _data_dir(folder: Path) -> Check:
     return Check(OK, "data folder", told)
 
 
-def _source(found: project.Found) -> Check:
+def _source(found: project.ResolvedProject) -> Check:
     from forecast.data import validation as frames
-    from forecast.redact import shown
+    from forecast.redact import redact_url
 
     source = str(found.project.source)
     history, _ = frames.read_history(source, found.config.data, query=found.project.query)
     report = frames.report(history, found.config.data)
-    told = f"{shown(source)}: {report['series']:,} series, {report['rows']:,} rows"
+    told = f"{redact_url(source)}: {report['series']:,} series, {report['rows']:,} rows"
     if report["problems"]:
-        return Check(FAIL, "data", f"{told}, {len(report['problems'])} problems",
-                     "statecast data check")  # fmt: skip
+        return Check(
+            FAIL, "data", f"{told}, {len(report['problems'])} problems", "statecast data check"
+        )
     return Check(OK, "data", told)
 
 
-def _registry(session: Session, found: project.Found) -> Check:
+def _registry(session: Session, found: project.ResolvedProject) -> Check:
     from forecast.errors import BundleError
     from pipelines.cli.commands.models import open_store
     from pipelines.errors import UnknownModel

@@ -48,8 +48,9 @@ def install(app: typer.Typer) -> None:
         if output is not None and output.suffix.lower() not in SUFFIXES:
             raise UsageError(
                 f"cannot write {output.suffix or 'a file without a suffix'!r}",
-                where=str(output), help="name it .csv, .parquet or .json",
-            )  # fmt: skip
+                where=str(output),
+                help="name it .csv, .parquet or .json",
+            )
         for one in level or ():
             if not 0 < one < 100:
                 raise UsageError(f"--level {one:g} is not between 0 and 100", help="--level 80")
@@ -67,7 +68,7 @@ def install(app: typer.Typer) -> None:
 
 def _compute(
     session: Session,
-    found: project.Found,
+    found: project.ResolvedProject,
     ids: Sequence[str],
     model: str | None,
     h: int | None,
@@ -102,7 +103,7 @@ def _ask(
     h: int | None,
     level: Sequence[float],
     future: str | None,
-    found: project.Found,
+    found: project.ResolvedProject,
 ) -> "pd.DataFrame":
     import pandas as pd
 

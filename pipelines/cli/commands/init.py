@@ -35,16 +35,19 @@ def install(app: typer.Typer) -> None:
                 where=str(path.resolve()),
                 help="add --force to replace it, or --dry-run to see what would be written",
             )
-        from pipelines.cli.autodetect import blank, guess, to_toml
+        from pipelines.cli.autodetect import blank, detect, to_toml
 
-        guessed = blank() if source is None else guess(source)
+        guessed = blank() if source is None else detect(source)
         text = to_toml(guessed)
         if not dry_run:
             path.write_text(text, encoding="utf-8")
         document = {
-            "path": str(path), "written": not dry_run, "settings": guessed.values,
-            "reasons": guessed.reasons, "toml": text,
-        }  # fmt: skip
+            "path": str(path),
+            "written": not dry_run,
+            "settings": guessed.values,
+            "reasons": guessed.reasons,
+            "toml": text,
+        }
         session.console.result(document, text if dry_run else f"wrote {path}")
         for name, reason in guessed.reasons.items():
             session.console.step(name, reason)

@@ -62,9 +62,14 @@ def install(app: typer.Typer) -> None:
         with _bar(session, "export") as told:
             try:
                 counts = serving.offline.export_log(
-                    settings, path, unique_ids=series or (), since=since, until=until, full=full,
+                    settings,
+                    path,
+                    unique_ids=series or (),
+                    since=since,
+                    until=until,
+                    full=full,
                     told=told,
-                )  # fmt: skip
+                )
             except OSError as error:
                 raise UsageError(f"cannot write: {error.strerror}", where=str(path)) from error
         session.console.result(
@@ -157,14 +162,16 @@ def _bar(session: Session, label: str) -> Iterator[Callable[[int, int], None]]:
 def _check_target(path: Path, *, overwrite: bool) -> None:
     if path.suffix not in _PARQUET:
         raise UsageError(
-            f"expected a Parquet file, found {path.suffix or 'no suffix'}", where=str(path),
+            f"expected a Parquet file, found {path.suffix or 'no suffix'}",
+            where=str(path),
             help=f"call it {path.with_suffix('.parquet').name}",
-        )  # fmt: skip
+        )
     if path.exists() and not overwrite:
         raise UsageError(
-            "this file is there already", where=str(path),
+            "this file is there already",
+            where=str(path),
             help="--overwrite replaces it, or choose another name",
-        )  # fmt: skip
+        )
 
 
 def _ask_to_prune(
@@ -180,9 +187,14 @@ def _ask_to_prune(
 
 
 def _prune(
-    session: Session, rule: dict[str, Any], name: str | None, model: str | None, *,
-    dry_run: bool, vacuum: bool,
-) -> dict[str, Any]:  # fmt: skip
+    session: Session,
+    rule: dict[str, Any],
+    name: str | None,
+    model: str | None,
+    *,
+    dry_run: bool,
+    vacuum: bool,
+) -> dict[str, Any]:
     from dataclasses import asdict
 
     from pipelines.cli import launch as serving

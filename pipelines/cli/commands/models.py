@@ -71,7 +71,7 @@ def install(app: typer.Typer) -> None:
         _changed(session.console, change)
 
 
-def open_store(session: Session, found: project.Found | None = None) -> "Tracking | None":
+def open_store(session: Session, found: project.ResolvedProject | None = None) -> "Tracking | None":
     """MLflow's store, or None when there is none here yet."""
     from pathlib import Path
 
@@ -84,7 +84,7 @@ def open_store(session: Session, found: project.Found | None = None) -> "Trackin
     return Tracking(found.tracking_uri, found.data_dir / "artifacts")
 
 
-def need_store(session: Session, found: project.Found) -> "Tracking":
+def need_store(session: Session, found: project.ResolvedProject) -> "Tracking":
     """MLflow's store, or a message that there is no model yet."""
     from pipelines.errors import UnknownModel
 
@@ -92,8 +92,9 @@ def need_store(session: Session, found: project.Found) -> "Tracking":
     if tracking is None:
         raise UnknownModel(
             "no model is registered yet: there is no registry here",
-            where=found.tracking_uri, help="statecast train FILE",
-        )  # fmt: skip
+            where=found.tracking_uri,
+            help="statecast train FILE",
+        )
     return tracking
 
 
@@ -108,9 +109,12 @@ def _show(session: Session, which: str) -> None:
     bundle = flavor.load_model(f"models:/{name}/{version.version}", tracking)
     config = bundle.config
     document = {
-        **_document(version), "digest": bundle.digest, "facts": bundle.facts,
-        "scores": bundle.scores, "config": config.to_dict(),
-    }  # fmt: skip
+        **_document(version),
+        "digest": bundle.digest,
+        "facts": bundle.facts,
+        "scores": bundle.scores,
+        "config": config.to_dict(),
+    }
     facts = bundle.facts
     rows: list[tuple[object, ...]] = [
         ("model", f"{version.name} v{version.version}"),
@@ -136,17 +140,25 @@ def _changed(console: Console, change: "Change") -> None:
 
 def _row(version: "Version") -> tuple[object, ...]:
     return (
-        version.name, version.version, ", ".join(version.aliases),
-        version.tags.get("validation_status", ""), _when(version.created), version.run_id[:8],
+        version.name,
+        version.version,
+        ", ".join(version.aliases),
+        version.tags.get("validation_status", ""),
+        _when(version.created),
+        version.run_id[:8],
         version.tags.get("gate.reason", ""),
-    )  # fmt: skip
+    )
 
 
 def _document(version: "Version") -> dict[str, Any]:
     return {
-        "name": version.name, "version": version.version, "aliases": list(version.aliases),
-        "run_id": version.run_id, "created": _when(version.created), "tags": version.tags,
-    }  # fmt: skip
+        "name": version.name,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "run_id": version.run_id,
+        "created": _when(version.created),
+        "tags": version.tags,
+    }
 
 
 def _when(seconds: float) -> str:

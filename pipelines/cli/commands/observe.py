@@ -47,7 +47,7 @@ def install(app: typer.Typer) -> None:
 
 
 def _send(
-    session: Session, found: project.Found, file: str, query: str | None, name: str | None
+    session: Session, found: project.ResolvedProject, file: str, query: str | None, name: str | None
 ) -> dict[str, Any]:
     from forecast.data import validation as frames
     from pipelines.cli.http_client import base_url, call
@@ -75,14 +75,16 @@ def _send(
     return {"server": server, **counts}
 
 
-def _columns(table: "pd.DataFrame", found: project.Found, served: dict[str, Any]) -> "pd.DataFrame":
+def _columns(
+    table: "pd.DataFrame", found: project.ResolvedProject, served: dict[str, Any]
+) -> "pd.DataFrame":
     """The columns that the model takes, under the names of the service, in order of time."""
-    from forecast.data.io import Place, need_columns
+    from forecast.data.io import Locator, need_columns
     from forecast.data.parsing import read_names
 
     data = found.config.data
     need_columns(table, data, ("id_col", "time_col", "target_col"))
-    series, ids = read_names(table[data.id_col], Place(table, data.id_col))
+    series, ids = read_names(table[data.id_col], Locator(table, data.id_col))
     names = {data.id_col: "unique_id", data.time_col: "ds", data.target_col: "y"}
     named = table.rename(columns=names).assign(unique_id=[ids[i] for i in series])
     covariates = [*served["known_future"], *served["past_only"]]
@@ -98,13 +100,16 @@ def _with_progress(error: ServerRefused, stored: int, total: int) -> ServerRefus
         else ("nothing was stored")
     )
     return ServerRefused(
-        error.message, code=error.code, status=error.status, where=error.where,
+        error.message,
+        code=error.code,
+        status=error.status,
+        where=error.where,
         help="\n".join(part for part in (error.help, f"({said})") if part),
-    )  # fmt: skip
+    )
 
 
 def _import(
-    session: Session, found: project.Found, file: str, query: str | None, name: str | None
+    session: Session, found: project.ResolvedProject, file: str, query: str | None, name: str | None
 ) -> dict[str, Any]:
     from pipelines.cli import launch as serving
     from pipelines.cli.model_choice import choose_bundle, data_settings

@@ -41,15 +41,24 @@ def _row(run: "RunRow") -> tuple[object, ...]:
     scores = (run.metrics.get("mase"), run.metrics.get("mase_SeasonalNaive"))
     shown = ("" if score is None else f"{score:.3f}" for score in scores)
     return (
-        started, run.run_id[:8], run.name, run.status.lower(),
-        "" if run.seconds is None else elapsed(run.seconds), *shown,
-        run.tags.get("gate.promote", ""), run.tags.get("gate.reason", ""),
-    )  # fmt: skip
+        started,
+        run.run_id[:8],
+        run.name,
+        run.status.lower(),
+        "" if run.seconds is None else elapsed(run.seconds),
+        *shown,
+        run.tags.get("gate.promote", ""),
+        run.tags.get("gate.reason", ""),
+    )
 
 
 def _document(run: "RunRow") -> dict[str, Any]:
     return {
-        "run_id": run.run_id, "name": run.name, "status": run.status.lower(),
+        "run_id": run.run_id,
+        "name": run.name,
+        "status": run.status.lower(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
-        "seconds": run.seconds, "metrics": run.metrics, "tags": run.tags,
-    }  # fmt: skip
+        "seconds": run.seconds,
+        "metrics": run.metrics,
+        "tags": run.tags,
+    }

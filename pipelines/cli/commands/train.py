@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipelines.workflows.job import Job
     from pipelines.workflows.train import Event, Outcome
     from pipelines.workflows.workspace import Stopped
-from forecast.redact import shown
+from forecast.redact import redact_url
 from pipelines.cli import project
 from pipelines.cli.command import Interrupted, Refused, Session, command
 from pipelines.cli.console import Steps, elapsed, table
@@ -81,30 +81,48 @@ def install(app: typer.Typer) -> None:
         found = project.find(
             session.config,
             {
-                "project.source": data, "project.query": query, "project.name": name,
-                "project.windows": windows, "model.horizon": h, "model.cell": cell,
-                "model.hidden_size": hidden_size, "model.members": members, "data.kind": kind,
-                "data.freq": as_freq(freq), "data.fill": fill,
-                "train.max_steps": max_steps, "train.seed": seed,
+                "project.source": data,
+                "project.query": query,
+                "project.name": name,
+                "project.windows": windows,
+                "model.horizon": h,
+                "model.cell": cell,
+                "model.hidden_size": hidden_size,
+                "model.members": members,
+                "data.kind": kind,
+                "data.freq": as_freq(freq),
+                "data.fill": fill,
+                "train.max_steps": max_steps,
+                "train.seed": seed,
             },
-        )  # fmt: skip
+        )
         job = replace(
-            job_of(found), baselines=named(baselines), threads=threads, resume=resume,
-            promote=promote, refit=refit,
-        )  # fmt: skip
+            job_of(found),
+            baselines=named(baselines),
+            threads=threads,
+            resume=resume,
+            promote=promote,
+            refit=refit,
+        )
         _show(session, job, run_training(session, job))
 
 
-def job_of(found: project.Found) -> "Job":
+def job_of(found: project.ResolvedProject) -> "Job":
     """The job that the settings ask for."""
     source = need_source(found)
     from pipelines.workflows.job import Job
 
     return Job(
-        source=source, query=found.project.query, config=found.config, name=found.project.name,
-        data_dir=found.data_dir, tracking_uri=found.tracking_uri, windows=found.project.windows,
-        step_size=found.project.step_size, min_gain=found.project.min_gain,
-    )  # fmt: skip
+        source=source,
+        query=found.project.query,
+        config=found.config,
+        name=found.project.name,
+        data_dir=found.data_dir,
+        tracking_uri=found.tracking_uri,
+        windows=found.project.windows,
+        step_size=found.project.step_size,
+        min_gain=found.project.min_gain,
+    )
 
 
 def run_training(session: Session, job: "Job", again: str | None = None) -> "Outcome":
@@ -172,7 +190,7 @@ class Listener:
         self._bar, self._steps, self._stage = None, None, ""
 
 
-def need_source(found: project.Found) -> str:
+def need_source(found: project.ResolvedProject) -> str:
     """The series to use, or a message that says how to name them."""
     if found.project.source:
         return found.project.source
@@ -204,7 +222,7 @@ def as_freq(text: str | None) -> str | int | None:
 def _interrupted(stop: "Stopped", again: str | None) -> Interrupted:
     saved = stop.work.saved_step()
     again = again or shlex.join(
-        ["statecast", *(shown(a) for a in sys.argv[1:] if a != "--resume"), "--resume"]
+        ["statecast", *(redact_url(a) for a in sys.argv[1:] if a != "--resume"), "--resume"]
     )
     if saved is None:
         return Interrupted(f"no checkpoint yet in {stop.work.folder}", f"start again: {again}")
@@ -218,18 +236,24 @@ def _show(session: Session, job: "Job", outcome: "Outcome") -> None:
     """Scores on stdout; the verdict, and what follows from it, on stderr."""
     console, promoted = session.console, outcome.change is not None
     document = {
-        "run_id": outcome.run_id, "model": outcome.name, "version": outcome.version,
-        "model_uri": outcome.model_uri, "promoted": promoted,
+        "run_id": outcome.run_id,
+        "model": outcome.name,
+        "version": outcome.version,
+        "model_uri": outcome.model_uri,
+        "promoted": promoted,
         "verdict": {"promote": outcome.verdict.promote, "reason": outcome.verdict.reason},
-        "scores": outcome.scores, "facts": outcome.facts, "seconds": round(outcome.seconds, 2),
-    }  # fmt: skip
+        "scores": outcome.scores,
+        "facts": outcome.facts,
+        "seconds": round(outcome.seconds, 2),
+    }
     console.result(document, scores_table(outcome.scores))
     became = "is champion" if promoted else "stays challenger" if job.promote else "not promoted"
     console.say(f"version {outcome.version} of {outcome.name!r} {became}: {outcome.verdict.reason}")
     console.say(f"Trained in {elapsed(outcome.seconds)}.")
     if promoted:
         console.then(
-            "statecast serve", f"statecast forecast {shlex.quote(shown(job.source))} --level 80"
+            "statecast serve",
+            f"statecast forecast {shlex.quote(redact_url(job.source))} --level 80",
         )
         return
     console.then("statecast runs", f"statecast models promote {outcome.name}/{outcome.version}")

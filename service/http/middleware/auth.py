@@ -33,7 +33,7 @@ def served_hosts(settings: Settings, digests: Sequence[str]) -> tuple[str, ...]:
     return _LOOPBACK_NAMES  # no keys: no page from elsewhere may call under a name of its own
 
 
-class Gate:
+class ApiKeyAuth:
     """Refuses what carries no known key (401), or asks for a name that is not ours (400)."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:

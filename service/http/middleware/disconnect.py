@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.engine.cancellation import _Caller, _caller
 
 
-class Watch:
+class DisconnectWatch:
     """Looks out for the end of the connection from when the body has been read. Pure ASGI."""
 
     def __init__(self, app: ASGIApp) -> None:

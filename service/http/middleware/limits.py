@@ -22,7 +22,7 @@ _ALWAYS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 logger = logging.getLogger("service")
 
 
-class Crowd:
+class ConcurrencyLimit:
     """Answers 503 with Retry-After when as many requests as allowed are running."""
 
     def __init__(self, app: ASGIApp, *, most: int, retry_after: int) -> None:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from forecast.errors import nearest
 from service.errors import NoSuchModel
 from service.http.problems import of_error
-from service.serving.catalog import Slots
+from service.serving.catalog import Catalog
 
 _PREFIX = re.compile(r"/models/([^/]+)(?=/|$)")
 
@@ -38,7 +38,7 @@ def no_model_named(name: str, names: Sequence[str]) -> NoSuchModel:
     )
 
 
-class ByName:
+class ModelPath:
     """Puts the slot of the model that the path names in the state of the request."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,7 +47,7 @@ class ByName:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = parted(scope["path"])[0] if scope["type"] == "http" else ""
         if name:
-            slots: Slots = scope["state"]["slots"]
+            slots: Catalog = scope["state"]["slots"]
             if name not in slots.by_name:
                 refused = of_error(scope, no_model_named(name, list(slots.by_name)))
                 await refused(scope, receive, send)

@@ -16,7 +16,7 @@ _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"
 access = logging.getLogger("service.access")
 
 
-class Frame:
+class RequestLog:
     """
     The outermost layer: request id in and out, one line of log, metrics, and the last resort.
 
@@ -41,8 +41,9 @@ class Frame:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
-                    *message.get("headers", []), (b"x-request-id", request_id.encode())
-                ]  # fmt: skip
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
             await send(message)
 
         try:

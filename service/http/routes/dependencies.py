@@ -11,13 +11,13 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 from service.http.middleware.model_path import no_model_named
 from service.metrics import Metrics
-from service.serving.catalog import Slots
+from service.serving.catalog import Catalog
 from service.serving.slot import Serving, Slot
 from service.settings import Settings
 
 
-async def _slots(request: Request) -> Slots:
-    slots: Slots = request.state.slots
+async def _slots(request: Request) -> Catalog:
+    slots: Catalog = request.state.slots
     return slots
 
 
@@ -26,7 +26,7 @@ async def _any_slot(request: Request) -> Slot | None:
     return slot
 
 
-AllSlots = Annotated[Slots, Depends(_slots)]
+AllSlots = Annotated[Catalog, Depends(_slots)]
 AnySlot = Annotated[Slot | None, Depends(_any_slot)]
 
 

@@ -26,9 +26,11 @@ def livez() -> Liveness:
 
 
 @router.get(
-    "/readyz", operation_id="get_readiness", summary="Can it answer forecasts?",
+    "/readyz",
+    operation_id="get_readiness",
+    summary="Can it answer forecasts?",
     responses={**responses(), **_NOT_READY},
-)  # fmt: skip
+)
 def readyz(slots: AllSlots, slot: AnySlot, response: Response) -> Readiness:
     """
     Tells phase and progress; 503 while no forecasts are answered.
@@ -44,19 +46,25 @@ def readyz(slots: AllSlots, slot: AnySlot, response: Response) -> Readiness:
 
 
 @router.get(
-    "/metrics", operation_id="get_metrics", summary="For Prometheus", response_class=Response,
+    "/metrics",
+    operation_id="get_metrics",
+    summary="For Prometheus",
+    response_class=Response,
     responses={**responses(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     dependencies=DOCUMENTED_KEYS,
-)  # fmt: skip
+)
 def get_metrics(metrics: AppMetrics) -> Response:
     """Counters and histograms in Prometheus' text format."""
     return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get(
-    "/version", operation_id="get_version", summary="What runs", responses=responses(),
+    "/version",
+    operation_id="get_version",
+    summary="What runs",
+    responses=responses(),
     dependencies=DOCUMENTED_KEYS,
-)  # fmt: skip
+)
 def get_version() -> Version:
     """Versions of Statecast, Python and torch."""
     return Version(

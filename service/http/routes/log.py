@@ -15,9 +15,12 @@ _FILE = {"content": {log.PARQUET: {"schema": {"type": "string", "format": "binar
 
 
 @router.get(
-    "/log", operation_id="export_log", summary="The log as Parquet",
-    response_class=StreamingResponse, responses={**responses(404, 422), 200: _FILE},
-)  # fmt: skip
+    "/log",
+    operation_id="export_log",
+    summary="The log as Parquet",
+    response_class=StreamingResponse,
+    responses={**responses(404, 422), 200: _FILE},
+)
 def export_log(
     query: Annotated[LogQuery, Query()], serving: Current, settings: AppSettings
 ) -> StreamingResponse:
@@ -30,9 +33,11 @@ def export_log(
 
 
 @router.post(
-    "/log:prune", operation_id="prune_log", summary="Take older steps out of the log",
+    "/log:prune",
+    operation_id="prune_log",
+    summary="Take older steps out of the log",
     responses=responses(409, 413, 415, 422, 504),
-)  # fmt: skip
+)
 def prune_log(body: PruneRequest, slot: CurrentSlot) -> PrunedLog:
     """
     Take out what is older than `before`, or beyond the last `keep_steps`; `dry_run` only counts.

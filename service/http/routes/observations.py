@@ -28,4 +28,4 @@ def create_observations(
     """
     data, calendar = serving.bundle.config.data, serving.bundle.calendar
     sent = requests.observations(body, data, calendar, settings.limits)
-    return answers.outcome_body(sent, serving.recorder.record(sent), calendar, data.fill)
+    return answers.outcome_body(sent, serving.write_queue.record(sent), calendar, data.fill)

@@ -19,9 +19,11 @@ Search = Annotated[str | None, Query(max_length=200, description="Part of the na
 
 
 @router.get(
-    "/series", operation_id="list_series", summary="Series with a live state",
+    "/series",
+    operation_id="list_series",
+    summary="Series with a live state",
     responses=responses(422),
-)  # fmt: skip
+)
 def list_series(
     serving: Current, cursor: Cursor = None, limit: Limit = 100, q: Search = None
 ) -> SeriesPage:
@@ -30,37 +32,45 @@ def list_series(
 
 
 @router.get(
-    "/series/{unique_id:path}/state", operation_id="get_state", summary="Where a state stands",
+    "/series/{unique_id:path}/state",
+    operation_id="get_state",
+    summary="Where a state stands",
     responses=responses(404, 422),
-)  # fmt: skip
+)
 def get_state(unique_id: Name, serving: Current) -> StateDetail:
     """Position, model and origin (live or rebuilt) of a series' state."""
     return series.state(serving, unique_id)
 
 
 @router.post(
-    "/series/{unique_id:path}/state:rebuild", operation_id="rebuild_state",
-    summary="Replay a series", responses=responses(404, 422),
-)  # fmt: skip
+    "/series/{unique_id:path}/state:rebuild",
+    operation_id="rebuild_state",
+    summary="Replay a series",
+    responses=responses(404, 422),
+)
 def rebuild_state(unique_id: Name, serving: Current) -> StateDetail:
     """Make the state anew from everything the log has of the series."""
-    serving.recorder.rebuild(unique_id)
+    serving.write_queue.rebuild(unique_id)
     return series.state(serving, unique_id)
 
 
 @router.get(
-    "/series/{unique_id:path}", operation_id="get_series", summary="One series",
+    "/series/{unique_id:path}",
+    operation_id="get_series",
+    summary="One series",
     responses=responses(404, 422),
-)  # fmt: skip
+)
 def get_series(unique_id: Name, serving: Current) -> SeriesDetail:
     """What the log has of a series: span, filled steps, revisions, static covariates."""
     return series.detail(serving, unique_id)
 
 
 @router.delete(
-    "/series/{unique_id:path}", operation_id="delete_series", summary="Forget a series",
+    "/series/{unique_id:path}",
+    operation_id="delete_series",
+    summary="Forget a series",
     responses=responses(404, 422),
-)  # fmt: skip
+)
 def delete_series(unique_id: Name, serving: Current) -> RemovedSeries:
     """Take a series away for good: its observations, its revisions and its state."""
-    return RemovedSeries(unique_id=unique_id, rows=serving.recorder.remove(unique_id))
+    return RemovedSeries(unique_id=unique_id, rows=serving.write_queue.remove(unique_id))

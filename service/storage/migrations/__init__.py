@@ -44,15 +44,17 @@ def upgrade(connection: sa.Connection, place: str, *, note: Callable[[str], None
         found = FIRST
     elif found is None and tables & {"meta", "series", "observation"}:
         raise LogError(
-            "this database has tables of another program", where=place,
+            "this database has tables of another program",
+            where=place,
             help="name a database of its own in STATECAST_DATABASE_URL",
-        )  # fmt: skip
+        )
     known = {script.revision for script in scripts.walk_revisions()}
     if found is not None and found not in known:
         raise LogError(
             f"the log has schema version {found}; this release reads up to {newest}",
-            where=place, help="use the release that wrote it, or a newer one",
-        )  # fmt: skip
+            where=place,
+            help="use the release that wrote it, or a newer one",
+        )
     if found == newest:
         return
     if found is not None:
@@ -78,10 +80,11 @@ def need_newest(connection: sa.Connection, place: str) -> None:
     found, newest = version(connection), _scripts()[1].get_current_head()
     if found != newest:
         raise LogError(
-            f"the log has schema version {found}; this release reads {newest}", where=place,
+            f"the log has schema version {found}; this release reads {newest}",
+            where=place,
             help="the server brings an older log up to date when it starts; a newer one needs a "
             "newer release",
-        )  # fmt: skip
+        )
 
 
 def _scripts() -> tuple[Config, ScriptDirectory]:

@@ -12,10 +12,32 @@ from forecast.errors import ConfigError, WrongFrequency
 from forecast.features.calendar import CHANGE, features
 
 OFFSETS = [
-    "min", "15min", "h", "3h", "D", "10D", "B", "2B", "W-MON", "W-SUN", "2W-THU", "MS", "ME",
-    "2MS", "QS-JAN", "QS-FEB", "QE-DEC", "QE-NOV", "YS-APR", "YE-DEC", "BMS", "BME", "SMS-15",
-    "bh", "WOM-3FRI",
-]  # fmt: skip
+    "min",
+    "15min",
+    "h",
+    "3h",
+    "D",
+    "10D",
+    "B",
+    "2B",
+    "W-MON",
+    "W-SUN",
+    "2W-THU",
+    "MS",
+    "ME",
+    "2MS",
+    "QS-JAN",
+    "QS-FEB",
+    "QE-DEC",
+    "QE-NOV",
+    "YS-APR",
+    "YE-DEC",
+    "BMS",
+    "BME",
+    "SMS-15",
+    "bh",
+    "WOM-3FRI",
+]
 offsets = st.sampled_from(OFFSETS)
 days = st.dates(pd.Timestamp("1965-01-01").date(), pd.Timestamp("2030-12-31").date())
 
@@ -62,8 +84,10 @@ def test_locate_and_stamp_at_are_inverse(freq, start):
     np.testing.assert_array_equal(calendar.stamp_at(step, phase), line)
 
 
-@given(freq=st.sampled_from([f for f in OFFSETS if f not in {"bh", "WOM-3FRI", "SMS-15", "2B"}]),
-       start=days)  # fmt: skip
+@given(
+    freq=st.sampled_from([f for f in OFFSETS if f not in {"bh", "WOM-3FRI", "SMS-15", "2B"}]),
+    start=days,
+)
 def test_the_frequency_is_read_from_the_stamps(freq, start):
     """Sixty stamps of a common offset tell which offset it is."""
     line = stamps(freq, start, 60)
@@ -103,19 +127,37 @@ def test_an_exchange_refuses_steps_beyond_what_is_known():
         Calendar("XNYS").after(last, 50)
 
 
-@pytest.mark.parametrize(("alias", "canonical"), [
-    ("M", "ME"), ("H", "h"), ("T", "min"), ("60min", "h"), ("24h", "D"), ("Q", "QE-DEC"),
-    ("W", "W-SUN"), ("QS", "QS-JAN"), ("1", 1), ("xnys", "XNYS"), (" D ", "D"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("alias", "canonical"),
+    [
+        ("M", "ME"),
+        ("H", "h"),
+        ("T", "min"),
+        ("60min", "h"),
+        ("24h", "D"),
+        ("Q", "QE-DEC"),
+        ("W", "W-SUN"),
+        ("QS", "QS-JAN"),
+        ("1", 1),
+        ("xnys", "XNYS"),
+        (" D ", "D"),
+    ],
+)
 def test_frequencies_have_one_spelling(alias, canonical):
     """Old and equal spellings become the one that pandas 2.3 writes."""
     assert Calendar(alias).freq == canonical
 
 
-@pytest.mark.parametrize(("freq", "hint"), [
-    ("monthly", "did you mean 'MS'"), ("XNYSE", "did you mean"), ("-1D", "step forward"),
-    (0, "at least 1"), (True, "must be"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("freq", "hint"),
+    [
+        ("monthly", "did you mean 'MS'"),
+        ("XNYSE", "did you mean"),
+        ("-1D", "step forward"),
+        (0, "at least 1"),
+        (True, "must be"),
+    ],
+)
 def test_an_unknown_frequency_is_refused_with_a_hint(freq, hint):
     """What is no frequency is a `ConfigError` that names a likely one."""
     with pytest.raises(ConfigError) as caught:
@@ -138,12 +180,27 @@ def test_stamps_of_two_phases_are_not_whole_steps_apart():
         Calendar("D").steps_between(first, last)
 
 
-@pytest.mark.parametrize(("freq", "seasons", "horizon"), [
-    ("h", (24, 168), 48), ("15min", (96, 672), 96), ("3h", (8, 56), 48), ("D", (7,), 14),
-    ("B", (5,), 10), ("XNYS", (5,), 10), ("W-MON", (52,), 13), ("7D", (52,), 13),
-    ("MS", (12,), 12), ("ME", (12,), 12), ("BME", (12,), 12), ("QS", (4,), 8), ("QE", (4,), 8),
-    ("YS", (), 6), (1, (), 12), ("10D", (), 13),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("freq", "seasons", "horizon"),
+    [
+        ("h", (24, 168), 48),
+        ("15min", (96, 672), 96),
+        ("3h", (8, 56), 48),
+        ("D", (7,), 14),
+        ("B", (5,), 10),
+        ("XNYS", (5,), 10),
+        ("W-MON", (52,), 13),
+        ("7D", (52,), 13),
+        ("MS", (12,), 12),
+        ("ME", (12,), 12),
+        ("BME", (12,), 12),
+        ("QS", (4,), 8),
+        ("QE", (4,), 8),
+        ("YS", (), 6),
+        (1, (), 12),
+        ("10D", (), 13),
+    ],
+)
 def test_seasons_and_horizons_are_the_usual_ones(freq, seasons, horizon):
     """Each frequency brings its natural seasons and the horizon people ask for."""
     assert (Calendar(freq).season_lengths, Calendar(freq).default_horizon) == (seasons, horizon)
@@ -157,11 +214,14 @@ def test_one_bad_stamp_does_not_change_the_vote():
     assert infer_freq(line, first_only(60), integer=False) == "MS"
 
 
-@pytest.mark.parametrize("dates", [
-    ["2024-01-15", "2024-02-15", "2024-03-15", "2024-04-15"],
-    ["2024-01-01", "2024-01-05", "2024-01-17", "2024-03-01"],
-    ["2024-01-01"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["2024-01-15", "2024-02-15", "2024-03-15", "2024-04-15"],
+        ["2024-01-01", "2024-01-05", "2024-01-17", "2024-03-01"],
+        ["2024-01-01"],
+    ],
+)
 def test_stamps_without_a_known_frequency_ask_for_a_declaration(dates):
     """Mid-month, irregular and single stamps do not become a guess."""
     line = pd.DatetimeIndex(dates).to_numpy("datetime64[ns]").astype(np.int64)

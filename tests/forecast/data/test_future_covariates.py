@@ -27,9 +27,14 @@ def future():
 
 def checked(table, columns=("price", "deal"), horizon=7):
     return check_future(
-        table, ids=IDS, last_ds=LAST, horizon=horizon, calendar=Calendar("D"),
-        columns=columns, data=DataConfig(known_future=columns),
-    )  # fmt: skip
+        table,
+        ids=IDS,
+        last_ds=LAST,
+        horizon=horizon,
+        calendar=Calendar("D"),
+        columns=columns,
+        data=DataConfig(known_future=columns),
+    )
 
 
 def refusal(error, table, **options):
@@ -94,12 +99,23 @@ def test_an_empty_table_covers_nothing():
     assert "series 'oil' has no future" in refusal(MissingFuture, future().iloc[:0])
 
 
-@pytest.mark.parametrize(("change", "error", "told"), [
-    (lambda t: t.rename(columns={"price": "prise"}), MissingColumns, "rename 'prise' to 'price'"),
-    (lambda t: t.assign(price="dear"), WrongType, "price='dear'"),
-    (lambda t: t.assign(ds=range(len(t))), MissingFuture, "expected dates"),
-    (lambda t: pd.concat([t, t.iloc[[8]]]), DuplicateStamps, "series 'oil' has 2024-03-13 twice"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        (
+            lambda t: t.rename(columns={"price": "prise"}),
+            MissingColumns,
+            "rename 'prise' to 'price'",
+        ),
+        (lambda t: t.assign(price="dear"), WrongType, "price='dear'"),
+        (lambda t: t.assign(ds=range(len(t))), MissingFuture, "expected dates"),
+        (
+            lambda t: pd.concat([t, t.iloc[[8]]]),
+            DuplicateStamps,
+            "series 'oil' has 2024-03-13 twice",
+        ),
+    ],
+)
 def test_a_table_that_cannot_be_read_is_refused(change, error, told):
     """Wrong names, text, integers for dates and repeats are told as such."""
     assert told in refusal(error, change(future()))
@@ -113,10 +129,13 @@ def test_without_future_columns_nothing_is_needed():
 @pytest.mark.parametrize(("fill", "left"), [("refuse", [2, 3]), ("mask", [2, 3]), ("zero", [4, 3])])
 def test_what_is_only_planned_is_no_history(fill, left):
     """Per series; where a missing value means zero, a series may end in zeros before the rest."""
-    table = pd.DataFrame({
-        "unique_id": list("aaaaaabbbbbb"), "ds": [*range(1, 7)] * 2,
-        "y": [5.0, 6, np.nan, np.nan, np.nan, np.nan, 1, np.nan, 3, 4, np.nan, np.nan],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "unique_id": list("aaaaaabbbbbb"),
+            "ds": [*range(1, 7)] * 2,
+            "y": [5.0, 6, np.nan, np.nan, np.nan, np.nan, 1, np.nan, 3, 4, np.nan, np.nan],
+        }
+    )
 
     past, future = split_future(table, DataConfig(freq=1, fill=fill))
 

@@ -7,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.config import DataConfig
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.errors import MissingSteps, WrongFrequency
 from tests.forecast.data.test_validation import EXAMPLES, assert_tells, refusal, sales
 
 FREQS = ["D", "h", "W-FRI", "MS", "ME", "QS-JAN", "B", "15min"]
 
 
-@given(lost=st.sets(st.tuples(st.integers(0, 9), st.integers(1, 38)), min_size=1, max_size=5),
-       freq=st.sampled_from(FREQS))  # fmt: skip
+@given(
+    lost=st.sets(st.tuples(st.integers(0, 9), st.integers(1, 38)), min_size=1, max_size=5),
+    freq=st.sampled_from(FREQS),
+)
 def test_every_gap_of_every_series_is_counted(lost, freq):
     """Whatever rows inside ten series are taken out, the message counts all of them."""
     table = sales(freq, 40, ids=tuple("abcdefghij"))
@@ -28,8 +30,11 @@ def test_every_gap_of_every_series_is_counted(lost, freq):
     assert_tells(error, f"series {series[0]!r} skips", f"{rows} in {len(series)} of 10 series")
 
 
-@given(lost=st.sets(st.integers(1, 38), max_size=30), freq=st.sampled_from(FREQS),
-       fill=st.sampled_from(["zero", "forward", "mask"]))  # fmt: skip
+@given(
+    lost=st.sets(st.integers(1, 38), max_size=30),
+    freq=st.sampled_from(FREQS),
+    fill=st.sampled_from(["zero", "forward", "mask"]),
+)
 def test_a_fill_policy_restores_every_missing_step(lost, freq, fill):
     """Filled series are regular again, hold what the policy says, and count what was made up."""
     table = sales(freq, 40, ids=("a", "b")).assign(price=np.arange(80.0))
@@ -37,7 +42,7 @@ def test_a_fill_policy_restores_every_missing_step(lost, freq, fill):
     steps = pd.Series(table.index.where(~table.index.isin(lost))).ffill()
     expected = {"zero": kept.fillna(0.0), "forward": kept.ffill(), "mask": kept}[fill]
 
-    checked = check(table.drop(lost), DataConfig(freq=freq, fill=fill, known_future=("price",)))
+    checked = validate(table.drop(lost), DataConfig(freq=freq, fill=fill, known_future=("price",)))
 
     assert (checked.filled, checked.rows) == (len(lost), 80)
     pd.testing.assert_series_equal(checked.frame["ds"], table["ds"])
@@ -50,7 +55,7 @@ def test_a_masked_series_begins_at_its_first_value():
     table = sales()
     table.loc[[0, 1, 3], "y"] = np.nan
 
-    checked = check(table, DataConfig(fill="mask"))
+    checked = validate(table, DataConfig(fill="mask"))
 
     oil = checked.frame[checked.frame["unique_id"] == "oil"]
     assert str(oil["ds"].iloc[0].date()) == "2024-03-06"
@@ -66,12 +71,18 @@ def test_a_fill_that_would_explode_is_refused():
     assert_tells(refusal(MissingSteps, table, freq="min", fill="mask"), "would make 262,")
 
 
-@pytest.mark.parametrize(("declared", "true", "told"), [
-    ("MS", "W-FRI", "no stamp of freq='MS'"), ("W", "W-FRI", "no stamp of freq='W-SUN'"),
-    ("MS", "ME", "no stamp of freq='MS'"), ("D", "W-FRI", "does not advance by freq='D'"),
-    ("h", "15min", "irregular steps for freq='h'"), ("h", "D", "does not advance"),
-    ("MS", "QS-JAN", "does not advance by freq='MS'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("declared", "true", "told"),
+    [
+        ("MS", "W-FRI", "no stamp of freq='MS'"),
+        ("W", "W-FRI", "no stamp of freq='W-SUN'"),
+        ("MS", "ME", "no stamp of freq='MS'"),
+        ("D", "W-FRI", "does not advance by freq='D'"),
+        ("h", "15min", "irregular steps for freq='h'"),
+        ("h", "D", "does not advance"),
+        ("MS", "QS-JAN", "does not advance by freq='MS'"),
+    ],
+)
 def test_a_wrong_frequency_is_told_with_the_true_one(declared, true, told):
     """The message says what the stamps look like, and the help declares it."""
     error = refusal(WrongFrequency, sales(freq=true, steps=20), freq=declared)
@@ -101,7 +112,7 @@ def test_holidays_of_an_exchange_lead_to_its_calendar():
     error = refusal(MissingSteps, stocks)
 
     assert_tells(error, "expected 2013-01-21, found 2013-01-22", 'declare freq = "XNYS"')
-    assert check(stocks, DataConfig(freq="XNYS")).filled == 0
+    assert validate(stocks, DataConfig(freq="XNYS")).filled == 0
 
 
 def test_a_stamp_that_is_no_session_is_refused():
@@ -119,4 +130,4 @@ def test_local_midnights_across_a_change_of_the_clocks_lead_to_dropping_the_zone
     error = refusal(WrongFrequency, table, freq="D")
 
     assert ".dt.tz_localize(None)" in error.help
-    assert check(table.assign(ds=ds.tz_localize(None)), DataConfig(freq="D")).filled == 0
+    assert validate(table.assign(ds=ds.tz_localize(None)), DataConfig(freq="D")).filled == 0

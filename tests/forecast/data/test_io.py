@@ -11,7 +11,7 @@ import sqlalchemy
 
 from forecast.config import DataConfig
 from forecast.data.io import read_table, to_native
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.errors import (
     ConfigError,
     MissingColumns,
@@ -46,10 +46,23 @@ def database(folder):
     return url
 
 
-@pytest.mark.parametrize("form", [
-    "pandas", "dict", "polars", "lazy", "arrow", "capsule", "csv", "csv.gz", "tsv", "parquet",
-    "text path", "sql",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "form",
+    [
+        "pandas",
+        "dict",
+        "polars",
+        "lazy",
+        "arrow",
+        "capsule",
+        "csv",
+        "csv.gz",
+        "tsv",
+        "parquet",
+        "text path",
+        "sql",
+    ],
+)
 def test_every_source_gives_the_same_series(form, tmp_path):
     """CSV, Parquet, SQL and every table library give one digest."""
     table = sales()
@@ -81,9 +94,9 @@ def test_every_source_gives_the_same_series(form, tmp_path):
             source.write_bytes(gzip.compress(text) if form == "csv.gz" else text)
 
     data = DataConfig(past_only=("price",))
-    checked = check(read_table(source, query=query), data)
+    checked = validate(read_table(source, query=query), data)
 
-    assert checked.digest == check(table, data).digest
+    assert checked.digest == validate(table, data).digest
 
 
 def test_names_of_series_in_a_csv_stay_as_they_are_written(tmp_path):
@@ -93,16 +106,16 @@ def test_names_of_series_in_a_csv_stay_as_they_are_written(tmp_path):
     path = tmp_path / "sales.csv"
     path.write_text("\n".join(["unique_id,ds,y", *lines]))
 
-    checked = check(path, DataConfig(freq=1))
+    checked = validate(path, DataConfig(freq=1))
 
     assert sorted(checked.frame["unique_id"].unique()) == sorted(names)
     assert checked.frame["y"].tolist() == [1.5, 2.5] * 5
     static = tmp_path / "static.csv"
     static.write_text("unique_id,size\n" + "\n".join(f"{name},1" for name in names))
-    assert len(check(path, DataConfig(freq=1), static_df=static).static) == 5
+    assert len(validate(path, DataConfig(freq=1), static_df=static).static) == 5
     path.write_text("unique_id,ds,y\na,1,2\n,2,3\n")
     with pytest.raises(MissingValues, match="expected the name of a series"):
-        check(path, DataConfig(freq=1))
+        validate(path, DataConfig(freq=1))
 
 
 def test_columns_that_name_a_series_together(tmp_path):
@@ -111,25 +124,25 @@ def test_columns_that_name_a_series_together(tmp_path):
     path.write_text("shop,sku,ds,y\n007,a,1,2\n007,a,2,3\n7,b,1,4\n7,b,2,5\n")
     data = DataConfig(freq=1, id_from=("shop", "sku"), static=("shop",))
 
-    checked = check(path, data)
+    checked = validate(path, data)
 
     assert checked.frame["unique_id"].tolist() == ["007/a"] * 2 + ["7/b"] * 2
     assert checked.static["shop"].tolist() == ["007", "7"]
     frame = pd.DataFrame({"shop": [7.0, 7.0, np.nan], "sku": "a", "ds": [1, 2, 3], "y": [1, 2, 3]})
-    assert check(frame.iloc[:2], data).frame["unique_id"].unique() == ["7/a"]
+    assert validate(frame.iloc[:2], data).frame["unique_id"].unique() == ["7/a"]
     with pytest.raises(MissingValues, match="'unique_id' is empty in 1 of 3 rows"):
-        check(frame, data)
+        validate(frame, data)
     with pytest.raises(MissingColumns, match=r"'sku' \(id_from\)"):
-        check(frame.drop(columns="sku"), data)
+        validate(frame.drop(columns="sku"), data)
 
 
 def test_table_of_one_series_needs_no_names():
     """Only when it is said: a name that was forgotten would mix series."""
     data, sales_of_one = DataConfig(only_series="tea"), sales().head(4).drop(columns="unique_id")
 
-    assert check(sales_of_one, data).frame["unique_id"].unique() == ["tea"]
+    assert validate(sales_of_one, data).frame["unique_id"].unique() == ["tea"]
     with pytest.raises(MissingColumns, match="'unique_id'") as caught:
-        check(sales_of_one, DataConfig())
+        validate(sales_of_one, DataConfig())
     assert 'only_series = "sales"' in caught.value.help
     with pytest.raises(ConfigError, match="only_series is empty"):
         DataConfig(only_series="")
@@ -143,14 +156,20 @@ def test_two_columns_of_one_name_in_a_csv_are_told(tmp_path):
     path.write_text("unique_id,ds,y,y\na,1,2,3\na,2,3,4\n")
 
     with pytest.raises(MissingColumns, match="'y' is there 2 times"):
-        check(path, DataConfig(freq=1))
+        validate(path, DataConfig(freq=1))
 
 
-@pytest.mark.parametrize(("make", "kind"), [
-    (lambda t: t, pd.DataFrame), (pl.from_pandas, pl.DataFrame), (pa.Table.from_pandas, pa.Table),
-    (lambda t: pl.from_pandas(t).lazy(), pl.LazyFrame),
-    (lambda t: Capsule(pa.Table.from_pandas(t)), pa.Table), (lambda _: "sales.csv", pd.DataFrame),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda t: t, pd.DataFrame),
+        (pl.from_pandas, pl.DataFrame),
+        (pa.Table.from_pandas, pa.Table),
+        (lambda t: pl.from_pandas(t).lazy(), pl.LazyFrame),
+        (lambda t: Capsule(pa.Table.from_pandas(t)), pa.Table),
+        (lambda _: "sales.csv", pd.DataFrame),
+    ],
+)
 def test_frames_go_back_as_the_kind_that_came_in(make, kind):
     """A forecast leaves in the library that the history came from."""
     like = make(sales())
@@ -167,18 +186,21 @@ def test_a_fault_in_a_csv_file_is_told_with_its_line(tmp_path):
     sales().drop([2]).to_csv(path, index=False)
 
     with pytest.raises(MissingSteps) as caught:
-        check(path, DataConfig(freq="MS"))
+        validate(path, DataConfig(freq="MS"))
 
     assert caught.value.where == f"{path}, line 4"
     assert path.read_text().splitlines()[3].startswith("a,2024-04-01")
 
 
-@pytest.mark.parametrize(("content", "name", "y"), [
-    ("unique_id;ds;y\n007;1.2.2024;1,5\n007;2.2.2024;-2\n", "007", [1.5, -2]),
-    ("unique_id;ds;y\n1,5;1.2.2024;1.5\n1,5;2.2.2024;2\n", "1,5", [1.5, 2]),
-    ("unique_id\tds\ty\na\t1.2.2024\t1.5\na\t2.2.2024\t2\n", "a", [1.5, 2]),
-    ("unique_id,ds,y\n\"a;b\",1.2.2024,1.5\na;b,2.2.2024,2\n", "a;b", [1.5, 2]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "name", "y"),
+    [
+        ("unique_id;ds;y\n007;1.2.2024;1,5\n007;2.2.2024;-2\n", "007", [1.5, -2]),
+        ("unique_id;ds;y\n1,5;1.2.2024;1.5\n1,5;2.2.2024;2\n", "1,5", [1.5, 2]),
+        ("unique_id\tds\ty\na\t1.2.2024\t1.5\na\t2.2.2024\t2\n", "a", [1.5, 2]),
+        ('unique_id,ds,y\n"a;b",1.2.2024,1.5\na;b,2.2.2024,2\n', "a;b", [1.5, 2]),
+    ],
+)
 def test_a_csv_of_a_spreadsheet_is_read(content, name, y, tmp_path):
     """Semicolons with decimal commas or points, and tabs; names stay as they are written."""
     (tmp_path / "sales.csv").write_text(content)
@@ -190,13 +212,18 @@ def test_a_csv_of_a_spreadsheet_is_read(content, name, y, tmp_path):
     assert table["ds"].tolist() == [pd.Timestamp("2024-02-01"), pd.Timestamp("2024-02-02")]
 
 
-@pytest.mark.parametrize(("name", "content", "told"), [
-    ("sale.csv", None, "did you mean"), ("sales.xlsx", b"", "'.xlsx' are not known"),
-    ("empty.csv", b"", "cannot read the file"), ("bad.parquet", b"PK", "cannot read the file"),
-    ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n", "cannot read the file"),
-    ("wide.csv", b"unique_id,ds,y\na,1,2,9\na,2,3,9\n", "more fields than the header"),
-    ("latin.csv", b"unique_id,ds,y\n\xe9,1,2\n", "cannot read the file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("sale.csv", None, "did you mean"),
+        ("sales.xlsx", b"", "'.xlsx' are not known"),
+        ("empty.csv", b"", "cannot read the file"),
+        ("bad.parquet", b"PK", "cannot read the file"),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n", "cannot read the file"),
+        ("wide.csv", b"unique_id,ds,y\na,1,2,9\na,2,3,9\n", "more fields than the header"),
+        ("latin.csv", b"unique_id,ds,y\n\xe9,1,2\n", "cannot read the file"),
+    ],
+)
 def test_a_file_that_is_no_table_is_refused_by_name(name, content, told, tmp_path):
     """The file is named and the way out is said."""
     sales().to_csv(tmp_path / "sales.csv", index=False)
@@ -211,11 +238,15 @@ def test_a_file_that_is_no_table_is_refused_by_name(name, content, told, tmp_pat
     assert caught.value.help
 
 
-@pytest.mark.parametrize(("url", "query", "told"), [
-    ("sqlite://", None, "needs a query"), ("sqlite://", "select * from sales", "no such table"),
-    ("nosql://u:secret@h/db", "select 1", "not a database address"),
-    ("postgresql+psycopg://u:secret@127.0.0.1:1/db", "select 1", "the query fails"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "query", "told"),
+    [
+        ("sqlite://", None, "needs a query"),
+        ("sqlite://", "select * from sales", "no such table"),
+        ("nosql://u:secret@h/db", "select 1", "not a database address"),
+        ("postgresql+psycopg://u:secret@127.0.0.1:1/db", "select 1", "the query fails"),
+    ],
+)
 def test_a_failing_query_is_told_without_the_password(url, query, told):
     """The database's own words, its address, and no secret."""
     with pytest.raises(UnreadableSource) as caught:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from forecast.config import DataConfig
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.errors import MissingValues, WrongType
 from tests.forecast.data.test_validation import assert_tells, refusal, sales
 
@@ -16,8 +16,8 @@ def test_static_columns_become_one_row_a_series():
     )
     table = sales().merge(stores, on="unique_id")
 
-    inside = check(table, DataConfig(static=("city", "m2")))
-    beside = check(sales(), DataConfig(), static_df=stores)
+    inside = validate(table, DataConfig(static=("city", "m2")))
+    beside = validate(sales(), DataConfig(), static_df=stores)
 
     assert inside.static is not None
     assert inside.static.loc["oil"].tolist() == ["y", 2.0]
@@ -34,10 +34,13 @@ def test_static_columns_that_change_are_refused():
     assert_tells(error, "series 'oil' has store=", "'a'", "'b'", "static")
 
 
-@pytest.mark.parametrize(("stores", "told"), [
-    ({"unique_id": ["oil"], "store": ["x"]}, "series 'tea' has no row in static_df"),
-    ({"unique_id": ["oil", "tea", "yeast"], "store": ["x", None, "y"]}, "has no store"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stores", "told"),
+    [
+        ({"unique_id": ["oil"], "store": ["x"]}, "series 'tea' has no row in static_df"),
+        ({"unique_id": ["oil", "tea", "yeast"], "store": ["x", None, "y"]}, "has no store"),
+    ],
+)
 def test_static_values_must_be_there_for_each_series(stores, told):
     """A series without its static row, or with a hole in it, is refused."""
     error = refusal(MissingValues, sales(), static_df=pd.DataFrame(stores))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
-from forecast.data.validation import check, report
+from forecast.data.validation import report, validate
 from forecast.errors import (
     ConfigError,
     ConstantSeries,
@@ -36,9 +36,9 @@ def sales(freq="D", steps=6, ids=("oil", "tea", "yeast")):
 
 
 def refusal(error, table, *, static_df=None, **data):
-    """The error that `check` raises on a table."""
+    """The error that `validate` raises on a table."""
     with pytest.raises(error) as caught:
-        check(table, DataConfig(**data), static_df=static_df)
+        validate(table, DataConfig(**data), static_df=static_df)
     return caught.value
 
 
@@ -53,7 +53,7 @@ def test_a_clean_table_comes_back_sorted_and_resolved():
     """Frequency and kind are filled in; ids are text, values float64, stamps nanoseconds."""
     table = sales(freq="MS").sample(frac=1, random_state=1)
 
-    checked = check(table, DataConfig())
+    checked = validate(table, DataConfig())
 
     assert checked.calendar == Calendar("MS")
     assert (checked.data.freq, checked.data.kind, checked.kind) == ("MS", "positive", "positive")
@@ -67,10 +67,10 @@ def test_the_order_of_rows_does_not_matter(order):
     table = sales().assign(price=np.arange(18.0))
     data = DataConfig(known_future=("price",))
 
-    shuffled = check(table.iloc[list(order)], data)
+    shuffled = validate(table.iloc[list(order)], data)
 
-    assert shuffled.digest == check(table, data).digest
-    pd.testing.assert_frame_equal(shuffled.frame, check(table, data).frame)
+    assert shuffled.digest == validate(table, data).digest
+    pd.testing.assert_frame_equal(shuffled.frame, validate(table, data).frame)
 
 
 def test_centuries_are_sorted_too():
@@ -78,7 +78,7 @@ def test_centuries_are_sorted_too():
     ds = pd.date_range("1700-01-01", "2200-01-01", freq="YS")
     table = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(len(ds)) + 1.0})
 
-    checked = check(table.sample(frac=1, random_state=0), DataConfig(freq="YS"))
+    checked = validate(table.sample(frac=1, random_state=0), DataConfig(freq="YS"))
 
     pd.testing.assert_frame_equal(checked.frame, table)
 
@@ -94,14 +94,14 @@ def test_the_digest_tells_any_change_of_content(row, column):
     else:
         changed.loc[row, column] += 1
 
-    assert check(changed, data).digest != check(table, data).digest
+    assert validate(changed, data).digest != validate(table, data).digest
 
 
 def test_columns_by_another_name_are_used_when_named():
     """`id_col`, `time_col` and `target_col` bring other names to the usual ones."""
     table = sales().rename(columns={"unique_id": "item", "ds": "date", "y": "sold"})
 
-    checked = check(table, DataConfig(id_col="item", time_col="date", target_col="sold"))
+    checked = validate(table, DataConfig(id_col="item", time_col="date", target_col="sold"))
 
     assert list(checked.frame.columns) == ["unique_id", "ds", "y"]
 
@@ -110,7 +110,7 @@ def test_columns_without_a_role_are_left_alone():
     """Text, holes and all: what has no role is no fault, and `report` lists it."""
     table = sales().assign(note=["?", None, 3] * 6)
 
-    assert "note" not in check(table, DataConfig()).frame
+    assert "note" not in validate(table, DataConfig()).frame
     assert report(table, DataConfig())["unused_columns"] == ["note"]
 
 
@@ -148,7 +148,7 @@ def test_text_in_a_number_column_is_told_with_series_and_row():
 
 def test_numbers_written_as_text_are_numbers():
     """Databases and CSV files give "3.0"; that is no fault."""
-    assert check(sales().astype({"y": str}), DataConfig()).frame["y"].dtype == np.float64
+    assert validate(sales().astype({"y": str}), DataConfig()).frame["y"].dtype == np.float64
 
 
 def test_repeated_rows_are_told_from_conflicting_ones():
@@ -210,7 +210,7 @@ def test_negative_values_are_refused_where_declared_positive():
     table = sales().assign(y=lambda t: t["y"] - 3)
 
     assert_tells(refusal(NegativeValues, table, kind="positive"), "y=-2", "3 rows in 2 of 3")
-    assert check(table, DataConfig()).kind == "real"
+    assert validate(table, DataConfig()).kind == "real"
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_each_kind_says_what_it_can_be(kind, least, said):
     """The least value passes; one below, which for prices is 0, is refused with the kind."""
     table = sales()
     table.loc[3, "y"] = least
-    assert check(table, DataConfig(kind=kind)).kind == kind
+    assert validate(table, DataConfig(kind=kind)).kind == kind
 
     table.loc[3, "y"] = -1.0 if least == 0 else 0.0
     assert_tells(refusal(NegativeValues, table, kind=kind), f"kind='{kind}'", said)
@@ -245,7 +245,7 @@ def test_many_zeros_make_a_count():
     table = sales()
     table.loc[3, "y"] = 0.0
 
-    assert check(table, DataConfig()).kind == "count"
+    assert validate(table, DataConfig()).kind == "count"
 
 
 def test_a_series_of_one_row_is_one_among_others():
@@ -253,9 +253,9 @@ def test_a_series_of_one_row_is_one_among_others():
     table, data = sales().drop([1, 2, 3, 4, 5]), DataConfig(freq="D")
     firsts = table.groupby("unique_id").head(1)
 
-    assert (check(table, data).frame["unique_id"] == "oil").sum() == 1
+    assert (validate(table, data).frame["unique_id"] == "oil").sum() == 1
     assert_tells(refusal(TooShort, firsts, freq="D"), "no series has two rows", "3 series of 1 row")
-    assert check(firsts, data, to_learn=False).rows == 3
+    assert validate(firsts, data, to_learn=False).rows == 3
 
 
 def test_a_table_without_rows_is_refused():
@@ -277,7 +277,7 @@ def test_only_all_series_constant_is_refused():
     table = sales()
     table.loc[table["unique_id"] == "oil", "y"] = 3.0
 
-    assert check(table, DataConfig()).rows == 18
+    assert validate(table, DataConfig()).rows == 18
     assert_tells(refusal(ConstantSeries, table[:6]), "repeats y=3")
 
 
@@ -325,19 +325,25 @@ def test_the_callers_table_is_left_as_it_was():
     table = sales().drop([2]).sample(frac=1, random_state=1)
     before = table.copy()
 
-    check(table, DataConfig(fill="zero"))
+    validate(table, DataConfig(fill="zero"))
 
     pd.testing.assert_frame_equal(table, before)
 
 
-@pytest.mark.parametrize(("file", "data", "rows"), [
-    ("monthly_retail", {"static": ("state", "industry")}, 26_460),
-    ("weekly_sales", {"known_future": ("price", "deal", "feat"), "static": ("store", "brand")},
-     6_464),
-    ("daily_stocks", {"freq": "XNYS", "past_only": ("open", "high", "low", "volume")}, 12_625),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "data", "rows"),
+    [
+        ("monthly_retail", {"static": ("state", "industry")}, 26_460),
+        (
+            "weekly_sales",
+            {"known_future": ("price", "deal", "feat"), "static": ("store", "brand")},
+            6_464,
+        ),
+        ("daily_stocks", {"freq": "XNYS", "past_only": ("open", "high", "low", "volume")}, 12_625),
+    ],
+)
 def test_bundled_data_pass_as_they_are(file, data, rows):
     """Every bundled file is clean under the roles its README gives."""
-    checked = check(EXAMPLES / f"{file}.parquet", DataConfig(**data))
+    checked = validate(EXAMPLES / f"{file}.parquet", DataConfig(**data))
 
     assert (checked.rows, checked.filled, checked.kind) == (rows, 0, "positive")

@@ -9,7 +9,7 @@ import torch
 
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.data.panel import Panel
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.diagnostics.attribution import PARTS, attribution
 from forecast.diagnostics.carry_gain import (
     CARRIED,
@@ -55,7 +55,7 @@ def counts() -> Panel:
             "y": rng.poisson(0.7, 480) + 10.0 * promo,
         }
     )
-    return Panel.from_frame(check(frame, DataConfig(known_future=("promo",), kind="count")))
+    return Panel.from_frame(validate(frame, DataConfig(known_future=("promo",), kind="count")))
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +191,18 @@ def test_clipping_weighs_reports_by_their_steps():
 
     def event(step: int, clipped: float, norm: float) -> TrainEvent:
         return TrainEvent(
-            step=step, steps=100, epoch=0, loss=1.0, quantile_loss=1.0, grad_norm=norm,
-            clipped=clipped, epoch_loss=None, val_loss=None, observations_per_s=1.0, seconds=1.0,
-        )  # fmt: skip
+            step=step,
+            steps=100,
+            epoch=0,
+            loss=1.0,
+            quantile_loss=1.0,
+            grad_norm=norm,
+            clipped=clipped,
+            epoch_loss=None,
+            val_loss=None,
+            observations_per_s=1.0,
+            seconds=1.0,
+        )
 
     found = clipping([event(60, 0.5, 3.0), event(80, 0.0, 0.5), event(100, 1.0, 2.0)], limit=1.0)
 

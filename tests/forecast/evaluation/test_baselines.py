@@ -250,9 +250,14 @@ def test_intermittent_models_forecast_a_flat_mean_without_intervals():
     made = forecast(frame, Calendar("D"), horizon=4, season_length=7, models=models, levels=(80,))
 
     assert made.columns.tolist() == [
-        "unique_id", "ds", "TSB", "SeasonalNaive", "SeasonalNaive-lo-80", "SeasonalNaive-hi-80",
+        "unique_id",
+        "ds",
+        "TSB",
+        "SeasonalNaive",
+        "SeasonalNaive-lo-80",
+        "SeasonalNaive-hi-80",
         "CrostonOptimized",
-    ]  # fmt: skip
+    ]
     for model in INTERMITTENT:
         assert (made.groupby("unique_id")[model].nunique() == 1).all()
         assert made[model].mean() == pytest.approx(frame["y"].mean(), rel=0.5)
@@ -265,9 +270,11 @@ def test_covariates_move_the_boosted_model_alone():
     future = pd.MultiIndex.from_product([frame["unique_id"].unique(), days]).to_frame(index=False)
     future.columns = ["unique_id", "ds"]
     settings = {
-        "horizon": 4, "season_length": 7, "models": ("SeasonalNaive", BOOSTED),
+        "horizon": 4,
+        "season_length": 7,
+        "models": ("SeasonalNaive", BOOSTED),
         "known_future": ("promo",),
-    }  # fmt: skip
+    }
 
     quiet, loud = (
         forecast(frame, Calendar("D"), future=future.assign(promo=promo), **settings)
@@ -284,8 +291,12 @@ def test_backtest_gives_the_boosted_model_the_covariates_of_its_horizon():
     """The values of known-future columns at the steps to forecast are read, `y` is not."""
     frame = promoted_demand()
     settings = {
-        "horizon": 5, "n_windows": 2, "step_size": 5, "season_length": 7, "models": (BOOSTED,),
-    }  # fmt: skip
+        "horizon": 5,
+        "n_windows": 2,
+        "step_size": 5,
+        "season_length": 7,
+        "models": (BOOSTED,),
+    }
 
     blind = cross_validate(frame, Calendar("D"), **settings)
     told = cross_validate(frame, Calendar("D"), known_future=("promo",), **settings)

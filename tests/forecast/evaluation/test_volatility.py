@@ -24,16 +24,18 @@ def prices(days=400, *, names=("a", "b", "c"), seed=0):
         close = 50 * np.exp(np.cumsum(path[:, -1]))
         begin = close / np.exp(path[:, -1])
         frames.append(
-            pd.DataFrame({
-                "unique_id": name,
-                "ds": pd.bdate_range("2010-01-01", periods=days),
-                "y": close,
-                "open": begin,
-                "high": begin * np.exp(np.maximum(path.max(axis=1), 0)),
-                "low": begin * np.exp(np.minimum(path.min(axis=1), 0)),
-                "volume": rng.integers(1000, 5000, days).astype(float),
-            })
-        )  # fmt: skip
+            pd.DataFrame(
+                {
+                    "unique_id": name,
+                    "ds": pd.bdate_range("2010-01-01", periods=days),
+                    "y": close,
+                    "open": begin,
+                    "high": begin * np.exp(np.maximum(path.max(axis=1), 0)),
+                    "low": begin * np.exp(np.minimum(path.min(axis=1), 0)),
+                    "volume": rng.integers(1000, 5000, days).astype(float),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -195,9 +197,13 @@ def test_diebold_mariano_keeps_its_level_when_targets_overlap():
 def test_rolling_equals_a_new_forecast_from_each_day():
     """The state that rolled on forecasts what one read from scratch does."""
     frame = prices(140)[["unique_id", "ds", "y"]]
-    config = Config.from_dict({
-        "data": {"kind": "positive"}, "model": {"hidden_size": 8}, "train": {"max_steps": 3},
-    })  # fmt: skip
+    config = Config.from_dict(
+        {
+            "data": {"kind": "positive"},
+            "model": {"hidden_size": 8},
+            "train": {"max_steps": 3},
+        }
+    )
     fitted = Forecaster(h=stocks.H, freq="B", config=config).fit(frame)
     panel = stocks.lay_out(frame, fitted.bundle_)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from forecast.data.panel import Panel
 from forecast.features.filter_spec import GAP, HETEROGENEOUS, LAST, LEVEL, MEANS, PEAK, FilterSpec
 from forecast.features.filters import FilterState, advance
-from forecast.features.origin import latest_columns, latest_seasons, lowest, season_offsets
+from forecast.features.origin import columns_at_origin, latest_seasons, lower_bound, season_offsets
 
 SPECS = [
     FilterSpec(space="log", seasons=(4,), zeros=True, num_known=1, raw=(0,), amounts=(0,)),
@@ -44,13 +44,16 @@ def make_panel(spec: FilterSpec, lengths: list[int], seed: int) -> Panel:
     if spec.space == "ratio":
         values = np.round(values / 30)
     return Panel(
-        ids=tuple(f"s{i}" for i in range(len(lengths))), indptr=indptr,
-        ds=np.concatenate([np.arange(n) for n in lengths]).astype(np.int64) if total else
-        np.zeros(0, np.int64),
-        values=values, observed=observed,
+        ids=tuple(f"s{i}" for i in range(len(lengths))),
+        indptr=indptr,
+        ds=np.concatenate([np.arange(n) for n in lengths]).astype(np.int64)
+        if total
+        else np.zeros(0, np.int64),
+        values=values,
+        observed=observed,
         known_future=rng.random((total, spec.num_known)).astype(np.float32),
         past_only=rng.random((total, spec.num_past)).astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 def assert_same(a: FilterState, b: FilterState) -> None:
@@ -61,9 +64,11 @@ def assert_same(a: FilterState, b: FilterState) -> None:
 
 
 @given(
-    spec=st.sampled_from(SPECS), lengths=st.lists(st.integers(0, 15), min_size=1, max_size=5),
-    share=st.floats(0, 1), seed=st.integers(0, 999),
-)  # fmt: skip
+    spec=st.sampled_from(SPECS),
+    lengths=st.lists(st.integers(0, 15), min_size=1, max_size=5),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 999),
+)
 @settings(deadline=None)
 def test_observing_in_parts_equals_observing_at_once(spec, lengths, share, seed):
     """Any cut gives the same state and the same features, to the bit."""
@@ -128,7 +133,7 @@ def test_a_state_tells_what_the_scan_told_of_its_last_step(spec):
     panel = make_panel(spec, [23], seed=3)
 
     state, seen = advance(spec, FilterState.initial(spec, 1), panel)
-    columns, seasons = latest_columns(spec, state), latest_seasons(spec, state, 8)
+    columns, seasons = columns_at_origin(spec, state), latest_seasons(spec, state, 8)
 
     np.testing.assert_array_equal(columns[0], seen.columns[-1])
     first = spec.num_columns - len(spec.seasons)
@@ -144,11 +149,14 @@ def shops(*series: np.ndarray, observed: np.ndarray | None = None) -> Panel:
     indptr, total = np.r_[0, np.cumsum(lengths)].astype(np.int64), sum(lengths)
     none = np.zeros((total, 0), np.float32)
     return Panel(
-        ids=tuple(f"s{i}" for i in range(len(series))), indptr=indptr,
-        ds=np.concatenate([np.arange(n) for n in lengths]), values=np.concatenate(series),
+        ids=tuple(f"s{i}" for i in range(len(series))),
+        indptr=indptr,
+        ds=np.concatenate([np.arange(n) for n in lengths]),
+        values=np.concatenate(series),
         observed=np.ones(total, np.bool_) if observed is None else observed,
-        known_future=none, past_only=none,
-    )  # fmt: skip
+        known_future=none,
+        past_only=none,
+    )
 
 
 AMOUNTS = FilterSpec(space="log", seasons=(7,), zeros=True)
@@ -171,7 +179,7 @@ def test_a_closed_shop_sinks_to_a_bound_and_comes_back():
     floor = shut.scalars[0, LEVEL]
     assert np.log(100) - 7.2 < floor < np.log(100) - 6.6
     assert floor == pytest.approx(shut.scalars[0, LAST], abs=1e-3)
-    assert lowest(AMOUNTS, shut)[0] > shut.scalars[0, LAST]  # such a forecast is a zero
+    assert lower_bound(AMOUNTS, shut)[0] > shut.scalars[0, LAST]  # such a forecast is a zero
     assert again.scalars[0, LEVEL] == pytest.approx(np.log(100), abs=0.2)
 
 
@@ -186,7 +194,7 @@ def test_a_series_begins_with_what_is_sold_first(unit):
     assert state.count.tolist() == [50, 40]
     assert state.scalars[:, GAP].tolist() == [10, 0]
     np.testing.assert_array_equal(seen.features[10:50], seen.features[50:])
-    np.testing.assert_array_equal(*latest_columns(AMOUNTS, state))
+    np.testing.assert_array_equal(*columns_at_origin(AMOUNTS, state))
     np.testing.assert_array_equal(*latest_seasons(AMOUNTS, state, 9))
 
 
@@ -195,12 +203,12 @@ def test_before_anything_is_sold_every_forecast_is_zero():
     state, seen = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), shops(np.zeros(30)))
 
     assert np.isfinite(seen.features).all()
-    assert lowest(AMOUNTS, state).tolist() == [np.inf]
+    assert lower_bound(AMOUNTS, state).tolist() == [np.inf]
 
 
-@pytest.mark.parametrize("spec", [
-    AMOUNTS, FilterSpec(space="linear", seasons=(7,), unit=None, smoothers=True)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec", [AMOUNTS, FilterSpec(space="linear", seasons=(7,), unit=None, smoothers=True)]
+)
 def test_what_is_not_observed_leaves_the_level_where_it_was(spec):
     """A series that grew, then a year without a value: neither level nor the highest value move."""
     grown = 10 * np.exp(0.04 * np.arange(60)) * (1 + 0.2 * np.sin(2 * np.pi * np.arange(60) / 7))

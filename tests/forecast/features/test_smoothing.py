@@ -86,11 +86,16 @@ def test_a_series_that_never_changes_is_forecast_as_it_is(value):
 @pytest.mark.parametrize(
     ("kind", "seasons", "steps", "wanted"),
     [
-        ("positive", (12,), 36, True), ("real", (4,), 40, True), ("positive", (12,), 35, False),
-        ("positive", (), 90, False), ("positive", (24, 168), 900, False),
-        ("count", (7,), 90, False), ("price", (), 90, False), ("volatility", (5,), 90, False),
+        ("positive", (12,), 36, True),
+        ("real", (4,), 40, True),
+        ("positive", (12,), 35, False),
+        ("positive", (), 90, False),
+        ("positive", (24, 168), 900, False),
+        ("count", (7,), 90, False),
+        ("price", (), 90, False),
+        ("volatility", (5,), 90, False),
     ],
-)  # fmt: skip
+)
 def test_who_has_them(kind, seasons, steps, wanted):
     """Amounts with one season that a usual series has seen three times."""
     data = DataConfig(kind=kind, season_lengths=seasons)

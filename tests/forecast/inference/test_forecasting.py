@@ -219,11 +219,14 @@ def test_beyond_the_trained_horizon_the_forecast_goes_on_from_itself(bundle, pan
 
     stamps = bundle.calendar.after(states.last_ds, 6)
     observed = Panel(
-        ids=panel.ids, indptr=np.arange(0, 6 * panel.num_series + 1, 6), ds=stamps.ravel(),
-        values=near[..., 0].ravel(), observed=np.ones(stamps.size, bool),
+        ids=panel.ids,
+        indptr=np.arange(0, 6 * panel.num_series + 1, 6),
+        ds=stamps.ravel(),
+        values=near[..., 0].ravel(),
+        observed=np.ones(stamps.size, bool),
         known_future=np.zeros((stamps.size, 0), np.float32),
         past_only=np.zeros((stamps.size, 0), np.float32),
-    )  # fmt: skip
+    )
     second = forecast(bundle, observe(bundle, states, observed), horizon=6)
 
     np.testing.assert_array_equal(far[:, :6], near)

@@ -65,14 +65,17 @@ def test_chunking_does_not_change_what_the_network_computes(cell: Cell):
     """Steps cut in two with the state carried give what they give in one piece."""
     torch.manual_seed(0)
     network = Network(
-        ModelConfig(cell=cell, hidden_size=8, horizon=2), FilterSpec(space="log", seasons=()),
-        num_features=4, num_dates=0, static_sizes=(3, 0),
-    ).eval()  # fmt: skip
+        ModelConfig(cell=cell, hidden_size=8, horizon=2),
+        FilterSpec(space="log", seasons=()),
+        num_features=4,
+        num_dates=0,
+        static_sizes=(3, 0),
+    ).eval()
     steps, static = torch.randn(3, 12, 4), torch.tensor([[1.0, 0.5], [3.0, -2.0], [0.0, 0.0]])
 
-    whole, _ = network.remember(steps, static, network.initial_state(3))
-    first, state = network.remember(steps[:, :5], static, network.initial_state(3))
-    second, _ = network.remember(steps[:, 5:], static, state)
+    whole, _ = network.encode(steps, static, network.initial_state(3))
+    first, state = network.encode(steps[:, :5], static, network.initial_state(3))
+    second, _ = network.encode(steps[:, 5:], static, state)
 
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
 
@@ -130,7 +133,7 @@ def test_before_training_the_point_forecast_is_the_mean_of_the_skips():
     head = PointHead(spec, 6, 4, 3, 2)
     skips = torch.randn(5, spec.num_skips, 3)
 
-    future = Future(head.look(torch.randn(5, 3, 2)), torch.zeros(5, 3, 0))
+    future = Future(head.embed_future(torch.randn(5, 3, 2)), torch.zeros(5, 3, 0))
     relative = head(torch.randn(5, 6), skips, future)
 
     torch.testing.assert_close(relative, skips.mean(1))
@@ -144,7 +147,7 @@ def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
     )
     head = PointHead(spec, 6, 4, 3, 2)
     skips, memory = torch.rand(50, spec.num_skips, 3), torch.randn(50, 6)
-    future = Future(head.look(torch.randn(50, 3, 2)), torch.randn(50, 3, 1))
+    future = Future(head.embed_future(torch.randn(50, 3, 2)), torch.randn(50, 3, 1))
     torch.testing.assert_close(head(memory, skips, future), skips.mean(1))
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=2.0)
@@ -230,18 +233,18 @@ def test_members_forecast_as_their_mean():
     skips, dates = torch.randn(2, spec.num_skips, 3), torch.randn(2, 3, 1)
     none = torch.zeros(2, 3, 0)
 
-    memory, state = ensemble.remember(steps, static, ensemble.initial_state(2))
-    point = ensemble.point(memory[:, -1], skips, Future(ensemble.look(dates), none))
-    alone = [m.remember(steps, static, m.initial_state(2)) for m in members]
+    memory, state = ensemble.encode(steps, static, ensemble.initial_state(2))
+    point = ensemble.point(memory[:, -1], skips, Future(ensemble.embed_future(dates), none))
+    alone = [m.encode(steps, static, m.initial_state(2)) for m in members]
     points = [
-        m.point(a[0][:, -1], skips, Future(m.look(dates), none))
+        m.point(a[0][:, -1], skips, Future(m.embed_future(dates), none))
         for m, a in zip(members, alone, strict=True)
     ]
 
     torch.testing.assert_close(point, torch.stack(points).mean(0))
     torch.testing.assert_close(state.hidden, torch.cat([a[1].hidden for a in alone]))
     seen, after = ensemble.observe(steps, static, ensemble.initial_state(2))
-    torch.testing.assert_close(ensemble.recall(after, seen), memory[:, -1])
+    torch.testing.assert_close(ensemble.memory_at_end(after, seen), memory[:, -1])
 
 
 def test_recurrent_weights_start_orthogonal_and_the_forget_gate_open():

@@ -10,7 +10,7 @@ import torch
 from forecast.calendars.calendar import Calendar
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.data.panel import Panel
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.features.filter_spec import FilterSpec
 from forecast.features.inputs import InputSpec
 from forecast.features.static import StaticSpec
@@ -18,11 +18,11 @@ from forecast.forecaster import Forecaster
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import make_network
 from forecast.models.quantile_head import QuantileHead
-from forecast.training.calibration import Late, learn_spread_trust, settle_together
-from forecast.training.dataset import Examples
+from forecast.training.calibration import HeldOut, calibrate_ensemble, learn_spread_shrinkage
+from forecast.training.dataset import TrainingSet
 from forecast.training.defaults import resolve
-from forecast.training.loop import fit_network, legs_of
-from forecast.training.objective import Lesson, Yardstick
+from forecast.training.loop import fit_network, phases
+from forecast.training.objective import LossScale, TrainingTask
 
 UPPER = (0.75, 0.9, 0.975)
 
@@ -31,10 +31,13 @@ def walks(count: int, length: int, seed: int) -> pd.DataFrame:
     """Random walks in percent of their level."""
     rng = np.random.default_rng(seed)
     y = 100 * np.exp(rng.normal(0, 0.05, (count, length)).cumsum(axis=1))
-    return pd.DataFrame({
-        "unique_id": np.repeat([f"s{i}" for i in range(count)], length),
-        "ds": np.tile(np.arange(length), count), "y": y.ravel(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "unique_id": np.repeat([f"s{i}" for i in range(count)], length),
+            "ds": np.tile(np.arange(length), count),
+            "y": y.ravel(),
+        }
+    )
 
 
 def test_a_few_short_series_get_intervals_that_hold():
@@ -75,42 +78,48 @@ def test_memory_has_a_say_in_the_spread_where_it_tells_of_it(told: bool):
         head.outer.bias.fill_(-5.0)
     spread = rng.normal(size=2000)
     memory = spread if told else rng.permutation(spread)
-    late = Late(
+    late = HeldOut(
         series=torch.arange(2000) % 20,
-        memory=torch.from_numpy(memory).float()[:, None], point=torch.zeros(2000, 1),
+        memory=torch.from_numpy(memory).float()[:, None],
+        point=torch.zeros(2000, 1),
         target=torch.from_numpy(np.exp(spread - 5) * rng.normal(size=2000)).float()[:, None],
         known=torch.ones(2000, 1, dtype=torch.bool),
-    )  # fmt: skip
+    )
 
     with torch.no_grad():
-        learn_spread_trust(head, late, UPPER, 2000.0)
+        learn_spread_shrinkage(head, late, UPPER, 2000.0)
 
     assert float(head.trust) == (1.0 if told else 0.0)
 
 
 def test_members_that_are_alike_are_calibrated_as_one_of_them():
     """Two copies of a network, before and after the second leg: nothing is to be made up for."""
-    panel = Panel.from_frame(check(walks(20, 60, 3), DataConfig(freq=1, kind="positive")))
+    panel = Panel.from_frame(validate(walks(20, 60, 3), DataConfig(freq=1, kind="positive")))
     config = Config(
-        data=DataConfig(freq=1, kind="positive"), model=ModelConfig(hidden_size=8, horizon=6),
+        data=DataConfig(freq=1, kind="positive"),
+        model=ModelConfig(hidden_size=8, horizon=6),
         train=TrainConfig(max_steps=60),
-    )  # fmt: skip
+    )
     config = resolve(config, Calendar(1), panel.lengths)
     spec = InputSpec(
-        filters=FilterSpec(space="log", seasons=()), calendar=Calendar(1), use_calendar=False,
-        annual=False, holidays=None, static=StaticSpec(),
-    )  # fmt: skip
-    yardstick = Yardstick.measure(panel, config, window=spec.filters.window)
+        filters=FilterSpec(space="log", seasons=()),
+        calendar=Calendar(1),
+        use_calendar=False,
+        annual=False,
+        holidays=None,
+        static=StaticSpec(),
+    )
+    yardstick = LossScale.measure(panel, config, window=spec.filters.window)
     static = spec.static.encode(None, panel.ids)
-    examples = Examples.build(spec, panel, static, horizon=6, scale=yardstick.scale)
-    lesson = Lesson(examples, config, yardstick)
+    examples = TrainingSet.build(spec, panel, static, horizon=6, scale=yardstick.scale)
+    lesson = TrainingTask(examples, config, yardstick)
     network = make_network(config, spec)
     progress = fit_network(network, lesson)
     before = deepcopy(network)
     before.load_state_dict(progress.settled)
 
-    made = settle_together(
-        Ensemble([network] * 2), Ensemble([before] * 2), lesson, legs_of(lesson)[0].until
+    made = calibrate_ensemble(
+        Ensemble([network] * 2), Ensemble([before] * 2), lesson, phases(lesson)[0].until
     )
 
     assert progress.leg == 2

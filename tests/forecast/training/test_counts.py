@@ -15,11 +15,11 @@ from forecast.features.static import StaticSpec
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 from forecast.models.network import make_network
-from forecast.training.dataset import Examples
+from forecast.training.dataset import TrainingSet
 from forecast.training.defaults import resolve
 from forecast.training.lanes import iter_chunks
 from forecast.training.loop import fit_network
-from forecast.training.objective import Lesson, Yardstick
+from forecast.training.objective import LossScale, TrainingTask
 from forecast.training.train import train
 
 DAY = np.r_[6, 9, 8, 6, 5, 5, 6, 8, 9, 9, 7, 5, 4, 3, 2, 1, np.zeros(7), 2]
@@ -33,20 +33,27 @@ def panel_of(y: np.ndarray) -> Panel:
     none = np.zeros((y.size, 0), np.float32)
     return Panel(
         ids=tuple(f"s{i}" for i in range(count)),
-        indptr=length * np.arange(count + 1, dtype=np.int64), ds=np.tile(np.arange(length), count),
-        values=y.ravel(), observed=np.ones(y.size, np.bool_), known_future=none, past_only=none,
-    )  # fmt: skip
+        indptr=length * np.arange(count + 1, dtype=np.int64),
+        ds=np.tile(np.arange(length), count),
+        values=y.ravel(),
+        observed=np.ones(y.size, np.bool_),
+        known_future=none,
+        past_only=none,
+    )
 
 
-def examples_of(panel: Panel, seasons: tuple[int, ...], horizon: int) -> Examples:
+def examples_of(panel: Panel, seasons: tuple[int, ...], horizon: int) -> TrainingSet:
     """What training sees of counts by the hour."""
     spec = InputSpec(
         filters=FilterSpec(space="ratio", seasons=seasons, trends=MEANS, unit=None),
-        calendar=Calendar(1), use_calendar=False, annual=False, holidays=None,
+        calendar=Calendar(1),
+        use_calendar=False,
+        annual=False,
+        holidays=None,
         static=StaticSpec(),
-    )  # fmt: skip
+    )
     nothing, ones = np.zeros((panel.num_series, 0), np.float32), np.ones(panel.num_series)
-    return Examples.build(spec, panel, nothing, horizon=horizon, scale=ones)
+    return TrainingSet.build(spec, panel, nothing, horizon=horizon, scale=ones)
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +146,9 @@ def test_quantiles_are_learned_beside_what_the_guard_leaves():
     network = make_network(config, examples.spec)
     network.point.anchor.zero_()
     network.point.trust.fill_(1e-6)
-    yardstick = Yardstick.measure(panel, config, window=8)
+    yardstick = LossScale.measure(panel, config, window=8)
 
-    progress = fit_network(network, Lesson(examples, config, yardstick))
+    progress = fit_network(network, TrainingTask(examples, config, yardstick))
 
     assert progress.factors is not None
     assert progress.factors.mean() == pytest.approx(1.0, abs=0.1)  # nothing is left to correct

@@ -14,7 +14,7 @@ from forecast.features.filter_spec import FilterSpec
 from forecast.features.inputs import InputSpec
 from forecast.features.static import StaticSpec
 from forecast.models.network import make_network
-from forecast.training.dataset import Examples, Stretches
+from forecast.training.dataset import PaddedSeries, TrainingSet
 from forecast.training.defaults import resolve
 from forecast.training.lanes import iter_chunks
 from forecast.training.objective import look_ahead
@@ -33,10 +33,14 @@ def panel() -> Panel:
     size = sum(LENGTHS)
     none = np.zeros((size, 0), np.float32)
     return Panel(
-        ids=("a", "b", "c"), indptr=np.cumsum([0, *LENGTHS]), ds=np.concatenate(stamps),
-        values=np.random.default_rng(0).lognormal(size=size), observed=np.ones(size, np.bool_),
-        known_future=none, past_only=none,
-    )  # fmt: skip
+        ids=("a", "b", "c"),
+        indptr=np.cumsum([0, *LENGTHS]),
+        ds=np.concatenate(stamps),
+        values=np.random.default_rng(0).lognormal(size=size),
+        observed=np.ones(size, np.bool_),
+        known_future=none,
+        past_only=none,
+    )
 
 
 def test_a_date_that_many_series_share_is_read_once(panel):
@@ -46,17 +50,23 @@ def test_a_date_that_many_series_share_is_read_once(panel):
     )
     config = resolve(config, Calendar("h"), panel.lengths)
     spec = InputSpec(
-        filters=FilterSpec(space="log", seasons=(24,)), calendar=Calendar("h"), use_calendar=True,
-        annual=False, holidays=None, static=StaticSpec(),
-    )  # fmt: skip
+        filters=FilterSpec(space="log", seasons=(24,)),
+        calendar=Calendar("h"),
+        use_calendar=True,
+        annual=False,
+        holidays=None,
+        static=StaticSpec(),
+    )
     static = spec.static.encode(None, panel.ids)
-    examples = Examples.build(spec, panel, static, horizon=24, scale=np.ones(3))
+    examples = TrainingSet.build(spec, panel, static, horizon=24, scale=np.ones(3))
     steps = torch.arange(len(examples.features))
     row = examples.date.pick(steps)
     apart = replace(
-        examples, dates=examples.dates[row], amounts=examples.amounts[row],
-        date=Stretches.over(steps, 24),
-    )  # fmt: skip
+        examples,
+        dates=examples.dates[row],
+        amounts=examples.amounts[row],
+        date=PaddedSeries.over(steps, 24),
+    )
     torch.manual_seed(0)
     network = make_network(config, spec)
 

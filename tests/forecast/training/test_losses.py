@@ -12,8 +12,9 @@ def by_definition(median, target, distances):
     losses = []
     for i, q in enumerate(UPPER):
         for level, quantile in (
-            (1 - q, median - distances[:, 0, :, i]), (q, median + distances[:, 1, :, i])
-        ):  # fmt: skip
+            (1 - q, median - distances[:, 0, :, i]),
+            (q, median + distances[:, 1, :, i]),
+        ):
             error = target - quantile
             losses.append(torch.maximum(level * error, (level - 1) * error))
     return torch.stack(losses).sum(0) / len(UPPER)

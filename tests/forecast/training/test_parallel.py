@@ -95,9 +95,10 @@ def test_members_killed_outright_resume_to_the_same_model(panel, config, tmp_pat
     script = tmp_path / "fit.py"
     script.write_text(RUN, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, script, tmp_path, json.dumps(config.to_dict())], cwd=ROOT,
+        [sys.executable, script, tmp_path, json.dumps(config.to_dict())],
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     while not (tmp_path / "member-1" / NAME).exists():
         assert process.poll() is None
     others = helpers_of(process.pid)
@@ -119,9 +120,10 @@ def test_members_killed_outright_resume_to_the_same_model(panel, config, tmp_pat
 def helpers_of(pid: int) -> list[int]:
     """The processes that train members for this one."""
     children = [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir()
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
         for child in (task / "children").read_text(encoding="ascii").split()
-    ]  # fmt: skip
+    ]
     lines = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
     return [child for child, line in lines.items() if b"popen_loky" in line]
 

@@ -67,10 +67,13 @@ def sines(count: int = 8, length: int = 200, period: int = 12) -> Panel:
     y = size[:, None] * (10 + swing * np.sin(2 * np.pi * t / period + phase[:, None]))
     return Panel(
         ids=tuple(f"s{i}" for i in range(count)),
-        indptr=length * np.arange(count + 1, dtype=np.int64), ds=np.tile(t, count),
-        values=y.ravel(), observed=np.ones(y.size, np.bool_),
-        known_future=np.zeros((y.size, 0), np.float32), past_only=np.zeros((y.size, 0), np.float32),
-    )  # fmt: skip
+        indptr=length * np.arange(count + 1, dtype=np.int64),
+        ds=np.tile(t, count),
+        values=y.ravel(),
+        observed=np.ones(y.size, np.bool_),
+        known_future=np.zeros((y.size, 0), np.float32),
+        past_only=np.zeros((y.size, 0), np.float32),
+    )
 
 
 def test_a_small_model_beats_the_seasonal_naive():
@@ -126,9 +129,13 @@ def test_an_interrupted_run_resumes_to_the_same_weights(panel, config, tmp_path,
 def test_a_run_that_ended_early_resumes_to_the_same_weights(panel, config, tmp_path, past):
     """Stopped at the check after which its patience is over, or past it: it takes no step more."""
     impatient = replace(
-        config.train, max_steps=60, checkpoint_every=1, patience=1, check_every=1,
+        config.train,
+        max_steps=60,
+        checkpoint_every=1,
+        patience=1,
+        check_every=1,
         learning_rate=1.0,
-    )  # fmt: skip
+    )
     config = replace(config, train=impatient)
     whole = train(panel, config)
     ended = len([event for event in whole.history if event.val_loss is not None])
@@ -182,9 +189,10 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(panel, config, tmp_pa
 def test_a_checkpoint_of_other_covariates_is_refused(panel, config, tmp_path):
     """Values alone do not tell two runs apart."""
     config = replace(
-        config, train=replace(config.train, max_steps=4, checkpoint_every=2),
+        config,
+        train=replace(config.train, max_steps=4, checkpoint_every=2),
         data=replace(config.data, known_future=("price",)),
-    )  # fmt: skip
+    )
     price = np.random.default_rng(0).random((len(panel.values), 1), np.float32)
     train(replace(panel, known_future=price), config, checkpoint_dir=tmp_path)
 

@@ -82,9 +82,14 @@ def trained(sales, tmp_path_factory) -> Path:
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=folder, text=True,
-        capture_output=True, timeout=300, env=environment(), check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        env=environment(),
+        check=False,
+    )
 
 
 def environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from forecast.config import Config
 from forecast.data import io as _io
 from forecast.data import validation as frames
-from pipelines.cli.autodetect import blank, guess, to_toml
+from pipelines.cli.autodetect import blank, detect, to_toml
 
 
 def test_guessed_settings_can_be_trained_on(examples, tmp_path):
@@ -17,7 +17,7 @@ def test_guessed_settings_can_be_trained_on(examples, tmp_path):
     names = {"unique_id": "product", "ds": "week", "y": "units"}
     table.rename(columns=names).to_csv(tmp_path / "My Sales.csv", index=False)
 
-    found = guess(str(tmp_path / "My Sales.csv"))
+    found = detect(str(tmp_path / "My Sales.csv"))
 
     data = found.values["data"]
     assert found.values["project"]["name"] == "my_sales"
@@ -27,20 +27,23 @@ def test_guessed_settings_can_be_trained_on(examples, tmp_path):
     assert data["freq"] == "W-THU"
     tables = tomllib.loads(to_toml(found))
     config = Config.from_dict({name: tables[name] for name in ("data", "model", "train")})
-    assert frames.report(_io.read_table(tmp_path / "My Sales.csv"), config.data)[
-        "problems"
-    ] == []  # fmt: skip
+    assert frames.report(_io.read_table(tmp_path / "My Sales.csv"), config.data)["problems"] == []
 
 
 def test_column_that_repeats_stamps_is_not_taken_for_the_series(tmp_path):
     """`store` sounds like a name, but only `sku` tells the rows apart."""
     days = ["2024-01-01", "2024-01-02", "2024-01-03"]
-    table = pd.DataFrame({
-        "store": ["s"] * 6, "sku": ["a"] * 3 + ["b"] * 3, "date": days * 2, "sales": range(6),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "store": ["s"] * 6,
+            "sku": ["a"] * 3 + ["b"] * 3,
+            "date": days * 2,
+            "sales": range(6),
+        }
+    )
     table.to_csv(tmp_path / "t.csv", index=False)
 
-    assert guess(str(tmp_path / "t.csv")).values["data"]["id_col"] == "sku"
+    assert detect(str(tmp_path / "t.csv")).values["data"]["id_col"] == "sku"
 
 
 def test_columns_that_name_the_series_together_are_found(tmp_path):
@@ -51,7 +54,7 @@ def test_columns_that_name_the_series_together_are_found(tmp_path):
     })  # fmt: skip
     table.to_csv(tmp_path / "t.csv", index=False)
 
-    found = guess(str(tmp_path / "t.csv"))
+    found = detect(str(tmp_path / "t.csv"))
 
     data = found.values["data"]
     assert (data["id_from"], data["static"]) == (["store_nbr", "family"],) * 2
@@ -67,7 +70,7 @@ def test_dates_are_found_by_what_they_hold_and_their_format_is_told(tmp_path):
     table["week"] = table.index // 7
     table.to_csv(tmp_path / "t.csv", sep=";", decimal=",", index=False)
 
-    found = guess(str(tmp_path / "t.csv"))
+    found = detect(str(tmp_path / "t.csv"))
 
     data = found.values["data"]
     assert (data["time_col"], data["time_format"]) == ("Datum", "%d.%m.%Y")
@@ -81,7 +84,7 @@ def test_doubt_is_said(tmp_path):
     table = pd.DataFrame({"item": ["a"] * 4, "date": ["2024-01-01"] * 4, "sales": range(4)})
     table.to_csv(tmp_path / "t.csv", index=False)
 
-    assert "share stamps" in guess(str(tmp_path / "t.csv")).reasons["id_col"]
+    assert "share stamps" in detect(str(tmp_path / "t.csv")).reasons["id_col"]
 
 
 def test_table_without_names_is_one_series(tmp_path):
@@ -92,7 +95,7 @@ def test_table_without_names_is_one_series(tmp_path):
     )
     table.to_csv(tmp_path / "AAPL.csv", index=False)
 
-    found = guess(str(tmp_path / "AAPL.csv"))
+    found = detect(str(tmp_path / "AAPL.csv"))
 
     data = found.values["data"]
     assert (data["only_series"], data["target_col"], data["freq"]) == ("aapl", "Close", "B")
@@ -107,7 +110,7 @@ def test_series_in_each_column_is_doubted(tmp_path):
     days = pd.date_range("2024-01-01", periods=9)
     pd.DataFrame({"date": days, "tea": 1.0, "rum": 2.0}).to_csv(tmp_path / "t.csv", index=False)
 
-    assert "df.melt('date'" in guess(str(tmp_path / "t.csv")).reasons["target_col"]
+    assert "df.melt('date'" in detect(str(tmp_path / "t.csv")).reasons["target_col"]
 
 
 def test_stamps_that_repeat_need_names(tmp_path):
@@ -115,7 +118,7 @@ def test_stamps_that_repeat_need_names(tmp_path):
     days = ["2024-01-01", "2024-01-02"] * 2
     pd.DataFrame({"date": days, "sales": range(4)}).to_csv(tmp_path / "t.csv", index=False)
 
-    found = guess(str(tmp_path / "t.csv"))
+    found = detect(str(tmp_path / "t.csv"))
 
     assert "stamps repeat" in found.reasons["id_col"]
     assert "only_series" not in found.values["data"]
@@ -137,7 +140,7 @@ def test_the_kind_follows_from_the_values_and_the_name(tmp_path, column, values,
     table = pd.DataFrame({"sku": "a", "date": days, column: values})
     table.to_csv(tmp_path / "t.csv", index=False)
 
-    found = guess(str(tmp_path / "t.csv"))
+    found = detect(str(tmp_path / "t.csv"))
 
     assert found.values["data"]["kind"] == kind
     assert why in found.reasons["kind"]

@@ -24,9 +24,12 @@ def test_help_loads_nothing_heavy():
     )
     for arguments in (["--help"], ["train", "--help"], ["--version"], []):
         done = subprocess.run(
-            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=ROOT,
+            [sys.executable, "-c", script, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
             check=True,
-        )  # fmt: skip
+        )
 
         assert json.loads(done.stderr.splitlines()[-1]) == []
         assert "statecast" in done.stdout
@@ -35,12 +38,39 @@ def test_help_loads_nothing_heavy():
 def test_every_command_of_the_tree_is_there(statecast):
     """The tree is the documented one, and every command has --json."""
     top = statecast("--help").out
-    for name in ("demo", "doctor", "init", "data", "train", "backtest", "diagnose", "forecast",
-                 "observe", "serve", "log", "models", "runs"):  # fmt: skip
+    for name in (
+        "demo",
+        "doctor",
+        "init",
+        "data",
+        "train",
+        "backtest",
+        "diagnose",
+        "forecast",
+        "observe",
+        "serve",
+        "log",
+        "models",
+        "runs",
+    ):
         assert f" {name} " in top
-    for name in ("data check", "models list", "models show", "models promote", "models rollback",
-                 "train", "backtest", "diagnose", "forecast", "observe", "serve", "runs", "doctor",
-                 "init", "demo"):  # fmt: skip
+    for name in (
+        "data check",
+        "models list",
+        "models show",
+        "models promote",
+        "models rollback",
+        "train",
+        "backtest",
+        "diagnose",
+        "forecast",
+        "observe",
+        "serve",
+        "runs",
+        "doctor",
+        "init",
+        "demo",
+    ):
         assert "--json" in statecast(*name.split(), "--help").out
 
 
@@ -167,8 +197,12 @@ def test_progress_without_a_terminal_is_a_line_each_tenth(statecast, trained, mo
     assert answer.code == 0
     assert len(lines) == 11
     assert answer.out.splitlines()[0].split() == [
-        "model", "mase", "smape", "coverage_80", "coverage_95",
-    ]  # fmt: skip
+        "model",
+        "mase",
+        "smape",
+        "coverage_80",
+        "coverage_95",
+    ]
     assert "Trained in " in answer.err
     assert "next: " in answer.err
     assert "\x1b" not in answer.out + answer.err
@@ -244,9 +278,20 @@ def test_backtest_compares_integer_steps_as_numbers(statecast, project, sales):
     steps = sales.assign(ds=sales.groupby("unique_id").cumcount() + 881)
     steps.to_csv("steps.csv", index=False)
     trained = statecast(
-        "train", "steps.csv", "--h", "3", "--freq", "1", "--members", "1", "--max-steps", "1",
-        "--baselines", "", "--no-promote",
-    )  # fmt: skip
+        "train",
+        "steps.csv",
+        "--h",
+        "3",
+        "--freq",
+        "1",
+        "--members",
+        "1",
+        "--max-steps",
+        "1",
+        "--baselines",
+        "",
+        "--no-promote",
+    )
 
     answer = statecast("backtest", "steps.csv", "--model", "1", "--baselines", "", "--json")
 
@@ -277,8 +322,19 @@ def test_broken_champion_is_found_by_the_doctor_and_followed_by_the_next_trainin
 ):
     """The doctor reads the champion; a training passes it by, and the operator promotes."""
     sales.to_csv("sales.csv", index=False)
-    again = ("train", "sales.csv", "--h", "6", "--members", "1", "--max-steps", "2",
-             "--baselines", "", "--no-refit")  # fmt: skip
+    again = (
+        "train",
+        "sales.csv",
+        "--h",
+        "6",
+        "--members",
+        "1",
+        "--max-steps",
+        "2",
+        "--baselines",
+        "",
+        "--no-refit",
+    )
     statecast(*again)
     statecast("models", "promote", "1")
     (weights,) = Path("data/artifacts").glob("models/*/artifacts/**/weights.safetensors")

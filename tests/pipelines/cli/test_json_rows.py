@@ -7,18 +7,27 @@ import pytest
 from pipelines.cli.json_rows import to_rows
 
 
-@pytest.mark.parametrize(("stamps", "texts"), [
-    (pd.to_datetime(["2024-03-01", "2024-03-02"]), ["2024-03-01", "2024-03-02"]),
-    (pd.to_datetime(["2024-03-01T00:00", "2024-03-01T07:00"]),
-     ["2024-03-01T00:00:00", "2024-03-01T07:00:00"]),
-    (pd.to_datetime(["2024-03-01T07:00:00.25", None]), ["2024-03-01T07:00:00.250000000", None]),
-    (pd.date_range("2024-03-31T01", periods=2, freq="h", tz="Europe/Berlin"),
-     ["2024-03-31T00:00:00", "2024-03-31T01:00:00"]),
-    (pd.date_range("2024-03-30", periods=2, freq="D", tz="Europe/Berlin"),
-     ["2024-03-29T23:00:00", "2024-03-30T23:00:00"]),
-    (pd.period_range("2024-03", periods=2, freq="M"), ["2024-03-01", "2024-04-01"]),
-    ([3, 4], [3, 4]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stamps", "texts"),
+    [
+        (pd.to_datetime(["2024-03-01", "2024-03-02"]), ["2024-03-01", "2024-03-02"]),
+        (
+            pd.to_datetime(["2024-03-01T00:00", "2024-03-01T07:00"]),
+            ["2024-03-01T00:00:00", "2024-03-01T07:00:00"],
+        ),
+        (pd.to_datetime(["2024-03-01T07:00:00.25", None]), ["2024-03-01T07:00:00.250000000", None]),
+        (
+            pd.date_range("2024-03-31T01", periods=2, freq="h", tz="Europe/Berlin"),
+            ["2024-03-31T00:00:00", "2024-03-31T01:00:00"],
+        ),
+        (
+            pd.date_range("2024-03-30", periods=2, freq="D", tz="Europe/Berlin"),
+            ["2024-03-29T23:00:00", "2024-03-30T23:00:00"],
+        ),
+        (pd.period_range("2024-03", periods=2, freq="M"), ["2024-03-01", "2024-04-01"]),
+        ([3, 4], [3, 4]),
+    ],
+)
 def test_stamps_are_those_of_utc_to_the_digit(stamps, texts):
     """As training reads them."""
     assert [row["ds"] for row in to_rows(pd.DataFrame({"ds": stamps}))] == texts

@@ -31,8 +31,19 @@ def test_the_log_is_told_exported_pruned_and_made_smaller(statecast, logged, sal
     before = statecast("log", "info", "--json").document
     exported = statecast("log", "export", "all.parquet", "--json").document
     twice = statecast("log", "export", "all.parquet", "--json")
-    some = statecast("log", "export", "some.parquet", "--series", name, "--since", "2018-01-01",
-                     "--until", "2018-06-01", "--full", "--json").document  # fmt: skip
+    some = statecast(
+        "log",
+        "export",
+        "some.parquet",
+        "--series",
+        name,
+        "--since",
+        "2018-01-01",
+        "--until",
+        "2018-06-01",
+        "--full",
+        "--json",
+    ).document
     rule = ["log", "prune", "--keep-steps", "12", "--model", "bundle", "--json"]
     counted = statecast(*rule, "--dry-run").document
     pruned = statecast(*rule).document
@@ -44,14 +55,24 @@ def test_the_log_is_told_exported_pruned_and_made_smaller(statecast, logged, sal
     assert (exported["rows"], some["rows"]) == (720, 6)
     assert (twice.code, twice.document["error"]["code"]) == (2, "cli.usage")
     assert list(pd.read_parquet("some.parquet").columns) == [
-        "unique_id", "ds", "y", "revision", "filled", "recorded_at"
-    ]  # fmt: skip
+        "unique_id",
+        "ds",
+        "y",
+        "revision",
+        "filled",
+        "recorded_at",
+    ]
     assert (counted["dry_run"], pruned["dry_run"]) == (True, False)
     assert (counted["rows"], pruned["rows"], again["rows"]) == (648, 648, 0)
     assert (after["rows"], after["first_ds"], after["pruned_steps"]) == (72, "2018-01-01", 648)
     assert statecast("log", "info").out.splitlines()[-1].split() == [
-        "pruned", "648", "steps", "of", "6", "series"
-    ]  # fmt: skip
+        "pruned",
+        "648",
+        "steps",
+        "of",
+        "6",
+        "series",
+    ]
     counts = import_history("sqlite:///fresh.db", "all.parquet", DataConfig(freq="MS"))
     assert (counts["new"], counts["series"]) == (720, 6)
 
@@ -139,8 +160,10 @@ def test_of_several_models_the_log_is_named(statecast, project, sales, monkeypat
         pruned = statecast(*rule, "12", "--name", "north").document
         exported = statecast("log", "export", "a.parquet", "--name", "south", "--json").document
         gone = statecast("log", "delete", name, "--name", "south", "--json").document
-        left = [statecast("log", "info", "--name", model, "--json").document["rows"]
-                for model in ("north", "south")]  # fmt: skip
+        left = [
+            statecast("log", "info", "--name", model, "--json").document["rows"]
+            for model in ("north", "south")
+        ]
     told = {"STATECAST_MODELS": models, "STATECAST_DATA_DIR": str(project / "data")}
     with server(told) as running:
         asked = ["--server", running.url, "--name", "north", "--json"]
@@ -175,7 +198,7 @@ def test_of_several_models_one_is_sent_observations(statecast, project, sales, m
     with server(told) as running:
         again = statecast(
             "observe", "wide.csv", "--server", running.url, "--name", "south", "--json"
-        ).document  # fmt: skip
+        ).document
 
     assert (bare.code, bare.document["error"]["code"]) == (2, "cli.usage")
     assert "north, south" in bare.document["error"]["message"]

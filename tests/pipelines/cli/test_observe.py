@@ -16,9 +16,7 @@ HOURS = 24 * 20
 
 def told(project: Path) -> dict[str, str]:
     """Settings of a server of the bundle and the log in a folder."""
-    return {
-        "STATECAST_MODEL": str(project / "bundle"), "STATECAST_DATA_DIR": str(project / "data")
-    }  # fmt: skip
+    return {"STATECAST_MODEL": str(project / "bundle"), "STATECAST_DATA_DIR": str(project / "data")}
 
 
 @pytest.fixture

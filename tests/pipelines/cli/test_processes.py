@@ -25,12 +25,28 @@ def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
     The resuming command brings the run to its end without training the first steps again.
     """
     sales.to_csv(tmp_path / "sales.csv", index=False)
-    arguments = ["train", "sales.csv", "--h", "6", "--hidden-size", "8", "--max-steps", "800",
-                 "--baselines", "", "--no-refit", "--no-promote"]  # fmt: skip
+    arguments = [
+        "train",
+        "sales.csv",
+        "--h",
+        "6",
+        "--hidden-size",
+        "8",
+        "--max-steps",
+        "800",
+        "--baselines",
+        "",
+        "--no-refit",
+        "--no-promote",
+    ]
     running = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=tmp_path, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
     said = []
     for line in running.stderr:
@@ -56,16 +72,25 @@ def test_a_training_that_is_killed_leaves_no_process(tmp_path):
     """Neither its members nor the baselines, which would have gone on for minutes."""
     days = np.arange(400.0)
     series = pd.concat(
-        pd.DataFrame({"unique_id": f"shop-{i}", "ds": pd.date_range("2024-01-01", periods=400),
-                      "y": 50 + 9 * np.sin(days * i) + days % 7})
+        pd.DataFrame(
+            {
+                "unique_id": f"shop-{i}",
+                "ds": pd.date_range("2024-01-01", periods=400),
+                "y": 50 + 9 * np.sin(days * i) + days % 7,
+            }
+        )
         for i in range(250)
-    )  # fmt: skip
+    )
     series.to_csv(tmp_path / "sales.csv", index=False)
     arguments = ["train", "sales.csv", "--h", "6", "--windows", "1", "--baselines", "AutoETS"]
     running = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=tmp_path, env=environment(),
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
     said = next(line for line in running.stderr if "step " in line)
     running.kill()
@@ -78,8 +103,18 @@ def test_a_training_that_is_killed_leaves_no_process(tmp_path):
 
 def test_demo_trains_once_serves_and_stops_cleanly(tmp_path):
     """The whole, twice: the printed requests work as they stand; Ctrl-C leaves no process."""
-    arguments = ["demo", "--port", "0", "--mlflow-port", "0", "--max-steps", "150", "--baselines",
-                 "", "--json"]  # fmt: skip
+    arguments = [
+        "demo",
+        "--port",
+        "0",
+        "--mlflow-port",
+        "0",
+        "--max-steps",
+        "150",
+        "--baselines",
+        "",
+        "--json",
+    ]
 
     first, seen = demo(tmp_path, arguments)
     second, again = demo(tmp_path, arguments)
@@ -97,9 +132,14 @@ def demo(folder: Path, arguments: list[str]) -> tuple[str, dict]:
     """Start the demo, send what it prints, interrupt it; returns its stderr and the answers."""
     with (folder / "err").open("w") as err:
         running = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cli", *arguments], cwd=folder, env=environment(),
-            stdout=subprocess.PIPE, stderr=err, text=True, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "pipelines.cli", *arguments],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+            start_new_session=True,
+        )
     try:
         lines = []
         for line in running.stdout:

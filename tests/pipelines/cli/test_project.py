@@ -48,16 +48,17 @@ def test_databases_of_the_file_stand_beside_it(tmp_path):
 def test_option_beats_config_beats_environment_beats_file(folder, tmp_path):
     """Each source wins over the ones after it, key by key."""
     (tmp_path / "other.toml").write_text('[project]\nname = "config"\n[train]\nseed = 3\n')
-    environ = {"STATECAST_NAME": "variable", "STATECAST_TRAIN__SEED": "2",
-               "STATECAST_WINDOWS": "4"}  # fmt: skip
+    environ = {"STATECAST_NAME": "variable", "STATECAST_TRAIN__SEED": "2", "STATECAST_WINDOWS": "4"}
 
     by_file = find(None, environ={}, start=folder)
     by_variable = find(None, environ=environ, start=folder)
     by_config = find(tmp_path / "other.toml", environ=environ, start=folder)
     by_option = find(
-        tmp_path / "other.toml", {"project.name": "option", "train.seed": 5}, environ=environ,
+        tmp_path / "other.toml",
+        {"project.name": "option", "train.seed": 5},
+        environ=environ,
         start=folder,
-    )  # fmt: skip
+    )
 
     assert (by_file.project.name, by_file.config.train.seed) == ("file", 1)
     assert (by_variable.project.name, by_variable.config.train.seed) == ("variable", 2)
@@ -70,9 +71,10 @@ def test_option_beats_config_beats_environment_beats_file(folder, tmp_path):
 def test_lists_and_words_in_variables_are_read(tmp_path):
     """A variable is read as TOML would read it; a bare word is text."""
     environ = {
-        "STATECAST_DATA__KNOWN_FUTURE": '["price", "deal"]', "STATECAST_DATA__FREQ": "W-MON",
+        "STATECAST_DATA__KNOWN_FUTURE": '["price", "deal"]',
+        "STATECAST_DATA__FREQ": "W-MON",
         "STATECAST_MODEL__HORIZON": "8",
-    }  # fmt: skip
+    }
 
     config = find(None, environ=environ, start=tmp_path).config
 
@@ -131,8 +133,9 @@ def test_a_server_of_several_models_takes_neither_model_nor_data_of_the_project(
     assert several.seed_data is None
     assert [one.model for one in several.each().values()] == ["a", "b"]
     assert serving.base_urls(several, "http://h") == [
-        "http://h/models/sales", "http://h/models/stocks",
-    ]  # fmt: skip
+        "http://h/models/sales",
+        "http://h/models/stocks",
+    ]
     with pytest.raises(ConfigError, match="a log of its own"):
         serving.read_into_log(several, "sales.csv", found.config.data)
     with pytest.raises(ConfigError, match="both set"):

@@ -13,7 +13,7 @@ from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from forecast.data import validation as frames
 from forecast.data.panel import Panel
-from pipelines.promotion.champion import lacking, unseen
+from pipelines.promotion.champion import missing_data, unseen_cutoffs
 from pipelines.tracking import flavor
 from pipelines.tracking import registry as publish
 from pipelines.tracking.flavor import HELD_OUT
@@ -81,7 +81,7 @@ def test_champion_that_cannot_be_read_keeps_nobody_from_training(trained, champi
 @pytest.fixture(scope="session")
 def panel(sales):
     """The data that the champion learned from."""
-    return Panel.from_frame(frames.check(pd.read_csv(sales), DataConfig(freq="MS")))
+    return Panel.from_frame(frames.validate(pd.read_csv(sales), DataConfig(freq="MS")))
 
 
 MONTHS = Calendar("MS")
@@ -90,33 +90,33 @@ LEARNED = {"series": 6, "rows": 720, "cutoff": "2018-12-01"}
 
 def test_data_that_the_champion_learned_from_lack_nothing(panel):
     """The same data, and data that went on, are enough; so are any where the facts are not told."""
-    assert lacking(panel, MONTHS, LEARNED) == ""
-    assert lacking(panel, MONTHS, {"series": 6, "rows": 714, "cutoff": "2018-11-01"}) == ""
-    assert lacking(panel.take([0]), MONTHS, {}) == ""
+    assert missing_data(panel, MONTHS, LEARNED) == ""
+    assert missing_data(panel, MONTHS, {"series": 6, "rows": 714, "cutoff": "2018-11-01"}) == ""
+    assert missing_data(panel.take([0]), MONTHS, {}) == ""
 
 
 def test_data_lack_series_rows_or_the_end(panel):
     """Each is told with what was expected and what was found."""
-    assert lacking(panel.take([2]), MONTHS, LEARNED) == (
+    assert missing_data(panel.take([2]), MONTHS, LEARNED) == (
         "1 series, at least 6 expected (90% of 6); 120 rows, at least 648 expected (90% of 720)"
     )
-    assert lacking(panel.head(panel.lengths - 1), MONTHS, LEARNED) == (
+    assert missing_data(panel.head(panel.lengths - 1), MONTHS, LEARNED) == (
         "they end at 2018-11-01, the champion's at 2018-12-01"
     )
 
 
 def test_nine_tenths_of_the_rows_are_enough(panel):
     """A catalogue shrinks a little by itself; one row below nine tenths is told."""
-    assert lacking(panel, MONTHS, {"rows": 800}) == ""
-    assert "at least 721 expected (90% of 801)" in lacking(panel, MONTHS, {"rows": 801})
+    assert missing_data(panel, MONTHS, {"rows": 800}) == ""
+    assert "at least 721 expected (90% of 801)" in missing_data(panel, MONTHS, {"rows": 801})
 
 
 def test_integer_ends_are_compared_as_numbers(panel):
     """Step 1000 comes after 986, though its text sorts before."""
     steps = dataclasses.replace(panel, ds=np.tile(np.arange(881, 1001), 6))
 
-    assert lacking(steps, Calendar(1), {"cutoff": "986"}) == ""
-    assert lacking(steps, Calendar(1), {"cutoff": "1001"}) == (
+    assert missing_data(steps, Calendar(1), {"cutoff": "986"}) == ""
+    assert missing_data(steps, Calendar(1), {"cutoff": "1001"}) == (
         "they end at 1000, the champion's at 1001"
     )
 
@@ -152,7 +152,7 @@ def test_targets_that_the_weights_have_seen_are_told_by_their_cutoff(trained):
     stamps = np.array(cutoffs, "datetime64[ns]").astype(np.int64)
 
     def count(**facts):
-        return unseen(dataclasses.replace(bundle, facts=facts), stamps)
+        return unseen_cutoffs(dataclasses.replace(bundle, facts=facts), stamps)
 
     assert [count(refit=False, cutoff=f"2018-{m}-01") for m in ("01", "02", "08")] == [2, 1, 0]
     assert [count(refit=True, cutoff=f"2016-{m}-01") for m in ("01", "02", "08")] == [2, 1, 0]

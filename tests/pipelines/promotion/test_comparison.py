@@ -11,8 +11,8 @@ from forecast.data import validation as frames
 from forecast.data.panel import Panel
 from forecast.errors import TooShort
 from forecast.training.train import train
-from pipelines.promotion.baseline_process import Rivals
-from pipelines.promotion.comparison import at_last_cutoffs, evaluate, unlike
+from pipelines.promotion.baseline_process import BaselineProcess
+from pipelines.promotion.comparison import at_last_cutoffs, evaluate, incompatibility
 from pipelines.promotion.plan import plan
 
 
@@ -22,7 +22,7 @@ def mixed(retail):
     ids = retail["unique_id"].unique()[:6]
     young = (retail["unique_id"] == ids[5]) & (retail["ds"] < "2017-01-01")
     recent = retail["unique_id"].isin(ids) & (retail["ds"] >= "2008-01-01")
-    return frames.check(retail[recent & ~young], DataConfig())
+    return frames.validate(retail[recent & ~young], DataConfig())
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_rivals_read_the_covariates_known_ahead(tmp_path):
         }
     )
     frame["y"] = 10.0 + 30 * frame["promo"] + rng.random(210)
-    series = frames.check(frame, DataConfig(known_future=("promo",)))
+    series = frames.validate(frame, DataConfig(known_future=("promo",)))
     panel = Panel.from_frame(series)
     made = plan(
         panel,
@@ -111,7 +111,7 @@ def test_rivals_read_the_covariates_known_ahead(tmp_path):
         chosen=["SeasonalNaive", "HistGradientBoosting"],
     )
 
-    with Rivals(series, panel, made, tmp_path) as rivals:
+    with BaselineProcess(series, panel, made, tmp_path) as rivals:
         table = rivals.wait()
 
     assert (table["HistGradientBoosting"] - table["y"]).abs().mean() < 5
@@ -145,15 +145,15 @@ def test_scores_at_the_last_cutoffs_are_those_of_a_shorter_backtest(mixed, small
 
 def test_champion_of_other_data_is_told_apart(mixed, small, retail):
     """Other frequency, longer horizon, negative values: each is named."""
-    quarterly = retail.groupby(
-        ["unique_id", pd.Grouper(key="ds", freq="QS")], as_index=False
-    ).agg(y=("y", "sum"))  # fmt: skip
+    quarterly = retail.groupby(["unique_id", pd.Grouper(key="ds", freq="QS")], as_index=False).agg(
+        y=("y", "sum")
+    )
     negative = mixed.frame.assign(y=mixed.frame["y"] - 1e6)
 
-    assert "freq='MS'" in unlike(small, frames.check(quarterly, DataConfig()), 6)
-    assert "6 steps, and 7 are asked" in unlike(small, mixed, 7)
-    assert "never negative" in unlike(small, frames.check(negative, DataConfig()), 6)
-    assert unlike(small, mixed, 6) == ""
+    assert "freq='MS'" in incompatibility(small, frames.validate(quarterly, DataConfig()), 6)
+    assert "6 steps, and 7 are asked" in incompatibility(small, mixed, 7)
+    assert "never negative" in incompatibility(small, frames.validate(negative, DataConfig()), 6)
+    assert incompatibility(small, mixed, 6) == ""
 
 
 def test_scores_that_are_no_number_are_left_out(mixed, small):

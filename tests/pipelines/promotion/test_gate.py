@@ -78,8 +78,12 @@ def test_promotion_always_means_better_than_both(challenger, naive, champion, mi
 def test_each_kind_is_judged_by_what_can_tell_its_models_apart():
     """A price by its intervals, a count by squared error; the reason names the score."""
     assert [METRICS.get(kind, "mase") for kind in get_args(Kind)[1:]] == [
-        "mase", "rmse", "mase", "msis", "msis",
-    ]  # fmt: skip
+        "mase",
+        "rmse",
+        "mase",
+        "msis",
+        "msis",
+    ]
 
     verdict = judge(7.5, seasonal_naive=9.0, champion=8.0, metric=METRICS["price"])
 

@@ -72,8 +72,11 @@ def test_training_curve_has_loss_and_gradient_norm_on_two_axes(made):
     axes = {trace["name"]: trace.get("yaxis", "y") for trace in figures["training"]["data"]}
 
     assert axes == {
-        "loss": "y", "loss of the epoch": "y", "validation loss": "y", "gradient norm": "y2",
-    }  # fmt: skip
+        "loss": "y",
+        "loss of the epoch": "y",
+        "validation loss": "y",
+        "gradient norm": "y2",
+    }
 
 
 @pytest.mark.parametrize(
@@ -145,12 +148,13 @@ def test_carry_chart_has_a_bar_a_way():
 def test_figures_that_would_be_empty_are_left_out(retail):
     """A price is forecast by its last value: nothing flows back into the network."""
     table = retail[retail["unique_id"].isin(retail["unique_id"].unique()[:2])].groupby("unique_id")
-    series = frames.check(table.tail(60), DataConfig(freq="MS", kind="price"))
+    series = frames.validate(table.tail(60), DataConfig(freq="MS", kind="price"))
     panel = Panel.from_frame(series)
     config = Config(
-        data=series.data, model=ModelConfig(hidden_size=4, horizon=3),
+        data=series.data,
+        model=ModelConfig(hidden_size=4, horizon=3),
         train=TrainConfig(max_steps=4),
-    )  # fmt: skip
+    )
     bundle = train(panel, config).bundle
     cv = backtest(bundle, panel, horizon=3, n_windows=1, step_size=3)
 

@@ -109,8 +109,10 @@ def test_artifact_holds_no_pickle_and_lists_what_it_needs(trained, tmp_path):
     assert all("==" in line and "+" not in line for line in needs)
     assert any(line.startswith("torch==") for line in needs)
     assert [field["name"] for field in json.loads(described["signature"]["inputs"])] == [
-        "unique_id", "ds", "y",
-    ]  # fmt: skip
+        "unique_id",
+        "ds",
+        "y",
+    ]
 
 
 def test_model_served_by_mlflow_answers_a_long_history(trained, history, expected, tmp_path):
@@ -123,18 +125,34 @@ def test_model_served_by_mlflow_answers_a_long_history(trained, history, expecte
     }
     port = free_port()
     command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder), "-p", str(port),
-        "--env-manager", "local", "-w", "1",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(folder),
+        "-p",
+        str(port),
+        "--env-manager",
+        "local",
+        "-w",
+        "1",
+    ]
 
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True,
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+            start_new_session=True,
             env={
-                **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true",
+                **os.environ,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             },
-        )  # fmt: skip
+        )
     try:
         answer = ask_until_up(server, f"http://127.0.0.1:{port}/invocations", body)
     finally:
@@ -198,11 +216,14 @@ def weekly_model(examples: Path):
     future = pd.read_parquet(examples / "weekly_sales_future.parquet")
     ids = past["unique_id"].unique()[:4]
     past, future = (t[t["unique_id"].isin(ids)] for t in (past, future))
-    settings = Config.from_dict({
-        "data": {"known_future": ["price", "deal"]}, "model": {"horizon": 4, "hidden_size": 4},
-        "train": {"max_steps": 2},
-    })  # fmt: skip
-    series = frames.check(past, settings.data)
+    settings = Config.from_dict(
+        {
+            "data": {"known_future": ["price", "deal"]},
+            "model": {"horizon": 4, "hidden_size": 4},
+            "train": {"max_steps": 2},
+        }
+    )
+    series = frames.validate(past, settings.data)
     config = Config(data=series.data, model=settings.model, train=settings.train)
     return train(Panel.from_frame(series), config).bundle, past, future
 

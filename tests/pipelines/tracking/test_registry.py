@@ -31,8 +31,10 @@ def aliases(tracking, name):
 def test_registered_model_is_challenger_only(trained, versions):
     """The newest version is the challenger; nobody is champion."""
     assert aliases(trained.tracking, versions) == {
-        "champion": None, "challenger": 3, "previous": None,
-    }  # fmt: skip
+        "champion": None,
+        "challenger": 3,
+        "previous": None,
+    }
 
 
 def test_promotion_keeps_the_one_before(trained, versions):
@@ -42,8 +44,10 @@ def test_promotion_keeps_the_one_before(trained, versions):
 
     assert change == publish.Change(versions, 3, 1)
     assert aliases(trained.tracking, versions) == {
-        "champion": 3, "challenger": 3, "previous": 1,
-    }  # fmt: skip
+        "champion": 3,
+        "challenger": 3,
+        "previous": 1,
+    }
 
 
 def test_promoting_the_champion_again_changes_nothing(trained, versions):

@@ -11,7 +11,7 @@ from forecast.config import Config
 from forecast.errors import CheckpointError
 from pipelines.errors import UsageError
 from pipelines.workflows.job import Job
-from pipelines.workflows.workspace import Work
+from pipelines.workflows.workspace import Workspace
 
 HOLD = """
 import sys
@@ -36,40 +36,42 @@ def job(tmp_path) -> Job:
 def test_a_job_is_done_once_at_a_time_and_its_process_may_be_killed(job, tmp_path):
     """A second process is refused with the first one's number; a killed one leaves no lock."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], text=True, stdin=subprocess.PIPE,
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        text=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    ) as other:  # fmt: skip
+    ) as other:
         assert other.stdout.readline() == "held\n"
         for resume in (False, True, None):
             with (
                 pytest.raises(UsageError, match="is running already") as told,
-                Work.open(replace(job, resume=resume), "digest", job.config),
+                Workspace.open(replace(job, resume=resume), "digest", job.config),
             ):
                 pass
             assert told.value.where == f"process {other.pid}"
-        with Work.open(job, "other digest", job.config) as another:
+        with Workspace.open(job, "other digest", job.config) as another:
             assert not another.notes
         other.kill()
         other.wait()
 
-    with Work.open(replace(job, resume=True), "digest", job.config) as again:
+    with Workspace.open(replace(job, resume=True), "digest", job.config) as again:
         assert again.notes == {"run_id": "first"}
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]"])
 def test_notes_that_cannot_be_read_are_told(job, left):
     """A power cut may leave anything; the way out is said."""
-    with Work.open(job, "digest", job.config) as work:
+    with Workspace.open(job, "digest", job.config) as work:
         work.note(run_id="first")
         (work.folder / "run.json").write_text(left)
 
     with (
         pytest.raises(CheckpointError, match="cannot be read") as told,
-        Work.open(replace(job, resume=True), "digest", job.config),
+        Workspace.open(replace(job, resume=True), "digest", job.config),
     ):
         pass
     assert "without --resume" in told.value.help
-    with Work.open(job, "digest", job.config) as fresh:
+    with Workspace.open(job, "digest", job.config) as fresh:
         assert fresh.discarded
 
 
@@ -89,7 +91,7 @@ def test_a_baseline_that_is_none_is_told_with_the_nearest(job):
 
 def test_what_is_noted_is_on_the_disk_whole(job):
     """Written beside and moved over."""
-    with Work.open(job, "digest", job.config) as work:
+    with Workspace.open(job, "digest", job.config) as work:
         work.note(run_id="first")
         work.note(stage="learn")
 

@@ -10,7 +10,7 @@ import pytest
 
 from forecast.bundle import load_bundle
 from forecast.config import Config, DataConfig
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.errors import DataError, MissingSteps
 from pipelines.tracking import registry as publish
 from pipelines.tracking.flavor import HELD_OUT
@@ -154,9 +154,11 @@ def test_bad_data_leave_no_run(trained, sales, tmp_path):
     table = pd.read_csv(sales)
     table.drop(index=5).to_csv(tmp_path / "gap.csv", index=False)
     job = Job(
-        source=str(tmp_path / "gap.csv"), config=Config(), data_dir=tmp_path,
+        source=str(tmp_path / "gap.csv"),
+        config=Config(),
+        data_dir=tmp_path,
         tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-    )  # fmt: skip
+    )
 
     with pytest.raises(MissingSteps):
         train.run(job)
@@ -248,6 +250,6 @@ def test_rows_that_are_only_planned_are_not_learned(trained, sales, tmp_path):
         events.append,
     )
 
-    assert outcome.facts["data_digest"] == check(history, data).digest
+    assert outcome.facts["data_digest"] == validate(history, data).digest
     assert outcome.facts["cutoff"].startswith("2018-12-01")
     assert any("12 rows of the future left out" in getattr(e, "text", "") for e in events)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.speed.servers import wait_until
-from service.engine.executor import Compute
+from service.engine.executor import BatchingExecutor
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
 
@@ -19,7 +19,7 @@ class Bench:
 
     def __init__(self, deadline: float, most: int, spare_s: float = 60.0) -> None:
         self.metrics = Metrics()
-        self.compute = Compute(deadline, most, self.metrics, spare_s=spare_s)
+        self.executor = BatchingExecutor(deadline, most, self.metrics, spare_s=spare_s)
         self._callers = ThreadPoolExecutor(20)
 
     def call(self, work: Callable[[], Any]) -> Future[Any]:
@@ -43,7 +43,7 @@ class Bench:
             begun.set()
             end.wait(30)
 
-        future = self.call(lambda: self.compute.run(work, patient=True))
+        future = self.call(lambda: self.executor.run(work, patient=True))
         begun.wait(30)
         try:
             yield
@@ -53,7 +53,7 @@ class Bench:
 
     def close(self) -> None:
         """Stop the thread and the callers."""
-        self.compute.close()
+        self.executor.close()
         self._callers.shutdown()
 
 
@@ -75,7 +75,7 @@ def test_what_waits_together_is_done_in_one_call(bench):
 
     with bench.busy():
         asked = [
-            bench.call(lambda i=i: bench.compute.together(("even", "odd")[i % 2], i, double))
+            bench.call(lambda i=i: bench.executor.run_batched(("even", "odd")[i % 2], i, double))
             for i in range(6)
         ]
 
@@ -91,7 +91,8 @@ def test_one_request_that_fails_fails_for_itself(bench):
 
     with bench.busy():
         asked = [
-            bench.call(lambda i=i: bench.compute.together("inverse", i, invert)) for i in range(3)
+            bench.call(lambda i=i: bench.executor.run_batched("inverse", i, invert))
+            for i in range(3)
         ]
 
     assert [one.result(30) for one in asked[1:]] == [1, 0.5]
@@ -104,8 +105,8 @@ def test_the_background_waits_for_whoever_is_waited_for(bench):
     done: list[str] = []
     with bench.busy():
         asked = [
-            bench.call(lambda: bench.compute.spare(lambda: done.append("background"))),
-            bench.call(lambda: bench.compute.run(lambda: done.append("asked"))),
+            bench.call(lambda: bench.executor.run_idle(lambda: done.append("background"))),
+            bench.call(lambda: bench.executor.run(lambda: done.append("asked"))),
         ]
     for one in asked:
         one.result(30)
@@ -119,8 +120,8 @@ def test_the_background_does_not_wait_for_ever(bench):
     done: list[str] = []
     with bench.busy():
         asked = [
-            bench.call(lambda: bench.compute.run(lambda: done.append("asked"))),
-            bench.call(lambda: bench.compute.spare(lambda: done.append("background"))),
+            bench.call(lambda: bench.executor.run(lambda: done.append("asked"))),
+            bench.call(lambda: bench.executor.run_idle(lambda: done.append("background"))),
         ]
     for one in asked:
         one.result(30)
@@ -133,13 +134,15 @@ def test_what_nobody_waits_for_any_more_costs_nothing(bench):
     """Its deadline passed in the line: it is never computed."""
     done: list[str] = []
     with bench.busy():
-        alone = bench.call(lambda: bench.compute.run(lambda: done.append("alone")))
-        crowd = bench.call(lambda: bench.compute.together("kind", 1, lambda items: done.append("")))
+        alone = bench.call(lambda: bench.executor.run(lambda: done.append("alone")))
+        crowd = bench.call(
+            lambda: bench.executor.run_batched("kind", 1, lambda items: done.append(""))
+        )
         for late in (alone, crowd):
             with pytest.raises(DeadlinePassed, match="no answer within"):
                 late.result(30)
 
-    bench.compute.run(lambda: done.append("later"), patient=True)
+    bench.executor.run(lambda: done.append("later"), patient=True)
     assert done == ["later"]
 
 
@@ -147,10 +150,10 @@ def test_what_nobody_waits_for_any_more_costs_nothing(bench):
 def test_the_line_is_bounded(bench):
     """One more is refused at once; what must be done anyway is not."""
     with bench.busy():
-        asked = [bench.call(lambda: bench.compute.run(lambda: 1)) for _ in range(2)]
+        asked = [bench.call(lambda: bench.executor.run(lambda: 1)) for _ in range(2)]
         with pytest.raises(Overloaded):
-            bench.compute.run(lambda: 1)
-        patient = bench.call(lambda: bench.compute.run(lambda: 2, patient=True))
+            bench.executor.run(lambda: 1)
+        patient = bench.call(lambda: bench.executor.run(lambda: 2, patient=True))
 
     assert [one.result(30) for one in (*asked, patient)] == [1, 1, 2]
 
@@ -158,12 +161,12 @@ def test_the_line_is_bounded(bench):
 def test_a_stop_tells_those_who_wait(bench):
     """What runs is finished, what waits is dropped, what comes later is refused."""
     with bench.busy():
-        waiting = bench.call(lambda: bench.compute.run(lambda: 1))
-        closing = threading.Thread(target=bench.compute.close)
+        waiting = bench.call(lambda: bench.executor.run(lambda: 1))
+        closing = threading.Thread(target=bench.executor.close)
         closing.start()
         with pytest.raises(NotReady, match="stopping"):
             waiting.result(30)
     closing.join(30)
 
     with pytest.raises(NotReady, match="stopping"):
-        bench.compute.run(lambda: 1)
+        bench.executor.run(lambda: 1)

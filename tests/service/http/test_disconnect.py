@@ -49,8 +49,9 @@ class Real:
 
     def abandoned(self, path: str) -> float:
         """Requests that were given up."""
-        return self.value("http_requests_total", model="default", method="POST", handler=path,
-                          status="499")  # fmt: skip
+        return self.value(
+            "http_requests_total", model="default", method="POST", handler=path, status="499"
+        )
 
 
 @pytest.fixture
@@ -100,8 +101,8 @@ def busy(run: Any) -> Iterator[None]:
 def test_a_forecast_whose_client_has_gone_is_not_computed(real, monthly):
     """It lets go of its thread while the network is still busy, and its turn never comes."""
     asked = {"unique_ids": [monthly["unique_id"].iloc[0]]}
-    compute = real.serving.engine.compute
-    with busy(compute.run):
+    executor = real.serving.engine.executor
+    with busy(executor.run):
         connection = real.post("/v1/forecasts", asked)
         wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 2)
         begun = real.value("statecast_queue_duration_seconds_count")
@@ -112,7 +113,7 @@ def test_a_forecast_whose_client_has_gone_is_not_computed(real, monthly):
         wait_until(lambda: real.abandoned("/v1/forecasts"), lambda count: count == 1)
     failures = {"model": "default", "reason": "abandoned"}
     assert real.value("statecast_inference_failures_total", **failures) == 1
-    compute.run(lambda: None)
+    executor.run(lambda: None)
     assert real.value("statecast_queue_duration_seconds_count") == begun + 1  # that of this line
     with closing(real.post("/v1/forecasts", asked)) as patient:
         assert patient.recv(100).startswith(b"HTTP/1.1 200")
@@ -125,22 +126,22 @@ def observation(name: str) -> dict[str, Any]:
 
 def test_an_observation_whose_client_has_gone_before_its_turn_is_not_stored(real, monthly):
     """Nothing was acknowledged, and nothing is there."""
-    recorder = real.serving.recorder
-    with busy(recorder._ask):
+    write_queue = real.serving.write_queue
+    with busy(write_queue._ask):
         connection = real.post("/v1/observations", observation(monthly["unique_id"].iloc[0]))
-        waiting: Future[Any] = wait_until(lambda: [*recorder._line], bool)[0].future
+        waiting: Future[Any] = wait_until(lambda: [*write_queue._line], bool)[0].future
 
         connection.close()
 
         wait_until(waiting.cancelled, bool)
     wait_until(lambda: real.abandoned("/v1/observations"), lambda count: count == 1)
-    recorder._ask(lambda: None)
+    write_queue._ask(lambda: None)
     assert real.value("statecast_observations_total", model="default", status="new") == 0
 
 
 def test_an_observation_that_is_being_written_is_finished(real, monthly):
     """Whoever sent it is gone; the transaction goes on."""
-    with busy(real.serving.engine.compute.run):
+    with busy(real.serving.engine.executor.run):
         connection = real.post("/v1/observations", observation(monthly["unique_id"].iloc[0]))
         wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 2)
         connection.close()
@@ -151,16 +152,16 @@ def test_an_observation_that_is_being_written_is_finished(real, monthly):
 
 def test_a_prune_whose_client_has_gone_ends_after_the_part_that_has_begun(real):
     """What was taken out stays so; the same request goes on with the rest."""
-    recorder, rule = real.serving.recorder, {"keep_steps": 12}
+    write_queue, rule = real.serving.write_queue, {"keep_steps": 12}
     begun, end = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        with busy(recorder._ask):
+        with busy(write_queue._ask):
             connection = real.post("/v1/log:prune", rule)
-            first = wait_until(lambda: [*recorder._line], bool)[0].future
-            pool.submit(recorder._ask, lambda: begun.set() or end.wait(30))
-            wait_until(lambda: len(recorder._line), lambda jobs: jobs == 2)
+            first = wait_until(lambda: [*write_queue._line], bool)[0].future
+            pool.submit(write_queue._ask, lambda: begun.set() or end.wait(30))
+            wait_until(lambda: len(write_queue._line), lambda jobs: jobs == 2)
         assert begun.wait(30)
-        second = wait_until(lambda: [*recorder._line], bool)[0].future
+        second = wait_until(lambda: [*write_queue._line], bool)[0].future
 
         connection.close()
 

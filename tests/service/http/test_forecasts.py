@@ -7,7 +7,7 @@ import pytest
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.data.panel import Panel
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 from tests.service.conftest import HORIZON
@@ -22,7 +22,7 @@ def test_a_live_forecast_equals_the_library_on_the_same_history(retail, monthly,
     """The service adds nothing: numbers, columns and stamps are the library's."""
     ids = sorted(monthly["unique_id"].unique(), reverse=True)
     bundle = load_bundle(monthly_bundle)
-    panel = Panel.from_frame(check(monthly, DataConfig(freq="MS")))
+    panel = Panel.from_frame(validate(monthly, DataConfig(freq="MS")))
     expected = forecast(bundle, warm_up(bundle, panel), horizon=4, quantiles=(0.1, 0.9, 0.25))[
         ::-1
     ]  # the panel is in order of names
@@ -67,8 +67,9 @@ def test_a_forecast_changes_nothing(retail, monthly):
     body = {"unique_ids": [name], "h": 3}
 
     first = retail.post("/v1/forecasts", json=body).json()
-    retail.post("/v1/forecasts", json={"series": [{"unique_id": name, "ds": ["2000-01-01"],
-                                                   "y": [5.0]}]})  # fmt: skip
+    retail.post(
+        "/v1/forecasts", json={"series": [{"unique_id": name, "ds": ["2000-01-01"], "y": [5.0]}]}
+    )
 
     assert retail.post("/v1/forecasts", json=body).json() == first
 
@@ -118,30 +119,73 @@ def test_a_missing_future_price_is_told_with_series_and_stamp(juice, weekly):
         ({"unique_ids": ["A3349335T", "A3349335T"]}, 400, "request.invalid", "/unique_ids/1"),
         ({"unique_ids": ["A3349335T"], "h": 61}, 422, "forecast.horizon", None),
         ({"unique_ids": ["A3349335T"], "level": [99.9]}, 422, "forecast.quantile", None),
-        ({"unique_ids": ["A3349335T"], "futr": [{"unique_id": "b", "ds": "2019-01-01"}]},
-         400, "request.invalid", "/futr/0/unique_id"),
+        (
+            {"unique_ids": ["A3349335T"], "futr": [{"unique_id": "b", "ds": "2019-01-01"}]},
+            400,
+            "request.invalid",
+            "/futr/0/unique_id",
+        ),
         ({}, 422, "request.validation", ""),
-        ({"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [1, 2]}]},
-         422, "data.wrong_type", "/series/0/y"),
-        ({"series": [{"unique_id": "a", "ds": ["2019-01-02"], "y": [1]}]},
-         422, "data.frequency", "/series/0/ds/0"),
-        ({"series": [{"unique_id": "a", "ds": ["2019-01-01", "2019-03-01"], "y": [1, 2]}]},
-         409, "data.gap", "/series/0/ds/1"),
-        ({"series": [{"unique_id": "a", "ds": ["01/02/2019"], "y": [1]}]},
-         422, "data.bad_stamps", "/series/0/ds/0"),
-        ({"series": [{"unique_id": "a", "ds": [5], "y": [1]}]},
-         422, "data.bad_stamps", "/series/0/ds/0"),
-        ({"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [-1]}]},
-         422, "data.negative", "/series/0/ds/0"),
-        ({"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [None]}]},
-         422, "data.missing_values", "/series/0/ds/0"),
-        ({"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [1], "prize": [1]}]},
-         400, "request.invalid", "/series/0/prize"),
-        ({"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [1],
-                      "static": {"brand": "x"}}]},
-         422, "data.wrong_type", "/series/0/static/brand"),
+        (
+            {"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [1, 2]}]},
+            422,
+            "data.wrong_type",
+            "/series/0/y",
+        ),
+        (
+            {"series": [{"unique_id": "a", "ds": ["2019-01-02"], "y": [1]}]},
+            422,
+            "data.frequency",
+            "/series/0/ds/0",
+        ),
+        (
+            {"series": [{"unique_id": "a", "ds": ["2019-01-01", "2019-03-01"], "y": [1, 2]}]},
+            409,
+            "data.gap",
+            "/series/0/ds/1",
+        ),
+        (
+            {"series": [{"unique_id": "a", "ds": ["01/02/2019"], "y": [1]}]},
+            422,
+            "data.bad_stamps",
+            "/series/0/ds/0",
+        ),
+        (
+            {"series": [{"unique_id": "a", "ds": [5], "y": [1]}]},
+            422,
+            "data.bad_stamps",
+            "/series/0/ds/0",
+        ),
+        (
+            {"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [-1]}]},
+            422,
+            "data.negative",
+            "/series/0/ds/0",
+        ),
+        (
+            {"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [None]}]},
+            422,
+            "data.missing_values",
+            "/series/0/ds/0",
+        ),
+        (
+            {"series": [{"unique_id": "a", "ds": ["2019-01-01"], "y": [1], "prize": [1]}]},
+            400,
+            "request.invalid",
+            "/series/0/prize",
+        ),
+        (
+            {
+                "series": [
+                    {"unique_id": "a", "ds": ["2019-01-01"], "y": [1], "static": {"brand": "x"}}
+                ]
+            },
+            422,
+            "data.wrong_type",
+            "/series/0/static/brand",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_request_that_cannot_be_served_says_where_and_why(retail, body, status, code, pointer):
     """Each mistake has its code, and the place in the body."""
     answer = retail.post("/v1/forecasts", json=body)

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from benchmarks.speed.clients import NAMED
 from benchmarks.speed.servers import wait_until
-from service.ingest.batch import Sent
+from service.ingest.batch import ObservationBatch
 
 Call = Callable[[], Any]
 NAMES = [f"s{i}" for i in range(8)]
@@ -26,12 +26,14 @@ ODD, OTHERS = NAMES[3], [*NAMES[:3], *NAMES[4:]]
 DAYS = 12
 
 
-def sent(day: int, names: Sequence[str], odd: float) -> Sent:
+def sent(day: int, names: Sequence[str], odd: float) -> ObservationBatch:
     """A day of some series; the schema of HTTP is not asked."""
     plain = dict(zip(NAMES, np.random.default_rng(day).uniform(100, 900, len(NAMES)), strict=True))
     y = np.array([odd if name == ODD else plain[name] for name in names], np.float64)
     stamps = np.full(len(names), pd.Timestamp(NAMED[day]).value)
-    return Sent(names, stamps, y, np.empty((len(names), 0)), (), lambda item: f"/{item}")
+    return ObservationBatch(
+        names, stamps, y, np.empty((len(names), 0)), (), lambda item: f"/{item}"
+    )
 
 
 def forecasts(client: TestClient, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -70,7 +72,7 @@ def twins(serve, daily_models, tmp_path) -> tuple[TestClient, TestClient]:
     )
     for client in (one, other):
         for day in range(DAYS):
-            client.app.state.slot.serving.recorder.record(sent(day, NAMES, 500.0))
+            client.app.state.slot.serving.write_queue.record(sent(day, NAMES, 500.0))
     return one, other
 
 
@@ -80,13 +82,13 @@ def test_an_odd_value_stays_with_its_series(twins, odd):
     told = []
     for client, y in zip(twins, (500.0, odd), strict=True):
         serving, metrics = client.app.state.slot.serving, client.app.state.metrics
-        recorder, compute = serving.recorder, serving.engine.compute
-        recorder.record(sent(DAYS, NAMES, y))
-        reports = [partial(recorder.record, sent(DAYS + 1, [name], y)) for name in NAMES]
-        together(recorder._ask, lambda line=recorder._line: len(line), reports)
+        write_queue, executor = serving.write_queue, serving.engine.executor
+        write_queue.record(sent(DAYS, NAMES, y))
+        reports = [partial(write_queue.record, sent(DAYS + 1, [name], y)) for name in NAMES]
+        together(write_queue._ask, lambda line=write_queue._line: len(line), reports)
         asks = [partial(forecasts, client, [name]) for name in NAMES]
         pending = partial(metrics.registry.get_sample_value, "statecast_pending_requests")
-        alone = together(partial(compute.run, patient=True), pending, asks)
+        alone = together(partial(executor.run, patient=True), pending, asks)
         told.append((forecasts(client, OTHERS), forecasts(client, NAMES), alone))
 
     assert told[0] == told[1]
@@ -100,9 +102,10 @@ def test_what_is_no_number_is_refused_with_all_that_came_with_it(twins, token):
     bad = f'{{"unique_id": "{ODD}", "ds": "{NAMED[DAYS]}", "y": {token}}}'
 
     answer = other.post(
-        "/v1/observations", content=f'{{"observations": [{good}, {bad}]}}',
+        "/v1/observations",
+        content=f'{{"observations": [{good}, {bad}]}}',
         headers={"Content-Type": "application/json"},
-    )  # fmt: skip
+    )
 
     assert answer.status_code in {400, 422}
     assert answer.json()["code"] in {"request.malformed", "request.validation"}
@@ -119,13 +122,28 @@ def test_a_value_not_known_stays_with_its_series(serve, weekly_bundle, weekly, t
     made = []
     for folder, y in (("one", 9000.0), ("other", None)):
         client = serve(weekly_bundle, weekly, data_dir=tmp_path / folder)
-        after = [str((last.loc[name, "ds"] + pd.Timedelta(weeks=i)).date()) for name in names
-                 for i in range(1, 8)]  # fmt: skip
-        rows = [{"unique_id": name, "price": 2.0, "deal": 0, "feat": 0, "ds": after[7 * i],
-                 "y": y if i == 0 else 5000.0} for i, name in enumerate(names)]  # fmt: skip
+        after = [
+            str((last.loc[name, "ds"] + pd.Timedelta(weeks=i)).date())
+            for name in names
+            for i in range(1, 8)
+        ]
+        rows = [
+            {
+                "unique_id": name,
+                "price": 2.0,
+                "deal": 0,
+                "feat": 0,
+                "ds": after[7 * i],
+                "y": y if i == 0 else 5000.0,
+            }
+            for i, name in enumerate(names)
+        ]
         assert client.post("/v1/observations", json={"observations": rows}).status_code == 200
-        futr = [{"unique_id": name, "ds": ds, "price": 2.0, "deal": 0}
-                for i, name in enumerate(names) for ds in after[7 * i + 1 : 7 * i + 7]]  # fmt: skip
+        futr = [
+            {"unique_id": name, "ds": ds, "price": 2.0, "deal": 0}
+            for i, name in enumerate(names)
+            for ds in after[7 * i + 1 : 7 * i + 7]
+        ]
         body = {"unique_ids": names, "futr": futr}
         made.append(client.post("/v1/forecasts", json=body).json()["forecasts"])
 

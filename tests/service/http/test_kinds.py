@@ -12,7 +12,7 @@ from benchmarks.speed.servers import server
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.data.panel import Panel
-from forecast.data.validation import check
+from forecast.data.validation import validate
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 from service.api import schemas
@@ -50,9 +50,10 @@ def shop(
     folder = tmp_path_factory.mktemp("shop")
     demand.to_parquet(folder / "seed.parquet")
     environment = {
-        "STATECAST_MODEL": str(demand_bundle), "STATECAST_DATA_DIR": str(folder),
+        "STATECAST_MODEL": str(demand_bundle),
+        "STATECAST_DATA_DIR": str(folder),
         "STATECAST_SEED_DATA": str(folder / "seed.parquet"),
-    }  # fmt: skip
+    }
     with server(environment) as one, httpx.Client(base_url=one.url, timeout=60) as client:
         yield client
 
@@ -75,7 +76,7 @@ def test_counts_are_forecast_by_their_mean(shop, demand, demand_bundle):
     """`statecast` is the mean, near that of two months; quantiles and levels are apart from it."""
     usual = demand.groupby("unique_id").tail(60).groupby("unique_id")["y"].mean()
     bundle = load_bundle(demand_bundle)
-    panel = Panel.from_frame(check(demand, bundle.config.data))
+    panel = Panel.from_frame(validate(demand, bundle.config.data))
     asked = (0.1, 0.9, 0.5)
     expected = forecast(bundle, warm_up(bundle, panel), quantiles=asked)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 ID = "A3349335T"
 
@@ -48,8 +48,13 @@ def test_a_new_observation_moves_the_state_by_one_step(retail):
     answer = send(retail, row("2019-01-01", 500.0))
 
     assert answer.json() == {
-        "new": 1, "duplicate": 0, "revised": 0, "items": [], "created": [], "filled": [],
-    }  # fmt: skip
+        "new": 1,
+        "duplicate": 0,
+        "revised": 0,
+        "items": [],
+        "created": [],
+        "filled": [],
+    }
     state = state_of(retail)
     assert state["position"] == {"last_ds": "2019-01-01", "observations": 121}
     assert state["state"] == "live"
@@ -232,8 +237,9 @@ def test_covariates_are_needed_and_the_nearest_name_is_told(juice, weekly):
 
     assert told["code"] == "request.invalid"
     assert {e["pointer"] for e in told["errors"]} == {
-        "/observations/0/prize", "/observations/0/price",
-    }  # fmt: skip
+        "/observations/0/prize",
+        "/observations/0/price",
+    }
     assert "did you mean 'price'" in told["errors"][0]["detail"]
 
 
@@ -274,7 +280,7 @@ def test_after_a_write_of_unknown_outcome_the_log_decides(serve, monthly_bundle,
             "insert into observation select ?1 / h.width, s.series, ?1, 1, 500.0, null, 0, 0, "
             "h.batch + 1 from series s, head h where unique_id = ?2",
             (pd.Timestamp("2019-01-01").value, ID),
-        )  # fmt: skip
+        )
         behind_our_back.execute("update head set batch = batch + 1")
         behind_our_back.commit()
 
@@ -291,7 +297,7 @@ def test_a_log_is_written_by_one_process_only(retail, tmp_path):
 
     url = retail.app.state.settings.log_url
     with pytest.raises(LogLocked, match="another process writes"):
-        Log(url)
+        ObservationLog(url)
 
 
 def test_history_ends_at_the_frequency_of_the_log(serve, monthly_bundle, weekly_bundle, monthly):

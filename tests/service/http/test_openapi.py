@@ -92,8 +92,13 @@ def test_whatever_is_sent_the_server_keeps_to_its_document(serve, weekly_bundle,
 
     for operation in found:
 
-        @settings(max_examples=40, deadline=None, database=None, phases=[Phase.generate],
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @settings(
+            max_examples=40,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         @given(case=operation.as_strategy(generation_mode=mode))
         def fuzz(case):
             if time.monotonic() < deadline:

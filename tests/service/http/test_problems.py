@@ -21,9 +21,17 @@ from service.http.problems import status_of
 from service.settings import Settings, key_digest
 
 FIELDS = {
-    "type", "title", "status", "detail", "instance", "code", "request_id", "where", "help",
+    "type",
+    "title",
+    "status",
+    "detail",
+    "instance",
+    "code",
+    "request_id",
+    "where",
+    "help",
     "errors",
-}  # fmt: skip
+}
 
 
 def assert_problem(answer, status: int, code: str) -> dict:
@@ -46,8 +54,9 @@ def test_what_the_framework_refuses_is_a_problem_document_too(retail):
     json_type = {"content-type": "application/json"}
     broken = post("/v1/forecasts", content=b'{"unique_ids": [', headers=json_type)
     assert_problem(broken, 400, "request.malformed")
-    assert_problem(post("/v1/forecasts", content=b"\xff\xfe", headers=json_type), 400,
-                   "request.malformed")  # fmt: skip
+    assert_problem(
+        post("/v1/forecasts", content=b"\xff\xfe", headers=json_type), 400, "request.malformed"
+    )
     assert_problem(post("/v1/forecasts", data={"a": "b"}), 415, "request.media_type")
     assert_problem(post("/v1/forecasts", json=[1]), 422, "request.validation")
 
@@ -67,8 +76,11 @@ def test_numbers_that_are_none_are_refused(retail, number):
     """NaN and infinity never reach the model."""
     text = '{"observations": [{"unique_id": "A3349335T", "ds": "2019-01-01", "y": %s}]}'
 
-    answer = retail.post("/v1/observations", content=(text % number).encode(),
-                         headers={"content-type": "application/json"})  # fmt: skip
+    answer = retail.post(
+        "/v1/observations",
+        content=(text % number).encode(),
+        headers={"content-type": "application/json"},
+    )
 
     assert_problem(answer, 422, "request.validation")
 
@@ -104,10 +116,12 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(serve, monthly_bun
         for _ in range(100):
             yield b" " * 100
 
-    declared = client.post("/v1/forecasts", content=b" " * 1001,
-                           headers={"content-type": "application/json"})  # fmt: skip
-    streamed = client.post("/v1/forecasts", content=pieces(),
-                           headers={"content-type": "application/json"})  # fmt: skip
+    declared = client.post(
+        "/v1/forecasts", content=b" " * 1001, headers={"content-type": "application/json"}
+    )
+    streamed = client.post(
+        "/v1/forecasts", content=pieces(), headers={"content-type": "application/json"}
+    )
 
     assert_problem(declared, 413, "request.too_large")
     assert_problem(streamed, 413, "request.too_large")
@@ -150,11 +164,13 @@ def test_too_many_series_or_rows_are_refused(serve, monthly_bundle, monthly):
     client = serve(monthly_bundle, monthly, limits={"max_series": 2, "max_rows": 3})
     many = [{"unique_id": "a", "ds": "2019-01-01", "y": 1}] * 4
 
-    told = assert_problem(client.post("/v1/forecasts", json={"unique_ids": ["a", "b", "c"]}), 413,
-                          "request.too_large")  # fmt: skip
+    told = assert_problem(
+        client.post("/v1/forecasts", json={"unique_ids": ["a", "b", "c"]}), 413, "request.too_large"
+    )
     assert "3 series in one request: at most 2" in told["detail"]
-    assert_problem(client.post("/v1/observations", json={"observations": many}), 413,
-                   "request.too_large")  # fmt: skip
+    assert_problem(
+        client.post("/v1/observations", json={"observations": many}), 413, "request.too_large"
+    )
 
 
 def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
@@ -162,8 +178,8 @@ def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
     client = serve(monthly_bundle, monthly, limits={"max_concurrency": 1, "retry_after": 7})
     entered, release = threading.Event(), threading.Event()
     with ThreadPoolExecutor(2) as pool:
-        compute = client.app.state.slot.serving.engine.compute
-        pool.submit(compute.run, lambda: (entered.set(), release.wait(60)))
+        executor = client.app.state.slot.serving.engine.executor
+        pool.submit(executor.run, lambda: (entered.set(), release.wait(60)))
         assert entered.wait(30)
         body = {"unique_ids": ["A3349335T"]}
         busy = pool.submit(client.post, "/v1/forecasts", json=body)
@@ -184,7 +200,7 @@ def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
 def test_a_request_that_waits_too_long_is_given_up(serve, monthly_bundle, monthly):
     """The deadline is told as 504; the server goes on."""
     client = serve(monthly_bundle, monthly, limits={"deadline": 1.0})
-    compute = client.app.state.slot.serving.engine.compute
+    executor = client.app.state.slot.serving.engine.executor
     entered, release = threading.Event(), threading.Event()
 
     def block():
@@ -192,7 +208,7 @@ def test_a_request_that_waits_too_long_is_given_up(serve, monthly_bundle, monthl
         release.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(compute.run, block, patient=True)
+        pool.submit(executor.run, block, patient=True)
         assert entered.wait(30)
 
         late = client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
@@ -210,8 +226,9 @@ def test_with_keys_only_their_holders_may_call(serve, monthly_bundle, monthly):
     told = assert_problem(refused, 401, "request.unauthorized")
     assert refused.headers["www-authenticate"] == "Bearer"
     assert "first" not in json.dumps(told)
-    assert_problem(client.get("/v1/models", headers={"x-api-key": "third"}), 401,
-                   "request.unauthorized")  # fmt: skip
+    assert_problem(
+        client.get("/v1/models", headers={"x-api-key": "third"}), 401, "request.unauthorized"
+    )
     for headers in ({"x-api-key": "first"}, {"authorization": "Bearer second"}):
         assert client.get("/v1/models", headers=headers).status_code == 200
     for path in ("/livez", "/readyz", "/healthz", "/openapi.json"):
@@ -232,9 +249,14 @@ def test_an_unknown_caller_is_refused_before_the_body_is_read(serve, monthly_bun
         messages.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": "/v1/forecasts", "raw_path": b"/v1/forecasts",
-        "headers": [(b"host", b"127.0.0.1")], "query_string": b"", "state": {},
-    }  # fmt: skip
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/forecasts",
+        "raw_path": b"/v1/forecasts",
+        "headers": [(b"host", b"127.0.0.1")],
+        "query_string": b"",
+        "state": {},
+    }
     client.portal.call(client.app, scope, receive, send)
 
     assert messages[0]["status"] == 401

@@ -99,9 +99,12 @@ def test_an_empty_log_is_seeded_once(serve, monthly_bundle, monthly, tmp_path):
     """`seed_data` fills a log that holds nothing, and is left alone afterwards."""
     monthly.to_parquet(tmp_path / "seed.parquet")
     client = serve(monthly_bundle, seed_data=tmp_path / "seed.parquet")
-    client.post("/v1/observations", json={
-        "observations": [{"unique_id": "A3349335T", "ds": "2019-01-01", "y": 1.0}],
-    })  # fmt: skip
+    client.post(
+        "/v1/observations",
+        json={
+            "observations": [{"unique_id": "A3349335T", "ds": "2019-01-01", "y": 1.0}],
+        },
+    )
     client.__exit__(None, None, None)
 
     again = serve(monthly_bundle, seed_data=tmp_path / "seed.parquet")

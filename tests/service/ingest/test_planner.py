@@ -9,7 +9,7 @@ from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from service.errors import Refused
 from service.ingest.planner import DUPLICATE, NEW, REVISED, Known, plan
-from service.storage.records import Rows
+from service.storage.records import Observations
 
 CALENDAR = Calendar(1)
 
@@ -25,20 +25,27 @@ batches = st.lists(
 """(series, stamp, value)."""
 
 
-def rows_of(triples: list[tuple[int, int, float]]) -> Rows:
+def rows_of(triples: list[tuple[int, int, float]]) -> Observations:
     """Rows without covariates."""
     series, ds, y = (np.array(column) for column in zip(*triples, strict=True))
-    return Rows(series.astype(np.int64), ds.astype(np.int64), y.astype(float),
-                np.empty((len(y), 0)), np.zeros(len(y), bool))  # fmt: skip
+    return Observations(
+        series.astype(np.int64),
+        ds.astype(np.int64),
+        y.astype(float),
+        np.empty((len(y), 0)),
+        np.zeros(len(y), bool),
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "y", "said"),
     [
-        ("positive", -1, "negative"), ("count", -1, "negative"),
-        ("price", 0, "not above 0"), ("volatility", 0, "not above 0"),
+        ("positive", -1, "negative"),
+        ("count", -1, "negative"),
+        ("price", 0, "not above 0"),
+        ("volatility", 0, "not above 0"),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_the_kind_forbids_is_refused(kind, y, said):
     """Each kind has its own least value; where values may be negative all are taken."""
     one = rows_of([(0, 1, y)])
@@ -47,9 +54,15 @@ def test_a_value_that_the_kind_forbids_is_refused(kind, y, said):
 
     def planned(of: str):
         return plan(
-            one, known, lambda asked: asked, DataConfig(kind=of), CALENDAR, max_fill=0, max_rows=0,
+            one,
+            known,
+            lambda asked: asked,
+            DataConfig(kind=of),
+            CALENDAR,
+            max_fill=0,
+            max_rows=0,
             pointer=str,
-        )  # fmt: skip
+        )
 
     with pytest.raises(Refused, match=said):
         planned(kind)
@@ -108,19 +121,25 @@ def same(a: dict, b: dict) -> bool:
     )
 
 
-@given(log=logs, batch=batches, fill=st.sampled_from(["refuse", "zero", "forward", "mask"]),
-       max_fill=st.integers(0, 6))  # fmt: skip
+@given(
+    log=logs,
+    batch=batches,
+    fill=st.sampled_from(["refuse", "zero", "forward", "mask"]),
+    max_fill=st.integers(0, 6),
+)
 def test_a_batch_is_planned_as_if_its_items_came_one_by_one(log, batch, fill, max_fill):
     """For any log, any batch in any order and any policy; refused exactly when one item is."""
     rows = rows_of(batch)
     names = [0, 1, 2]
     spans = [(log[s][0], log[s][0] + len(log[s][1]) - 1) if s in log else (0, 0) for s in names]
     known = Known(
-        [str(s) for s in names], np.array([a for a, _ in spans]), np.array([b for _, b in spans]),
+        [str(s) for s in names],
+        np.array([a for a, _ in spans]),
+        np.array([b for _, b in spans]),
         np.array([s not in log for s in names]),
-    )  # fmt: skip
+    )
 
-    def stored(asked: Rows) -> Rows:
+    def stored(asked: Observations) -> Observations:
         there = [
             (s, ds, log[s][1][ds - log[s][0]])
             for s, ds in zip(asked.series.tolist(), asked.ds.tolist(), strict=True)
@@ -131,9 +150,15 @@ def test_a_batch_is_planned_as_if_its_items_came_one_by_one(log, batch, fill, ma
     expected = one_by_one(log, batch, fill, max_fill)
     try:
         made = plan(
-            rows, known, stored, DataConfig(freq=1, fill=fill), CALENDAR,
-            max_fill=max_fill, max_rows=1_000, pointer=str,
-        )  # fmt: skip
+            rows,
+            known,
+            stored,
+            DataConfig(freq=1, fill=fill),
+            CALENDAR,
+            max_fill=max_fill,
+            max_rows=1_000,
+            pointer=str,
+        )
     except Refused:
         assert expected is None
         return

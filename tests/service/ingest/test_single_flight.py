@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from service.errors import DeadlinePassed
-from service.ingest.single_flight import Shared
-from service.ingest.write_queue import Recorder
+from service.ingest.single_flight import SingleFlight
+from service.ingest.write_queue import WriteQueue
 from tests.service.conftest import wait_until
 from tests.service.hosts import Host
 
@@ -50,48 +50,48 @@ def test_requests_share_a_look_that_began_after_they_asked(hosts, monthly):
     """However many ask while one looks: one more look, and all see what was written by then."""
     here, elsewhere = hosts
     name = monthly["unique_id"].iloc[0]
-    recorder = Recorder(here.writer, 30.0)
+    write_queue = WriteQueue(here.writer, 30.0)
     batch = here.engine.batch
 
     with watched(here) as heads, ThreadPoolExecutor(CALLERS + 1) as callers:
-        early = callers.submit(recorder.catch_up)
+        early = callers.submit(write_queue.catch_up)
         assert heads.seen.wait(30)  # it has seen the log as it is now
         elsewhere.observe(name, "2019-01-01", 300.0)
 
         def read() -> int:
-            recorder.catch_up()
+            write_queue.catch_up()
             return here.engine.batch
 
         late = [callers.submit(read) for _ in range(CALLERS)]
-        wait_until(lambda: waiting(recorder), lambda count: count == CALLERS)
+        wait_until(lambda: waiting(write_queue), lambda count: count == CALLERS)
         heads.release.set()
         early.result(30)
         seen = {one.result(30) for one in late}
         looks = heads.count
 
-    recorder.close()
+    write_queue.close()
     assert seen == {batch + 1}
     assert looks <= 1 + 2  # one held, one for all, and that of the writer who takes in what came
 
 
-def waiting(recorder: Recorder) -> int:
+def waiting(write_queue: WriteQueue) -> int:
     """Callers in the look that is to come: those who wait for its future, and the first of them."""
-    run = recorder._looking._next
+    run = write_queue._looking._next
     return 0 if run is None else 1 + len(run._waiters)
 
 
 def test_one_after_the_other_each_looks_anew(hosts, monthly):
     """Nothing of an earlier look is kept."""
     here, elsewhere = hosts
-    recorder = Recorder(here.writer, 30.0)
+    write_queue = WriteQueue(here.writer, 30.0)
     for number, name in enumerate(monthly["unique_id"].unique(), start=1):
         before = here.engine.batch
         elsewhere.observe(name, "2019-01-01", 300.0 + number)
 
-        recorder.catch_up()
+        write_queue.catch_up()
 
         assert here.engine.batch == before + 1
-    recorder.close()
+    write_queue.close()
 
 
 def test_what_went_wrong_is_told_to_all_and_not_kept():
@@ -102,7 +102,7 @@ def test_what_went_wrong_is_told_to_all_and_not_kept():
         if problems:
             raise problems.pop()
 
-    shared = Shared(work, 30.0)
+    shared = SingleFlight(work, 30.0)
     with pytest.raises(OSError, match="away"):
         shared.join()
     shared.join()
@@ -116,7 +116,7 @@ def test_nobody_waits_for_ever():
         begun.set()
         end.wait(30)
 
-    shared = Shared(work, 0.05)
+    shared = SingleFlight(work, 0.05)
     with ThreadPoolExecutor(3) as callers:
         hanging = callers.submit(shared.join)
         assert begun.wait(30)

@@ -15,9 +15,9 @@ from forecast.errors import MissingSteps, UnknownSeries
 from service.engine.engine import Engine
 from service.engine.snapshots import Snapshots
 from service.errors import NotReady, Refused
-from service.ingest.batch import Outcome, Sent
+from service.ingest.batch import BatchResult, ObservationBatch
 from service.ingest.importer import import_history
-from service.ingest.write_queue import Recorder
+from service.ingest.write_queue import WriteQueue
 from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.recovery import recover
@@ -25,11 +25,13 @@ from service.settings import Limits
 from tests.service.hosts import MONTHLY, Host, assert_equal
 
 
-def sent(*items: tuple[str, str, float]) -> Sent:
+def sent(*items: tuple[str, str, float]) -> ObservationBatch:
     """Observations as a request brings them."""
     names, months, y = zip(*items, strict=True)
     stamps = np.array([pd.Timestamp(month).value for month in months])
-    return Sent(names, stamps, np.array(y), np.empty((len(names), 0)), (), lambda item: f"/{item}")
+    return ObservationBatch(
+        names, stamps, np.array(y), np.empty((len(names), 0)), (), lambda item: f"/{item}"
+    )
 
 
 @pytest.fixture
@@ -43,14 +45,16 @@ def host(url, monthly, monthly_bundle, tmp_path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def recorder(host) -> Iterator[Recorder]:
+def recorder(host) -> Iterator[WriteQueue]:
     """Its writer, in a thread of its own."""
-    made = Recorder(host.writer, 30.0)
+    made = WriteQueue(host.writer, 30.0)
     yield made
     made.close()
 
 
-def together(recorder: Recorder, requests: list[Sent]) -> list[Outcome | BaseException]:
+def together(
+    write_queue: WriteQueue, requests: list[ObservationBatch]
+) -> list[BatchResult | BaseException]:
     """What becomes of requests that wait for their turn at the same time, in this order."""
     begun, end = threading.Event(), threading.Event()
 
@@ -59,17 +63,17 @@ def together(recorder: Recorder, requests: list[Sent]) -> list[Outcome | BaseExc
         end.wait(30)
 
     with ThreadPoolExecutor(len(requests) + 1) as callers:
-        callers.submit(recorder._ask, busy)
+        callers.submit(write_queue._ask, busy)
         begun.wait(30)
         futures = []
         for number, request in enumerate(requests, start=1):
-            futures.append(callers.submit(recorder.record, request))
-            wait_until(lambda: len(recorder._line), lambda size, n=number: size == n)
+            futures.append(callers.submit(write_queue.record, request))
+            wait_until(lambda: len(write_queue._line), lambda size, n=number: size == n)
         end.set()
     return [future.exception(30) or future.result(30) for future in futures]
 
 
-def test_requests_that_wait_are_one_batch(host, recorder, monthly):
+def test_requests_that_wait_are_one_batch(host, write_queue, monthly):
     """One transaction for all; each is told what became of its own."""
     names = sorted(monthly["unique_id"].unique())
     before = host.engine.batch
@@ -77,7 +81,7 @@ def test_requests_that_wait_are_one_batch(host, recorder, monthly):
     requests.append(sent((names[0], "2019-02-01", 301.0), ("new", "2019-01-01", 5.0)))
     requests.append(sent((names[0], "2019-01-01", 300.0), ("new", "2019-02-01", 6.0)))
 
-    outcomes = together(recorder, requests)
+    outcomes = together(write_queue, requests)
 
     assert host.engine.batch - before == 1
     assert [outcome.count(0) for outcome in outcomes] == [1, 1, 1, 1, 1, 2, 1]
@@ -85,7 +89,7 @@ def test_requests_that_wait_are_one_batch(host, recorder, monthly):
     assert [outcome.created for outcome in outcomes] == [(), (), (), (), (), ("new",), ()]
 
 
-def test_a_request_with_a_fault_is_refused_alone(host, recorder, monthly):
+def test_a_request_with_a_fault_is_refused_alone(host, write_queue, monthly):
     """Wherever it stood in the line, the others are stored."""
     names = sorted(monthly["unique_id"].unique())
     requests = [
@@ -95,11 +99,14 @@ def test_a_request_with_a_fault_is_refused_alone(host, recorder, monthly):
         sent((names[0], "2019-02-01", 301.0)),
     ]
 
-    outcomes = together(recorder, requests)
+    outcomes = together(write_queue, requests)
 
     assert [getattr(outcome, "status", None) is None for outcome in outcomes] == [
-        False, True, False, False,
-    ]  # fmt: skip
+        False,
+        True,
+        False,
+        False,
+    ]
     refused = outcomes[1]
     assert isinstance(refused, Refused)
     assert isinstance(refused.error, MissingSteps)
@@ -113,24 +120,27 @@ def test_a_request_with_a_fault_is_refused_alone(host, recorder, monthly):
 def test_a_model_takes_over_wholly_however_long_it_takes(host, monthly_bundle, tmp_path):
     """What comes after the deadline would be one model moved and another asked."""
     other = Writer(
-        Engine(load_bundle(monthly_bundle), host.compute), host.log, Metrics(),
-        unknown_series="create", limits=Limits(),
-    )  # fmt: skip
+        Engine(load_bundle(monthly_bundle), host.executor),
+        host.log,
+        Metrics(),
+        unknown_series="create",
+        limits=Limits(),
+    )
     recover(other, Snapshots(tmp_path / "others", host.log, other.engine.digest))
     host.observe(host.engine.ids[0], "2019-01-01", 300.0)
-    recorder, deadline, told = Recorder(host.writer, 0.1), 0.1, []
+    write_queue, deadline, told = WriteQueue(host.writer, 0.1), 0.1, []
     begun = time.perf_counter()
 
     def slow() -> None:
-        recorder.writer.rebuild(host.engine.ids[0])
+        write_queue.writer.rebuild(host.engine.ids[0])
         wait_until(time.perf_counter, lambda now: now > begun + 5 * deadline)
-        told.append(recorder.writer)
+        told.append(write_queue.writer)
 
-    recorder.hand_over(other, slow)
+    write_queue.hand_over(other, slow)
 
     assert told == [other]
     assert other.engine.batch == host.engine.batch
-    recorder.close()
+    write_queue.close()
 
 
 def test_many_corrections_are_replayed_some_series_at_a_time(
@@ -154,10 +164,10 @@ def test_many_corrections_are_replayed_some_series_at_a_time(
     host.close()
 
 
-def test_what_can_never_be_written_is_told(host, recorder):
+def test_what_can_never_be_written_is_told(host, write_queue):
     """A series that is not there; anything, once the recorder is closed."""
     with pytest.raises(UnknownSeries):
-        recorder.remove("nobody")
-    recorder.close()
+        write_queue.remove("nobody")
+    write_queue.close()
     with pytest.raises(NotReady):
-        recorder.record(sent(("a", "2019-01-01", 1.0)))
+        write_queue.record(sent(("a", "2019-01-01", 1.0)))

@@ -20,9 +20,9 @@ from service.engine.executor import usual_threads
 from service.engine.history import Replay, replay
 from service.errors import DamagedLog, LogError
 from service.ingest.importer import import_history
-from service.ingest.write_queue import Recorder
+from service.ingest.write_queue import WriteQueue
 from service.replay.backlog import LONG_S, replay_waiting
-from service.storage.retention import Keep
+from service.storage.retention import RetentionRule
 from tests.service.conftest import emptied
 from tests.service.hosts import MONTHLY, Host, assert_equal
 from tests.service.ingest.test_write_queue import sent
@@ -93,7 +93,7 @@ def prune(host: Host, name: str) -> None:
     """Older steps taken out, a base in their place."""
     with host.log.read() as transaction:
         number = transaction.find([name])[0].number
-    host.writer.prune([number], Keep(steps=12), [])
+    host.writer.prune([number], RetentionRule(steps=12), [])
 
 
 def prune_twice(host: Host, name: str) -> None:
@@ -102,12 +102,12 @@ def prune_twice(host: Host, name: str) -> None:
     revise(host, name)
     with host.log.read() as transaction:
         number = transaction.find([name])[0].number
-    host.writer.prune([number], Keep(steps=3), [])
+    host.writer.prune([number], RetentionRule(steps=3), [])
 
 
 def ask_early(host: Host, name: str) -> None:
     """Someone wants a forecast of it now."""
-    host.writer.bring_in([name])
+    host.writer.replay([name])
     host.observe(name, "2019-01-01", 303.0)
 
 
@@ -151,10 +151,13 @@ def test_what_another_process_writes_meanwhile_is_not_lost(
 def many(url) -> str:
     """A log of many short series."""
     y = np.random.default_rng(0).uniform(1.0, 100.0, SERIES * STEPS)
-    table = pd.DataFrame({
-        "unique_id": np.repeat([f"s{i:04}" for i in range(SERIES)], STEPS),
-        "ds": np.tile(pd.to_datetime(MONTHS[:STEPS]), SERIES), "y": y,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "unique_id": np.repeat([f"s{i:04}" for i in range(SERIES)], STEPS),
+            "ds": np.tile(pd.to_datetime(MONTHS[:STEPS]), SERIES),
+            "y": y,
+        }
+    )
     import_history(url, table, MONTHLY)
     return url
 
@@ -162,8 +165,8 @@ def many(url) -> str:
 class Users:
     """They write, correct, delete, prune and ask for series that may wait or be read just now."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+    def __init__(self, write_queue: WriteQueue) -> None:
+        self.write_queue = write_queue
         self.rng = random.Random(0)
         self.steps = {f"s{i:04}": STEPS for i in range(SERIES)}
         self.turns = 0
@@ -171,35 +174,39 @@ class Users:
     def __call__(self) -> None:
         """One of each, of a series anywhere."""
         self.turns += 1
-        recorder, rng, steps = self.recorder, self.rng, self.steps
+        write_queue, rng, steps = self.write_queue, self.rng, self.steps
         works = [
-            lambda name: recorder.record(sent((name, MONTHS[steps[name]], rng.uniform(1, 100)))),
-            lambda name: recorder.record(sent((name, MONTHS[STEPS - 1], rng.uniform(1, 100)))),
-            lambda name: recorder.need([name]),
-            recorder.rebuild,
+            lambda name: write_queue.record(sent((name, MONTHS[steps[name]], rng.uniform(1, 100)))),
+            lambda name: write_queue.record(sent((name, MONTHS[STEPS - 1], rng.uniform(1, 100)))),
+            lambda name: write_queue.need([name]),
+            write_queue.rebuild,
         ]
         for work in rng.sample(works, len(works)):
             name = rng.choice(sorted(steps))
             work(name)
             steps[name] += work is works[0]
         gone = rng.choice(sorted(steps))
-        recorder.remove(gone)
+        write_queue.remove(gone)
         del steps[gone]
         if self.turns == 3:
-            recorder.prune(Keep(steps=9), list)
+            write_queue.prune(RetentionRule(steps=9), list)
 
 
 @pytest.mark.parametrize("long_s", [LONG_S, 0.0], ids=["threads", "processes"])
 def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, begin, long_s):
     """Parts are in flight at each of their turns; nothing is lost, doubled or left waiting."""
     host = begin(many)
-    recorder = Recorder(host.writer, 60.0)
-    users = Users(recorder)
+    write_queue = WriteQueue(host.writer, 60.0)
+    users = Users(write_queue)
 
     replay_waiting(
-        recorder.writer, recorder.put_in_place, stopped=lambda: False, told=users, long_s=long_s
+        write_queue.writer,
+        write_queue.put_in_place,
+        stopped=lambda: False,
+        told=users,
+        long_s=long_s,
     )
-    recorder.close()
+    write_queue.close()
 
     assert users.turns > 5
     assert host.writer.waiting == {}
@@ -215,17 +222,17 @@ def test_long_histories_are_replayed_hundreds_of_series_at_a_time(begin, monthly
     names = [f"{number:03}" for number in range(400)]
     import_history(url, pd.concat([one.assign(unique_id=name) for name in names]), MONTHLY)
     host, parts = begin(url), []
-    recorder = Recorder(host.writer, 30.0)
+    write_queue = WriteQueue(host.writer, 30.0)
 
     replay_waiting(
-        recorder.writer,
-        recorder.put_in_place,
+        write_queue.writer,
+        write_queue.put_in_place,
         stopped=lambda: False,
         told=lambda: parts.append(len(host.engine)),
         long_s=1e9,
     )
 
-    recorder.close()
+    write_queue.close()
     assert parts[-1] == len(names)
     assert len(parts) <= 5 + usual_threads()
 
@@ -233,7 +240,7 @@ def test_long_histories_are_replayed_hundreds_of_series_at_a_time(begin, monthly
 def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, caplog):
     """As where memory is short: all series come to life, and the server's log says it."""
     host = begin(many)
-    recorder, killed = Recorder(host.writer, 60.0), set[int]()
+    write_queue, killed = WriteQueue(host.writer, 60.0), set[int]()
 
     def kill() -> None:
         for process in multiprocessing.active_children():
@@ -243,9 +250,9 @@ def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, 
                 os.kill(process.pid, signal.SIGKILL)
 
     replay_waiting(
-        recorder.writer, recorder.put_in_place, stopped=lambda: False, told=kill, long_s=0.0
+        write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=kill, long_s=0.0
     )
-    recorder.close()
+    write_queue.close()
 
     assert len(killed) == usual_threads()
     assert "a process that replayed has ended" in caplog.text
@@ -256,9 +263,13 @@ def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, 
 def replay_in_a_child(url: str, bundle: Path, folder: Path, told: Connection) -> None:
     """A start of a server where no process may have children, as in a daemonic one."""
     host = Host(url, bundle, folder, 64)
-    recorder = Recorder(host.writer, 60.0)
+    write_queue = WriteQueue(host.writer, 60.0)
     replay_waiting(
-        recorder.writer, recorder.put_in_place, stopped=lambda: False, told=lambda: None, long_s=0.0
+        write_queue.writer,
+        write_queue.put_in_place,
+        stopped=lambda: False,
+        told=lambda: None,
+        long_s=0.0,
     )
     told.send((len(host.engine), len(host.writer.waiting)))
 
@@ -313,12 +324,12 @@ def is_running(pid: int) -> bool:
 def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many, begin):
     """What it had put in place is live, the rest waits, and the error is the log's."""
     host = begin(many)
-    recorder = Recorder(host.writer, 60.0)
+    write_queue = WriteQueue(host.writer, 60.0)
     turns: list[int] = []
     told = partial(turns.append, 1)
 
     replay_waiting(
-        recorder.writer, recorder.put_in_place, stopped=lambda: len(turns) == 2, told=told
+        write_queue.writer, write_queue.put_in_place, stopped=lambda: len(turns) == 2, told=told
     )
     live = len(host.engine)
     assert (len(turns), live + len(host.writer.waiting)) == (2, SERIES)
@@ -326,12 +337,14 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
 
     run(many, "alter table observation rename to gone")
     with pytest.raises(LogError):
-        replay_waiting(recorder.writer, recorder.put_in_place, stopped=lambda: False, told=told)
+        replay_waiting(
+            write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told
+        )
     assert (len(host.engine), len(host.writer.waiting)) == (live, SERIES - live)
     run(many, "alter table gone rename to observation")
 
-    replay_waiting(recorder.writer, recorder.put_in_place, stopped=lambda: False, told=told)
-    recorder.close()
+    replay_waiting(write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told)
+    write_queue.close()
     assert host.writer.waiting == {}
     assert_as_replayed(host, begin, many)
 
@@ -347,45 +360,45 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
     run(many, f"update base set state = substr(state, 1, 40) where series = {number}")
 
     host = begin(many)
-    recorder = Recorder(host.writer, 60.0)
+    write_queue = WriteQueue(host.writer, 60.0)
     with pytest.raises(DamagedLog, match="what pruning left of series 's0500' is damaged"):
         replay_waiting(
-            recorder.writer,
-            recorder.put_in_place,
+            write_queue.writer,
+            write_queue.put_in_place,
             stopped=lambda: False,
             told=lambda: None,
             long_s=long_s,
         )
     with pytest.raises(DamagedLog, match="'s0500'"):
-        recorder.need(["s0500"])
+        write_queue.need(["s0500"])
 
     assert list(host.writer.waiting) == ["s0500"]
     assert len(host.engine) == SERIES - 1
-    recorder.remove("s0500")
-    recorder.close()
+    write_queue.remove("s0500")
+    write_queue.close()
     assert host.writer.waiting == {}
 
 
 def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
     """After some of them: it is not they."""
     host = begin(many)
-    host.writer.bring_in(list(host.writer.waiting))
-    recorder = Recorder(host.writer, 60.0)
-    recorder.prune(Keep(steps=9), list)
-    recorder.close()
+    host.writer.replay(list(host.writer.waiting))
+    write_queue = WriteQueue(host.writer, 60.0)
+    write_queue.prune(RetentionRule(steps=9), list)
+    write_queue.close()
     host.close()
     run(many, "update base set state = substr(state, 1, 40)")
 
     host = begin(many)
-    recorder, turns = Recorder(host.writer, 60.0), list[int]()
+    write_queue, turns = WriteQueue(host.writer, 60.0), list[int]()
     with pytest.raises(DamagedLog):
         replay_waiting(
-            recorder.writer,
-            recorder.put_in_place,
+            write_queue.writer,
+            write_queue.put_in_place,
             stopped=lambda: False,
             told=partial(turns.append, 1),
         )
 
-    recorder.close()
+    write_queue.close()
     assert turns == []
     assert len(host.writer.waiting) == SERIES

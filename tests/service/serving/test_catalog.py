@@ -101,12 +101,12 @@ def test_requests_that_wait_together_are_answered_by_their_own_model(
     name = monthly["unique_id"].iloc[0]
     observe(client, "north", name, "2019-01-01", 9_000.0)
     alone = {model: point(client, model, name) for model in ("north", "south")}
-    compute = client.app.state.slots.by_name["north"].serving.engine.compute
-    assert client.app.state.slots.by_name["south"].serving.engine.compute is compute
+    executor = client.app.state.slots.by_name["north"].serving.engine.executor
+    assert client.app.state.slots.by_name["south"].serving.engine.executor is executor
     hold = threading.Event()
     registry = client.app.state.metrics.registry
     with ThreadPoolExecutor(9) as callers:
-        callers.submit(compute.run, lambda: hold.wait(30))
+        callers.submit(executor.run, lambda: hold.wait(30))
         asked = [(model, callers.submit(point, client, model, name)) for model in [*alone] * 4]
         wait_until(
             lambda: registry.get_sample_value("statecast_pending_requests"), lambda n: n == 9
@@ -140,9 +140,10 @@ def test_a_model_takes_over_and_goes_back_while_the_other_serves(
     pointer = tmp_path / "served"
     shutil.copytree(monthly_bundle, pointer)
     client = serve_named(
-        {"moving": pointer, "still": monthly_bundle}, {"moving": monthly, "still": monthly},
+        {"moving": pointer, "still": monthly_bundle},
+        {"moving": monthly, "still": monthly},
         watch_seconds=0.05,
-    )  # fmt: skip
+    )
     name = monthly["unique_id"].iloc[0]
     before = {model: point(client, model, name) for model in ("moving", "still")}
     shutil.copytree(second, tmp_path / "fresh")
@@ -196,8 +197,9 @@ def test_a_log_of_another_frequency_is_given_back_by_the_model_that_cannot_use_i
     """A failed start holds no lock, so the next try can succeed."""
     import_history(
         f"sqlite:///{tmp_path / 'data' / 'sales' / 'observations.db'}",
-        monthly, load_bundle(monthly_bundle).config.data,
-    )  # fmt: skip
+        monthly,
+        load_bundle(monthly_bundle).config.data,
+    )
     pointer = tmp_path / "served"
     shutil.copytree(weekly_bundle, pointer)
     client = serve_named({"sales": pointer, "other": weekly_bundle}, watch_seconds=0.05)
@@ -319,14 +321,17 @@ def test_the_command_line_talks_to_a_model_by_its_address(monthly, monthly_bundl
     """A base URL with the name, over a real socket."""
     environment = {
         "STATECAST_MODELS": json.dumps(dict.fromkeys(("sales", "stocks"), str(monthly_bundle))),
-        "STATECAST_DATA_DIR": str(tmp_path), "STATECAST_UNKNOWN_SERIES": "create",
-    }  # fmt: skip
+        "STATECAST_DATA_DIR": str(tmp_path),
+        "STATECAST_UNKNOWN_SERIES": "create",
+    }
     row = {"unique_id": "tea", "ds": "2019-01-01", "y": 4.0}
     with server(environment) as running:
         url = running.url
         sent = call(f"{url}/models/stocks/", "/v1/observations", {"observations": [row]})
-        seen = {name: call(f"{url}/models/{name}", "/v1/series")["total"]
-                for name in ("sales", "stocks")}  # fmt: skip
+        seen = {
+            name: call(f"{url}/models/{name}", "/v1/series")["total"]
+            for name in ("sales", "stocks")
+        }
 
     assert sent["created"] == ["tea"]
     assert seen == {"sales": 0, "stocks": 1}
@@ -335,12 +340,20 @@ def test_the_command_line_talks_to_a_model_by_its_address(monthly, monthly_bundl
 def test_a_server_ends_when_none_of_its_models_can_be_served(tmp_path):
     """Exit code 2, and why for each."""
     environment = {
-        **os.environ, "STATECAST_PORT": "0", "STATECAST_DATA_DIR": str(tmp_path),
+        **os.environ,
+        "STATECAST_PORT": "0",
+        "STATECAST_DATA_DIR": str(tmp_path),
         "STATECAST_MODELS": '{"sales": "nowhere", "stocks": "here/neither"}',
-    }  # fmt: skip
+    }
 
-    done = subprocess.run([sys.executable, "-m", "service"], env=environment, capture_output=True,
-                          text=True, check=False, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
     assert done.returncode == 2
     assert "error[service.unavailable]: no model can be served: sales: no bundle" in done.stderr

@@ -57,8 +57,9 @@ def test_on_postgresql_the_commands_reach_the_log_of_one_model(
     for settings in each.values():
         import_history(settings.log_url, monthly, bundle.config.data)
 
-    taken = offline.prune_log(each["sales"], bundle, steps=12, before=None, vacuum=True,
-                              told=lambda done, total: None)  # fmt: skip
+    taken = offline.prune_log(
+        each["sales"], bundle, steps=12, before=None, vacuum=True, told=lambda done, total: None
+    )
 
     told = {name: offline.describe(settings) for name, settings in each.items()}
     assert taken.rows == 540

@@ -11,7 +11,7 @@ from forecast.bundle import load_bundle
 from forecast.errors import DamagedBundle
 from service.errors import ModelSourceError, UnknownModel
 from service.ingest.importer import import_history
-from service.serving.local_copy import Copy, choose, keep
+from service.serving.local_copy import LocalCopy, choose, keep
 from service.serving.model_source import fetch
 from service.settings import Settings
 from tests.service.conftest import train_tiny
@@ -62,7 +62,7 @@ def test_a_registered_model_is_found_and_verified(home, weekly_bundle):
 
 def test_without_the_tracking_server_the_copy_is_served(home, tmp_path):
     """No registry, no network: the version that was in service, be the log a new one."""
-    keep(home, Copy(*fetch(home)))
+    keep(home, LocalCopy(*fetch(home)))
     for away in (f"sqlite:///{tmp_path / 'gone.db'}", "http://127.0.0.1:9"):
         chosen = choose(home.model_copy(update={"tracking_uri": away}))
         assert chosen.source.version == "1"
@@ -72,7 +72,7 @@ def test_without_the_tracking_server_the_copy_is_served(home, tmp_path):
 @pytest.mark.parametrize("harm", ["weights.safetensors", "bundle.json"])
 def test_a_damaged_copy_is_fetched_again(home, harm):
     """Digests are checked at every start."""
-    fetched = Copy(*fetch(home))
+    fetched = LocalCopy(*fetch(home))
     keep(home, fetched)
     copy = home.data_dir / "bundles" / fetched.source.digest
     (copy / harm).write_bytes(b"noise")
@@ -87,13 +87,13 @@ def test_a_damaged_copy_is_fetched_again(home, harm):
 
 def test_only_the_copy_of_the_model_in_service_stays(home, registry):
     """Not the one before, nor what a kill left half-written; what somebody else put there does."""
-    first = Copy(*fetch(home))
+    first = LocalCopy(*fetch(home))
     keep(home, first)
     folder = home.data_dir / "bundles"
     (folder / f".{first.source.digest[::-1]}.new").mkdir()
     (folder / "mine").mkdir()
     registry[1].set_registered_model_alias("juice", "champion", "2")
-    second = Copy(*fetch(home))
+    second = LocalCopy(*fetch(home))
 
     keep(home, second)
 
@@ -108,7 +108,7 @@ def test_a_copy_that_cannot_be_written_is_told_and_nothing_is_lost(home, caplog)
     """The next start asks the source."""
     (home.data_dir / "bundles").write_text("in the way")
 
-    keep(home, Copy(*fetch(home)))
+    keep(home, LocalCopy(*fetch(home)))
 
     assert "no copy of 1 is kept" in caplog.text
     assert choose(home).source.version == "1"
@@ -175,7 +175,7 @@ def test_a_server_starts_and_goes_on_without_mlflow_and_follows_it_when_it_is_ba
     folder, client = registry
     second = train_tiny(weekly, load_bundle(weekly_bundle).config.data, tmp_path / "b", max_steps=6)
     newer = register(client, second)
-    keep(home, Copy(*fetch(home)))
+    keep(home, LocalCopy(*fetch(home)))
     store, away = folder / "mlflow.db", folder / "away.db"
     settings = {"data_dir": home.data_dir, "tracking_uri": home.tracking_uri}
     history = f"sqlite:///{home.data_dir / 'observations.db'}"
@@ -193,8 +193,9 @@ def test_a_server_starts_and_goes_on_without_mlflow_and_follows_it_when_it_is_ba
 
     wait_until(lambda: server.get("/readyz").json()["reason"], lambda reason: not reason)
     client.set_registered_model_alias("juice", "champion", newer)
-    told = wait_until(lambda: server.get("/readyz").json(),
-                      lambda told: told["model"]["version"] == str(newer))  # fmt: skip
+    told = wait_until(
+        lambda: server.get("/readyz").json(), lambda told: told["model"]["version"] == str(newer)
+    )
 
     assert told["model"]["digest"] == load_bundle(second).digest
     server.__exit__(None, None, None)

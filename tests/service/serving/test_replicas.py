@@ -68,13 +68,18 @@ def test_a_client_reads_its_own_writes_through_any_server(
     months = pd.date_range("2019-01-01", periods=ROUNDS, freq="MS")
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(server({
-                "STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATABASE_URL": url,
-                "STATECAST_DATA_DIR": str(tmp_path / f"replica-{i}"),
-                "STATECAST_UNKNOWN_SERIES": "create",
-            }))
+            stack.enter_context(
+                server(
+                    {
+                        "STATECAST_MODEL": str(monthly_bundle),
+                        "STATECAST_DATABASE_URL": url,
+                        "STATECAST_DATA_DIR": str(tmp_path / f"replica-{i}"),
+                        "STATECAST_UNKNOWN_SERIES": "create",
+                    }
+                )
+            )
             for i in range(3)
-        ]  # fmt: skip
+        ]
         addresses = [one.url for one in servers]
         turns = cycle(range(3))
         for number, month in enumerate(months):
@@ -93,9 +98,10 @@ def test_a_client_reads_its_own_writes_through_any_server(
                 assert state["position"]["last_ds"] == str(month.date())
         seen = [forecasts(address, [*names, "begun-here"]) for address in addresses]
     replica = {
-        "STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATABASE_URL": url,
+        "STATECAST_MODEL": str(monthly_bundle),
+        "STATECAST_DATABASE_URL": url,
         "STATECAST_DATA_DIR": str(tmp_path / "fresh"),
-    }  # fmt: skip
+    }
     with server(replica) as fresh:
         replayed = forecasts(fresh.url, [*names, "begun-here"])
     for made in seen:
@@ -110,15 +116,22 @@ def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, 
     refused = [0] * len(working)
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(server({
-                "STATECAST_MODEL": str(daily_models[0]), "STATECAST_DATABASE_URL": url,
-                "STATECAST_DATA_DIR": str(tmp_path / f"replica-{i}"),
-                "STATECAST_UNKNOWN_SERIES": "create", "STATECAST_SNAPSHOT_SECONDS": "0.1",
-            }))
+            stack.enter_context(
+                server(
+                    {
+                        "STATECAST_MODEL": str(daily_models[0]),
+                        "STATECAST_DATABASE_URL": url,
+                        "STATECAST_DATA_DIR": str(tmp_path / f"replica-{i}"),
+                        "STATECAST_UNKNOWN_SERIES": "create",
+                        "STATECAST_SNAPSHOT_SECONDS": "0.1",
+                    }
+                )
+            )
             for i in range(3)
-        ]  # fmt: skip
-        clients = [stack.enter_context(httpx.Client(base_url=one.url, timeout=60))
-                   for one in servers]  # fmt: skip
+        ]
+        clients = [
+            stack.enter_context(httpx.Client(base_url=one.url, timeout=60)) for one in servers
+        ]
 
         def work(number: int) -> None:
             reporter = working[number]
@@ -129,8 +142,9 @@ def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, 
                 refused[number] += told_to_come_back(answer)
                 if answer.status_code == 200 and answer.request.method == "GET":
                     assert answer.json()["position"] == {
-                        "last_ds": NAMED[reporter.requests - 1], "observations": reporter.requests
-                    }  # fmt: skip
+                        "last_ds": NAMED[reporter.requests - 1],
+                        "observations": reporter.requests,
+                    }
                 return answer.status_code == 200
 
             while reporter.requests < DAYS or not back.is_set():
@@ -171,9 +185,10 @@ def test_a_server_that_nobody_asks_notices_that_postgresql_is_away_and_back(
 ):
     """`/readyz` turns 503 with what to look for, then 200; the log says each once."""
     environment = {
-        "STATECAST_MODEL": str(daily_models[0]), "STATECAST_DATABASE_URL": emptied(postgres),
+        "STATECAST_MODEL": str(daily_models[0]),
+        "STATECAST_DATABASE_URL": emptied(postgres),
         "STATECAST_DATA_DIR": str(tmp_path),
-    }  # fmt: skip
+    }
     with server(environment) as running, httpx.Client(base_url=running.url) as client:
         crash(cluster)
         away = wait_until(lambda: client.get("/readyz"), lambda told: told.status_code == 503)
@@ -193,9 +208,11 @@ def test_a_log_that_was_put_back_is_noticed(postgres, daily_models, tmp_path):
     """As a failover to a replica that lags does: what was lost can be sent again."""
     url = emptied(postgres)
     environment = {
-        "STATECAST_MODEL": str(daily_models[0]), "STATECAST_DATABASE_URL": url,
-        "STATECAST_DATA_DIR": str(tmp_path), "STATECAST_UNKNOWN_SERIES": "create",
-    }  # fmt: skip
+        "STATECAST_MODEL": str(daily_models[0]),
+        "STATECAST_DATABASE_URL": url,
+        "STATECAST_DATA_DIR": str(tmp_path),
+        "STATECAST_UNKNOWN_SERIES": "create",
+    }
     days = [str(day.date()) for day in pd.date_range("2024-01-01", periods=6)]
     with server(environment) as running, httpx.Client(base_url=running.url) as client:
 

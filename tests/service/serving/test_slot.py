@@ -54,8 +54,9 @@ def forecasts(client: TestClient, names: list[str]) -> list[dict[str, Any]]:
 
 def successor(client: TestClient, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """What became of the last new model."""
-    ready = wait_until(lambda: client.get("/readyz").json(),
-                       lambda told: done(told["successor"] or {}))  # fmt: skip
+    ready = wait_until(
+        lambda: client.get("/readyz").json(), lambda told: done(told["successor"] or {})
+    )
     assert ready["ready"]
     return ready["successor"]
 

@@ -28,7 +28,7 @@ from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
 from service.errors import DamagedLog, LogError
 from service.ingest.importer import import_history
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 
 ROOM = 2 * 2**20
 """Bytes of the small disk."""
@@ -46,9 +46,11 @@ class Home:
     def environment(self) -> dict[str, str]:
         """Settings of a server."""
         return {
-            "STATECAST_MODEL": str(self.model), "STATECAST_DATA_DIR": str(self.folder),
-            "STATECAST_UNKNOWN_SERIES": "create", "STATECAST_SNAPSHOT_SECONDS": "0.02",
-        }  # fmt: skip
+            "STATECAST_MODEL": str(self.model),
+            "STATECAST_DATA_DIR": str(self.folder),
+            "STATECAST_UNKNOWN_SERIES": "create",
+            "STATECAST_SNAPSHOT_SECONDS": "0.02",
+        }
 
     @property
     def log(self) -> Path:
@@ -103,8 +105,10 @@ def disk(tmp_path) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", folder],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode:
         pytest.skip(f"a disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
@@ -238,7 +242,7 @@ def broken_page(path: Path) -> tuple[bytes, list[str], list[str]]:
         lost, kept = [], []
         with (
             contextlib.suppress(LogError),
-            contextlib.closing(Log(f"sqlite:///{copy}", reads_only=True)) as log,
+            contextlib.closing(ObservationLog(f"sqlite:///{copy}", reads_only=True)) as log,
         ):
             with log.read() as transaction:
                 names = transaction.names()
@@ -292,7 +296,7 @@ def test_whatever_page_is_damaged_it_is_the_log_that_cannot_be_read(tmp_path):
     for start in range(4096, len(whole), 4096):
         file.write_bytes(whole[:start] + bytes([0x5A]) * 4096 + whole[start + 4096 :])
         try:
-            log = Log(url)
+            log = ObservationLog(url)
         except LogError:
             continue
         try:
@@ -327,16 +331,23 @@ def test_damage_that_is_met_in_a_replay_is_told_once_and_tried_again(home):
         batch = {(kept[0], NAMED[101]): 5.0}  # a new batch: nothing read before is taken for true
         assert client.post("/v1/observations", json=body_of(batch)).status_code == 200
         client.post("/v1/models:refresh")
-        wait_until(lambda: client.get("/readyz").json(),
-                   lambda told: (told["phase"], told["reason"]) == ("ready", ""))  # fmt: skip
+        wait_until(
+            lambda: client.get("/readyz").json(),
+            lambda told: (told["phase"], told["reason"]) == ("ready", ""),
+        )
         found = compare_states(running.url, [home.bundle], stored_in(home.url))
 
     assert (told["ready"], told["phase"], told["replayed"]) == (True, "replaying", len(kept))
     assert "cannot be read (the file is damaged); put a backup in its place" in told["reason"]
     assert [answer.status_code for answer in forecasts] == [200, 503]
     assert "Traceback" not in damaged
-    assert damaged.count(f"replay: the observation log cannot be read (the file is damaged) "
-                         f"({home.url}: database disk image is malformed)") == 1  # fmt: skip
+    assert (
+        damaged.count(
+            f"replay: the observation log cannot be read (the file is damaged) "
+            f"({home.url}: database disk image is malformed)"
+        )
+        == 1
+    )
     assert (found.lost, found.doubled) == (0, 0)
     assert found.state_error <= 1e-5
 
@@ -352,6 +363,7 @@ def test_a_clock_that_jumps_changes_nothing(home):
     with server(home.environment) as running:
         home.check(running)
     with contextlib.closing(sqlite3.connect(home.log)) as log:
-        times = [time for (time,) in log.execute("select recorded_at from observation "
-                                                 "order by batch")]  # fmt: skip
+        times = [
+            time for (time,) in log.execute("select recorded_at from observation order by batch")
+        ]
     assert times != sorted(times)

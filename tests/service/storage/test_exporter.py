@@ -14,13 +14,13 @@ from forecast.errors import MissingColumns
 from service.ingest.importer import import_history
 from service.storage import exporter as exporting
 from service.storage.exporter import Selection, export
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 from tests.service.hosts import MONTHLY
 
 
 def exported(url: str, *, is_integer: bool = False, **selection) -> pd.DataFrame:
     """What a file of the log holds."""
-    log, file = Log(url, reads_only=True), io.BytesIO()
+    log, file = ObservationLog(url, reads_only=True), io.BytesIO()
     with log.read() as transaction:
         export(transaction, file, Selection(**selection), is_integer=is_integer)
     log.close()
@@ -29,8 +29,9 @@ def exported(url: str, *, is_integer: bool = False, **selection) -> pd.DataFrame
 
 def test_what_was_read_in_comes_out(url, weekly):
     """Values, stamps, covariates and static columns, series by series."""
-    data = DataConfig(freq="W-THU", known_future=("price", "deal"), past_only=("feat",),
-                      static=("brand", "store"))  # fmt: skip
+    data = DataConfig(
+        freq="W-THU", known_future=("price", "deal"), past_only=("feat",), static=("brand", "store")
+    )
     import_history(url, weekly, data)
 
     table = exported(url)
@@ -107,12 +108,15 @@ def test_a_log_is_read_out_in_row_groups(url, monthly, monkeypatch):
     """So that memory does not grow with it."""
     import_history(url, monthly, MONTHLY)
     monkeypatch.setattr(exporting, "GROUP", 250)
-    log, file, told = Log(url, reads_only=True), io.BytesIO(), []
+    log, file, told = ObservationLog(url, reads_only=True), io.BytesIO(), []
     with log.read() as transaction:
         counts = export(
-            transaction, file, Selection(), is_integer=False,
+            transaction,
+            file,
+            Selection(),
+            is_integer=False,
             told=lambda done, total: told.append((done, total)),
-        )  # fmt: skip
+        )
     log.close()
 
     assert pq.ParquetFile(file).num_row_groups == 3
@@ -136,10 +140,15 @@ def test_a_log_seeded_with_an_export_forecasts_the_same(serve, weekly_bundle, we
     names = sorted(weekly["unique_id"].unique())
     horizon = load_bundle(weekly_bundle).horizon
     ahead = pd.date_range(weekly["ds"].max(), periods=horizon + 1, freq="W-THU")[1:]
-    futr = [{"unique_id": name, "ds": str(day.date()), "price": 0.04, "deal": 0.0}
-            for name in names for day in ahead]  # fmt: skip
-    made = [one.post("/v1/forecasts", json={"unique_ids": names, "futr": futr}).json()
-            for one in (client, other)]  # fmt: skip
+    futr = [
+        {"unique_id": name, "ds": str(day.date()), "price": 0.04, "deal": 0.0}
+        for name in names
+        for day in ahead
+    ]
+    made = [
+        one.post("/v1/forecasts", json={"unique_ids": names, "futr": futr}).json()
+        for one in (client, other)
+    ]
     for mine, theirs in zip(made[0]["forecasts"], made[1]["forecasts"], strict=True):
         np.testing.assert_allclose(mine["statecast"], theirs["statecast"], rtol=1e-5)
         assert mine["position"] == theirs["position"]

@@ -19,15 +19,15 @@ from forecast.errors import DuplicateStamps, LateValues, MissingSteps
 from service.errors import LogError, LogFrequency, LogLocked
 from service.ingest.importer import import_history
 from service.storage import schema as tables
-from service.storage.log import Log
-from service.storage.records import Rows
+from service.storage.log import ObservationLog
+from service.storage.records import Observations
 from tests.service.conftest import emptied
 from tests.service.hosts import MONTHLY
 
 
-def contents(url: str, covariates: tuple[str, ...] = ()) -> tuple[list[str], Rows]:
+def contents(url: str, covariates: tuple[str, ...] = ()) -> tuple[list[str], Observations]:
     """Names and latest values of everything in a log."""
-    log = Log(url, covariates)
+    log = ObservationLog(url, covariates)
     with log.read() as transaction:
         entries = transaction.entries()
         rows = transaction.history([entry.number for entry in entries])
@@ -41,9 +41,14 @@ def test_imported_history_is_there_as_it_was(url, monthly):
 
     names, rows = contents(url)
     assert counts == {
-        "rows": 600, "series": 5, "created": 5, "new": 600, "duplicate": 0, "revised": 0,
+        "rows": 600,
+        "series": 5,
+        "created": 5,
+        "new": 600,
+        "duplicate": 0,
+        "revised": 0,
         "filled": 0,
-    }  # fmt: skip
+    }
     expected = monthly.sort_values(["unique_id", "ds"])
     assert names == sorted(monthly["unique_id"].unique())
     np.testing.assert_array_equal(rows.y, expected["y"])
@@ -67,15 +72,16 @@ def test_importing_again_adds_only_what_is_new(url, monthly):
 
 def test_importing_covariates_and_static_columns(url, weekly):
     """They come back by name, whatever order a model wants them in."""
-    data = DataConfig(freq="W-THU", known_future=("price", "deal"), past_only=("feat",),
-                      static=("brand", "store"))  # fmt: skip
+    data = DataConfig(
+        freq="W-THU", known_future=("price", "deal"), past_only=("feat",), static=("brand", "store")
+    )
 
     import_history(url, weekly, data)
 
     _, rows = contents(url, ("feat", "price"))
     expected = weekly.sort_values(["unique_id", "ds"])
     np.testing.assert_array_equal(rows.covariates, expected[["feat", "price"]])
-    log = Log(url)
+    log = ObservationLog(url)
     with log.read() as transaction:
         first = transaction.entries()[0]
     log.close()
@@ -117,9 +123,11 @@ def test_a_file_with_a_fault_changes_nothing(url, monthly, change, error):
 
 def test_a_transaction_that_fails_leaves_nothing(url):
     """Series and observations alike are undone."""
-    log = Log(url)
+    log = ObservationLog(url)
     log.bind_calendar(Calendar(1))
-    rows = Rows(np.array([1]), np.array([0]), np.array([1.0]), np.empty((1, 0)), np.array([False]))
+    rows = Observations(
+        np.array([1]), np.array([0]), np.array([1.0]), np.empty((1, 0)), np.array([False])
+    )
 
     def fail_half_way() -> None:
         with log.write() as transaction:
@@ -138,16 +146,16 @@ def test_a_transaction_that_fails_leaves_nothing(url):
 def test_only_one_process_writes_a_file(tmp_path):
     """The second is refused until the first has let go."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
-    log = Log(url)
+    log = ObservationLog(url)
     with pytest.raises(LogLocked):
-        Log(url)
+        ObservationLog(url)
     log.close()
-    Log(url).close()
+    ObservationLog(url).close()
 
 
 def test_a_log_keeps_to_its_frequency(url):
     """Integer stamps and months do not mix."""
-    log = Log(url)
+    log = ObservationLog(url)
     log.bind_calendar(Calendar("MS"))
     log.bind_calendar(Calendar("MS"))
     with pytest.raises(LogFrequency, match="freq='MS'"):
@@ -157,7 +165,7 @@ def test_a_log_keeps_to_its_frequency(url):
 
 def test_sqlite_is_durable_and_lets_readers_in(tmp_path):
     """WAL and synchronous=FULL (2): an acknowledged write survives the machine's fall."""
-    log = Log(f"sqlite:///{tmp_path / 'log.db'}")
+    log = ObservationLog(f"sqlite:///{tmp_path / 'log.db'}")
     with log._engine.connect() as connection:
         assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("pragma synchronous").scalar() == 2
@@ -166,7 +174,7 @@ def test_sqlite_is_durable_and_lets_readers_in(tmp_path):
 
 def test_a_write_waits_for_another_program_that_holds_the_file(tmp_path):
     """An operator's own transaction delays a write; it does not refuse it."""
-    log, name = Log(f"sqlite:///{tmp_path / 'log.db'}"), []
+    log, name = ObservationLog(f"sqlite:///{tmp_path / 'log.db'}"), []
 
     def write() -> None:
         with log.write() as transaction:
@@ -188,7 +196,7 @@ def test_a_lock_that_another_session_never_lets_go_is_told(postgres, monkeypatch
     """After half a minute, here a second: whoever waits for the end of a write waits no longer."""
     monkeypatch.setattr("service.storage.database._LOCK_S", 1)
     url = emptied(postgres)
-    log = Log(url)
+    log = ObservationLog(url)
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as other:
         other.execute(sa.select(tables.head).with_for_update())
@@ -211,7 +219,7 @@ def test_a_lock_that_another_session_never_lets_go_is_told(postgres, monkeypatch
 def test_a_log_that_cannot_be_kept_is_refused(url):
     """In memory, in a place that is none, of a kind that is none."""
     with pytest.raises(LogError):
-        Log(url)
+        ObservationLog(url)
 
 
 def test_a_database_that_takes_connections_and_says_nothing_is_given_up():
@@ -220,21 +228,25 @@ def test_a_database_that_takes_connections_and_says_nothing_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(LogError, match="connection timeout expired") as told:
-            Log(f"postgresql+psycopg://reader:secret@127.0.0.1:{port}/sales")
+            ObservationLog(f"postgresql+psycopg://reader:secret@127.0.0.1:{port}/sales")
         assert time.monotonic() - begun < 30
         with pytest.raises(LogError) as other:
-            Log(f"postgresql+psycopg://127.0.0.1:{port}/sales?password=secret&connect_timeout=2")
+            ObservationLog(
+                f"postgresql+psycopg://127.0.0.1:{port}/sales?password=secret&connect_timeout=2"
+            )
     assert "secret" not in str(told.value) + str(other.value)
 
 
 def test_history_is_read_in_quickly(tmp_path):
     """At least 20,000 rows a second on a slow machine; measured well above 100,000."""
     rows = 50_000
-    table = pd.DataFrame({
-        "unique_id": np.repeat([f"s{i}" for i in range(50)], rows // 50),
-        "ds": np.tile(np.arange(rows // 50), 50),
-        "y": np.arange(rows, dtype=float),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "unique_id": np.repeat([f"s{i}" for i in range(50)], rows // 50),
+            "ds": np.tile(np.arange(rows // 50), 50),
+            "y": np.arange(rows, dtype=float),
+        }
+    )
     begun = time.perf_counter()
 
     import_history(f"sqlite:///{tmp_path / 'log.db'}", table, DataConfig(freq=1))

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from benchmarks.speed.servers import Point, ServerStopped, server, started
 from service.errors import LogError
 from service.ingest.importer import import_history
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 from service.storage.schema import metadata
 from tests.service.hosts import MONTHLY
 from tests.service.storage.test_log import contents
@@ -56,7 +56,7 @@ def test_a_log_of_the_first_release_is_brought_up_to_date(url, caplog):
 def test_migrated_and_new_logs_have_the_tables_that_the_code_describes(url, statements):
     """Comments apart, which only the code has."""
     run(url, *statements) if statements else None
-    Log(url).close()
+    ObservationLog(url).close()
 
     engine = sa.create_engine(url)
     with engine.connect() as connection:
@@ -74,7 +74,7 @@ def test_a_log_of_a_newer_release_is_refused_and_left_as_it_is(url, monthly):
     run(url, "update alembic_version set version_num = '9999'")
 
     with pytest.raises(LogError, match="schema version 9999"):
-        Log(url)
+        ObservationLog(url)
 
     assert run(url, "select count(*) from observation") == [(600,)]
 
@@ -84,7 +84,7 @@ def test_tables_of_another_program_are_not_touched(url):
     run(url, "create table series (name text)", "insert into series values ('mine')")
 
     with pytest.raises(LogError, match="tables of another program"):
-        Log(url)
+        ObservationLog(url)
 
     assert run(url, "select * from series") == [("mine",)]
 
@@ -95,7 +95,7 @@ def test_a_migration_that_breaks_off_leaves_the_log_as_it_was(tmp_path):
     run(url, *FIRST, "create table removed (mine text)")  # in the way of the second version
 
     with pytest.raises(LogError, match="cannot be opened"):
-        Log(url)
+        ObservationLog(url)
 
     tables = {name for (name,) in run(url, "select name from sqlite_master where type = 'table'")}
     assert tables == {"meta", "series", "observation", "removed"}
@@ -108,7 +108,7 @@ def test_logs_may_be_made_from_several_threads_at_once(tmp_path):
     urls = [f"sqlite:///{tmp_path / f'{i}.db'}" for i in range(12)]
 
     with ThreadPoolExecutor(len(urls)) as threads:
-        for log in threads.map(Log, urls):
+        for log in threads.map(ObservationLog, urls):
             log.close()
 
     for url in urls:
@@ -120,9 +120,10 @@ def test_a_server_killed_after_any_statement_of_a_migration_finds_the_log_as_it_
 ):
     """The next start brings it up to date, with every value once."""
     environment = {
-        "STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path / "data"),
+        "STATECAST_MODEL": str(monthly_bundle),
+        "STATECAST_DATA_DIR": str(tmp_path / "data"),
         "STATECAST_DATABASE_URL": url,
-    }  # fmt: skip
+    }
     run(url, *FIRST)
     for turn in itertools.count(1):
         statement = Point("alembic/ddl/impl.py", "DefaultImpl._exec", "leave", turn)

@@ -7,21 +7,21 @@ import pytest
 import sqlalchemy as sa
 
 from forecast.calendars.calendar import Calendar
-from service.storage.log import Log
+from service.storage.log import ObservationLog
 from service.storage.observation_table import BUCKET_STEPS, Cuts
-from service.storage.records import Rows
+from service.storage.records import Observations
 from tests.service.storage.test_migrations import FIRST, run
 
 
-def rows_of(series: np.ndarray, ds: np.ndarray, y: np.ndarray | None = None) -> Rows:
+def rows_of(series: np.ndarray, ds: np.ndarray, y: np.ndarray | None = None) -> Observations:
     """Without covariates."""
     values = ds.astype(float) if y is None else y
-    return Rows(series, ds, values, np.empty((len(ds), 0)), np.zeros(len(ds), bool))
+    return Observations(series, ds, values, np.empty((len(ds), 0)), np.zeros(len(ds), bool))
 
 
-def begin(url: str, first: dict[str, int], until: int) -> Log:
+def begin(url: str, first: dict[str, int], until: int) -> ObservationLog:
     """A log of integer steps, every series from its own first step on."""
-    log = Log(url)
+    log = ObservationLog(url)
     log.bind_calendar(Calendar(1))
     with log.write() as transaction:
         numbers = transaction.add_series(list(first), {})
@@ -85,7 +85,7 @@ def test_what_lies_before_a_cut_is_found_series_by_series(url):
     assert observed == {1: 48, 2: 41, 3: 90}
 
 
-def pages(log: Log, day: int, series: int) -> float:
+def pages(log: ObservationLog, day: int, series: int) -> float:
     """Pages written for a new step of every series."""
     run(log.url, "pragma wal_checkpoint(truncate)")
     with log.write() as transaction:
@@ -110,12 +110,15 @@ def test_an_older_log_is_put_in_its_new_order(url, freq):
     stamps = [-(10**17) - 1, -(10**16), -5, -1, 0, 1, 10**16, 10**18]
     values = ", ".join(f"(2, {ds}, 1, {i}.0, null, false, 0)" for i, ds in enumerate(stamps))
     run(
-        url, *FIRST, f"update meta set value = '{freq}' where key = 'freq'",
-        "insert into series values (2, 'b', null, 0)", f"insert into observation values {values}",
+        url,
+        *FIRST,
+        f"update meta set value = '{freq}' where key = 'freq'",
+        "insert into series values (2, 'b', null, 0)",
+        f"insert into observation values {values}",
         "insert into observation values (2, 10000000000000000, 2, 66.0, null, false, 0)",
-    )  # fmt: skip
+    )
 
-    log = Log(url)
+    log = ObservationLog(url)
     with log.read() as transaction:
         rows = transaction.history([1, 2])
         found = transaction.current(rows_of(np.zeros(8, int), np.array(stamps)), [2])

@@ -18,9 +18,9 @@ from benchmarks.speed.servers import server
 from forecast.inference.states import States
 from service.errors import Refused
 from service.ingest.importer import import_history
-from service.ingest.write_queue import Recorder
+from service.ingest.write_queue import WriteQueue
 from service.settings import Settings
-from service.storage.retention import Keep, Taken
+from service.storage.retention import Pruned, RetentionRule
 from tests.service.conftest import emptied, train_tiny
 from tests.service.hosts import MONTHLY, Host, assert_equal
 from tests.service.serving.test_replicas import forecasts as forecasts_of
@@ -43,7 +43,7 @@ class Server:
 
     def _start(self) -> Host:
         host = Host(self.url, self.bundle, self.folder, block=2)
-        self.recorder = Recorder(host.writer, 60.0)
+        self.write_queue = WriteQueue(host.writer, 60.0)
         return host
 
     def restart(self, *, save: bool, forget: bool = False) -> None:
@@ -56,12 +56,12 @@ class Server:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.host = self._start()
 
-    def prune(self, keep: Keep) -> Taken:
+    def prune(self, keep: RetentionRule) -> Pruned:
         """As the server does it."""
-        return self.recorder.prune(keep, lambda: [])
+        return self.write_queue.prune(keep, lambda: [])
 
     def close(self) -> None:
-        self.recorder.close()
+        self.write_queue.close()
         self.host.close()
 
 
@@ -98,10 +98,16 @@ def states(server: Server) -> dict[str, States]:
 
 @pytest.mark.parametrize(
     "keep",
-    [Keep(steps=1), Keep(steps=7), Keep(steps=119), Keep(steps=10**9),
-     Keep(since=pd.Timestamp("2012-05-01").value), Keep(since=pd.Timestamp("2012-05-17").value),
-     Keep(since=pd.Timestamp("2050-01-01").value)],
-)  # fmt: skip
+    [
+        RetentionRule(steps=1),
+        RetentionRule(steps=7),
+        RetentionRule(steps=119),
+        RetentionRule(steps=10**9),
+        RetentionRule(since=pd.Timestamp("2012-05-01").value),
+        RetentionRule(since=pd.Timestamp("2012-05-17").value),
+        RetentionRule(since=pd.Timestamp("2050-01-01").value),
+    ],
+)
 def test_a_replay_of_what_is_left_gives_the_states_of_the_whole(twins, names, keep):
     """At any cut: live, restored, replayed from the bases, after new steps and corrections."""
     pruned, whole = twins
@@ -143,7 +149,7 @@ def test_whatever_happens_between_prunings_the_states_are_exact(twins, names, se
         name = rng.choice(names)
         if what == "prune":
             steps = rng.randint(1, 130)
-            pruned.prune(Keep(steps=steps))
+            pruned.prune(RetentionRule(steps=steps))
             begins = {n: max(begins[n], lengths[n] - steps) for n in names}
         elif what == "save":
             pruned.host.states()
@@ -171,14 +177,14 @@ def test_snapshots_of_a_copy_that_was_pruned_differently_are_not_read(begin, tmp
     with contextlib.closing(sqlite3.connect(path)) as log:
         log.execute("vacuum into ?", (str(earlier),))
     one.host.states()
-    one.prune(Keep(steps=12))
+    one.prune(RetentionRule(steps=12))
     one.host.snapshots.save(one.host.engine)
     one.close()
     shutil.copy(earlier, path)
     for rest in ("-wal", "-shm"):
         path.with_name(f"log.db{rest}").unlink(missing_ok=True)
     other = Server(one.url, one.bundle, tmp_path / "elsewhere")
-    other.prune(Keep(steps=60))
+    other.prune(RetentionRule(steps=60))
     other.close()
 
     one.host = one._start()
@@ -192,7 +198,7 @@ def test_snapshots_of_a_copy_that_was_pruned_differently_are_not_read(begin, tmp
 def test_what_was_taken_out_can_not_be_corrected(url, begin, names):
     """The answer says where the log begins; what is still there can be."""
     server = begin(url)
-    server.prune(Keep(steps=12))
+    server.prune(RetentionRule(steps=12))
 
     with pytest.raises(Refused) as refused:
         server.host.observe(names[1], "2017-12-01", 5.0)
@@ -284,9 +290,18 @@ def test_covariates_and_masked_steps_are_in_the_bases(serve, weekly_bundle, week
     client = serve(weekly_bundle, weekly[~gone])
     name = weekly["unique_id"].iloc[0]
     stamps = sorted(weekly["ds"].unique())
-    asked = {"unique_ids": [name], "h": 1, "futr": [
-        {"unique_id": name, "ds": str(pd.Timestamp(stamps[-1]).date() + pd.Timedelta(weeks=1)),
-         "price": 0.05, "deal": 1.0}]}  # fmt: skip
+    asked = {
+        "unique_ids": [name],
+        "h": 1,
+        "futr": [
+            {
+                "unique_id": name,
+                "ds": str(pd.Timestamp(stamps[-1]).date() + pd.Timedelta(weeks=1)),
+                "price": 0.05,
+                "deal": 1.0,
+            }
+        ],
+    }
     before = client.post("/v1/forecasts", json=asked).json()["forecasts"][0]
 
     client.post("/v1/log:prune", json={"before": str(stamps[61].date())})
@@ -311,7 +326,7 @@ def test_other_servers_take_a_pruning_in(postgres, begin, names, tmp_path):
     first.host.observe(names[0], "2019-01-01", 710.0)
     second.host.writer.catch_up()
 
-    first.prune(Keep(steps=1))
+    first.prune(RetentionRule(steps=1))
 
     for one, rebuilt in ((second, False), (third, True)):
         one.host.writer.catch_up()
