@@ -10,7 +10,6 @@ A bundle is read only when every byte is what was written; it holds no code and 
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from forecast.config import Config
 from forecast.errors import BundleError, DamagedBundle, NewerBundle
 from forecast.features.inputs import InputSpec, make_spec
 from forecast.features.static import StaticColumn, StaticSpec
+from forecast.files import write_directory
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network, make_network
 
@@ -127,19 +127,7 @@ def save_bundle(
                 where=str(directory),
                 help="train with fewer members, a smaller hidden_size or fewer static categories",
             )
-    fresh = directory.with_name(f".{directory.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, content in files.items():
-        (fresh / name).write_bytes(content)
-    if directory.exists():
-        old = directory.with_name(f".{directory.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        directory.replace(old)
-        fresh.replace(directory)
-        shutil.rmtree(old)
-    else:
-        fresh.replace(directory)
+    write_directory(directory, files)
 
 
 def read_digest(directory: Path | str) -> str:

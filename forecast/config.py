@@ -1,7 +1,6 @@
 """What can be set, what it means, in which unit, and what each data kind sets by default."""
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from forecast.errors import (
     OverlappingState,
     ShuffledState,
     UnknownSetting,
+    nearest,
 )
 
 T = TypeVar("T")
@@ -320,8 +320,8 @@ def _check_keys(table: Mapping[str, Any], cls: type, where: str) -> None:
     known = [f.name for f in dataclasses.fields(cls)]
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            near = nearest(key, known)
+            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
             raise UnknownSetting(f"unknown setting {key!r}", where=where, help=hint)
 
 

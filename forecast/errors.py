@@ -31,6 +31,10 @@ Everything Statecast raises on purpose. `code` is stable; the text is not.
     . NewerBundle                 bundle.version           written by another format version
   - CheckpointError               checkpoint.invalid       a run cannot be resumed from here
   - NotFitted                     forecaster.not_fitted    predict before fit
+  - ModelSourceError              registry.unavailable     the model registry cannot be reached
+    . UnknownModel                model.unknown            no such model, version, alias or folder
+    . NothingBefore               model.no_previous        no earlier model to go back to
+  - PortInUse                     cli.port_busy            another program listens on the port
 """
 
 import difflib
@@ -239,30 +243,59 @@ class CheckpointError(ForecastError):
     code = "checkpoint.invalid"
 
 
+class ModelSourceError(ForecastError):
+    """The model registry or its store cannot be opened or reached, and no copy is at hand."""
+
+    code = "registry.unavailable"
+
+
+class UnknownModel(ModelSourceError):
+    """No model has this name, version, alias or folder."""
+
+    code = "model.unknown"
+
+
+class NothingBefore(ModelSourceError):
+    """A rollback was asked for, but no earlier model is known."""
+
+    code = "model.no_previous"
+
+
+class PortInUse(ForecastError):
+    """Another program listens on the port."""
+
+    code = "cli.port_busy"
+
+
 class NotFitted(ForecastError):
     """A forecast was asked of a forecaster that has learned nothing yet."""
 
     code = "forecaster.not_fitted"
 
 
-_LOOKED_THROUGH = 400
-"""Names that are compared, each of which may take a fifth of a millisecond."""
+_MOST_COMPARED = 400
+"""Known names compared with a misspelled one; each comparison may take 0.2 ms."""
 _LONGEST = 200
+"""Longest misspelled name, in characters, for which a known name is suggested."""
 
 
-def nearest(name: str, names: Sequence[str]) -> str | None:
+def nearest(name: str, names: Sequence[str], *, cutoff: float = 0.6) -> str | None:
     """
-    The one that is most like it; of many, among those that begin alike.
+    Return the known name that is most like a misspelled one, or None if none is like it.
 
     Args:
-        name: That there is not.
-        names: In the order of the alphabet, if there are many.
+        name: The name that is not known.
+        names: The known names. If there are more than 400 they must be sorted: only those near
+            `name` in the alphabet are compared.
+        cutoff: Least similarity, from 0 to 1, as in `difflib.get_close_matches`.
 
     >>> nearest("stroe-7", ("store-6", "store-7")), nearest("x", ("store-7",))
     ('store-7', None)
     """
-    if len(names) > _LOOKED_THROUGH:
+    if len(name) > _LONGEST:
+        return None
+    if len(names) > _MOST_COMPARED:
         at = bisect_left(names, name)
-        names = names[max(0, at - _LOOKED_THROUGH // 2) : at + _LOOKED_THROUGH // 2]
-    found = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST else []
-    return found[0] if found else None
+        names = names[max(0, at - _MOST_COMPARED // 2) : at + _MOST_COMPARED // 2]
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return matches[0] if matches else None

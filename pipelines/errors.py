@@ -3,12 +3,8 @@ What the pipelines and the command line raise on purpose, beside the tree of `fo
 
 * ForecastError
   - UsageError              cli.usage              options that contradict or name nothing
-    . PortBusy              cli.port_busy          another program listens on the port
     . UnusableFile          cli.file               a file cannot be written: no room, no right
     . NotInstalled          cli.not_installed      a part of Statecast is not installed here
-  - UnknownModel            model.unknown          no such model, version or alias is registered
-    . NothingBefore         model.no_previous      no earlier champion to go back to
-  - StoreUnavailable        registry.unavailable   MLflow's store cannot be opened or reached
   - Unreachable             service.unreachable    no server answers at this address
   - ServerRefused           (the server's code)    the server answered with a problem
 """
@@ -22,12 +18,6 @@ class UsageError(ForecastError):
     code = "cli.usage"
 
 
-class PortBusy(UsageError):
-    """Another program listens on the wanted port."""
-
-    code = "cli.port_busy"
-
-
 class UnusableFile(UsageError):
     """A file or folder cannot be read or written: no room, no right, a failing disk."""
 
@@ -38,24 +28,6 @@ class NotInstalled(UsageError):
     """A part of Statecast, or a package that it needs, is not installed here."""
 
     code = "cli.not_installed"
-
-
-class UnknownModel(ForecastError):
-    """No such model, version or alias is registered."""
-
-    code = "model.unknown"
-
-
-class NothingBefore(UnknownModel):
-    """A rollback was asked for, but no earlier champion is known."""
-
-    code = "model.no_previous"
-
-
-class StoreUnavailable(ForecastError):
-    """MLflow's store cannot be opened or reached."""
-
-    code = "registry.unavailable"
 
 
 class Unreachable(ForecastError):

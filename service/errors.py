@@ -13,22 +13,20 @@ What only a service can refuse; like all errors, these stand in one catalogue by
     . Overloaded                  service.overloaded       as many requests as it takes are running
     . DeadlinePassed              service.deadline         the answer took longer than allowed
   - LogError                      log.invalid              the observation log cannot be used
+    . DamagedLog                  log.damaged              a part of it is damaged
     . LogLocked                   log.locked               another process writes to it
     . LogFrequency                log.frequency            it holds series of another frequency
-  - ModelSourceError              registry.unavailable    no tracking server and no local copy
-    . UnknownModel               model.unknown            no model of this name, alias or folder
-    . ShadowRefused              model.refused            a new model that must not take over
-    . NothingBefore              model.no_previous        no model before this one is kept
+  - ModelSourceError
+    . ShadowRefused               model.refused            a new model that must not take over
   - LateValues
     . PrunedValues                data.pruned              before the step at which the log begins
   - ConfigError
     . OpenBind                    config.open_bind         other machines could call, without keys
-    . PortInUse                   cli.port_busy            another program listens on the port
 """
 
 from collections.abc import Sequence
 
-from forecast.errors import ConfigError, ForecastError, LateValues
+from forecast.errors import ConfigError, ForecastError, LateValues, ModelSourceError
 
 
 class RequestError(ForecastError):
@@ -100,6 +98,8 @@ class LogError(ForecastError):
 class DamagedLog(LogError):
     """A part of the observation log is damaged; what touches no such part can be read."""
 
+    code = "log.damaged"
+
 
 class LogLocked(LogError):
     """Another process writes to the observation log."""
@@ -113,28 +113,10 @@ class LogFrequency(LogError):
     code = "log.frequency"
 
 
-class ModelSourceError(ForecastError):
-    """The model cannot be fetched, and there is no local copy of it."""
-
-    code = "registry.unavailable"
-
-
-class UnknownModel(ModelSourceError):
-    """No model has this name, alias, version or folder."""
-
-    code = "model.unknown"
-
-
 class ShadowRefused(ModelSourceError):
     """A new model that must not take over from the one in service."""
 
     code = "model.refused"
-
-
-class NothingBefore(ModelSourceError):
-    """There is no model before the one in service to go back to."""
-
-    code = "model.no_previous"
 
 
 class PrunedValues(LateValues):
@@ -147,12 +129,6 @@ class OpenBind(ConfigError):
     """An address that other machines reach, without API keys."""
 
     code = "config.open_bind"
-
-
-class PortInUse(ConfigError):
-    """Another program listens on the port."""
-
-    code = "cli.port_busy"
 
 
 class Refused(Exception):

@@ -1,6 +1,5 @@
 """The observation log worked on from the command line, beside a server or without one."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from forecast.bundle import Bundle
 from forecast.calendars.calendar import Calendar
+from forecast.files import replacing
 from service.api import timestamps
 from service.engine.engine import Engine
 from service.engine.executor import BatchingExecutor
@@ -69,20 +69,18 @@ def export_log(
         OSError: The file cannot be written.
     """
     log = ObservationLog(settings.log_url, reads_only=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         calendar = log.calendar or Calendar("D")
         ends = _stamp(since, calendar), _stamp(until, calendar)
         chosen = Selection(tuple(unique_ids), *ends, full=full)
-        with log.read() as transaction, fresh.open("wb") as file:
-            counts = export(transaction, file, chosen, is_integer=calendar.is_integer, told=told)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        with (
+            log.read() as transaction,
+            replacing(path, per_process=True) as temporary,
+            temporary.open("wb") as file,
+        ):
+            return export(transaction, file, chosen, is_integer=calendar.is_integer, told=told)
     finally:
-        fresh.unlink(missing_ok=True)
         log.close()
-    return counts
 
 
 def prune_preview(settings: Settings, *, steps: int | None, before: str | None) -> Pruned:

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import torch
 import uvicorn
 
+from forecast.errors import PortInUse
 from service.app import create_app
-from service.errors import PortInUse
 from service.serving.catalog import Catalog
 from service.settings import Settings
 

@@ -5,7 +5,6 @@ A grid turns a stamp (int64: nanoseconds since the epoch, or an integer step) in
 its unit and what is left over, without a Python loop, whatever the frequency.
 """
 
-import difflib
 import re
 import warnings
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 from pandas.tseries.frequencies import to_offset
 
-from forecast.errors import ConfigError, WrongFrequency
+from forecast.errors import ConfigError, WrongFrequency, nearest
 
 DAY = 86_400_000_000_000
 """Nanoseconds in a day."""
@@ -254,8 +253,8 @@ def _exchange(name: str) -> tuple[str, Grid]:
     found = {k.upper(): k for k in known}.get(name.upper())
     if found is None:
         spoken = _SPOKEN.get(name.lower())
-        near = difflib.get_close_matches(name.upper(), known, n=1)
-        hint = spoken or (near[0] if near else None)
+        near = nearest(name.upper(), sorted(known))
+        hint = spoken or near
         raise ConfigError(
             f"freq={name!r} is neither a pandas offset nor an exchange",
             help=(f"did you mean {hint!r}? " if hint else "")

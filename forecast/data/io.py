@@ -1,6 +1,5 @@
 """Any table in, a pandas frame out, and back to the kind it came from."""
 
-import difflib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from forecast.config import DataConfig
-from forecast.errors import BadStamps, MissingColumns, UnreadableSource
+from forecast.errors import BadStamps, MissingColumns, UnreadableSource, nearest
 from forecast.redact import redact_url
 
 _CSV = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".tsv", ".txt")
@@ -196,7 +195,7 @@ def need_columns(
         return
     advice = []
     for role, name in lacking:
-        near = _nearest(role, name, here)
+        near = _likely_column(role, name, here)
         if near:
             value = f'"{near}"' if isinstance(getattr(data, role), str) else f'["{near}"]'
             advice.append(f"rename {near!r} to {name!r}" if label else f"set {role} = {value}")
@@ -257,15 +256,15 @@ _OTHER_NAMES = {
 }
 
 
-def _nearest(role: str, name: str, here: Sequence[str]) -> str | None:
+def _likely_column(role: str, name: str, here: Sequence[str]) -> str | None:
     lower = {column.lower(): column for column in reversed(here)}
     if name.lower() in lower:
         return lower[name.lower()]
     for other in _OTHER_NAMES.get(role, ()):
         if other in lower:
             return lower[other]
-    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
-    return lower[near[0]] if near else None
+    near = nearest(name.lower(), sorted(lower))
+    return lower[near] if near else None
 
 
 def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFrame:
@@ -278,11 +277,11 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
     name = path.name.lower()
     if not path.exists():
         nearby = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, nearby, n=1)
+        near = nearest(path.name, nearby)
         raise UnreadableSource(
             "no such file",
             where=str(path),
-            help=f"did you mean {path.parent / near[0]}?" if near else "check the path",
+            help=f"did you mean {path.parent / near}?" if near else "check the path",
         )
     try:
         if name.endswith(_PARQUET) or path.is_dir():

@@ -4,7 +4,6 @@ Forecasts out of a whole history: warm every series up from nothing, then foreca
 It stands on `forecast` alone: a logged model carries it along (see `scoring.py`).
 """
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from forecast.config import DataConfig
 from forecast.data import future_covariates, io, validation
 from forecast.data.future_covariates import split_future
 from forecast.data.panel import Panel
-from forecast.errors import UnknownSeries
+from forecast.errors import UnknownSeries, nearest
 from forecast.inference.forecasting import check_horizon, forecast
 from forecast.inference.observing import warm_up
 from forecast.inference.output import forecast_frame, level_quantiles
@@ -93,11 +92,11 @@ def only(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFr
         return table
     lost = sorted(set(ids) - set(names))
     if lost:
-        near = difflib.get_close_matches(lost[0], names.unique().tolist(), n=1, cutoff=0.4)
+        near = nearest(lost[0], sorted(names.unique()), cutoff=0.4)
         raise UnknownSeries(
             f"no series {lost[0]!r} in the table",
             where=str(table.attrs.get("source", "")),
-            help=f"did you mean {near[0]!r}?" if near else "",
+            help=f"did you mean {near!r}?" if near else "",
         )
     kept = table[names.isin(ids)]
     kept.attrs = dict(table.attrs)

@@ -8,7 +8,6 @@ other, whole.
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from forecast.config import Config
 from forecast.errors import CheckpointError
+from forecast.files import replacing
 from forecast.models.recurrent import State
 from forecast.training.dataset import TrainingSet
 from forecast.training.progress import Progress, TrainEvent
@@ -62,19 +62,16 @@ def save(
         "history": [dataclasses.asdict(event) for event in progress.history],
     }
     directory.mkdir(parents=True, exist_ok=True)
-    fresh = directory / f"{NAME}.new"
     copies = {name: value.contiguous().clone() for name, value in tensors.items()}
     try:
-        save_file(copies, fresh, metadata={"notes": json.dumps(notes)})
+        with replacing(directory / NAME) as temporary:
+            save_file(copies, temporary, metadata={"notes": json.dumps(notes)})
     except SafetensorError as error:  # it hides the system's error
         raise CheckpointError(
             f"the checkpoint cannot be written: {error}",
             where=str(directory),
             help="make room; the run goes on from the checkpoint before, with resume",
         ) from error
-    with fresh.open("rb") as file:
-        os.fsync(file.fileno())
-    fresh.replace(directory / NAME)
 
 
 def load(

@@ -72,23 +72,34 @@ def _pool(processes: int) -> ProcessPoolExecutor | None:
     if not processes or multiprocessing.current_process().daemon:
         return None
     try:
-        return ProcessPoolExecutor(processes, initializer=_begin, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(os.getpid(),))
     except OSError as error:
         logger.warning("no process could be started, members take turns: %s", error)
         return None
 
 
-def _begin(parent: int) -> None:
-    """One thread of arithmetic; a key pressed, or a kill, is for the process that began this."""
+def _start_worker(parent: int) -> None:
+    """Use one thread for arithmetic, and leave Ctrl-C to the process that started this one."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(parent)
 
-    def look() -> None:
+
+def end_with_parent(parent: int) -> None:
+    """
+    End this process when its parent ends, even if the parent is killed and cannot say so.
+
+    Args:
+        parent: Process id of the parent, as it gave it. If the parent has already ended, this
+            process ends at once.
+    """
+
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_LOOK_S)
         os._exit(1)
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _counted(tell: Tell | None, turn: int, turns: int) -> Tell | None:

@@ -5,7 +5,6 @@ Pipelines and service know nothing of each other; the command line starts both.
 """
 
 import contextlib
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from forecast.bundle import Bundle
 from forecast.config import DataConfig
-from forecast.errors import ConfigError
+from forecast.errors import ConfigError, nearest
 from pipelines.cli.project import ResolvedProject
 from pipelines.errors import NotInstalled, UsageError
 
@@ -97,11 +96,11 @@ def log_of(found: ResolvedProject, name: str | None) -> Settings:
             help="leave --name out: one model is served, and there is one log",
         )
     if name not in names:
-        near = difflib.get_close_matches(name or "", names, n=1) or names
+        near = nearest(name or "", names) or names[0]
         told = "no model named" if name is None else f"no model {name!r}"
         raise UsageError(
             f"{told}: each has a log of its own, here are {', '.join(names)}",
-            help=f"say --name {near[0]}",
+            help=f"say --name {near}",
         )
     return settings.each()[name]
 

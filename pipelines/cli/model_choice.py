@@ -5,8 +5,8 @@ from pathlib import Path
 
 from forecast.bundle import JSON_NAME, Bundle, load_bundle
 from forecast.config import DataConfig
+from forecast.errors import UnknownModel
 from pipelines.cli.project import ResolvedProject
-from pipelines.errors import UnknownModel
 
 CHAMPION = "champion"
 

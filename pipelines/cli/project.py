@@ -10,7 +10,6 @@ relative to the file.
 """
 
 import dataclasses
-import difflib
 import os
 import re
 import tomllib
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.errors import ConfigError, UnknownSetting
+from forecast.errors import ConfigError, UnknownSetting, nearest
 from pipelines.errors import UsageError
 
 FILE = "statecast.toml"
@@ -142,11 +141,11 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     known = ("project", *TABLES)
     for name, table in tables.items():
         if name not in known or not isinstance(table, dict):
-            near = difflib.get_close_matches(name, known, n=1)
+            near = nearest(name, known)
             raise UnknownSetting(
                 f"unknown table or key {name!r}",
                 where=str(path),
-                help=f"did you mean [{near[0]}]?" if near else f"tables: {', '.join(known)}",
+                help=f"did you mean [{near}]?" if near else f"tables: {', '.join(known)}",
             )
     project = dict(tables.get("project", {}))
     for key in ("data_dir", "source"):
@@ -205,8 +204,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     fields = {f.name: f.type for f in dataclasses.fields(Project)}
     for key, value in values.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
+            near = nearest(key, list(fields))
+            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(fields)}"
             raise UnknownSetting(f"unknown setting {key!r} in [project]", help=hint)
         wanted = (int, float) if key == "min_gain" else (int,) if key in _NUMBERS else (str,)
         if not isinstance(value, wanted) or isinstance(value, bool):

@@ -2,8 +2,7 @@
 
 import os
 import signal
-import threading
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Self
@@ -14,6 +13,8 @@ from forecast.calendars.calendar import Calendar
 from forecast.data import io, validation
 from forecast.data.panel import Panel
 from forecast.evaluation import baselines
+from forecast.files import replacing
+from forecast.training.parallel import end_with_parent
 from pipelines.promotion.comparison import _only
 from pipelines.promotion.plan import LEVELS, Plan
 
@@ -40,7 +41,9 @@ class BaselineProcess:
         folder.mkdir(parents=True, exist_ok=True)
         _only(series.frame, plan.part(panel), known).to_parquet(folder / "series.parquet")
         if set(plan.baselines) - set(QUICK):
-            self._process = get_context("spawn").Process(target=_alone, args=self._job)
+            self._process = get_context("spawn").Process(
+                target=_forecast_apart, args=(os.getpid(), *self._job)
+            )
 
     def __enter__(self) -> Self:
         if self._process is not None:
@@ -62,18 +65,12 @@ class BaselineProcess:
         return pd.read_parquet(self._made) if self._made.is_file() else None
 
 
-def _alone(folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan) -> None:
+def _forecast_apart(
+    parent: int, folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(parent)
     _forecast_rivals(folder, made, freq, known, plan)
-
-
-def _end_with_parent() -> None:
-    """However it ends: killed, it could not terminate us."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _forecast_rivals(
@@ -90,5 +87,5 @@ def _forecast_rivals(
         levels=LEVELS,
         known_future=known,
     )
-    table.to_parquet(folder / "backtest.parquet.new", index=False)
-    (folder / "backtest.parquet.new").replace(made)
+    with replacing(made) as temporary:
+        table.to_parquet(temporary, index=False)

@@ -11,8 +11,7 @@ from forecast.bundle import Bundle
 from forecast.calendars.calendar import Calendar
 from forecast.data import validation
 from forecast.data.panel import Panel
-from forecast.errors import BundleError
-from pipelines.errors import UnknownModel
+from forecast.errors import BundleError, UnknownModel
 from pipelines.promotion import gate
 from pipelines.promotion.comparison import incompatibility
 from pipelines.promotion.plan import Plan, not_after

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.errors import NothingBefore
+from forecast.errors import NothingBefore
 from pipelines.tracking.store import Tracking
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+from forecast.errors import ModelSourceError, UnknownModel
 from forecast.redact import redact_url
-from pipelines.errors import StoreUnavailable, UnknownModel
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
@@ -82,7 +82,7 @@ class Tracking:
         artifacts: Where a new experiment keeps its artifacts; a server decides for itself.
 
     Raises:
-        StoreUnavailable: It cannot be opened or reached.
+        ModelSourceError: It cannot be opened or reached.
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
@@ -332,7 +332,7 @@ def _reach(uri: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         if isinstance(error, MlflowException) and error.error_code in _MISSING:
             raise UnknownModel(_first_line(error), where=redact_url(uri)) from error
-        raise StoreUnavailable(
+        raise ModelSourceError(
             f"MLflow's store cannot be used: {_first_line(error)}",
             where=redact_url(uri),
             help=_way_out(uri),
@@ -350,7 +350,7 @@ def _only_one(uri: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(path.name + ".lock").open("w")
     except OSError as error:
-        raise StoreUnavailable(
+        raise ModelSourceError(
             f"the folder of MLflow's store cannot be written: {error.strerror or error}",
             where=str(path.parent),
             help="choose another folder: data_dir in statecast.toml, or STATECAST_DATA_DIR",

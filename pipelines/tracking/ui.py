@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipelines.errors import PortBusy
+from forecast.errors import PortInUse
 
 _NEXT_PORTS = 50
 _PATIENCE = 60.0
@@ -105,7 +105,7 @@ def free_port(wanted: int) -> int:
     The wanted port of this machine, or the next one that is free.
 
     Raises:
-        PortBusy: None of the next ones is.
+        PortInUse: None of the next ones is.
     """
     for port in range(wanted, min(wanted + _NEXT_PORTS, 65_536)):
         with socket.socket() as probe:
@@ -115,7 +115,7 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return port
-    raise PortBusy(
+    raise PortInUse(
         f"ports {wanted} to {wanted + _NEXT_PORTS - 1} are all busy",
         help="name another: --mlflow-port",
     )

@@ -1,10 +1,10 @@
 """What is asked of a training run, and the folder in which it survives an interrupt."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from forecast.config import Config
+from forecast.errors import nearest
 from pipelines.errors import UsageError
 
 
@@ -44,8 +44,8 @@ class Job:
             )
         for baseline in self.baselines or ():
             if baseline not in MODELS:
-                near = difflib.get_close_matches(baseline, MODELS, n=1, cutoff=0.4)
+                near = nearest(baseline, sorted(MODELS), cutoff=0.4)
                 raise UsageError(
                     f"no baseline {baseline!r}: there are {', '.join(MODELS)}",
-                    help=f"did you mean {near[0]}?" if near else "name some of them",
+                    help=f"did you mean {near}?" if near else "name some of them",
                 )

@@ -23,10 +23,10 @@ from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.config import Config, Kind
 from forecast.data import future_covariates, validation
 from forecast.data.panel import Panel
+from forecast.errors import ModelSourceError
 from forecast.redact import redact_url
 from forecast.training import train
 from forecast.training.progress import TrainEvent
-from pipelines.errors import StoreUnavailable
 from pipelines.promotion import decision, gate
 from pipelines.promotion.baseline_process import BaselineProcess
 from pipelines.promotion.champion import Champion, load_champion
@@ -98,7 +98,7 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
     Raises:
         DataError: The data cannot be used; nothing was logged.
         Stopped: Interrupted; the checkpoints are kept.
-        StoreUnavailable: MLflow cannot be reached.
+        ModelSourceError: MLflow cannot be reached.
     """
     begun = time.perf_counter()
     torch.set_num_threads(job.threads)
@@ -146,10 +146,10 @@ def _run_in(
             return _learn_and_publish(job, config, series, panel, cutoffs, work, log, tell)
     except KeyboardInterrupt as stop:
         raise Stopped(work) from stop
-    except StoreUnavailable as error:
+    except ModelSourceError as error:
         kept = "; what is trained is kept: repeat the command with --resume"
         help = error.help + (kept if "run_id" in work.notes else "")
-        raise StoreUnavailable(error.message, where=error.where, help=help) from error
+        raise ModelSourceError(error.message, where=error.where, help=help) from error
 
 
 def _learn_and_publish(

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from forecast.config import Config
 from forecast.errors import CheckpointError
+from forecast.files import write_file
 from forecast.training import checkpoints
 from pipelines.errors import UsageError
 from pipelines.workflows.job import Job
@@ -80,12 +81,7 @@ class Workspace:
     def note(self, **values: Any) -> None:
         """Remember something for a resumed run."""
         self.notes |= values
-        fresh = self.folder / "run.json.new"
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(self.notes, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.folder / "run.json")
+        write_file(self.folder / "run.json", json.dumps(self.notes).encode())
 
     def saved_step(self) -> tuple[str, int] | None:
         """The training whose checkpoint is the latest, and its step."""

@@ -8,7 +8,6 @@ they lack nothing of the batches up to its own: a block whose file is older has 
 """
 
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from forecast.errors import StateError
+from forecast.files import write_file
 from forecast.inference.states import States
 from service.engine.engine import Block, Engine
 from service.errors import LogError
@@ -62,11 +62,11 @@ class Snapshots:
                 return 0
             block = executor.run_idle(partial(engine.copy_block, place))
             try:
-                _write(self.folder / _name(place), _pack(block, told(block.batch)))
+                write_file(self.folder / _name(place), _pack(block, told(block.batch)))
             except OSError:
                 engine.not_copied(place)
                 raise
-        _write(self.folder / _MARK, json.dumps(told(batch)).encode())
+        write_file(self.folder / _MARK, json.dumps(told(batch)).encode())
         return len(moved)
 
     def load(self, engine: Engine) -> tuple[int, dict[int, Block]]:
@@ -152,18 +152,3 @@ def _unpack(path: Path, told: Callable[[int], dict[str, Any]]) -> Block | None:
 
 def _name(place: int) -> str:
     return f"block-{place:06}.state"
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, and on the disk."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

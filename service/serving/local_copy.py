@@ -14,8 +14,8 @@ import shutil
 from dataclasses import asdict, dataclass
 
 from forecast.bundle import Bundle, load_bundle, save_bundle
-from forecast.errors import BundleError
-from service.errors import ModelSourceError
+from forecast.errors import BundleError, ModelSourceError
+from forecast.files import write_file
 from service.serving.model_source import Source, fetch
 from service.settings import Settings
 from service.storage.log import ObservationLog
@@ -70,13 +70,12 @@ def keep(settings: Settings, copy: LocalCopy) -> None:
         "left": copy.left and asdict(copy.left),
     }
     text = json.dumps(noted).encode()
-    note, fresh = folder / _NOTE, folder / f".{_NOTE}.new"
+    note = folder / _NOTE
     try:
         if not (folder / digest).exists():
             save_bundle(copy.bundle, folder / digest)
         if not note.is_file() or note.read_bytes() != text:
-            fresh.write_bytes(text)
-            fresh.replace(note)
+            write_file(note, text)
         for path in folder.iterdir():
             if _COPY.fullmatch(path.name) and path.name != digest:
                 shutil.rmtree(path)

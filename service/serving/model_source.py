@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forecast.bundle import JSON_NAME, Bundle, load_bundle, read_digest
-from forecast.errors import BundleError
+from forecast.errors import BundleError, ModelSourceError, UnknownModel
 from forecast.redact import redact_url
-from service.errors import ModelSourceError, UnknownModel
 from service.settings import Settings
 
 _REGISTERED = re.compile(

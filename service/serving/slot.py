@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from forecast.bundle import Bundle
-from forecast.errors import ForecastError
+from forecast.errors import ForecastError, NothingBefore
 from service.engine.engine import Engine
 from service.engine.executor import BatchingExecutor
 from service.engine.snapshots import Snapshots
-from service.errors import LogError, LogFrequency, NothingBefore, NotReady, ServiceError
+from service.errors import LogError, LogFrequency, NotReady, ServiceError
 from service.ingest.importer import seed
 from service.ingest.write_queue import WriteQueue
 from service.ingest.writer import Writer

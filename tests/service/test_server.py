@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from benchmarks.speed.servers import server
-from service.errors import PortInUse
+from forecast.errors import PortInUse
 from service.server import base_url, bind
 from service.settings import Settings
 

@@ -133,9 +133,8 @@ def _source(found: project.ResolvedProject) -> Check:
 
 
 def _registry(session: Session, found: project.ResolvedProject) -> Check:
-    from forecast.errors import BundleError
+    from forecast.errors import BundleError, UnknownModel
     from pipelines.cli.commands.models import open_store
-    from pipelines.errors import UnknownModel
     from pipelines.tracking import flavor
 
     store = open_store(session, found)

@@ -86,7 +86,7 @@ def open_store(session: Session, found: project.ResolvedProject | None = None) -
 
 def need_store(session: Session, found: project.ResolvedProject) -> "Tracking":
     """MLflow's store, or a message that there is no model yet."""
-    from pipelines.errors import UnknownModel
+    from forecast.errors import UnknownModel
 
     tracking = open_store(session, found)
     if tracking is None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.errors import NothingBefore, UnknownModel
+from forecast.errors import NothingBefore, UnknownModel
 from pipelines.promotion import decision as _decision
 from pipelines.promotion.gate import Verdict
 from pipelines.tracking import registry as publish

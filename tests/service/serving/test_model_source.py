@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.speed.servers import wait_until
 from forecast.bundle import load_bundle
-from forecast.errors import DamagedBundle
-from service.errors import ModelSourceError, UnknownModel
+from forecast.errors import DamagedBundle, ModelSourceError, UnknownModel
 from service.ingest.importer import import_history
 from service.serving.local_copy import LocalCopy, choose, keep
 from service.serving.model_source import fetch

@@ -227,7 +227,7 @@ def test_a_damaged_log_is_told_and_left_as_it_is(begin, home):
 
     said = refuses_to_start(home)
 
-    assert "error[log.invalid]" in said
+    assert "error[log.damaged]" in said
     assert f"{home.log}: " in said
     assert "put a backup in its place" in said
     assert home.log.read_bytes() == garbled
@@ -280,7 +280,7 @@ def test_damage_that_is_met_later_fails_what_touches_it(home):
         lost, kept = (client.get(f"/v1/series/{name}") for name in (damaged[0], whole[0]))
         forecast = client.post("/v1/forecasts", json={"unique_ids": [*damaged, *whole]})
 
-    assert (lost.status_code, lost.json()["code"]) == (503, "log.invalid")
+    assert (lost.status_code, lost.json()["code"]) == (503, "log.damaged")
     assert "the file is damaged" in lost.json()["detail"]
     assert (kept.status_code, forecast.status_code) == (200, 200)
 
