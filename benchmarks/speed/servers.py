@@ -51,9 +51,9 @@ POINTS = {
     "after the commit": Point("sqlalchemy/engine/default.py", "DefaultDialect.do_commit", "leave"),
     "before the answer": Point("service/ingest/writer.py", "Writer.write", "leave"),
     "snapshot not moved": Point("pathlib.py", "Path.replace", "enter"),
-    "snapshot without mark": Point("service/engine/snapshots.py", "_write", "leave"),
-    "before the swap": Point("service/ingest/write_queue.py", "Recorder.hand_over", "enter"),
-    "after the swap": Point("service/ingest/write_queue.py", "Recorder.hand_over", "leave"),
+    "snapshot without mark": Point("forecast/files.py", "write_file", "leave"),
+    "before the swap": Point("service/ingest/write_queue.py", "WriteQueue.hand_over", "enter"),
+    "after the swap": Point("service/ingest/write_queue.py", "WriteQueue.hand_over", "leave"),
     "swap without its note": Point("forecast/bundle.py", "save_bundle", "leave"),
 }
 """Points of a running server by name, each at its first turn."""

@@ -93,7 +93,7 @@ class ObservationLog:
                     self.log_id = transaction.meta("log_id") or ""
                 self._guard = guard.pop_all()
         except (sa.exc.SQLAlchemyError, OSError, ImportError, ValueError) as error:
-            raise LogError(
+            raise _error_class(error)(
                 f"the observation log cannot be opened ({_kind(error)})",
                 where=f"{url.partition('?')[0].rpartition('@')[2]}: {_reason(error)}",
                 help=_way_out(
@@ -183,8 +183,7 @@ class ObservationLog:
             yield
         except self._errors as error:
             usual = "try again: nothing is stored twice; the server's log tells the reason"
-            failed = DamagedLog if _kind(error) == _DAMAGED else LogError
-            raise failed(
+            raise _error_class(error)(
                 f"the observation log cannot be {done} ({_kind(error)})",
                 where=f"{self.place}: {_reason(error)}",
                 help=_way_out(error, self.place, usual),
@@ -205,6 +204,10 @@ class ObservationLog:
         """Of the library, and of the driver whose rows are read without it."""
         driver = self._engine.dialect.loaded_dbapi.Error
         return (sa.exc.DBAPIError, sa.exc.TimeoutError, driver)
+
+
+def _error_class(error: Exception) -> type[LogError]:
+    return DamagedLog if _kind(error) == _DAMAGED else LogError
 
 
 def _kind(error: Exception) -> str:

@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 from forecast.config import Config
 from pipelines.workflows.job import Job
-from pipelines.workflows.workspace import Work
+from pipelines.workflows.workspace import Workspace
 job = Job(source="sales.csv", config=Config(), data_dir=Path(sys.argv[1]), tracking_uri="")
-with Work.open(job, "digest", job.config) as work:
+with Workspace.open(job, "digest", job.config) as work:
     work.note(run_id="first")
     print("held", flush=True)
     sys.stdin.read()

@@ -292,11 +292,11 @@ def test_processes_end_with_a_server_that_is_killed(many, monthly_bundle):
     code = f"""
 import multiprocessing, os, signal
 from forecast.bundle import load_bundle
-from service.storage.log import Log
-from service.replay.worker import Replayer
+from service.storage.log import ObservationLog
+from service.replay.worker import ReplayWorker
 
 if __name__ == "__main__":
-    replayer = Replayer(Log({many!r}), load_bundle({str(monthly_bundle)!r}))
+    replayer = ReplayWorker(ObservationLog({many!r}), load_bundle({str(monthly_bundle)!r}))
     replayer.replay({{"s0000": 1}})
     pid = multiprocessing.active_children()[0].pid
     os.kill(pid, signal.SIGINT)
