@@ -17,7 +17,7 @@ from forecast.features.static import StaticSpec
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 
-BUNDLES = Path(__file__).parent / "bundles"
+BUNDLES = Path(__file__).parents[1] / "compatibility"
 
 
 def test_a_loaded_bundle_forecasts_the_same(bundle, panel, tmp_path):
