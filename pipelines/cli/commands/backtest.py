@@ -109,7 +109,7 @@ def _backtest(
         tempfile.TemporaryDirectory() as folder,
         BaselineProcess(series, panel, cutoffs, Path(folder)) as rivals,
     ):
-        result = evaluate(bundle, series, panel, cutoffs, rivals=rivals.wait())
+        result = evaluate(bundle, series, panel, cutoffs, baselines=rivals.wait())
     scores = result.flat()
     session.console.result(
         {

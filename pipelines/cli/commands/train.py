@@ -220,15 +220,15 @@ def as_freq(text: str | None) -> str | int | None:
 
 
 def _interrupted(stop: "Stopped", again: str | None) -> Interrupted:
-    saved = stop.work.saved_step()
+    saved = stop.workspace.saved_step()
     again = again or shlex.join(
         ["statecast", *(redact_url(a) for a in sys.argv[1:] if a != "--resume"), "--resume"]
     )
     if saved is None:
-        return Interrupted(f"no checkpoint yet in {stop.work.folder}", f"start again: {again}")
+        return Interrupted(f"no checkpoint yet in {stop.workspace.folder}", f"start again: {again}")
     stage, step = saved
     return Interrupted(
-        f"saved: {stage}, step {step}, in {stop.work.folder}", f"go on with: {again}"
+        f"saved: {stage}, step {step}, in {stop.workspace.folder}", f"go on with: {again}"
     )
 
 

@@ -21,7 +21,8 @@ from forecast.data import validation as frames
 from forecast.errors import BundleError
 from forecast.inference.batch import forecast_table
 from pipelines.tracking.flavor import HELD_OUT
-from pipelines.tracking.store import flavor, mlflow
+from pipelines.tracking import flavor
+from pipelines.tracking.connection import mlflow
 
 
 @pytest.fixture(scope="module")
