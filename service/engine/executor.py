@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from forecast.device import usable_cores
-from service.engine.cancellation import check_caller, waits_for
+from service.engine.cancellation import cancel_with_caller, check_caller
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
 
@@ -169,7 +169,7 @@ class BatchingExecutor:
     def _wait(self, job: _Job, *, patient: bool) -> Any:
         with self._metrics.pending.track_inprogress():
             if not patient:
-                waits_for(job.future)
+                cancel_with_caller(job.future)
             try:
                 return job.future.result(None if patient else self._deadline)
             except CancelledError:  # nobody waits or was thought to, or the server stops
