@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -56,19 +55,20 @@ class ResolvedConfig(Config):
         Build from nested tables, as `to_dict` gives them.
 
         Raises:
-            ConfigError: A setting is unknown, wrong, or still None.
+            ConfigError: A setting is unknown or wrong.
+            ValueError: A setting that training chooses is None.
         """
         config = Config.from_dict(tables, where=where)
         return cls(
-            data=_narrow(ResolvedDataConfig, config.data, where),
-            model=_narrow(ResolvedModelConfig, config.model, where),
-            train=_narrow(ResolvedTrainConfig, config.train, where),
+            data=_narrow(ResolvedDataConfig, config.data),
+            model=_narrow(ResolvedModelConfig, config.model),
+            train=_narrow(ResolvedTrainConfig, config.train),
         )
 
 
-def _narrow(cls: type[T], part: DataConfig | ModelConfig | TrainConfig, where: str) -> T:
+def _narrow(cls: type[T], part: DataConfig | ModelConfig | TrainConfig) -> T:
     """Return `part` as the subclass `cls`, whose own fields may not be None."""
     for name in cls.__annotations__:
         if getattr(part, name) is None:
-            raise ConfigError(f"{name} is not set", where=where)
+            raise ValueError(f"{name} is not set")
     return cls(**asdict(part))

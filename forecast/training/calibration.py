@@ -150,10 +150,10 @@ def learn_spread_shrinkage(
     """
     Set how far the spread may depend on memory: the share with the least quantile loss.
 
-    At 0 the spread is the usual one of its horizon. A few series that were learned by heart have
-    spreads that say nothing of other steps. Each share is calibrated before it is scored, so that
-    only the differences between origins count. Losses are compared series by series, and a gain
-    below `LEAST_GAIN` is ignored, since it may hold for these steps alone.
+    At 0 the spread is the usual one of its horizon, at 1 that of the network. The spreads of a few
+    overfitted series say nothing about other steps. Each share is calibrated before it is scored,
+    so that only differences between origins count. Losses are compared series by series, and a
+    gain below `LEAST_GAIN` is ignored, since it may hold for these steps alone.
 
     Args:
         head: The quantile head whose shrinkage is set.

@@ -44,7 +44,7 @@ from forecast.training.objective import (
 from forecast.training.progress import Progress, RunningMeans, TrainEvent
 
 EVENTS = 100
-"""Reports of a run, about."""
+"""Approximate number of reports in a run."""
 BETAS = (0.9, 0.98)
 """Moment decay rates of AdamW."""
 TOTAL_WEIGHT = 20.0
@@ -142,7 +142,7 @@ def phases(task: TrainingTask) -> list[Phase]:
     last = round(train.finish_share * train.max_steps) if train.val_size else 0
     blocks = -(-lengths // train.chunk_length)
     epoch = max(int(blocks.max()), int(blocks.sum()) // train.batch_size)
-    if epoch <= 2 * last:  # whole epochs, since the held-out steps come at the end of each
+    if epoch <= 2 * last:  # whole epochs, since each ends with the held-out steps
         last = max(1, round(last / epoch)) * epoch
     first = Phase(train.max_steps - last, (lengths - train.val_size).clamp(min=0))
     return [first, Phase(last, lengths)] if last else [first]

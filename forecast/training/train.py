@@ -37,7 +37,7 @@ YEAR = 365 * 86_400 * 10**9
 MONTHS = 12
 """Season length of monthly series."""
 MAX_SCALED = 500_000
-"""Most steps from which the scaling of the inputs is computed, about."""
+"""Approximate limit on the steps from which the scaling of the inputs is computed."""
 
 
 @dataclass(frozen=True, slots=True)

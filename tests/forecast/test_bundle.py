@@ -79,6 +79,11 @@ def test_altered_or_missing_files_are_refused(bundle, tmp_path):
     with pytest.raises(DamagedBundle, match="was altered"):
         load_bundle(tmp_path / "m")
 
+    settings["config"]["train"]["max_steps"] = None
+    text.write_text(json.dumps(settings))
+    with pytest.raises(DamagedBundle, match="max_steps is not set"):
+        load_bundle(tmp_path / "m")
+
     text.write_text("{")
     with pytest.raises(DamagedBundle, match="cannot be read"):
         load_bundle(tmp_path / "m")

@@ -85,14 +85,14 @@ def test_the_daily_season_replaces_the_weekly_one_in_the_first_week(means):
     origins = training_set.origins(
         chunk, noons, training_set.lengths, torch.zeros(3, dtype=torch.int64)
     )
-    young, old = origins.at == noons[0], origins.at == noons[1]
+    first_week, second_week = origins.position == noons[0], origins.position == noons[1]
     day, day_usual, week, week_usual = (origins.unit[..., None] * origins.skips[:, -4:]).unbind(1)
 
-    torch.testing.assert_close(week[young], day[young])
-    torch.testing.assert_close(week_usual[young], day_usual[young])
+    torch.testing.assert_close(week[first_week], day[first_week])
+    torch.testing.assert_close(week_usual[first_week], day_usual[first_week])
     y = training_set.y.pick(torch.arange(3 * DAYS * 24)).reshape(3, DAYS, 24)
-    torch.testing.assert_close(week[old], y[:, 10 - 7, 6:12])
-    torch.testing.assert_close(day[old], y[:, 10 - 1, 6:12])
+    torch.testing.assert_close(week[second_week], y[:, 10 - 7, 6:12])
+    torch.testing.assert_close(day[second_week], y[:, 10 - 1, 6:12])
 
 
 def test_forecasts_of_a_part_of_the_day_follow_the_hour(means, shops):

@@ -7,7 +7,6 @@ import pytest
 
 from forecast.calendars.calendar import Calendar
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
-from forecast.errors import ConfigError
 from forecast.resolved_config import ResolvedConfig
 from forecast.training.defaults import resolve
 
@@ -51,7 +50,7 @@ def test_the_json_form_is_that_of_a_configuration(panel, monthly):
     }
 
 
-def test_an_open_setting_is_no_resolved_configuration(monthly):
-    """The setting is named."""
-    with pytest.raises(ConfigError, match="season_lengths is not set"):
+def test_a_resolved_configuration_leaves_nothing_open(monthly):
+    """Reading one in which a setting is None raises and names the setting."""
+    with pytest.raises(ValueError, match="season_lengths is not set"):
         ResolvedConfig.from_dict(monthly.to_dict())
