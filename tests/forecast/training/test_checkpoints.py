@@ -38,9 +38,17 @@ def read_keys(folder: Path) -> tuple[set[str], set[str]]:
 
 
 NOTES = {
-    "key", "step", "epoch", "chunk", "leg", "leg_begin", "correlation", "best_loss", "bad_checks",
+    "key",
+    "step",
+    "epoch",
+    "chunk",
+    "leg",
+    "leg_begin",
+    "correlation",
+    "best_loss",
+    "bad_checks",
     "history",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
