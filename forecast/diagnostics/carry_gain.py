@@ -67,7 +67,6 @@ def carry_gain(
     """
     horizon = bundle.horizon if horizon is None else horizon
     chunk = chunk_length or bundle.config.train.chunk_length
-    assert chunk is not None
     known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
     parts = []
     for lengths in known:
@@ -124,7 +123,6 @@ def train_both_ways(
         ways = {way: (bundle, warm_up(bundle, known)) for way, bundle in bundles.items()}
         parts.append(_table(ways, panel, lengths, horizon))
     chunk = bundles[CARRIED].config.train.chunk_length
-    assert chunk is not None
     return _scored(pd.concat(parts, ignore_index=True), panel, bundles[CARRIED], chunk)
 
 

@@ -114,7 +114,6 @@ def gradient_profile(
             help="profile a model trained with stateful = true",
         )
     chunk_length = bundle.config.train.chunk_length
-    assert chunk_length is not None
     rows = np.argsort(-panel.lengths, kind="stable")[:num_series]
     asked = 4 * chunk_length if steps is None else steps
     longest = int(panel.lengths.max(initial=0)) - horizon

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from forecast.calendars.calendar import Calendar
-from forecast.config import Config
 from forecast.data.panel import Panel
 from forecast.features import filters
 from forecast.features.calendar import CHANGE, features
 from forecast.features.filter_spec import DAMPED, HETEROGENEOUS, MEANS, FilterSpec, Space
 from forecast.features.filters import FilterOutput, FilterState
 from forecast.features.static import StaticSpec
+from forecast.resolved_config import ResolvedConfig
 
 MANY_SERIES = 32
 """Series from which on a panel could learn its dates by heart."""
@@ -148,7 +148,7 @@ def _read(
 
 
 def make_spec(
-    config: Config,
+    config: ResolvedConfig,
     calendar: Calendar,
     static: StaticSpec,
     *,
@@ -174,7 +174,6 @@ def make_spec(
         changes: Whether months are compared with those a year before; earlier releases do not.
     """
     data = config.data
-    assert data.season_lengths is not None
     trends, unit = {
         "positive": (DAMPED, 0.1),
         "real": (DAMPED, None),

@@ -5,13 +5,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecast.config import Config, ModelConfig
 from forecast.features.filter_spec import FilterSpec
 from forecast.features.inputs import InputSpec
 from forecast.models.point_head import PointHead
 from forecast.models.quantile_head import QuantileHead
 from forecast.models.recurrent import RecurrentStack, State
 from forecast.models.windowed import WindowedStack
+from forecast.resolved_config import ResolvedConfig, ResolvedModelConfig
 
 
 class StaticEmbedding(nn.Module):
@@ -44,7 +44,7 @@ class Network(nn.Module):
     Weights only: `remember` takes the state and returns the next one, the heads are pure functions.
 
     Args:
-        config: Its horizon is set.
+        config: The shape of the network.
         filters: What the causal filters give.
         num_features: Width of the inputs of a step: filters, covariates, calendar.
         num_dates: Width of what is known of a target step: covariates, calendar.
@@ -54,7 +54,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: ResolvedModelConfig,
         filters: FilterSpec,
         *,
         num_features: int,
@@ -63,7 +63,6 @@ class Network(nn.Module):
         mean: bool = False,
     ) -> None:
         super().__init__()
-        assert config.horizon is not None
         hidden, memory = config.hidden_size, 2 * config.hidden_size
         upper = tuple(q for q in config.quantiles if q > 0.5)
         self.register_buffer("input_mean", torch.zeros(num_features))
@@ -148,7 +147,7 @@ class Network(nn.Module):
         return (distance / self.distance_scale).clamp(-6, 6)
 
 
-def make_network(config: Config, spec: InputSpec) -> Network:
+def make_network(config: ResolvedConfig, spec: InputSpec) -> Network:
     """A network with fresh weights, drawn from torch's generator."""
     return Network(
         config.model,

@@ -17,6 +17,7 @@ from forecast.models.quantile_head import QuantileHead
 from forecast.models.recurrent import CELLS, RecurrentStack, State, run_cells
 from forecast.models.skip import LEAST
 from forecast.models.windowed import WindowedStack
+from forecast.resolved_config import ResolvedModelConfig
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
@@ -65,7 +66,7 @@ def test_chunking_does_not_change_what_the_network_computes(cell: Cell):
     """Steps cut in two with the state carried give what they give in one piece."""
     torch.manual_seed(0)
     network = Network(
-        ModelConfig(cell=cell, hidden_size=8, horizon=2),
+        ResolvedModelConfig(cell=cell, hidden_size=8, horizon=2, members=1),
         FilterSpec(space="log", seasons=()),
         num_features=4,
         num_dates=0,
@@ -223,7 +224,8 @@ def test_without_trust_a_spread_is_the_usual_one(space: Literal["log", "ratio"])
 def test_members_forecast_as_their_mean():
     """An ensemble carries each member's state apart and averages what they forecast."""
     torch.manual_seed(0)
-    spec, config = FilterSpec(space="log", seasons=(2,)), ModelConfig(hidden_size=4, horizon=3)
+    spec = FilterSpec(space="log", seasons=(2,))
+    config = ResolvedModelConfig(hidden_size=4, horizon=3, members=1)
     members = [Network(config, spec, num_features=5, num_dates=1).eval() for _ in range(3)]
     for member in members:
         for parameter in member.parameters():
