@@ -17,9 +17,9 @@ from torch import Tensor
 from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.errors import MissingFuture, TooShort, UnknownQuantile, UnseenHorizon
-from forecast.features import filters
 from forecast.features import origin as readout
-from forecast.features.filter_spec import CENTRE, UNIT
+from forecast.features.filter_spec import Column
+from forecast.features.filter_state import covariate_means
 from forecast.inference.observing import MAX_SERIES, _check_digest, _in_blocks, _observe
 from forecast.inference.states import States
 from forecast.models.conformal import apply_factors, between_quantiles
@@ -185,7 +185,7 @@ def at_origin(
             known, last_ds = known[:1], last_ds[:1]  # one calendar for all: read once
         dates = bundle.spec.dates(known, bundle.calendar.after(last_ds, horizon))
         amounts = list(spec.known_amounts)
-        means = filters.covariate_means(spec, kept)[:, None, amounts]
+        means = covariate_means(spec, kept)[:, None, amounts]
         distance = (dates[..., amounts] - means).astype(np.float32)
         future = Future(
             network.embed_future(torch.from_numpy(dates)), network.scale(torch.from_numpy(distance))
@@ -194,8 +194,8 @@ def at_origin(
         memory=network.memory_at_end(State(hidden, cell), torch.from_numpy(states.seen)),
         skips=skip_forecasts(spec, torch.from_numpy(columns), seasons, horizon),
         future=future,
-        centre=torch.from_numpy(columns[:, CENTRE, None].astype(np.float64)),
-        unit=torch.from_numpy(columns[:, UNIT, None].astype(np.float64)),
+        centre=torch.from_numpy(columns[:, Column.CENTRE, None].astype(np.float64)),
+        unit=torch.from_numpy(columns[:, Column.UNIT, None].astype(np.float64)),
         most=torch.from_numpy(readout.upper_bound(spec, kept)[:, None]),
     )
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.errors import MissingSteps
-from forecast.features.filter_spec import LAST
+from forecast.features.filter_state import ScalarViews
 from forecast.features.origin import lower_bound
 from forecast.inference.forecasting import to_y
 from forecast.inference.states import States
@@ -20,7 +20,7 @@ MAX_STEPS = 10_000_000
 def last_values(bundle: Bundle, states: States) -> Float[np.ndarray, " series"]:
     """What each series had at its last step that was observed."""
     kept, spec = states.filters, bundle.spec.filters
-    last = kept.scalars[:, LAST]
+    last = ScalarViews.of(spec, kept.scalars).last
     values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lower_bound(spec, kept))
     return values
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save as save_arrays
 
 from forecast.bundle import Bundle, load_bundle, save_bundle
 from forecast.errors import DamagedBundle, NotFitted, StateError
-from forecast.features.filters import FilterState
+from forecast.features.filter_state import FilterState
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from forecast.data.panel import Panel
-from forecast.features.filter_spec import CENTRE, SLOW, UNIT, VALUE
-from forecast.features.filters import FilterState, steps_since
+from forecast.features.filter_spec import SLOW, Column
+from forecast.features.filter_state import FilterState, ScalarViews, steps_since_begin
 from forecast.features.inputs import InputSpec
 from forecast.models.skip import skip_forecasts
 from forecast.training.lanes import Chunk
@@ -131,6 +131,7 @@ class TrainingSet:
         first = filters.num_features - len(filters.raw) - len(filters.amounts)
         amounts = list(filters.known_amounts)
         distances = outputs.features[:, first : first + len(amounts)]
+        gap = ScalarViews.of(filters, state.scalars).gap
         tensor, columns = torch.from_numpy, torch.from_numpy(outputs.columns)
         margin = max(horizon, *filters.seasons, 0)
         return cls(
@@ -138,13 +139,13 @@ class TrainingSet:
             horizon,
             begins=tensor(panel.indptr[:-1].copy()),
             lengths=tensor(panel.lengths),
-            first=tensor(state.count - steps_since(filters, state.count, state.scalars)),
+            first=tensor(state.count - steps_since_begin(filters, state.count, gap)),
             features=tensor(outputs.features),
             columns=columns,
             static=tensor(static),
             y=PaddedSeries.pad(tensor(panel.values.astype(np.float32)), margin),
             observed=PaddedSeries.pad(tensor(panel.observed), margin),
-            values=PaddedSeries.pad(columns[:, VALUE], margin),
+            values=PaddedSeries.pad(columns[:, Column.VALUE], margin),
             profiles=tuple(
                 PaddedSeries.pad(columns[:, i], margin)
                 for i in range(filters.num_columns - len(filters.seasons), filters.num_columns)
@@ -205,7 +206,7 @@ class TrainingSet:
         remaining = known_until[series] - position
         known = torch.arange(1, self.horizon + 1) < remaining[:, None]
         columns = self.columns[row]
-        centre, unit = columns[:, CENTRE, None], columns[:, UNIT, None]
+        centre, unit = columns[:, Column.CENTRE, None], columns[:, Column.UNIT, None]
         y, values = (part.read(row + 1, self.horizon) for part in (self.y, self.values))
         relative = (values - centre) / unit
         if not bool(known.all()):  # the runs reach past `known_until`, or into another series

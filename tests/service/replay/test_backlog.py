@@ -361,7 +361,7 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
 
     host = begin(many)
     write_queue = WriteQueue(host.writer, 60.0)
-    with pytest.raises(DamagedLog, match="the base state that pruning left of series 's0500' is damaged"):
+    with pytest.raises(DamagedLog, match="pruning left of series 's0500' is damaged"):
         replay_waiting(
             write_queue.writer,
             write_queue.put_in_place,
