@@ -30,8 +30,9 @@ from forecast.errors import BundleError, DamagedBundle, NewerBundle
 from forecast.features.inputs import InputSpec, make_spec
 from forecast.features.static import StaticColumn, StaticSpec
 from forecast.files import write_directory
+from forecast.models.contract import ForecastNetwork
 from forecast.models.ensemble import Ensemble
-from forecast.models.network import Network, make_network
+from forecast.models.network import make_network
 from forecast.resolved_config import ResolvedConfig
 
 VERSION = 3
@@ -46,7 +47,7 @@ class Bundle:
 
     config: ResolvedConfig
     spec: InputSpec
-    network: Network | Ensemble
+    network: ForecastNetwork
     factors: Float[np.ndarray, "two horizon upper"]
     """Calibration factors of the quantiles' distances from the median: [0] below, [1] above it."""
     correlation: float = 0.0

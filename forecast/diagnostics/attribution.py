@@ -105,4 +105,5 @@ def networks_of(bundle: Bundle) -> list[Network]:
     network = bundle.network
     if isinstance(network, Ensemble):
         return [member for member in network.members if isinstance(member, Network)]
+    assert isinstance(network, Network)
     return [network]

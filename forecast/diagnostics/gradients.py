@@ -141,7 +141,7 @@ def gradient_profile(
         if warm:
             before = Chunk(series, start - warm, np.full(len(series), warm), fresh)
             _, state = network.encode(examples.inputs(before, warm), static, state)
-        inputs = network.read(examples.inputs(ahead, steps), static)
+        inputs = network.embed_steps(examples.inputs(ahead, steps), static)
     origins = examples.origins(
         ahead, torch.tensor([steps - 1]), examples.lengths, torch.zeros_like(examples.lengths)
     )

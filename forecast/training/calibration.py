@@ -20,6 +20,7 @@ from forecast.models.conformal import (
     neighbour_correlation,
     normal_scores,
 )
+from forecast.models.contract import ForecastNetwork
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.models.quantile_head import QuantileHead, Quantiles
@@ -102,7 +103,7 @@ def calibrate_ensemble(
 
 
 def _fit_calibration(
-    network: Network | Ensemble,
+    network: ForecastNetwork,
     held_out: HeldOut | None,
     task: TrainingTask,
     until: Int[Tensor, " series"],
@@ -124,7 +125,7 @@ def _num_independent(task: TrainingTask, until: Int[Tensor, " series"]) -> float
 
 @torch.no_grad()
 def rescale_widths(
-    network: Network | Ensemble,
+    network: ForecastNetwork,
     task: TrainingTask,
     until: Int[Tensor, " series"],
     calibration: Calibration,
@@ -164,7 +165,7 @@ def learn_spread_shrinkage(
     held_out = HeldOut(*(part[:: -(-len(part) // MAX_ORIGINS)] for part in held_out))
     losses = []
     for share in SHARES:
-        head.trust.fill_(share)
+        head.shrinkage.fill_(share)
         residual, distances = _residual_and_distances(head, held_out)
         factors = fit_factors(residual, distances, held_out.known.numpy(), upper, independent)
         widened = torch.from_numpy(apply_factors(distances, factors))
@@ -174,11 +175,11 @@ def learn_spread_shrinkage(
     by_series = np.array(losses)[:, losses[-1] > 0]
     gains = 1 - np.exp(np.log(by_series / by_series[-1]).mean(axis=1))
     best = int(gains.argmax())
-    head.trust.fill_(SHARES[best] if gains[best] >= LEAST_GAIN else 1.0)
+    head.shrinkage.fill_(SHARES[best] if gains[best] >= LEAST_GAIN else 1.0)
 
 
 def _held_out(
-    network: Network | Ensemble, task: TrainingTask, until: Int[Tensor, " series"]
+    network: ForecastNetwork, task: TrainingTask, until: Int[Tensor, " series"]
 ) -> HeldOut | None:
     """
     Run the network and return its held-out origins, or None if there are none with a target.

@@ -88,7 +88,7 @@ def choose_best_skip(
             loss = origin_point_loss(skip, origins, loss_scale, training_set)
             totals[i] = totals.get(i, 0.0) + float(torch.where(origins.known, loss, 0.0).sum())
     best = min(totals, key=lambda i: totals[i]) if totals else 0
-    network.point.anchor.fill_(best)
+    network.point.best_skip.fill_(best)
     network.point.mix.bias[best] = 2.0
 
 
@@ -113,7 +113,7 @@ def learn_shrinkage(
         first: First origin of each series that is used.
         until: Targets at or past this step of their series are not used.
     """
-    network.point.trust.fill_(1.0)
+    network.point.shrinkage.fill_(1.0)
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(training_set.lengths))[:MAX_SERIES]
     sampled = torch.zeros_like(until)
@@ -123,15 +123,15 @@ def learn_shrinkage(
     for origins, _, relative in evaluate(network, training_set, first=first, until=sampled):
         block = (origins.position - first[origins.series]) * BLOCKS // max(span, 1)
         block = block.clamp(0, BLOCKS - 1)
-        anchor = network.point.anchored(origins.skips)
+        best = network.point.best_skip_forecast(origins.skips)
         for i, share in enumerate(SHARES):
-            mixed = anchor + share * (relative - anchor)
+            mixed = best + share * (relative - best)
             loss = origin_point_loss(mixed, origins, loss_scale, training_set)
             loss = torch.where(origins.known, loss, 0.0).sum(1)
             sums[:, i] += np.bincount(block.numpy(), loss.numpy(), minlength=BLOCKS)
     seen = sums.any(axis=1)
     if seen.any():
-        network.point.trust.fill_(float(np.take(SHARES, sums[seen].argmin(axis=1)).mean()))
+        network.point.shrinkage.fill_(float(np.take(SHARES, sums[seen].argmin(axis=1)).mean()))
 
 
 def _sample_origins(training_set: TrainingSet, until: Int[Tensor, " series"]) -> Iterator[Origins]:

@@ -276,10 +276,10 @@ def _losses(
         deviation = total_deviation(y_hat * weight, usual * weight, group)
         point = point + TOTAL_WEIGHT * deviation * loss_scale.one / loss_scale.size
     remembered = memory if kind == "price" else memory.detach()
-    guarded = relative.detach()
-    if bool((network.point.trust < 1).any()):
-        guarded = network.point.guard(guarded, network.point.anchored(origins.skips))
-    quantiles = network.quantiles(remembered, guarded)
+    shrunk = relative.detach()
+    if bool((network.point.shrinkage < 1).any()):
+        shrunk = network.point.shrink(shrunk, network.point.best_skip_forecast(origins.skips))
+    quantiles = network.quantiles(remembered, shrunk)
     loss = pinball(
         origins.relative - quantiles.median,
         quantiles.distances,

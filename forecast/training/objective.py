@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from forecast.config import Kind
 from forecast.data.panel import Panel
-from forecast.models.ensemble import Ensemble
+from forecast.models.contract import ForecastNetwork
 from forecast.models.network import Network
 from forecast.models.point_head import Future
 from forecast.resolved_config import ResolvedConfig, ResolvedTrainConfig
@@ -137,7 +137,7 @@ def origin_point_loss(
 
 
 def look_ahead(
-    network: Network | Ensemble, training_set: TrainingSet, chunk: Chunk, origins: Origins
+    network: ForecastNetwork, training_set: TrainingSet, chunk: Chunk, origins: Origins
 ) -> Future:
     """Return what the heads may know of the steps ahead of each origin; each step is read once."""
     horizon = training_set.horizon
@@ -153,7 +153,7 @@ def look_ahead(
 
 
 def evaluate(
-    network: Network | Ensemble,
+    network: ForecastNetwork,
     training_set: TrainingSet,
     *,
     first: Int[Tensor, " series"],

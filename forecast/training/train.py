@@ -20,6 +20,7 @@ from forecast.data.validation import MANY_ZEROS
 from forecast.features.filter_spec import Space
 from forecast.features.inputs import log_floors, make_spec, shared_covariates
 from forecast.features.static import StaticSpec
+from forecast.models.contract import ForecastNetwork
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network, make_network
 from forecast.resolved_config import ResolvedConfig
@@ -102,8 +103,8 @@ def train(
             "cutoff": calendar.text(panel.ds.max()),
             "seed": resolved.train.seed,
             "steps": progress.step,
-            "trust": round(float(np.mean([n.point.trust.mean() for n in networks])), 4),
-            "spread_trust": round(float(np.mean([n.quantiles.trust for n in networks])), 4),
+            "trust": round(float(np.mean([n.point.shrinkage.mean() for n in networks])), 4),
+            "spread_trust": round(float(np.mean([n.quantiles.shrinkage for n in networks])), 4),
             **(facts or {}),
         },
     )
@@ -112,7 +113,7 @@ def train(
 
 def _join(
     fitted: list[tuple[Network, Progress]], task: TrainingTask
-) -> tuple[Network | Ensemble, Calibration]:
+) -> tuple[ForecastNetwork, Calibration]:
     """Return the members as one model, with its calibration."""
     if len(fitted) == 1:
         network, progress = fitted[0]
@@ -172,7 +173,7 @@ def _fit_skips(network: Network, task: TrainingTask, until: Int[Tensor, " series
     """Start a network from its best simple forecast; a price stays the random walk."""
     with torch.no_grad():
         if task.config.data.kind == "price":
-            network.point.trust.zero_()
+            network.point.shrinkage.zero_()
             return
         learn_combination(network, task.training_set, until)
         choose_best_skip(network, task.training_set, task.loss_scale, until)

@@ -90,7 +90,7 @@ def test_the_spread_depends_on_memory_only_if_that_predicts_the_errors(related: 
     with torch.no_grad():
         learn_spread_shrinkage(head, held_out, UPPER, 2000.0)
 
-    assert float(head.trust) == (1.0 if related else 0.0)
+    assert float(head.shrinkage) == (1.0 if related else 0.0)
 
 
 def test_an_ensemble_of_two_copies_is_calibrated_like_its_member():

@@ -132,8 +132,8 @@ def test_quantiles_are_learned_around_the_shrunken_forecast():
     resolved = resolve(config, Calendar(1), panel.lengths)
     training_set = hourly_set(panel, (), 2)
     network = make_network(resolved, training_set.spec)
-    network.point.anchor.zero_()
-    network.point.trust.fill_(1e-6)
+    network.point.best_skip.zero_()
+    network.point.shrinkage.fill_(1e-6)
     loss_scale = LossScale.measure(panel, resolved, window=8)
 
     progress = fit_network(network, TrainingTask(training_set, resolved, loss_scale))
