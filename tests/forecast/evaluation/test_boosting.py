@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from forecast.evaluation import boosting
 from forecast.evaluation.boosting import Steps, forecast_boosted
-from forecast.training.objective import boosting
 
 
 def steps(series: list[np.ndarray], horizon: int = 6) -> Steps:

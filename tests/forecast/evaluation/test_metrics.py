@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.errors import MissingColumns, MissingValues
-from forecast.training.objective import metrics
+from forecast.evaluation import metrics
 
 RETAIL = "examples/data/monthly_retail.parquet"
 HORIZON = 6

@@ -9,14 +9,14 @@ from forecast.bundle import JSON_NAME, save_bundle
 from forecast.errors import DamagedBundle, NotFitted
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
-from forecast.inference.states import (
+from forecast.inference.saved_forecaster import (
     SERIES_NAME,
     STATES_NAME,
     SavedForecaster,
-    initial_states,
-    load_saved,
-    save_saved,
+    load_forecaster,
+    save_forecaster,
 )
+from forecast.inference.states import initial_states
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def live(bundle, panel):
 def test_what_is_loaded_forecasts_the_same(live, tmp_path):
     """Model, states and names; again over what was there."""
     for overwrite in (False, True):
-        save_saved(live, tmp_path / "m", overwrite=overwrite)
+        save_forecaster(live, tmp_path / "m", overwrite=overwrite)
 
-        loaded = load_saved(tmp_path / "m")
+        loaded = load_forecaster(tmp_path / "m")
 
         assert (loaded.ids, loaded.integer_ids) == (live.ids, False)
         np.testing.assert_array_equal(
@@ -42,53 +42,53 @@ def test_what_is_loaded_forecasts_the_same(live, tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"ids": 3}', '{"ids": ["a"]}', "\x00"])
 def test_damaged_names_are_refused(live, tmp_path, text):
     """Whatever stands in the file."""
-    save_saved(live, tmp_path / "m")
+    save_forecaster(live, tmp_path / "m")
     (tmp_path / "m" / SERIES_NAME).write_text(text)
 
     with pytest.raises(DamagedBundle, match="cannot be read"):
-        load_saved(tmp_path / "m")
+        load_forecaster(tmp_path / "m")
 
 
 def test_damaged_or_foreign_states_are_refused(live, tmp_path):
     """Cut short, missing, of another model, of fewer series; a model alone has none."""
-    save_saved(live, tmp_path / "m")
+    save_forecaster(live, tmp_path / "m")
     states, series = tmp_path / "m" / STATES_NAME, tmp_path / "m" / SERIES_NAME
     whole, names = states.read_bytes(), json.loads(series.read_text())
 
     states.write_bytes(whole[:-1])
     with pytest.raises(DamagedBundle, match="cannot be read"):
-        load_saved(tmp_path / "m")
+        load_forecaster(tmp_path / "m")
     states.write_bytes(whole.replace(live.bundle.digest.encode(), b"0" * 64))
     with pytest.raises(DamagedBundle, match="model 000000000000"):
-        load_saved(tmp_path / "m")
+        load_forecaster(tmp_path / "m")
     states.unlink()
     with pytest.raises(DamagedBundle, match="cannot be read"):
-        load_saved(tmp_path / "m")
+        load_forecaster(tmp_path / "m")
 
     states.write_bytes(whole)
     series.write_text(json.dumps(names | {"ids": names["ids"][1:]}))
     with pytest.raises(DamagedBundle, match="not those of 11 series"):
-        load_saved(tmp_path / "m")
+        load_forecaster(tmp_path / "m")
 
     save_bundle(live.bundle, tmp_path / "alone")
     with pytest.raises(NotFitted, match="without the states"):
-        load_saved(tmp_path / "alone")
+        load_forecaster(tmp_path / "alone")
 
 
 def test_states_of_another_layout_are_refused(live, tmp_path):
     """What has the digest but not the shapes."""
     fresh = initial_states(live.bundle, len(live.ids))
     other = SavedForecaster(live.bundle, fresh.take([0]), live.ids, integer_ids=False)
-    save_saved(other, tmp_path / "m")
+    save_forecaster(other, tmp_path / "m")
 
     with pytest.raises(DamagedBundle, match="not those of 12 series"):
-        load_saved(tmp_path / "m")
+        load_forecaster(tmp_path / "m")
 
 
 def test_a_bundle_that_is_no_object_is_refused(live, tmp_path):
     """A list where settings should be."""
-    save_saved(live, tmp_path / "m")
+    save_forecaster(live, tmp_path / "m")
     (tmp_path / "m" / JSON_NAME).write_text("[1]")
 
     with pytest.raises(DamagedBundle, match="no object"):
-        load_saved(tmp_path / "m")
+        load_forecaster(tmp_path / "m")
