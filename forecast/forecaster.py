@@ -1,6 +1,6 @@
 """The object for use from Python: fit, predict, observe, cross-validate, save and load."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,9 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             static_df: One row a series: the id column and the static covariates.
             val_size: Last steps of each series held out for validation; see `TrainConfig`.
             fill: What a missing step means; see `DataConfig`.
-            id_col, time_col, target_col: Columns with series, stamps and values.
+            id_col: Column with the names of the series.
+            time_col: Column with the time stamps.
+            target_col: Column with the values.
             on_event: Called with a progress report about a hundred times.
 
         Raises:
@@ -137,7 +139,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         config = self._config(id_col=id_col, time_col=time_col, target_col=target_col, fill=fill)
         if val_size is not None:
             config = replace(config, train=replace(config.train, val_size=val_size))
-        panel, config = _read(df, static_df, config)
+        checked = validate(df, config.data, static_df=static_df)
+        panel, config = Panel.from_frame(checked), replace(config, data=checked.data)
         self._form = output.TableForm.of(df, config.data)
         trained = train(panel, config, on_event=on_event)
         self.bundle_, self.history_ = trained.bundle, trained.history
@@ -232,7 +235,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         if static_df is None and not {*config.data.static} <= {*read_table(df).columns}:
             config = replace(config, data=replace(config.data, static=()))
         last = dict(zip(self.ids_, last_values(bundle, states).tolist(), strict=True))
-        panel, _ = _read(df, static_df, config, to_learn=False, last=last)
+        checked = validate(df, config.data, static_df=static_df, to_learn=False, last=last)
+        panel = Panel.from_frame(checked)
         new_ids = tuple(name for name in panel.ids if name not in last)
         if new_ids:
             static = bundle.spec.static.encode(panel.static, new_ids)
@@ -276,7 +280,9 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             h: Steps ahead; None takes the forecaster's `h`.
             refit: Train a new network for each cutoff instead of one for all.
             level: Central intervals in percent.
-            id_col, time_col, target_col: Columns with series, stamps and values.
+            id_col: Column with the names of the series.
+            time_col: Column with the time stamps.
+            target_col: Column with the values.
             on_event: Called with a progress report about a hundred times a training.
 
         Returns:
@@ -287,7 +293,8 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             ConfigError: The settings contradict themselves.
         """
         config = self._config(id_col=id_col, time_col=time_col, target_col=target_col)
-        panel, config = _read(df, static_df, config)
+        checked = validate(df, config.data, static_df=static_df)
+        panel, config = Panel.from_frame(checked), replace(config, data=checked.data)
         form = output.TableForm.of(df, config.data)
         if h is not None:
             config = replace(config, model=replace(config.model, horizon=h))
@@ -379,16 +386,3 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             columns=bundle.config.data.known_future,
             data=bundle.config.data,
         )
-
-
-def _read(
-    df: Any,
-    static_df: Any,
-    config: Config,
-    *,
-    to_learn: bool = True,
-    last: Mapping[str, float] | None = None,
-) -> tuple[Panel, Config]:
-    """Check a table; also return the settings with frequency, kind and static columns filled in."""
-    series = validate(df, config.data, static_df=static_df, to_learn=to_learn, last=last)
-    return Panel.from_frame(series), replace(config, data=series.data)
