@@ -89,7 +89,7 @@ def test_values_that_may_be_negative_are_forecast_below_zero():
 def test_large_data_are_thinned_and_still_learned(seasonal):
     """Rows are drawn evenly over origins and steps ahead, none twice."""
     data = steps(seasonal)
-    origin, h = boosting._draw(data.lengths, data.indptr[:-1], 6, 500)
+    origin, h = boosting._draw_rows(data.lengths, data.indptr[:-1], 6, 500)
 
     assert 450 < len(origin) <= 500
     assert len(set(zip(origin.tolist(), h.tolist(), strict=True))) == len(origin)
