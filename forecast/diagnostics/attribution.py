@@ -8,7 +8,7 @@ from jaxtyping import Float
 from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.inference import forecasting, observing
-from forecast.inference.forecasting import at_origin
+from forecast.inference.forecasting import read_origin
 from forecast.inference.output import MODEL, forecast_frame
 from forecast.inference.states import States
 from forecast.models.ensemble import Ensemble
@@ -88,7 +88,7 @@ def _relative(
     bundle: Bundle, states: States, known: Float[np.ndarray, "series horizon known"]
 ) -> tuple[Float[np.ndarray, "series one"], Float[np.ndarray, "series one"], Parts]:
     """Return centre, unit and the parts in units, at all trained horizons; the members' mean."""
-    origin = at_origin(bundle, states, known)
+    origin = read_origin(bundle, states, known)
     networks = networks_of(bundle)
     memories = origin.memory.chunk(len(networks), dim=-1)
     dates = origin.future.dates.chunk(len(networks), dim=-1)

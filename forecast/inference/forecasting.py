@@ -88,7 +88,7 @@ def forecast(
 def to_y(
     bundle: Bundle, outputs: Float[np.ndarray, "*output series horizon"]
 ) -> Float[np.ndarray, "*output series horizon"]:
-    """Return outputs in model space in the unit of `y`; never below 0 unless the kind is real."""
+    """Convert outputs from model space to the unit of `y`: 0 or more, unless the kind is real."""
     out: np.ndarray = np.exp(outputs) if bundle.spec.filters.space == "log" else outputs
     return out if bundle.config.data.kind == "real" else np.maximum(out, 0.0)
 
@@ -173,7 +173,7 @@ class Origin(NamedTuple):
     """Largest forecast, in model space."""
 
 
-def at_origin(
+def read_origin(
     bundle: Bundle, states: States, known: Float[np.ndarray, "series step known"] | None
 ) -> Origin:
     """
@@ -221,7 +221,7 @@ def _forecast(
     quantiles: tuple[float, ...],
 ) -> Float[np.ndarray, "output series horizon"]:
     """Forecast one block of at most the trained horizon, in model space."""
-    origin = at_origin(bundle, states, known)
+    origin = read_origin(bundle, states, known)
     point = bundle.network.point(origin.memory, origin.skips, origin.future)
     # Single precision is enough for counts, which are scaled but not shifted.
     shifted = bundle.spec.filters.space != "ratio"
