@@ -95,8 +95,8 @@ def gradient_profile(
     Args:
         bundle: The model.
         panel: Series to measure on.
-        steps: Number of steps to follow; None takes 4 chunks of the training, or as many steps as
-            the longest series has.
+        steps: Number of steps to follow, as far as the longest series allows; None takes 4 chunks
+            of the training.
         num_series: Most series to measure on.
 
     Raises:
