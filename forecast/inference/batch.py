@@ -80,7 +80,7 @@ def forecast_table(
     return forecast_frame(panel.ids, stamps, values, level, bundle.calendar)
 
 
-def only(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:
+def select_series(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:
     """
     The rows of some series.
 
