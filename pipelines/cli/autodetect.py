@@ -14,6 +14,7 @@ from forecast.data import io, validation
 from forecast.errors import DataError
 from pipelines.cli.date_formats import find_date_formats, has_dates
 
+# Usual names of columns, in lower case; earlier ones are preferred.
 _IDS = (
     "unique_id",
     "id",
@@ -60,10 +61,15 @@ _PLANNED = re.compile(
     r"price|promo|deal|feat|discount|holiday|event|campaign|weekend|open_|is_|planned|markdown",
     re.IGNORECASE,
 )
+"""Names of covariates whose values are usually known in advance."""
 _PRICES = re.compile(r"(adj|adjusted)?_?(close|price)", re.IGNORECASE)
+"""Names of targets that are prices."""
 _NUMBERED = re.compile(r"(id|_?nbr|_no|number|code|store|shop|dept|department)$", re.IGNORECASE)
+"""Names of numeric columns that may identify a series."""
 _INDEX = re.compile(r"^(|id|index|row|unnamed: ?\d+|row_?(id|number|names?))$", re.IGNORECASE)
+"""Names of a column that may be a row index."""
 _SAMPLE = 200_000
+"""Number of first rows that are checked before, or instead of, the whole table."""
 _HEADER = (
     "# Settings of Statecast for this folder; `statecast train` and the other commands read them.",
     "# Options of a command and variables such as STATECAST_TRAIN__SEED override them.",

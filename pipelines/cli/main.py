@@ -92,8 +92,8 @@ def _report_usage_error(error: typer.TyperException) -> int:
     return USAGE
 
 
-def _print_version(given: bool) -> None:
-    if given:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"statecast {importlib.metadata.version('statecast')}")
         raise typer.Exit
 

@@ -77,6 +77,6 @@ def make_data_config(settings: ResolvedProject, bundle: Bundle) -> DataConfig:
     Covariates and their roles are those of the model. Names of columns, `freq` and `fill` come from
     the settings of the command if they are set there.
     """
-    given = {key for key in _TABLE_SETTINGS if f"data.{key}" in settings.origin}
-    values = {key: getattr(settings.config.data, key) for key in given}
+    keys = {key for key in _TABLE_SETTINGS if f"data.{key}" in settings.origin}
+    values = {key: getattr(settings.config.data, key) for key in keys}
     return replace(bundle.config.data, **values)

@@ -105,11 +105,11 @@ def _serve(
     from pipelines.cli import launch
     from pipelines.tracking.ui import MlflowPages
 
-    wanted = launch.build_server_settings(settings, host=host, port=port, next_port=True)
-    server_settings = launch.choose_free_port(wanted)
-    if wanted.port not in (0, server_settings.port):
+    requested = launch.build_server_settings(settings, host=host, port=port, next_port=True)
+    server_settings = launch.choose_free_port(requested)
+    if requested.port not in (0, server_settings.port):
         session.console.warn(
-            f"port {wanted.port} is in use: the API listens on {server_settings.port} instead"
+            f"port {requested.port} is in use: the API listens on {server_settings.port} instead"
         )
     pages = None
     if mlflow_port and settings.tracking_uri.startswith("sqlite:"):
