@@ -26,10 +26,12 @@ COPY constraints.txt ./
 FROM builder AS server-builder
 # The dependencies alone first, for an empty project: this layer lasts until they change.
 COPY pyproject.toml ./
-RUN mkdir forecast service pipelines \
-    && touch README.md LICENSE forecast/__init__.py service/__init__.py pipelines/__init__.py \
+RUN mkdir statecast forecast service pipelines \
+    && touch README.md LICENSE statecast/__init__.py forecast/__init__.py \
+        service/__init__.py pipelines/__init__.py \
     && python3 -m pip --python /app/bin/python install -qq -c constraints.txt '.[server,postgres]'
 COPY README.md LICENSE ./
+COPY statecast statecast
 COPY forecast forecast
 COPY service service
 COPY pipelines pipelines

@@ -1,5 +1,6 @@
 """JSON lines on stdout, progress on stderr: what every benchmark prints."""
 
+import argparse
 import json
 import sys
 import time
@@ -64,6 +65,11 @@ def with_settings(tables: Mapping[str, Any], assignments: list[str]) -> Config:
             value = text
         merged.setdefault(table, {})[key] = value
     return Config.from_dict(merged, where="--set")
+
+
+def add_set_option(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add `--set TABLE.KEY=VALUE`, whose values `with_settings` reads."""
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help=help)
 
 
 def find(data: Path, name: str) -> Path:

@@ -270,14 +270,14 @@ def remark(row: Row) -> str:
 
 def commands(rows: list[Row]) -> list[str]:
     """How to measure the case again."""
-    case, said = rows[0].case, []
+    case, lines = rows[0].case, []
     for name in {row.benchmark for row in rows if row.ours}:
         options = {"m4": f" --freq {case.partition('_')[2]}", "m5": "", "stocks": ""}
-        told = options.get(name, f" --sets {case}")
-        said.append(f"python -m benchmarks.{name}{told} --data PATH")
+        options_text = options.get(name, f" --sets {case}")
+        lines.append(f"python -m benchmarks.{name}{options_text} --data PATH")
     if any(row.settings or row.failure for row in rows):
-        said.append(f"python -m benchmarks.peers --data PATH --case {case}")
-    return said
+        lines.append(f"python -m benchmarks.peers --data PATH --case {case}")
+    return lines
 
 
 def plotted(rows: list[Row]) -> list[tuple[Row, float, float]]:
@@ -314,7 +314,7 @@ def plot(rows: list[Row], path: Path) -> None:
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
-def between_markers(page: str, made: str, path: Path) -> str:
+def between_markers(page: str, block: str, path: Path) -> str:
     """
     The page with what is between its two markers replaced.
 
@@ -329,7 +329,7 @@ def between_markers(page: str, made: str, path: Path) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in after or END in before:
         raise SystemExit(f"{path} must have {BEGIN} and then {END}, once each")
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
 
 
 if __name__ == "__main__":

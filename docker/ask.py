@@ -41,12 +41,12 @@ def call(
 
 def wait(url: str, path: str, seconds: float) -> None:
     """Poll until 200, or give up."""
-    begun = time.monotonic()
+    start = time.monotonic()
     while (answer := call(url, path))[0] != 200:
-        if time.monotonic() - begun > seconds:
+        if time.monotonic() - start > seconds:
             sys.exit(f"ask: {path} is not ready after {seconds:.0f} s: {answer}")
         time.sleep(0.25)
-    say(f"{path} answered 200 after {time.monotonic() - begun:.1f} s")
+    say(f"{path} answered 200 after {time.monotonic() - start:.1f} s")
 
 
 def check(url: str, key: str) -> None:
@@ -83,9 +83,9 @@ def check(url: str, key: str) -> None:
     say("live: the same")
 
 
-def expect(holds: bool, told: str) -> None:
+def expect(holds: bool, message: str) -> None:
     if not holds:
-        sys.exit(f"ask: {told}")
+        sys.exit(f"ask: {message}")
 
 
 def say(text: str) -> None:

@@ -19,13 +19,13 @@ def settings() -> dict[str, str]:
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in listing.stdout.splitlines():
         key, _, value = line.partition("=")
         name = key.rpartition(".")[2]
         if name in WANTED:
-            found.setdefault(name, ast.literal_eval(value))
-    return found
+            values.setdefault(name, ast.literal_eval(value))
+    return values
 
 
 def local_path(word: str, *, is_index: bool) -> Path | None:
@@ -40,9 +40,9 @@ def local_path(word: str, *, is_index: bool) -> Path | None:
 
 def main() -> None:
     """Print the settings, then the paths, each path once."""
-    found = settings()
+    values = settings()
     mounts: dict[Path, None] = {}
-    for name, value in found.items():
+    for name, value in values.items():
         sys.stdout.write(f"arg PIP_{name.upper().replace('-', '_')}={' '.join(value.split())}\n")
         for word in value.split():
             path = local_path(word, is_index=name.endswith("index-url"))

@@ -1,10 +1,11 @@
 """
-A trained model as a value, and as a directory: JSON and safetensors, with digests, no pickle.
+The trained model as a value, and its directory on disk: JSON and safetensors with digests.
 
-    bundle.json           format version, settings, facts, scores, digest of the weights
+    bundle.json           format version, settings, facts, scores, digests
     weights.safetensors   weights of the network and factors of the calibration
 
-A bundle is read only when every byte is what was written; it holds no code and no data.
+Loading verifies every byte against the digests. A bundle holds no pickle, no code and no training
+data.
 """
 
 import dataclasses
@@ -25,38 +26,38 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from forecast.calendars.calendar import Calendar
-from forecast.config import Config
 from forecast.errors import BundleError, DamagedBundle, NewerBundle
 from forecast.features.inputs import InputSpec, make_spec
 from forecast.features.static import StaticColumn, StaticSpec
 from forecast.files import write_directory
+from forecast.models.contract import ForecastNetwork
 from forecast.models.ensemble import Ensemble
-from forecast.models.network import Network, make_network
+from forecast.models.network import make_network
+from forecast.resolved_config import ResolvedConfig
 
 VERSION = 3
 JSON_NAME, WEIGHTS_NAME = "bundle.json", "weights.safetensors"
 MAX_BYTES = 256 * 2**20
-"""Of a file of a bundle: what is larger is neither written nor read."""
+"""Largest size of a file in a bundle. Larger files are neither written nor read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A trained forecaster: everything a forecast depends on beside the observations."""
+    """A trained model: everything that a forecast depends on, except the observations."""
 
-    config: Config
-    """Nothing in it is left open."""
+    config: ResolvedConfig
     spec: InputSpec
-    network: Network | Ensemble
+    network: ForecastNetwork
     factors: Float[np.ndarray, "two horizon upper"]
-    """Of the calibration."""
+    """Calibration factors of the quantiles' distances from the median: [0] below, [1] above it."""
     correlation: float = 0.0
-    """Of the normal scores of neighbouring steps ahead: ties the steps of a sample path."""
+    """Correlation of the normal scores of neighbouring steps ahead, used for sample paths."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What it was trained on: series, rows, cutoff, digest of the data, seed."""
+    """Facts about the training: series, rows, cutoff, digest of the data, seed."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Backtest scores of the run, if there was one."""
+    """Backtest scores of the training run; empty if it ran no backtest."""
     digest: str = field(init=False)
-    """Hex SHA-256 of settings and weights: the identity that states carry."""
+    """Hex SHA-256 of settings and weights. States carry it to name the model they belong to."""
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(json.dumps(_settings(self), sort_keys=True).encode())
@@ -65,13 +66,12 @@ class Bundle:
 
     @property
     def calendar(self) -> Calendar:
-        """Of the series it forecasts."""
+        """Calendar of the time stamps."""
         return self.spec.calendar
 
     @property
     def horizon(self) -> int:
-        """Most steps ahead it forecasts."""
-        assert self.config.model.horizon is not None
+        """Largest horizon the model was trained for, in steps."""
         return self.config.model.horizon
 
 
@@ -83,33 +83,33 @@ def save_bundle(
     beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """
-    Write the directory whole or not at all.
+    Write a bundle to a directory, whole or not at all.
 
     Args:
-        bundle: The model.
-        directory: Where it goes.
-        overwrite: Whether a bundle that is there gives way.
-        beside: More files, by name.
+        bundle: The model to save.
+        directory: Directory to create; missing parents are created.
+        overwrite: Replace a bundle that already exists there.
+        beside: Contents of further files to write into the directory, by file name.
 
     Raises:
-        BundleError: It is there already and `overwrite` is False, or it is there and no bundle, or
-            it would be too large to be read.
+        BundleError: The directory exists and `overwrite` is False, or it exists and is not a
+            bundle, or a file would exceed the largest size that is read.
     """
     directory = Path(directory)
     if directory.exists() and overwrite and not (directory / JSON_NAME).is_file():
         raise BundleError(
-            "what would be overwritten is no bundle",
+            "the directory to overwrite is not a bundle",
             where=str(directory),
             help="choose another directory, or remove this one yourself",
         )
     if directory.exists() and not overwrite:
         raise BundleError(
-            "there is something in the way",
+            "the directory already exists",
             where=str(directory),
             help="choose another directory, or pass overwrite=True",
         )
     weights = _weights(bundle)
-    text = {
+    contents = {
         "version": VERSION,
         **_settings(bundle),
         "facts": bundle.facts,
@@ -117,13 +117,12 @@ def save_bundle(
         "digest": bundle.digest,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    told = json.dumps(text, indent=1, sort_keys=True).encode()
-    files = {**beside, WEIGHTS_NAME: weights, JSON_NAME: told}
+    text = json.dumps(contents, indent=1, sort_keys=True).encode()
+    files = {**beside, WEIGHTS_NAME: weights, JSON_NAME: text}
     for name in (WEIGHTS_NAME, JSON_NAME):
         if len(files[name]) > MAX_BYTES:
             raise BundleError(
-                f"{name} would have {len(files[name]):,} bytes, more than the {MAX_BYTES:,} that "
-                "are read",
+                f"{name} would have {len(files[name]):,} bytes; at most {MAX_BYTES:,} are read",
                 where=str(directory),
                 help="train with fewer members, a smaller hidden_size or fewer static categories",
             )
@@ -132,10 +131,10 @@ def save_bundle(
 
 def read_digest(directory: Path | str) -> str:
     """
-    The digest that a directory says its bundle has; nothing is verified.
+    Return the digest noted in a bundle's directory, without verifying the files.
 
     Raises:
-        BundleError: There is no bundle at this place, or its JSON cannot be read.
+        BundleError: The directory holds no bundle, or its JSON cannot be read.
     """
     try:
         return str(json.loads(_read(Path(directory) / JSON_NAME))["digest"])
@@ -152,9 +151,9 @@ def load_bundle(directory: Path | str) -> Bundle:
     Read and verify a directory that `save_bundle` wrote.
 
     Raises:
-        BundleError: There is no bundle at this place.
+        BundleError: The directory holds no bundle.
         DamagedBundle: A file is missing, truncated or altered.
-        NewerBundle: Written in a format this version does not read.
+        NewerBundle: The bundle has a format version that this release does not read.
     """
     directory = Path(directory)
     if not (directory / JSON_NAME).is_file():
@@ -164,58 +163,61 @@ def load_bundle(directory: Path | str) -> Bundle:
             help="give the directory that `statecast train` or Forecaster.save wrote",
         )
     try:
-        text = json.loads(_read(directory / JSON_NAME))
+        contents = json.loads(_read(directory / JSON_NAME))
         weights = _read(directory / WEIGHTS_NAME)
     except (OSError, ValueError) as error:
         raise DamagedBundle(f"cannot be read: {error}", where=str(directory)) from error
-    if not isinstance(text, dict):
-        raise DamagedBundle(f"{JSON_NAME} holds no object", where=str(directory))
-    if text.get("version") != VERSION:
+    if not isinstance(contents, dict):
+        raise DamagedBundle(f"{JSON_NAME} is not a JSON object", where=str(directory))
+    if contents.get("version") != VERSION:
         raise NewerBundle(
-            f"format version {text.get('version')} is not {VERSION}, the one this version reads",
+            f"format version {contents.get('version')} is not {VERSION}, the one this version "
+            "reads",
             where=str(directory),
             help="use the release that wrote it, or train again",
         )
-    found = hashlib.sha256(weights).hexdigest()
-    if found != text.get("weights_sha256"):
+    sha256 = hashlib.sha256(weights).hexdigest()
+    if sha256 != contents.get("weights_sha256"):
         raise DamagedBundle(
             f"{WEIGHTS_NAME} was altered or cut short: SHA-256 expected "
-            f"{text.get('weights_sha256')}, found {found}",
+            f"{contents.get('weights_sha256')}, found {sha256}",
             where=str(directory),
             help="fetch or save the bundle again",
         )
     try:
-        bundle = _assemble(text, load_tensors(weights))
+        bundle = _assemble(contents, load_tensors(weights))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DamagedBundle(f"does not fit together: {error}", where=str(directory)) from error
-    if bundle.digest != text["digest"]:
         raise DamagedBundle(
-            f"{JSON_NAME} was altered: digest expected {text['digest']}, found {bundle.digest}",
+            f"the contents do not fit together: {error}", where=str(directory)
+        ) from error
+    if bundle.digest != contents["digest"]:
+        raise DamagedBundle(
+            f"{JSON_NAME} was altered: digest expected {contents['digest']}, found {bundle.digest}",
             where=str(directory),
             help="fetch or save the bundle again",
         )
     return bundle
 
 
-def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
-    config = Config.from_dict(text["config"])
-    assert config.data.freq is not None
+def _assemble(contents: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
+    """Build the bundle from the contents of its JSON file and its weights."""
+    config = ResolvedConfig.from_dict(contents["config"])
     columns = tuple(
-        StaticColumn(c["name"], tuple(c["categories"]), c["mean"], c["scale"])
-        for c in text["static"]
+        StaticColumn(column["name"], tuple(column["categories"]), column["mean"], column["scale"])
+        for column in contents["static"]
     )
     spec = make_spec(
         config,
         Calendar(config.data.freq),
         StaticSpec(columns),
-        space=text["space"],
-        annual=text["annual"],
-        floors=tuple(text["floors"]),
-        common=tuple(text["common"]),
-        smoothers=text.get("smoothers", False),
-        changes=text.get("changes", False),
+        space=contents["space"],
+        annual=contents["annual"],
+        floors=tuple(contents["floors"]),
+        common=tuple(contents["common"]),
+        smoothers=contents.get("smoothers", False),
+        changes=contents.get("changes", False),
     )
-    networks = [make_network(config, spec) for _ in range(config.model.members or 1)]
+    networks = [make_network(config, spec) for _ in range(config.model.members)]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
     factors = tensors.pop("calibration.factors").numpy()
     network.load_state_dict(tensors)
@@ -224,13 +226,19 @@ def _assemble(text: dict[str, Any], tensors: dict[str, Tensor]) -> Bundle:
         spec=spec,
         network=network.eval(),
         factors=factors,
-        correlation=text["correlation"],
-        facts=text["facts"],
-        scores=text["scores"],
+        correlation=contents["correlation"],
+        facts=contents["facts"],
+        scores=contents["scores"],
     )
 
 
 def _settings(bundle: Bundle) -> dict[str, Any]:
+    """
+    Return the part of the JSON file that the digest covers, beside the weights.
+
+    A key that earlier releases did not write appears only if it is set, so that the digests of
+    their bundles stay the same.
+    """
     return {
         "config": bundle.config.to_dict(),
         "space": bundle.spec.filters.space,
@@ -245,12 +253,14 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
 
 
 def _read(path: Path) -> bytes:
+    """Read a file; raises `ValueError` if it is larger than `MAX_BYTES`."""
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path.name} has {size:,} bytes, more than {MAX_BYTES:,}")
     return path.read_bytes()
 
 
 def _weights(bundle: Bundle) -> bytes:
+    """Return the content of the weights file."""
     tensors = {name: value.contiguous() for name, value in bundle.network.state_dict().items()}
     factors = torch.from_numpy(np.ascontiguousarray(bundle.factors, np.float64))
     return save_tensors({**tensors, "calibration.factors": factors})

@@ -1,57 +1,54 @@
-"""The analyst's object: fit, predict, observe, cross-validate, save and load."""
+"""The object for use from Python: fit, predict, observe, cross-validate, save and load."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from sklearn.base import BaseEstimator
 
 from forecast.bundle import Bundle
 from forecast.calendars.calendar import Calendar
-from forecast.config import Config, DataConfig, Fill
+from forecast.config import Config, Fill
 from forecast.data.future_covariates import check_future
-from forecast.data.io import read_table, to_native
+from forecast.data.io import read_table
 from forecast.data.panel import Panel
 from forecast.data.splits import cutoff_lengths, kind_before
 from forecast.data.validation import validate
 from forecast.errors import NotFitted, UnknownSetting
-from forecast.evaluation.backtest import backtest
-from forecast.inference import forecasting, observing, sampling
+from forecast.evaluation.backtest import train_and_backtest
+from forecast.inference import forecasting, observing, output, sampling
 from forecast.inference.gaps import fill_gap, last_values
-from forecast.inference.output import MODEL, as_numbers, as_stamps, forecast_frame, level_quantiles
-from forecast.inference.states import (
-    SavedForecaster,
-    States,
-    initial_states,
-    load_saved,
-    save_saved,
-)
+from forecast.inference.saved_forecaster import SavedForecaster, load_forecaster, save_forecaster
+from forecast.inference.states import States, initial_states
+from forecast.parameters import PREFIX, nested_parameters, replace_nested, to_python
 from forecast.training.progress import TrainEvent
 from forecast.training.train import train
 
 
 class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """
-    Trains one stateful network on many series and forecasts each from its live state.
+    Trains one stateful network on many series and forecasts each of them from its live state.
 
-    Frames are long: `unique_id`, `ds`, `y` and covariates; pandas, polars or Arrow, and what
-    comes out is of the kind that went in. Columns are named as in the Nixtla libraries, so that
-    `utilsforecast` evaluates and plots them as they are. Parameters follow scikit-learn:
-    `sklearn.base.clone` makes an unfitted copy, and each setting of `config` has a name of its
-    own for `get_params` and `set_params`, such as `config__train__max_steps`.
+    Tables are long: `unique_id`, `ds`, `y` and covariates, in pandas, polars or Arrow; forecasts
+    come in the library of the table that `fit` was given. Columns are named as in the Nixtla
+    libraries, so that `utilsforecast` evaluates and plots them as they are. Parameters follow
+    scikit-learn: `sklearn.base.clone` makes an unfitted copy, and `get_params` and `set_params`
+    name each setting of `config`, such as `config__train__max_steps`.
 
     Args:
         h: Steps ahead; None takes the usual horizon of the frequency.
         freq: pandas offset, integer step or exchange (`"XNYS"`); None infers it.
-        config: All other settings; `h` and `freq` go before what it says. None is `Config()`.
+        config: All other settings; `h` and `freq` override it. None is `Config()`.
 
     Attributes:
         bundle_: The trained model, after `fit`.
-        states_: What it remembers of each series, one row for each of `ids_`.
-        ids_: The series, in the order of `states_`.
+        history_: Progress reports of the training, after `fit`.
+        states_: What the model remembers of each series, one row for each of `ids_`.
+        ids_: Names of the series, in the order of `states_`.
 
     >>> months = pd.date_range("2015-01-01", periods=60, freq="MS")
     >>> sales = pd.DataFrame({"unique_id": "shop", "ds": months, "y": 10.0 + months.month})
@@ -70,30 +67,22 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """
-        `h`, `freq` and `config`; with `deep` also every setting of `config` by its own name.
+        Return `h`, `freq` and `config`; with `deep` also every setting of `config` by its name.
 
         >>> Forecaster(h=3).get_params()["config__model__hidden_size"]
         64
         """
         params: dict[str, Any] = super().get_params(deep=False)
-        if deep:
-            config = self.config or Config()
-            for part in fields(config):
-                table = getattr(config, part.name)
-                params |= {
-                    f"config__{part.name}__{setting.name}": getattr(table, setting.name)
-                    for setting in fields(table)
-                }
-        return params
+        return params | nested_parameters(self.config or Config()) if deep else params
 
     def set_params(self, **params: Any) -> "Forecaster":
         """
-        Change parameters by the names that `get_params` gives; all of them or none.
+        Change parameters, named as in `get_params`: all of them or, after an error, none.
 
-        What was learned stays as it is until the next `fit`.
+        A fitted model stays as it is until the next `fit`.
 
         Raises:
-            UnknownSetting: A name that is no parameter.
+            UnknownSetting: A name is not a parameter.
             ConfigError: The settings contradict themselves.
 
         >>> Forecaster().set_params(h=3, config__model__hidden_size=8).config.model.hidden_size
@@ -103,23 +92,19 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         unknown = [name for name in params if name not in names]
         if unknown:
             raise UnknownSetting(
-                f"{unknown[0]!r} is no parameter of a Forecaster",
+                f"{unknown[0]!r} is not a parameter of a Forecaster",
                 help=f"parameters: {', '.join(names)}",
             )
         config = params.get("config", self.config)
-        tables: dict[str, dict[str, Any]] = {}
-        for name, value in params.items():
-            if name.startswith("config__"):
-                _, part, setting = name.split("__", 2)
-                tables.setdefault(part, {})[setting] = value
-        if tables:
-            config = _changed(config or Config(), tables)
+        nested = {name: value for name, value in params.items() if name.startswith(PREFIX)}
+        if nested:
+            config = replace_nested(config or Config(), nested)
         self.h, self.freq = params.get("h", self.h), params.get("freq", self.freq)
         self.config = config
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Whether `fit` or `load` gave it a model."""
+        """Return True once `fit` or `load` has given it a model."""
         return hasattr(self, "bundle_")
 
     def fit(
@@ -135,17 +120,17 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         on_event: Callable[[TrainEvent], None] | None = None,
     ) -> "Forecaster":
         """
-        Learn from all of `df` and remember where each series stands.
+        Train on all of `df` and bring the state of each series to its last row.
 
         Args:
-            df: Long frame of the history.
+            df: Long table of the history.
             static_df: One row a series: the id column and the static covariates.
-            val_size: Last steps of each series kept from learning; see `TrainConfig`.
+            val_size: Last steps of each series held out for validation; see `TrainConfig`.
             fill: What a missing step means; see `DataConfig`.
-            id_col: Name of the column with the series' names.
-            time_col: Name of the column with the stamps.
-            target_col: Name of the column with the values.
-            on_event: Called about a hundred times with the progress.
+            id_col: Column with the names of the series.
+            time_col: Column with the time stamps.
+            target_col: Column with the values.
+            on_event: Called with a progress report about a hundred times.
 
         Raises:
             DataError: The data cannot be used as they are.
@@ -154,8 +139,9 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         config = self._config(id_col=id_col, time_col=time_col, target_col=target_col, fill=fill)
         if val_size is not None:
             config = replace(config, train=replace(config.train, val_size=val_size))
-        panel, config = _read(df, static_df, config)
-        self._like = _like(df, config.data)
+        checked = validate(df, config.data, static_df=static_df)
+        panel, config = Panel.from_frame(checked), replace(config, data=checked.data)
+        self._form = output.TableForm.of(df, config.data)
         trained = train(panel, config, on_event=on_event)
         self.bundle_, self.history_ = trained.bundle, trained.history
         self.ids_ = panel.ids
@@ -170,7 +156,7 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         futr_df: Any = None,
     ) -> Any:
         """
-        Forecast every series from where its state stands. Pure: nothing is remembered of it.
+        Forecast every series from its state, which stays as it is.
 
         Args:
             h: Steps ahead, up to ten times the trained horizon, which is the default.
@@ -178,111 +164,90 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             quantiles: Fractions: 0.9 gives `statecast_ql0.9`.
             futr_df: Known-future covariates of each series and step, if the model has any.
 
+        Returns:
+            Columns unique_id, ds, statecast, then two for each level and one for each quantile.
+
         Raises:
             NotFitted: Before `fit` or `load`.
-            UnseenHorizon, UnknownQuantile: The model did not learn what was asked.
+            UnseenHorizon, UnknownQuantile: Outside what the model learned.
             MissingFuture: `futr_df` does not cover every series and step.
         """
         bundle, states = self._fitted()
         forecasting.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
-        levels, asked = as_numbers(level), as_numbers(quantiles)
+        levels, fractions = output.as_numbers(level), output.as_numbers(quantiles)
         outputs = forecasting.forecast(
             bundle,
             states,
             horizon=horizon,
-            quantiles=(*level_quantiles(levels), *asked),
-            known_future=check_future(
-                futr_df,
-                ids=self.ids_,
-                last_ds=states.last_ds,
-                horizon=horizon,
-                calendar=bundle.calendar,
-                columns=bundle.config.data.known_future,
-                data=bundle.config.data,
-            ),
+            quantiles=(*output.level_quantiles(levels), *fractions),
+            known_future=self._known_future(futr_df, horizon),
         )
         ds = bundle.calendar.after(states.last_ds, horizon)
-        frame = forecast_frame(self.ids_, ds, outputs, levels, bundle.calendar)
-        for i, quantile in enumerate(asked):
-            frame[f"{MODEL}_ql{quantile:g}"] = outputs[..., 1 + 2 * len(levels) + i].ravel()
-        return _native(frame, bundle.config.data, self._like)
+        frame = output.forecast_frame(
+            self.ids_, ds, outputs, levels, bundle.calendar, quantiles=fractions
+        )
+        return self._form.apply(frame, bundle.config.data)
 
     def sample(
         self, paths: int = 100, h: int | None = None, futr_df: Any = None, *, seed: int = 0
     ) -> Any:
         """
-        Draw sample paths of every series, whose sums over steps have quantiles of their own.
+        Draw sample paths of every series, for quantiles of sums over steps.
 
         Args:
-            paths: How many a series.
+            paths: Number of paths a series, at most 10,000.
             h: Steps ahead; None takes the trained horizon.
             futr_df: Known-future covariates of each series and step, if the model has any.
-            seed: Of the draws; the same gives the same paths.
+            seed: Seed of the random numbers; equal seeds give equal paths.
 
         Returns:
             Columns unique_id, sample (from 0), ds, statecast.
 
         Raises:
             NotFitted: Before `fit` or `load`.
+            ConfigError: No path, or more than 10,000.
         """
         bundle, states = self._fitted()
         forecasting.check_horizon(bundle, horizon := bundle.horizon if h is None else h)
-        drawn = sampling.sample(
-            bundle,
-            states,
-            paths=paths,
-            seed=seed,
-            horizon=horizon,
-            known_future=check_future(
-                futr_df,
-                ids=self.ids_,
-                last_ds=states.last_ds,
-                horizon=horizon,
-                calendar=bundle.calendar,
-                columns=bundle.config.data.known_future,
-                data=bundle.config.data,
-            ),
+        known_future = self._known_future(futr_df, horizon)
+        values = sampling.sample(
+            bundle, states, paths=paths, seed=seed, horizon=horizon, known_future=known_future
         )
-        series, number = drawn.shape[:2]
         ds = bundle.calendar.after(states.last_ds, horizon)
-        frame = pd.DataFrame(
-            {
-                "unique_id": np.repeat(np.asarray(self.ids_, dtype=object), number * horizon),
-                "sample": np.tile(np.repeat(np.arange(number), horizon), series),
-                "ds": as_stamps(np.repeat(ds[:, None], number, axis=1).ravel(), bundle.calendar),
-                MODEL: drawn.ravel(),
-            }
-        )
-        return _native(frame, bundle.config.data, self._like)
+        frame = output.sample_frame(self.ids_, ds, values, bundle.calendar)
+        return self._form.apply(frame, bundle.config.data)
 
     def observe(self, df: Any, static_df: Any = None) -> "Forecaster":
         """
-        Commit new observations: one recurrent step each; weights stay as they are.
+        Commit new observations: one recurrent step for each, without training.
 
-        Series not seen before begin cold. Steps without a row or a value are what `fill` makes of
-        them, also those before the first new row. Nothing is committed when anything is refused.
+        A series that the model has not seen before begins with an empty state. Steps without a row
+        or a value, also those before the first new row, become what `fill` makes of them. If
+        anything is refused, no state moves.
 
         Raises:
-            LateValues: A series begins at or before the last step it has.
-            MissingSteps: A series does not go on where it stopped, and `fill` is `refuse`.
+            NotFitted: Before `fit` or `load`.
+            LateValues: A series begins at or before the last step that its state has seen.
+            MissingSteps: A series leaves a gap after its state, and `fill` is `refuse`.
         """
         bundle, states = self._fitted()
         config = bundle.config
         if static_df is None and not {*config.data.static} <= {*read_table(df).columns}:
             config = replace(config, data=replace(config.data, static=()))
         last = dict(zip(self.ids_, last_values(bundle, states).tolist(), strict=True))
-        panel, _ = _read(df, static_df, config, to_learn=False, last=last)
-        new = tuple(name for name in panel.ids if name not in last)
-        if new:
-            static = bundle.spec.static.encode(panel.static, new)
-            states = States.concat([states, initial_states(bundle, len(new), static)])
-        ids = (*self.ids_, *new)
+        checked = validate(df, config.data, static_df=static_df, to_learn=False, last=last)
+        panel = Panel.from_frame(checked)
+        new_ids = tuple(name for name in panel.ids if name not in last)
+        if new_ids:
+            static = bundle.spec.static.encode(panel.static, new_ids)
+            states = States.concat([states, initial_states(bundle, len(new_ids), static)])
+        ids = (*self.ids_, *new_ids)
         rows = pd.Index(ids).get_indexer(pd.Index(panel.ids))
-        there = states.take(rows)
-        stands = np.where(there.count > 0, there.last_ds, panel.ds[panel.indptr[:-1]])
-        value = np.array([last.get(name, 0.0) for name in panel.ids])
-        moved = observing.observe(bundle, there, fill_gap(bundle, panel, stands, value))
-        self.ids_, self.states_ = ids, states.put(rows, moved)
+        before = states.take(rows)
+        last_ds = np.where(before.count > 0, before.last_ds, panel.ds[panel.indptr[:-1]])
+        values = np.array([last.get(name, 0.0) for name in panel.ids])
+        after = observing.observe(bundle, before, fill_gap(bundle, panel, last_ds, values))
+        self.ids_, self.states_ = ids, states.put(rows, after)
         return self
 
     def cross_validation(
@@ -301,18 +266,36 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         on_event: Callable[[TrainEvent], None] | None = None,
     ) -> Any:
         """
-        Train on what precedes the first cutoff and forecast from each cutoff in one pass.
+        Train on what precedes the first cutoff and forecast from every cutoff in one pass.
 
-        Cutoffs count back from each series' own end. Every scaler, weight and calibration sees only
-        what precedes them, and so does the kind of the values where none is declared. The
-        forecaster is left as it was. With `refit`, a network is trained anew for each cutoff.
+        Cutoffs are counted back from the end of each series. Scalers, weights, calibration and,
+        unless it is declared, the kind of the values see only what precedes the cutoff. The
+        forecaster itself does not change.
+
+        Args:
+            df: Long table of the history.
+            static_df: One row a series: the id column and the static covariates.
+            n_windows: Number of cutoffs.
+            step_size: Steps from one cutoff to the next.
+            h: Steps ahead; None takes the forecaster's `h`.
+            refit: Train a new network for each cutoff instead of one for all.
+            level: Central intervals in percent.
+            id_col: Column with the names of the series.
+            time_col: Column with the time stamps.
+            target_col: Column with the values.
+            on_event: Called with a progress report about a hundred times a training.
 
         Returns:
             Columns unique_id, ds, cutoff, y, statecast, and two for each level.
+
+        Raises:
+            DataError: The data cannot be used as they are.
+            ConfigError: The settings contradict themselves.
         """
         config = self._config(id_col=id_col, time_col=time_col, target_col=target_col)
-        panel, config = _read(df, static_df, config)
-        like = _like(df, config.data)
+        checked = validate(df, config.data, static_df=static_df)
+        panel, config = Panel.from_frame(checked), replace(config, data=checked.data)
+        form = output.TableForm.of(df, config.data)
         if h is not None:
             config = replace(config, model=replace(config.model, horizon=h))
         assert config.data.freq is not None
@@ -321,40 +304,49 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
         if (self.config or Config()).data.kind == "auto":
             config = replace(config, data=replace(config.data, kind=kind_before(panel, known[0])))
-        groups = known if refit else known[:1]
-        frames = []
-        for i, lengths in enumerate(groups):
-            bundle = train(panel.head(lengths), config, on_event=on_event).bundle
-            seen = panel.head(known[i if refit else -1] + horizon)
-            frames.append(
-                backtest(
-                    bundle,
-                    seen,
-                    horizon=horizon,
-                    n_windows=1 if refit else n_windows,
-                    step_size=step_size,
-                    levels=as_numbers(level),
-                )
-            )
-        return _native(pd.concat(frames, ignore_index=True), config.data, like)
+        cv = train_and_backtest(
+            panel,
+            config,
+            horizon=horizon,
+            n_windows=n_windows,
+            step_size=step_size,
+            levels=output.as_numbers(level),
+            refit=refit,
+            on_event=on_event,
+        )
+        return form.apply(cv, config.data)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write model and states as one directory; a bundle in itself, no history needed."""
+        """
+        Write the model and the states as one directory, which is a bundle; no history is needed.
+
+        Raises:
+            NotFitted: Before `fit` or `load`.
+            BundleError: The directory exists, and `overwrite` is False.
+        """
         bundle, states = self._fitted()
-        live = SavedForecaster(bundle, states, self.ids_, integer_ids=self._like[1])
-        save_saved(live, Path(path), overwrite=overwrite)
+        saved = SavedForecaster(bundle, states, self.ids_, self._form.integer_ids)
+        save_forecaster(saved, Path(path), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str) -> "Forecaster":
-        """Read what `save` wrote; raises `BundleError` and its kin."""
-        live = load_saved(Path(path))
-        made = cls(h=live.bundle.horizon, freq=live.bundle.calendar.freq, config=live.bundle.config)
-        made.bundle_, made.states_, made.ids_ = live.bundle, live.states, live.ids
-        made._like = pd.DataFrame(), live.integer_ids
-        return made
+        """
+        Read a directory that `save` wrote.
+
+        Raises:
+            NotFitted: The directory holds a model without states.
+            BundleError: The directory cannot be read, is damaged or of a newer format.
+        """
+        saved = load_forecaster(Path(path))
+        bundle = saved.bundle
+        forecaster = cls(h=bundle.horizon, freq=bundle.calendar.freq, config=bundle.config)
+        forecaster.bundle_, forecaster.states_ = bundle, saved.states
+        forecaster.ids_ = saved.ids
+        forecaster._form = output.TableForm(pd.DataFrame(), saved.integer_ids)
+        return forecaster
 
     def __repr__(self) -> str:
-        """Settings, and what it has learned from."""
+        """Return the settings and, once fitted, the kind of network, the series and the digest."""
         if not self.__sklearn_is_fitted__():
             return f"Forecaster(h={self.h}, freq={self.freq!r}), not fitted"
         model = self.bundle_.config.model
@@ -365,52 +357,32 @@ class Forecaster(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         )
 
     def _config(self, **columns: Any) -> Config:
-        given = {name: value for name, value in columns.items() if value is not None}
+        """Return `config` with `h`, `freq` and the arguments that are not None put in."""
+        data = {name: value for name, value in columns.items() if value is not None}
         if self.freq is not None:
-            given["freq"] = self.freq
+            data["freq"] = self.freq
         config = self.config or Config()
-        model = config.model if self.h is None else replace(config.model, horizon=_plain(self.h))
-        return replace(config, data=replace(config.data, **given), model=model)
+        model = config.model
+        if self.h is not None:
+            model = replace(model, horizon=to_python(self.h))
+        return replace(config, data=replace(config.data, **data), model=model)
 
     def _fitted(self) -> tuple[Bundle, States]:
         if not self.__sklearn_is_fitted__():
             raise NotFitted("this forecaster has not learned anything yet", help="call fit first")
         return self.bundle_, self.states_
 
-
-def _like(df: Any, data: DataConfig) -> tuple[Any, bool]:
-    """Of which kind a frame is, and whether its series are numbered: answers are in kind."""
-    return df, pd.api.types.is_integer_dtype(read_table(df, data=data)[data.id_col])
-
-
-def _native(frame: pd.DataFrame, data: DataConfig, like: tuple[Any, bool]) -> Any:
-    if like[1] and frame["unique_id"].astype(str).str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
-        frame["unique_id"] = frame["unique_id"].astype(np.int64)
-    names = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
-    return to_native(frame.rename(columns=names), like[0])
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value  # JSON knows no NumPy
-
-
-def _changed(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> Config:
-    """Some settings changed; each table is put together anew, so that its checks run."""
-    parts = {}
-    for part, given in tables.items():
-        plain = {name: _plain(value) for name, value in given.items()}
-        parts[part] = replace(getattr(config, part), **plain)
-    return replace(config, **parts)
-
-
-def _read(
-    df: Any,
-    static_df: Any,
-    config: Config,
-    *,
-    to_learn: bool = True,
-    last: Mapping[str, float] | None = None,
-) -> tuple[Panel, Config]:
-    """Check a frame; also return the settings with frequency, kind and static columns known."""
-    series = validate(df, config.data, static_df=static_df, to_learn=to_learn, last=last)
-    return Panel.from_frame(series), replace(config, data=series.data)
+    def _known_future(
+        self, futr_df: Any, horizon: int
+    ) -> Float[np.ndarray, "series horizon known"]:
+        """Check the known-future covariates of the next `horizon` steps."""
+        bundle, states = self._fitted()
+        return check_future(
+            futr_df,
+            ids=self.ids_,
+            last_ds=states.last_ds,
+            horizon=horizon,
+            calendar=bundle.calendar,
+            columns=bundle.config.data.known_future,
+            data=bundle.config.data,
+        )

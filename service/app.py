@@ -1,4 +1,4 @@
-"""The application: a factory, and a lifespan that begins to load and stops cleanly."""
+"""The application factory; the lifespan starts loading the models and stops cleanly."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,43 +14,41 @@ from service.http.middleware.disconnect import DisconnectWatch
 from service.http.middleware.limits import BodyLimit, ConcurrencyLimit
 from service.http.middleware.model_path import ModelPath
 from service.http.middleware.request_log import RequestLog
-from service.http.openapi import install_openapi
-from service.http.routes import forecasts, log, models, observations, series
-from service.http.routes import health as operations
+from service.http.routes import forecasts, health, log, models, observations, series
 from service.metrics import Metrics
 from service.serving.catalog import Catalog
 from service.serving.slot import Slot
 from service.settings import Settings
 
 DESCRIPTION = """
-Forecasts of many time series, from states that a recurrent model carries: each observation costs
-one step, and a forecast starts from what the model already remembers.
+Forecasts of many time series from the carried states of a recurrent model: an observation costs
+one recurrent step, and a forecast starts from what the model already remembers.
 
 Every failure is `application/problem+json` with a stable `code`.
 """
 
 
 class AppState(TypedDict):
-    """What the lifespan hands to every request."""
+    """State that the lifespan gives to every request."""
 
-    slots: Catalog
+    catalog: Catalog
+    """All models that are served."""
     slot: Slot | None
-    """What answers at addresses without the name of a model, where there is one."""
+    """Model that answers paths without the name of a model; None if there are several."""
 
 
 def create_app(
     settings: Settings, *, on_settled: Callable[[Catalog], None] | None = None
 ) -> FastAPI:
     """
-    Build the app; nothing is loaded until it starts, and nothing at import.
+    Build the application. Nothing is loaded at import, or before the application starts.
 
     Args:
-        settings: All of them.
-        on_settled: Called from another thread once the start of every model has succeeded or
-            failed.
+        settings: Settings of the server.
+        on_settled: Called from another thread once every model has started or failed to.
 
     Raises:
-        OpenBind: Other machines could call, and no API key is set.
+        OpenBind: The address is reachable from other machines and no API key is set.
     """
     settings.check_bind()
     metrics = Metrics()
@@ -58,14 +56,14 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[AppState]:
         limiter = anyio.to_thread.current_default_thread_limiter()
-        limiter.total_tokens = settings.limits.max_concurrency + 8  # room for the probes
-        slots = app.state.slots = Catalog(settings, metrics)
-        app.state.slot = slots.only
-        slots.start(on_settled)
+        limiter.total_tokens = settings.limits.max_concurrency + 8  # Room for the probes.
+        catalog = app.state.catalog = Catalog(settings, metrics)
+        app.state.slot = catalog.only
+        catalog.start(on_settled)
         try:
-            yield {"slots": slots, "slot": slots.only}
+            yield {"catalog": catalog, "slot": catalog.only}
         finally:
-            await anyio.to_thread.run_sync(slots.close)
+            await anyio.to_thread.run_sync(catalog.close)
 
     app = FastAPI(
         title="Statecast",
@@ -77,11 +75,11 @@ def create_app(
         redoc_url=None,
     )
     app.state.settings, app.state.metrics = settings, metrics
-    for resource in (forecasts, observations, series, log, models, operations):
+    for resource in (forecasts, observations, series, log, models, health):
         app.include_router(resource.router)
     problems.install(app, retry_after=settings.limits.retry_after)
-    openapi.install(app)
-    install_openapi(app, open_names=not settings.key_digests)
+    openapi.install_docs(app)
+    openapi.install_openapi(app, open_names=not settings.key_digests)
     # The last one added is the outermost.
     if settings.models:
         app.add_middleware(ModelPath)

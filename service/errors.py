@@ -1,5 +1,5 @@
 """
-What only a service can refuse; like all errors, these stand in one catalogue by their `code`.
+Errors that only the service raises. Like all errors they have a stable `code`.
 
 * ForecastError
   - RequestError                  request.invalid          the request cannot be served as it is
@@ -54,13 +54,13 @@ class WrongHost(RequestError):
 
 
 class Abandoned(RequestError):
-    """The client hung up before the turn of its request."""
+    """The client hung up before its request was computed."""
 
     code = "request.abandoned"
 
 
 class NoSuchModel(RequestError):
-    """The address names no model of this server."""
+    """The path does not name a model of this server."""
 
     code = "request.model"
 
@@ -78,7 +78,7 @@ class NotReady(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """As many requests as the server takes are running already."""
+    """The largest number of requests that the server accepts is running."""
 
     code = "service.overloaded"
 
@@ -96,7 +96,7 @@ class LogError(ForecastError):
 
 
 class DamagedLog(LogError):
-    """A part of the observation log is damaged; what touches no such part can be read."""
+    """A part of the observation log is damaged; the rest of it can be read."""
 
     code = "log.damaged"
 
@@ -114,30 +114,30 @@ class LogFrequency(LogError):
 
 
 class ShadowRefused(ModelSourceError):
-    """A new model that must not take over from the one in service."""
+    """A new model was refused and does not replace the one in service."""
 
     code = "model.refused"
 
 
 class PrunedValues(LateValues):
-    """Observations of steps that were taken out of the observation log."""
+    """Observations of steps that were pruned from the observation log."""
 
     code = "data.pruned"
 
 
 class OpenBind(ConfigError):
-    """An address that other machines reach, without API keys."""
+    """The address is reachable from other machines and no API key is set."""
 
     code = "config.open_bind"
 
 
 class Refused(Exception):
     """
-    One error of the catalogue, and the items of the request in which it was found.
+    An error together with the items of the request that caused it.
 
     Args:
-        error: What is wrong, in the library's words.
-        items: JSON pointer and one sentence for each item, the first few.
+        error: The error.
+        items: JSON pointer and one sentence for each of the first items.
     """
 
     def __init__(self, error: ForecastError, items: Sequence[tuple[str, str]]) -> None:
@@ -148,11 +148,11 @@ class Refused(Exception):
 
 def sentence(error: ForecastError, *, place: bool = False) -> str:
     """
-    What is wrong and what to do, on one line.
+    Return message and help of an error on one line.
 
     Args:
-        error: Of the catalogue.
-        place: Whether to say where; files and hosts are the operator's to know.
+        error: The error.
+        place: Whether to add the place. Files and hosts are for the operator only.
 
     >>> sentence(LogError("it is damaged", where="a.db", help="put a backup there"), place=True)
     'it is damaged (a.db); put a backup there'

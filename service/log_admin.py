@@ -1,4 +1,4 @@
-"""The observation log worked on from the command line, beside a server or without one."""
+"""Work on the observation log from the command line, with or without a running server."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -18,20 +18,20 @@ from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.recovery import recover
 from service.settings import Limits, Settings
-from service.storage.exporter import Selection, export, named
+from service.storage.exporter import Selection, export, find_series
 from service.storage.log import ObservationLog
 from service.storage.retention import Pruned, RetentionRule, preview
 
 _PATIENCE = 24 * 3600.0
-"""Seconds for all of it: nobody else waits."""
+"""Longest time that work may take, in seconds: nobody else waits for it."""
 _PART = 2.0
-"""Seconds for one transaction: servers that share the log wait so long."""
-Told = Callable[[int, int], None]
-"""How much is done, and of how much."""
+"""Time that one transaction should take, in seconds: servers that share the log wait so long."""
+OnProgress = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """Place, schema, frequency, size and span of the log, and what was pruned."""
+    """Return place, schema, frequency, size, span and pruned steps of the log."""
     log = ObservationLog(settings.log_url, reads_only=True)
     try:
         with log.read() as transaction:
@@ -58,38 +58,38 @@ def export_log(
     since: str | None = None,
     until: str | None = None,
     full: bool = False,
-    told: Told,
+    told: OnProgress,
 ) -> dict[str, int]:
     """
-    Write the log to a Parquet file: whole, or as if it had never begun.
+    Export the log to a Parquet file, which is written whole or not at all.
 
     Raises:
-        BadStamps: `since` or `until` is none.
-        UnknownSeries: One of those named is not there.
+        BadStamps: `since` or `until` is not a stamp of the log.
+        UnknownSeries: A named series is not in the log.
         OSError: The file cannot be written.
     """
     log = ObservationLog(settings.log_url, reads_only=True)
     try:
         calendar = log.calendar or Calendar("D")
         ends = _stamp(since, calendar), _stamp(until, calendar)
-        chosen = Selection(tuple(unique_ids), *ends, full=full)
+        selection = Selection(tuple(unique_ids), *ends, full=full)
         with (
             log.read() as transaction,
             replacing(path, per_process=True) as temporary,
             temporary.open("wb") as file,
         ):
-            return export(transaction, file, chosen, is_integer=calendar.is_integer, told=told)
+            return export(transaction, file, selection, is_integer=calendar.is_integer, told=told)
     finally:
         log.close()
 
 
 def prune_preview(settings: Settings, *, steps: int | None, before: str | None) -> Pruned:
-    """What `prune_log` would take out; a server may run."""
+    """Return what `prune_log` would remove; a server may be running."""
     log = ObservationLog(settings.log_url, reads_only=True)
     try:
         calendar = log.calendar or Calendar("D")
         with log.read() as transaction:
-            return preview(transaction, _keep(steps, before, calendar), calendar)
+            return preview(transaction, _rule(steps, before, calendar), calendar)
     finally:
         log.close()
 
@@ -101,14 +101,14 @@ def prune_log(
     steps: int | None,
     before: str | None,
     vacuum: bool,
-    told: Told,
+    told: OnProgress,
 ) -> Pruned:
     """
-    Take older steps out of the log; the model goes on from where it begins then.
+    Remove older steps from the log; the model's states continue from the new beginning.
 
     Raises:
-        BadStamps: `before` is none.
-        LogLocked: A server has the log open, and it is a file.
+        BadStamps: `before` is not a stamp of the log.
+        LogLocked: A server has the log open, and the log is a file.
     """
     data = bundle.config.data
     log = _open(settings, (*data.known_future, *data.past_only))
@@ -118,37 +118,40 @@ def prune_log(
         writer = Writer(
             Engine(bundle, executor), log, metrics, unknown_series="refuse", limits=Limits()
         )
-        kept = Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
-        restored = recover(writer, kept)
+        snapshots = Snapshots(settings.data_dir / "snapshots", log, bundle.digest)
+        restored = recover(writer, snapshots)
         write_queue = WriteQueue(writer, _PATIENCE)
         try:
-            taken = write_queue.prune(
-                _keep(steps, before, bundle.calendar), list, told, seconds=_PART
+            pruned = write_queue.prune(
+                _rule(steps, before, bundle.calendar), list, told, seconds=_PART
             )
         finally:
             write_queue.close()
         if restored and not log.shared:
-            kept.save(writer.engine)  # else they would be those of a log with other rows
+            # The snapshots of before belong to a log with other rows.
+            snapshots.save(writer.engine)
         if vacuum:
             log.vacuum()
     finally:
         executor.close()
         log.close()
-    return taken
+    return pruned
 
 
 def delete_series(settings: Settings, unique_ids: Sequence[str]) -> int:
     """
-    Take series away for good, all of them or none; returns how many rows they had.
+    Delete series for good, all or none, and return how many rows they had.
 
     Raises:
-        UnknownSeries: One of them is not there.
-        LogLocked: A server has the log open, and it is a file.
+        UnknownSeries: A series is not in the log.
+        LogLocked: A server has the log open, and the log is a file.
     """
     log = _open(settings)
     try:
         with log.write() as transaction:
-            return transaction.remove([e.number for e in named(transaction, unique_ids)])
+            return transaction.remove(
+                [record.number for record in find_series(transaction, unique_ids)]
+            )
     finally:
         log.close()
 
@@ -160,7 +163,7 @@ def _stamp(text: str | None, calendar: Calendar) -> int | None:
         raise refusal.error from None
 
 
-def _keep(steps: int | None, before: str | None, calendar: Calendar) -> RetentionRule:
+def _rule(steps: int | None, before: str | None, calendar: Calendar) -> RetentionRule:
     return RetentionRule(steps, _stamp(before, calendar))
 
 
@@ -168,5 +171,5 @@ def _open(settings: Settings, covariates: Sequence[str] = ()) -> ObservationLog:
     try:
         return ObservationLog(settings.log_url, covariates)
     except LogLocked as error:
-        error.help = "ask the server to do it: --server URL; or stop it first"
+        error.help = "let the server do it: --server URL; or stop it first"
         raise

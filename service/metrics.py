@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics. Never a label by series: there may be a million."""
+"""Metrics for Prometheus. No label names a series, since there may be a million."""
 
 import copy
 from typing import Self
@@ -12,14 +12,14 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 class Metrics:
     """
-    The metrics of one app, in a registry of its own.
+    The metrics of one application, in a registry of its own.
 
-    What belongs to one of its models has the label `model`: the name under which it is served.
+    Metrics of one model have the label `model`, the name under which it is served.
     """
 
     def __init__(self) -> None:
         self.model = "default"
-        """The label of the model that is told of."""
+        """Value of the label `model`."""
         self._in_service: tuple[str, ...] | None = None
         r = self.registry = CollectorRegistry()
         app, model = "statecast", ("model", "version")
@@ -97,7 +97,7 @@ class Metrics:
         )
         self.successions = Counter(
             "model_successions_total",
-            "New models by what became of them.",
+            "New models by outcome of their rollout.",
             ("model", "outcome"),
             namespace=app,
             registry=r,
@@ -107,7 +107,7 @@ class Metrics:
         )
         self.observations = Counter(
             "observations_total",
-            "Observations by what they were.",
+            "Observations by status: new, duplicate, revised.",
             ("model", "status"),
             namespace=app,
             registry=r,
@@ -121,13 +121,13 @@ class Metrics:
         )
 
     def of(self, model: str) -> Self:
-        """The same metrics, told of a model of this name."""
+        """Return the same metrics with the label of another model."""
         other = copy.copy(self)
         other.model = model
         return other
 
     def in_service(self, version: str, name: str, alias: str, digest: str) -> None:
-        """Tell which model answers, instead of the one before it."""
+        """Set the model in service in place of the one before it."""
         labels = (self.model, version, name, alias, digest)
         if self._in_service not in (None, labels):
             self.model_info.remove(*self._in_service)
@@ -135,5 +135,5 @@ class Metrics:
         self.model_info.labels(*labels).set(1)
 
     def text(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)

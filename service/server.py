@@ -1,4 +1,4 @@
-"""One process that serves: a socket of its own, uvicorn on it, a graceful stop."""
+"""Runs the application in this process: a socket, uvicorn and a graceful stop."""
 
 import errno
 import gc
@@ -18,22 +18,21 @@ from service.settings import Settings
 
 _NEXT_PORTS = 50
 _GRACE = 20
-"""Seconds that running requests have to end once the server is asked to stop."""
+"""Longest time that running requests have to end when the server stops, in seconds."""
 
 
 def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
     """
-    Serve until interrupted (SIGINT, SIGTERM); running requests are finished first.
+    Serve until SIGINT or SIGTERM; running requests are finished first.
 
     Args:
-        settings: All of them.
+        settings: Settings of the server.
         on_ready: Called once with the base URL when forecasts can be answered.
 
     Raises:
-        OpenBind: Other machines could call, and no API key is set.
-        PortInUse: Another program listens there.
-        ForecastError: The model or the log cannot be used, or those of no model; told after an
-            orderly stop.
+        OpenBind: The address is reachable from other machines and no API key is set.
+        PortInUse: Another program listens on the port.
+        ForecastError: No model can be served; raised after an orderly stop.
     """
     settings.check_bind()
     _set_up_logging(settings.log_level)
@@ -42,14 +41,14 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
     url = base_url(listener)
     settled: list[Catalog] = []
 
-    def tell(slots: Catalog) -> None:
-        settled.append(slots)
-        if slots.failure is not None:
+    def when_settled(catalog: Catalog) -> None:
+        settled.append(catalog)
+        if catalog.failure is not None:
             server.should_exit = True
         elif on_ready is not None:
             on_ready(url)
 
-    app = create_app(settings, on_settled=tell)
+    app = create_app(settings, on_settled=when_settled)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -62,7 +61,7 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
             lifespan="on",
         )
     )
-    gc.freeze()  # modules stay: to look through them at each collection stops all for 0.15 s
+    gc.freeze()  # Scanning the modules at each collection would stop all requests for 0.15 s.
     try:
         logging.getLogger("service").info("listening on %s", url)
         server.run(sockets=[listener])
@@ -74,10 +73,10 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
 
 def bind(settings: Settings) -> socket.socket:
     """
-    Take the port, or one of the next if that is allowed.
+    Return a socket that listens on the port, or on one of the next if `next_port` is set.
 
     Raises:
-        PortInUse: It is taken, or may not be taken.
+        PortInUse: The port is busy, or this process may not use it.
     """
     tries = _NEXT_PORTS if settings.next_port and settings.port else 1
     for port in range(settings.port, min(settings.port + tries, 65_536)):
@@ -93,14 +92,14 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def base_url(listener: socket.socket) -> str:
-    """How to call the server from this machine."""
+    """Return the base URL for callers on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket | None:
-    """A listening socket, or None when the port is taken."""
+    """Return a listening socket, or None if the port is busy."""
     with ExitStack() as on_failure:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
@@ -123,7 +122,7 @@ def _listen(host: str, port: int) -> socket.socket | None:
 
 
 def _set_up_logging(level: str) -> None:
-    """One line an event to stderr, for our loggers and uvicorn's; others are left alone."""
+    """Log our events and those of uvicorn to stderr, one line each; leave other loggers alone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     for name in ("service", "uvicorn"):

@@ -17,43 +17,50 @@ from service.errors import OpenBind
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_TAKEN = frozenset({"artifacts", "bundles", "checkpoints", "snapshots", "public"})
-"""Folders of `data_dir`, and the schema of a log without a name."""
+_RESERVED = frozenset({"artifacts", "bundles", "checkpoints", "snapshots", "public"})
+"""Names of folders in `data_dir`, and of the schema of an unnamed log; no model may have them."""
 
 
 class Limits(BaseModel):
-    """What one request, and all of them together, may ask for."""
+    """Limits on a single request and on all requests together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_body_bytes: int = Field(16 * 2**20, ge=1)
-    """Bytes of one request body, counted while they arrive."""
+    """Most bytes of a request body, counted while they arrive."""
     max_concurrency: int = Field(64, ge=1)
-    """Requests that run at once; more are answered 503 with Retry-After."""
+    """Most requests that run at once; others are answered 503 with Retry-After."""
     max_waiting: int = Field(1_000, ge=1)
-    """Requests that wait for the network at once; more are answered 503 with Retry-After."""
+    """Most requests that wait for the compute thread; others are answered 503 with Retry-After."""
     max_series: int = Field(10_000, ge=1)
-    """Series in one request."""
+    """Most series in a request."""
     max_rows: int = Field(100_000, ge=1)
-    """Observations, or rows of `futr`, in one request."""
+    """Most observations, or rows of `futr`, in a request."""
     max_values: int = Field(5_000_000, ge=1)
-    """Numbers in one answer."""
+    """Most numbers in an answer."""
     max_fill: int = Field(1_000, ge=0)
-    """Missing steps that one gap may have before it is refused whatever the fill policy; of all
-    gaps of a request, as many as `max_rows` are filled."""
+    """
+    Most missing steps in a gap that is filled; a longer gap is refused whatever the fill policy.
+
+    All gaps of a request together may have `max_rows` steps.
+    """
     deadline: float = Field(30.0, gt=0)
-    """Seconds a request may wait for its computation."""
+    """Longest time that a request waits for its computation, in seconds."""
     retry_after: int = Field(1, ge=1)
-    """Seconds named in Retry-After."""
+    """Value of Retry-After, in seconds."""
 
 
 class Settings(BaseSettings):
     """
-    Where to listen, which model to serve, where the log is, who may call.
+    Settings of the server: address, models, log and keys.
 
-    Read from variables that begin with `STATECAST_`; `STATECAST_LIMITS__MAX_SERIES` reaches into
-    `limits`. Raises pydantic's `ValidationError`; whether the address may be used without keys
-    is asked by `check_bind`. Raises `ConfigError` where settings contradict each other.
+    They are read from environment variables that begin with `STATECAST_`;
+    `STATECAST_LIMITS__MAX_SERIES` sets `limits.max_series`. `check_bind` checks whether the address
+    may be used without keys.
+
+    Raises:
+        pydantic.ValidationError: A value does not fit.
+        ConfigError: Settings contradict each other.
     """
 
     model_config = SettingsConfigDict(
@@ -62,32 +69,32 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    """0 takes any free port."""
+    """Port to listen on; 0 takes any free port."""
     next_port: bool = False
     """Whether to take the next free port when `port` is busy."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Names in the Host header that are served; empty: loopback names only, or with keys all."""
+    """Host names that are served; empty allows loopback names only, or all if keys are set."""
     data_dir: Path = Path("data")
     model: str = "models:/statecast@champion"
     """A registered model, or the directory of a bundle."""
     models: Annotated[dict[str, str], NoDecode] = Field({})
-    """Several models instead of one, as JSON: to each name a source as `model` has it."""
+    """Several models instead of one, as JSON: a source such as `model` for each name."""
     tracking_uri: str | None = None
-    """Where MLflow is; None takes `MLFLOW_TRACKING_URI`, then `<data_dir>/mlflow.db`."""
+    """MLflow's store; None takes `MLFLOW_TRACKING_URI`, else `<data_dir>/mlflow.db`."""
     database_url: str | None = None
-    """The observation log; None is SQLite in `<data_dir>/observations.db`."""
+    """URL of the observation log; None is SQLite in `<data_dir>/observations.db`."""
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), repr=False)
-    """Keys or `sha256:<hex>` of keys, split by commas; kept as digests only."""
+    """Keys, or `sha256:<hex>` of keys, separated by commas; only their digests are kept."""
     api_keys_file: Path | None = None
-    """A file with one key, or digest of one, a line."""
+    """File with one key, or `sha256:<hex>` of one, per line."""
     unknown_series: Literal["refuse", "create"] = "refuse"
-    """What an observation of a series never seen does."""
+    """Whether an observation of an unknown series is refused or creates the series."""
     snapshot_seconds: float = Field(60.0, gt=0)
-    """Seconds between two snapshots of the states that moved."""
+    """Seconds between two snapshots of changed states."""
     watch_seconds: float = Field(30.0, gt=0)
-    """Seconds between two looks for a new model."""
+    """Seconds between two checks for a new model."""
     seed_data: Path | None = None
-    """A table read into the log at start when the log is empty."""
+    """Table that is read into the log at the start if the log is empty."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     limits: Limits = Limits()
 
@@ -118,10 +125,10 @@ class Settings(BaseSettings):
     @classmethod
     def _check_names(cls, models: dict[str, str]) -> dict[str, str]:
         for name in models:
-            if not _MODEL_NAME.fullmatch(name) or name in _TAKEN or name.startswith("pg_"):
+            if not _MODEL_NAME.fullmatch(name) or name in _RESERVED or name.startswith("pg_"):
                 raise ValueError(
                     f"{name[:80]!r} cannot name a model: expected at most 63 of a-z, 0-9, _ and -, "
-                    f"first a letter or digit; not pg_..., nor {', '.join(sorted(_TAKEN))}"
+                    f"first a letter or digit; not pg_..., nor {', '.join(sorted(_RESERVED))}"
                 )
         return models
 
@@ -148,7 +155,7 @@ class Settings(BaseSettings):
         return self
 
     def each(self) -> dict[str, "Settings"]:
-        """The settings of each model by its name; a single one has the name `""`."""
+        """Return the settings of each model by name; a single model has the name `""`."""
         return {name: self._of(name) for name in self.models} or {"": self}
 
     def _of(self, name: str) -> "Settings":
@@ -167,7 +174,7 @@ class Settings(BaseSettings):
 
     @property
     def key_digests(self) -> tuple[str, ...]:
-        """SHA-256 of every key that may call, as hex; empty when keys are not asked for."""
+        """Hex SHA-256 of each key that is accepted; empty if no key is required."""
         lines: list[str] = []
         if self.api_keys_file is not None:
             lines = self.api_keys_file.read_text(encoding="utf-8").split()
@@ -179,7 +186,7 @@ class Settings(BaseSettings):
         SQLAlchemy URL of the observation log.
 
         Raises:
-            ConfigError: There are several models; each of `each` has a log of its own.
+            ConfigError: There are several models, each with a log of its own (see `each`).
         """
         if self.models:
             raise ConfigError(
@@ -191,16 +198,16 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_uri(self) -> str:
-        """Where the registry of models is."""
+        """URI of MLflow's store with the registry of models."""
         named = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         return named or f"sqlite:///{self.data_dir / 'mlflow.db'}"
 
     def check_bind(self) -> None:
         """
-        Fail closed: without keys only this machine may reach the server.
+        Check that only this machine can reach the server if no key is set.
 
         Raises:
-            OpenBind: `host` is reachable from elsewhere and no key is set.
+            OpenBind: `host` is reachable from other machines and no key is set.
         """
         if not self.key_digests and not is_loopback(self.host):
             raise OpenBind(
@@ -211,7 +218,7 @@ class Settings(BaseSettings):
 
 def key_digest(key: str) -> str:
     """
-    Hex SHA-256 of a key; `sha256:<hex>` is one already.
+    Return the hex SHA-256 of a key; `sha256:<hex>` already is one.
 
     >>> key_digest("sha256:" + "0" * 64) == "0" * 64
     True
@@ -222,7 +229,7 @@ def key_digest(key: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """
-    Whether only this machine reaches an address.
+    Whether an address is reachable from this machine only.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0")
     (True, True, False)

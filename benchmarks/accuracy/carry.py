@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.accuracy import m4
-from benchmarks.records import emit, find, note, with_settings
+from benchmarks.records import add_set_option, emit, find, note, with_settings
 from forecast.data.panel import Panel
 from forecast.data.splits import history
 from forecast.data.validation import validate
@@ -35,13 +35,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting, such as model.cell=gru",
-    )
+    add_set_option(parser, "any setting, such as model.cell=gru")
     args = parser.parse_args()
     torch.set_num_threads(1)
     case = m4.CASES["hourly"]
@@ -62,10 +56,10 @@ def main() -> None:
     report("same_recipe", train_both_ways(panel, config, n_windows=WINDOWS), begin)
 
 
-def report(case: str, found: CarryGain, begin: float) -> None:
+def report(case: str, gain: CarryGain, begin: float) -> None:
     """Print the lines of one case."""
     seconds = time.perf_counter() - begin
-    for scores in found.scores.to_dict("records"):
+    for scores in gain.scores.to_dict("records"):
         note(f"{case}: " + "  ".join(f"{key} {value}" for key, value in scores.items()))
         for metric in ("mase", "wape", "gain"):
             emit("carry", f"m4_hourly/{case}", scores["way"], metric, scores[metric], seconds)

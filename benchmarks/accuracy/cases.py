@@ -192,8 +192,8 @@ def _rossmann(folder: Path) -> Case:
     grid["y"] = grid["y"].fillna(0.0)  # in the test too: it is known that nothing was sold
     grid["promo"] = grid["ds"].map(dates["promo"])
     grid["state_holiday"] = grid["state_holiday"].fillna(grid["ds"].map(dates["state_holiday"]))
-    told = ["promo", "state_holiday", "school_holiday"]
-    grid[told] = grid[told].fillna(0.0)
+    flags = ["promo", "state_holiday", "school_holiday"]
+    grid[flags] = grid[flags].fillna(0.0)
     grid["promo2"] = _promo2(grid, stores)
 
     distance = stores["competition_distance"]
@@ -222,8 +222,8 @@ def _promo2(grid: pd.DataFrame, stores: pd.DataFrame) -> np.ndarray:
         [[month in text.split(",") for month in MONTHS] for text in taking["promo_interval"]]
     )
     row = pd.Index(taking["unique_id"]).get_indexer(grid["unique_id"])
-    begun = grid["ds"].to_numpy() >= since.to_numpy()[row]
-    return np.asarray((row >= 0) & begun & months[row, grid["ds"].dt.month.to_numpy() - 1])
+    has_begun = grid["ds"].to_numpy() >= since.to_numpy()[row]
+    return np.asarray((row >= 0) & has_begun & months[row, grid["ds"].dt.month.to_numpy() - 1])
 
 
 def _orange_juice(folder: Path) -> Case:
@@ -315,7 +315,7 @@ def _m5_part(
     if not (names == static["unique_id"].to_numpy()).all():
         raise SystemExit(f"{path} is not sorted as static.parquet")
     date = dates.index.get_indexer(pd.Index(ds))
-    made = {
+    columns = {
         "unique_id": np.repeat(names, lengths),
         "ds": ds.astype("datetime64[ns]"),
         "y": frame["y"].to_numpy(np.float32),
@@ -323,10 +323,10 @@ def _m5_part(
     }
     snap = [f"snap_{state}" for state in ("CA", "TX", "WI")]
     state = pd.Index(snap).get_indexer(pd.Index("snap_" + static["state_id"]))
-    made["snap"] = dates[snap].to_numpy()[date, np.repeat(state, lengths)]
+    columns["snap"] = dates[snap].to_numpy()[date, np.repeat(state, lengths)]
     for name in dates.columns.difference(snap, sort=False):
-        made[name] = dates[name].to_numpy()[date]
-    return pd.DataFrame(made, copy=False)
+        columns[name] = dates[name].to_numpy()[date]
+    return pd.DataFrame(columns, copy=False)
 
 
 SETS: dict[str, Callable[[Path], Case]] = {
@@ -351,9 +351,11 @@ def read(path: Path, columns: list[str]) -> pd.DataFrame:
 
 def keep(name: str, frame: pd.DataFrame, rows: "pd.Series[bool]") -> pd.DataFrame:
     """The chosen rows; says how many series that leaves."""
-    kept = frame[rows].reset_index(drop=True)
-    note(f"{name}: {kept['unique_id'].nunique():,} of {frame['unique_id'].nunique():,} series kept")
-    return kept
+    chosen = frame[rows].reset_index(drop=True)
+    note(
+        f"{name}: {chosen['unique_id'].nunique():,} of {frame['unique_id'].nunique():,} series kept"
+    )
+    return chosen
 
 
 def every_step(frame: pd.DataFrame, step: np.timedelta64 | np.int64) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.records import Progress, emit, find, note, with_settings
+from benchmarks.records import Progress, add_set_option, emit, find, note, with_settings
 from forecast.calendars.calendar import Calendar
 from forecast.evaluation.baselines import forecast as forecast_baselines
 from forecast.evaluation.baselines import naive2
@@ -93,9 +93,9 @@ def main() -> None:
         settings = replace(config, train=replace(config.train, seed=seed))
         forecaster = Forecaster(h=case.horizon, freq=1, config=settings)
         forecaster.fit(train, on_event=Progress())
-        made = forecaster.predict(level=LEVELS)
+        forecasts = forecaster.predict(level=LEVELS)
         took = time.perf_counter() - begin
-        scored = test.merge(made, on=["unique_id", "ds"], validate="1:1")
+        scored = test.merge(forecasts, on=["unique_id", "ds"], validate="1:1")
         values.append(score(scored, train, case, ("Naive2", "statecast"))["statecast"])
         note(
             f"seed {seed}, trust {forecaster.bundle_.facts['trust']}: "
@@ -129,13 +129,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
     parser.add_argument("--max-steps", type=int, help="optimiser steps, instead of the default")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any other setting, such as model.cell=gru",
-    )
+    add_set_option(parser, "any other setting, such as model.cell=gru")
     return parser.parse_args()
 
 
@@ -180,10 +174,10 @@ def check_published(scores: dict[str, dict[str, float]], case: Case, *, val: boo
     """Stop unless Naive2 scores what the competition published, where that can be compared."""
     if val or case.published is None:
         return
-    found = (scores["Naive2"]["smape"], scores["Naive2"]["mase"])
-    if any(abs(a - b) > 0.0006 for a, b in zip(found, case.published, strict=True)):
-        raise SystemExit(f"Naive2 scores {found} here, {case.published} in the competition")
-    note(f"Naive2 scores sMAPE {found[0]:.3f} and MASE {found[1]:.3f}, as published")
+    scored = (scores["Naive2"]["smape"], scores["Naive2"]["mase"])
+    if any(abs(a - b) > 0.0006 for a, b in zip(scored, case.published, strict=True)):
+        raise SystemExit(f"Naive2 scores {scored} here, {case.published} in the competition")
+    note(f"Naive2 scores sMAPE {scored[0]:.3f} and MASE {scored[1]:.3f}, as published")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import torch
 from benchmarks.accuracy.cases import Case, load
 from benchmarks.accuracy.retail import settings, statecast
 from benchmarks.accuracy.scoring import quantile_columns
-from benchmarks.records import emit, find, note
+from benchmarks.records import add_set_option, emit, find, note
 from forecast.evaluation.hierarchy import (
     Level,
     absolute_scales,
@@ -78,8 +78,8 @@ def main() -> None:
 
     for model in args.baselines:
         begin = time.perf_counter()
-        made = baseline(model, history, case.horizon)
-        report(name, model, score(y, made, levels), time.perf_counter() - begin)
+        y_hat = baseline(model, history, case.horizon)
+        report(name, model, score(y, y_hat, levels), time.perf_counter() - begin)
     if args.no_statecast:
         return
     config = settings(case, args.set)
@@ -115,13 +115,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--no-statecast", action="store_true", help="only the baselines")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting, such as train.max_steps=600",
-    )
+    add_set_option(parser, "any setting, such as train.max_steps=600")
     return parser.parse_args()
 
 
@@ -152,9 +146,9 @@ def dense(frame: pd.DataFrame, column: str = "y") -> np.ndarray:
     """
     begins = np.flatnonzero(~frame["unique_id"].duplicated().to_numpy())
     lengths = np.diff(np.r_[begins, len(frame)])
-    made = np.zeros((len(begins), lengths.max()))
-    made[np.arange(made.shape[1]) >= made.shape[1] - lengths[:, None]] = frame[column].to_numpy()
-    return made
+    array = np.zeros((len(begins), lengths.max()))
+    array[np.arange(array.shape[1]) >= array.shape[1] - lengths[:, None]] = frame[column].to_numpy()
+    return array
 
 
 def read_levels(folder: Path, static: pd.DataFrame, history: np.ndarray) -> dict[int, Level]:
@@ -201,25 +195,25 @@ def baseline(model: str, history: np.ndarray, horizon: int) -> np.ndarray:
 def check_published(history: np.ndarray, y: np.ndarray, levels: dict[int, Level]) -> None:
     """Stop unless the naive forecasts score what the competition published."""
     for model, published in PUBLISHED.items():
-        made = baseline(model, history, y.shape[1])
+        y_hat = baseline(model, history, y.shape[1])
         for number, expected in published.items():
-            found = wrmsse(y, made, [levels[number]])[0]
-            if abs(found - expected) > 0.0006:
+            value = wrmsse(y, y_hat, [levels[number]])[0]
+            if abs(value - expected) > 0.0006:
                 raise SystemExit(
-                    f"{model} scores {found:.4f} at level {number} here, {expected} as published"
+                    f"{model} scores {value:.4f} at level {number} here, {expected} as published"
                 )
     note("the naive forecasts score as published")
 
 
-def score(y: np.ndarray, made: np.ndarray, levels: dict[int, Level]) -> dict[str, float]:
+def score(y: np.ndarray, y_hat: np.ndarray, levels: dict[int, Level]) -> dict[str, float]:
     """WRMSSE of every level, their means, and the bias."""
-    each = dict(zip(levels, wrmsse(y, made, list(levels.values())).tolist(), strict=True))
+    each = dict(zip(levels, wrmsse(y, y_hat, list(levels.values())).tolist(), strict=True))
     scores = {f"wrmsse_l{number}": value for number, value in each.items()}
     official = [value for number, value in each.items() if number in OFFICIAL]
     scores["wrmsse_l1_9" if len(each) == 12 else "wrmsse_inside"] = float(np.mean(official))
     if len(each) == 12:
         scores["wrmsse_l1_12"] = float(np.mean(list(each.values())))
-    return scores | {"bias": float(made.sum() / y.sum() - 1)}
+    return scores | {"bias": float(y_hat.sum() / y.sum() - 1)}
 
 
 def spread(
@@ -227,9 +221,9 @@ def spread(
 ) -> dict[str, float]:
     """Pinball loss of the quantiles at the bottom level, and the coverage of the intervals."""
     columns = quantile_columns(table, model)
-    made = np.stack([dense(table, column) for column in columns.values()], axis=2)
+    quantiles = np.stack([dense(table, column) for column in columns.values()], axis=2)
     pinball = weighted_pinball(
-        y, made, list(columns), weights=bottom.weights, scales=absolute_scales(history)
+        y, quantiles, list(columns), weights=bottom.weights, scales=absolute_scales(history)
     )
     covered = {
         f"coverage_{level}": float(coverage(table, [model], level=level)[model].mean())

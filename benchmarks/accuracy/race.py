@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 from benchmarks.accuracy import m4
-from benchmarks.records import emit, find, note, with_settings
+from benchmarks.records import add_set_option, emit, find, note, with_settings
 from forecast.forecaster import Forecaster
 
 CASE = "m4_hourly"
@@ -84,13 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="tried one by one")
     parser.add_argument("--seeds", type=int, default=3, help="runs whose mean has to meet it")
     parser.add_argument("--val", action="store_true", help="hold the end of train out instead")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any other setting, such as model.cell=gru",
-    )
+    add_set_option(parser, "any other setting, such as model.cell=gru")
     return parser.parse_args()
 
 
@@ -127,9 +121,9 @@ def run(
     }
     config = with_settings(tables, assignments)
     begin = time.perf_counter()
-    made = Forecaster(h=case.horizon, freq=1, config=config).fit(train).predict()
+    forecasts = Forecaster(h=case.horizon, freq=1, config=config).fit(train).predict()
     seconds = time.perf_counter() - begin
-    scored = test.merge(made, on=["unique_id", "ds"], validate="1:1")
+    scored = test.merge(forecasts, on=["unique_id", "ds"], validate="1:1")
     return m4.score(scored, train, case, ("Naive2", "statecast"))["statecast"]["owa"], seconds
 
 

@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.accuracy.cases import SETS, Case, load
 from benchmarks.accuracy.scoring import LEVELS, QUANTILES, quantile_columns, score
-from benchmarks.records import Progress, emit, note, with_settings
+from benchmarks.records import Progress, add_set_option, emit, note, with_settings
 from forecast.calendars.calendar import Calendar
 from forecast.config import Config
 from forecast.evaluation.baselines import MODELS
@@ -129,8 +129,8 @@ def statecast(case: Case, config: Config) -> pd.DataFrame:
     """Learn from the training part and forecast the test: points, median and intervals."""
     forecaster = Forecaster(h=case.horizon, freq=case.freq, config=config)
     forecaster.fit(case.train, case.static, on_event=Progress())
-    made: pd.DataFrame = forecaster.predict(level=LEVELS, quantiles=(0.5,), futr_df=futr(case))
-    return made
+    forecasts: pd.DataFrame = forecaster.predict(level=LEVELS, quantiles=(0.5,), futr_df=futr(case))
+    return forecasts
 
 
 def futr(case: Case) -> pd.DataFrame | None:
@@ -150,13 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser, sets: Iterable[str]) -> None:
     )
     parser.add_argument("--no-statecast", action="store_true", help="only the baselines")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting, such as train.max_steps=600",
-    )
+    add_set_option(parser, "any setting, such as train.max_steps=600")
 
 
 def report(

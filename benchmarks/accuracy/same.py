@@ -127,9 +127,9 @@ def main() -> None:
         expected = {record.pop("set"): record for record in records}
     differing = []
     for name in args.sets:
-        found = digests(*SETS[name](args.data))
-        print(json.dumps({"set": name, **found}), flush=True)
-        if args.against and found != expected.get(name):
+        ours = digests(*SETS[name](args.data))
+        print(json.dumps({"set": name, **ours}), flush=True)
+        if args.against and ours != expected.get(name):
             differing.append(name)
     if args.against:
         same = len(args.sets) - len(differing)

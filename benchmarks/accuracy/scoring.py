@@ -53,8 +53,8 @@ def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, d
     {'naive': {'mase': 2.0, 'wape': 0.4, 'smape': 50.0, 'rmsse': 2.0, 'crps': 0.4}}
     """
     keys = ["unique_id", "ds"]
-    made = table.drop(columns="y", errors="ignore")
-    table = case.test[[*keys, "y"]].merge(made, how="left", on=keys, validate="1:1")
+    forecasts = table.drop(columns="y", errors="ignore")
+    table = case.test[[*keys, "y"]].merge(forecasts, how="left", on=keys, validate="1:1")
     median = {m: f"{m}_ql0.5" if f"{m}_ql0.5" in table.columns else m for m in models}
     columns = list(dict.fromkeys([*models, *median.values()]))
     each = by_series(
@@ -71,7 +71,7 @@ def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, d
     scores = {}
     for model in models:
         at = median[model]
-        found = {
+        values = {
             "mase": mean[at, "mase"],
             "wape": wape[at].iloc[0],
             "smape": mean[at, "smape"],
@@ -79,8 +79,8 @@ def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, d
             "crps": _crps(pooled, model),
         }
         for metric in ("coverage_80", "coverage_95", "msis"):
-            found[metric] = mean.get((model, metric))
-        scores[model] = {name: float(found[name]) for name in METRICS if found[name] is not None}
+            values[metric] = mean.get((model, metric))
+        scores[model] = {name: float(values[name]) for name in METRICS if values[name] is not None}
     return scores
 
 
@@ -92,20 +92,20 @@ def quantile_columns(table: pd.DataFrame, model: str) -> dict[float, str]:
     >>> quantile_columns(table, "naive")
     {0.1: 'naive-lo-80', 0.5: 'naive', 0.9: 'naive-hi-80'}
     """
-    found: dict[float, str] = {}
+    columns: dict[float, str] = {}
     for quantile in QUANTILES:
         side, level = "lo" if quantile < 0.5 else "hi", round(abs(200 * quantile - 100), 9)
         interval = model if quantile == 0.5 else f"{model}-{side}-{level:g}"
         for name in (f"{model}_ql{quantile:g}", interval):
             if name in table.columns:
-                found.setdefault(quantile, name)
-    return found
+                columns.setdefault(quantile, name)
+    return columns
 
 
 def _crps(pooled: pd.DataFrame, model: str) -> float:
     columns = quantile_columns(pooled, model)
-    made = uf.scaled_crps(pooled, {model: list(columns.values())}, np.array(list(columns)))
-    return float(made[model].iloc[0])
+    losses = uf.scaled_crps(pooled, {model: list(columns.values())}, np.array(list(columns)))
+    return float(losses[model].iloc[0])
 
 
 def _rmsse(table: pd.DataFrame, case: Case, models: list[str]) -> dict[str, float]:

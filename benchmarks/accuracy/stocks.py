@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 from benchmarks.accuracy.scoring import QUANTILES
-from benchmarks.records import Progress, emit, find, note, with_settings
+from benchmarks.records import Progress, add_set_option, emit, find, note, with_settings
 from forecast.bundle import Bundle
 from forecast.data.ohlc import COVARIATES, from_ohlc
 from forecast.data.panel import Panel
@@ -92,13 +92,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-statecast", action="store_true", help="only the linear models")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting of both models, such as train.max_steps=600",
-    )
+    add_set_option(parser, "any setting of both models, such as train.max_steps=600")
     return parser.parse_args()
 
 
@@ -116,34 +110,34 @@ def volatility(
     start = time.perf_counter()
     frame = from_ohlc(prices)
     y = targets(frame)
-    made = {"EWMA": pd.DataFrame({f"y_{h}": ewma(frame) for h in HORIZONS})}
-    made["LogHAR"] = log_har(frame, until=TRAIN_END)
-    made["LogHARMarket"] = log_har(frame, until=TRAIN_END, lags=(1, 5, 22, 66), market=True)
-    seconds = dict.fromkeys(made, time.perf_counter() - start)
+    tables = {"EWMA": pd.DataFrame({f"y_{h}": ewma(frame) for h in HORIZONS})}
+    tables["LogHAR"] = log_har(frame, until=TRAIN_END)
+    tables["LogHARMarket"] = log_har(frame, until=TRAIN_END, lags=(1, 5, 22, 66), market=True)
+    seconds = dict.fromkeys(tables, time.perf_counter() - start)
     if not args.no_statecast:
         start = time.perf_counter()
-        made["statecast"] = variances(frame, begin, args)
+        tables["statecast"] = variances(frame, begin, args)
         seconds["statecast"] = time.perf_counter() - start
 
     scored = (frame["ds"] > begin) & frame["y"].notna() & y.notna().all(axis=1)
-    for table in made.values():
+    for table in tables.values():
         scored &= table.notna().all(axis=1)
     days = frame.loc[scored, "ds"].to_numpy()
     note(
         f"{case}: {int(scored.sum()):,} origins of {frame['unique_id'].nunique()} series on "
         f"{len(np.unique(days))} days"
     )
-    results: dict[str, dict[str, float]] = {model: {} for model in made}
+    results: dict[str, dict[str, float]] = {model: {} for model in tables}
     for h in HORIZONS:
         actual = y.loc[scored, f"y_{h}"].to_numpy()
         losses = {}
-        for model, table in made.items():
+        for model, table in tables.items():
             f = table.loc[scored, f"y_{h}"].to_numpy()
             losses[model] = qlike(actual, f)
             results[model][f"qlike_{h}"] = float(losses[model].mean())
             results[model][f"log_mse_{h}"] = float(np.mean(np.log(actual / f) ** 2))
         best = min(("LogHAR", "LogHARMarket"), key=lambda model: float(losses[model].mean()))
-        for model in made:
+        for model in tables:
             if model != best:
                 test = diebold_mariano(losses[model], losses[best], days, horizon=h)
                 results[model][f"dm_p_{h}"] = test[1]
@@ -222,23 +216,25 @@ def roll(
         if window:
             steps = np.full(panel.num_series, window)
             states = observing.observe(bundle, states, period.head(steps).tail(steps - 1))
-        made = forecasting.forecast(bundle, states, horizon=H, quantiles=quantiles)
-        point[window], next_day[window] = made[..., 0], made[:, 0, 1:]
+        forecasts = forecasting.forecast(bundle, states, horizon=H, quantiles=quantiles)
+        point[window], next_day[window] = forecasts[..., 0], forecasts[:, 0, 1:]
     ahead = at[..., None] + np.arange(1, H + 1)
     return Rolled(panel.ids, panel.ds[at], last[at], values.to_numpy()[ahead], point, next_day)
 
 
 def price_scores(rolled: Rolled) -> dict[str, float]:
     """Coverage and pinball loss of the next day's return, and the error over the random walk's."""
-    y, made = rolled.y[..., 0] / rolled.last - 1, rolled.next_day / rolled.last[..., None] - 1
+    y, quantiles = rolled.y[..., 0] / rolled.last - 1, rolled.next_day / rolled.last[..., None] - 1
     known = np.isfinite(y)
-    y, made = y[known], made[known]
+    y, quantiles = y[known], quantiles[known]
     scores = {}
     for level in (80, 95):
         side = round(0.5 - level / 200, 9)
         lo, hi = QUANTILES.index(side), QUANTILES.index(round(1 - side, 9))
-        scores[f"coverage_{level}"] = float(np.mean((made[:, lo] <= y) & (y <= made[:, hi])))
-    above = y[:, None] - made
+        scores[f"coverage_{level}"] = float(
+            np.mean((quantiles[:, lo] <= y) & (y <= quantiles[:, hi]))
+        )
+    above = y[:, None] - quantiles
     q = np.array(QUANTILES)
     scores["pinball"] = float(np.maximum(q * above, (q - 1) * above).mean())
     last = rolled.last[..., None]

@@ -35,25 +35,25 @@ TIMES = ("fit_seconds", "predict_seconds", "fit_cpu_seconds", "predict_cpu_secon
 def main() -> None:
     """Run what was asked for, one peer at a time."""
     args = arguments()
-    begun = time.monotonic()
+    start = time.monotonic()
     done = {
         (line["case"], line["model"])
         for line in lines_of(args.out)
         if not (args.again and (line.get("stopped") or line["metric"] == "failed"))
     }
     for name in args.case:
-        told = f"{name}_val" if args.val else name
-        wanted = [m for m in args.model or models_of(name) if (told, m) not in done]
+        label = f"{name}_val" if args.val else name
+        wanted = [m for m in args.model or models_of(name) if (label, m) not in done]
         if not wanted:
             continue
         load = unseen.load if name in unseen.SETS else cases.load
         case = load(name, args.data, val=args.val)
         for model in wanted:
-            if time.monotonic() - begun > args.stop_after:
+            if time.monotonic() - start > args.stop_after:
                 raise SystemExit(f"stopped before {model} on {name}: --stop-after has passed")
             budget_s = budget_of(name, model, args.budget)
             note(f"{model} on {name}, budget {budget_s or 'none'}")
-            for line in results(told, case, model, budget_s, args):
+            for line in results(label, case, model, budget_s, args):
                 put(line, args.out)
 
 

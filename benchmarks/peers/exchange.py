@@ -113,7 +113,7 @@ class Watch:
 
     budget_s: float | None = None
     steps = epochs = 0
-    begun = 0.0
+    start = 0.0
 
     def on_train_start(self, *_: Any) -> None:
         """The budget runs from here."""

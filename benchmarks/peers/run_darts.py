@@ -74,10 +74,10 @@ def run(given: Given) -> None:
     samples = np.concatenate([s.all_values()[:, 0] for s in scaler.inverse_transform(drawn)])
     clock.lap("predict")
     values = np.column_stack([samples.mean(axis=1), np.quantile(samples, QUANTILES, axis=1).T])
-    made = pd.DataFrame(values, columns=["mean", *(str(q) for q in QUANTILES)])
+    forecasts = pd.DataFrame(values, columns=["mean", *(str(q) for q in QUANTILES)])
     hand_back(
         given,
-        pd.concat([given.future[["unique_id", "ds"]], made], axis=1),
+        pd.concat([given.future[["unique_id", "ds"]], forecasts], axis=1),
         clock,
         settings=f"LSTM, input_chunk_length={context}, training_length={training}, "
         f"GaussianLikelihood, Scaler a series, {sum(map(bool, missing))} series made longer",

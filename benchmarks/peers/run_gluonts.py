@@ -54,10 +54,10 @@ def run(given: Given) -> None:
         parts.append(np.vstack([forecast.samples.mean(axis=0), drawn]).T)
     clock.lap("predict")
     columns = ["mean", *(str(q) for q in QUANTILES)]
-    made = pd.DataFrame(np.concatenate(parts), columns=columns)
+    forecasts = pd.DataFrame(np.concatenate(parts), columns=columns)
     hand_back(
         given,
-        pd.concat([given.future[["unique_id", "ds"]], made], axis=1),
+        pd.concat([given.future[["unique_id", "ds"]], forecasts], axis=1),
         clock,
         settings=f"freq={task.period}, {'NegativeBinomial' if task.counts else 'StudentT'}Output",
         steps=Training.steps,

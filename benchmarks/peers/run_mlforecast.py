@@ -66,20 +66,24 @@ def run(given: Given) -> None:
     fit: dict[str, Any] = {"static_features": static, "dropna": dropna}
     choices = [1] if task.counts or large else sorted({1, task.season})
     errors = [tried(table, task, lag, fit) for lag in choices] if len(choices) > 1 else [0.0]
-    forecaster, told = forecaster_of(table, task, choices[int(np.argmin(errors))], large=large)
+    forecaster, settings = forecaster_of(table, task, choices[int(np.argmin(errors))], large=large)
     intervals = PredictionIntervals(n_windows=windows, h=task.horizon) if windows else None
     called = {"m": {"callbacks": [deadline]}}
     forecaster.fit(table, prediction_intervals=intervals, models_fit_kwargs=called, **fit)
     clock.lap("fit")
     future = given.future if task.known_future else None
-    made = forecaster.predict(task.horizon, X_df=future, level=list(LEVELS) if windows else None)
+    forecasts = forecaster.predict(
+        task.horizon, X_df=future, level=list(LEVELS) if windows else None
+    )
     clock.lap("predict")
 
     # The point forecast of this objective is a mean, and there is no median beside it.
-    made = from_levels(made, "m", median="no median" if task.counts else None)
-    made = made.rename(columns={"m": "mean"})
-    settings = f"{told}, {windows} conformal windows"
-    hand_back(given, made, clock, settings=settings, steps=deadline.trees, stopped=deadline.stopped)
+    forecasts = from_levels(forecasts, "m", median="no median" if task.counts else None)
+    forecasts = forecasts.rename(columns={"m": "mean"})
+    settings = f"{settings}, {windows} conformal windows"
+    hand_back(
+        given, forecasts, clock, settings=settings, steps=deadline.trees, stopped=deadline.stopped
+    )
 
 
 def forecaster_of(
@@ -91,7 +95,7 @@ def forecaster_of(
     trees: dict[str, Any] = {"n_estimators": 1000, "num_leaves": 128} if large else {}
     objective: dict[str, Any] = {"objective": "tweedie"} if task.counts else {}
     model = lgb.LGBMRegressor(random_state=task.seed, n_jobs=1, verbosity=-1, **trees, **objective)
-    transforms, told = target_transforms(table, task, difference)
+    transforms, settings = target_transforms(table, task, difference)
     forecaster = MLForecast(
         models={"m": model},
         freq=task.freq,
@@ -101,7 +105,7 @@ def forecaster_of(
         target_transforms=transforms,
         num_threads=1,
     )
-    return forecaster, ", ".join([told, *(f"{k}={v}" for k, v in (objective | trees).items())])
+    return forecaster, ", ".join([settings, *(f"{k}={v}" for k, v in (objective | trees).items())])
 
 
 def target_transforms(table: pd.DataFrame, task: Task, lag: int) -> tuple[list[Any] | None, str]:

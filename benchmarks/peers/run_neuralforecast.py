@@ -57,7 +57,7 @@ def run(given: Given) -> None:
     forecaster = NeuralForecast(models=[model], freq=task.freq)
     forecaster.fit(given.train[columns], static_df=static if len(static) else None)
     clock.lap("fit")
-    made = forecaster.predict(futr_df=given.future if task.known_future else None)
+    forecasts = forecaster.predict(futr_df=given.future if task.known_future else None)
     clock.lap("predict")
     settings = (
         f"input_size={input_size}, max_steps={MAX_STEPS}, loss={'MAE' if plain else 'MQLoss'}"
@@ -66,7 +66,7 @@ def run(given: Given) -> None:
     settings += ", start_padding_enabled" if pad else ""
     hand_back(
         given,
-        quantiles(made),
+        quantiles(forecasts),
         clock,
         settings=settings,
         steps=Training.steps,
@@ -85,13 +85,13 @@ def one_hot(given: Given) -> pd.DataFrame:
     return pd.concat([real, coded], axis=1)
 
 
-def quantiles(made: pd.DataFrame) -> pd.DataFrame:
+def quantiles(forecasts: pd.DataFrame) -> pd.DataFrame:
     """The library names quantiles `m_ql0.1`, the median perhaps `m-median`, a lone point `m`."""
     names = {f"m_ql{q}": str(q) for q in QUANTILES} | {"m": MEDIAN, "m-median": MEDIAN}
     for q in QUANTILES:
         side, level = ("lo", 100 - 200 * q) if q < 0.5 else ("hi", 200 * q - 100)
         names |= {f"m-{side}-{level:.1f}": str(q), f"m-{side}-{level:g}": str(q)}
-    return made.rename(columns=names)
+    return forecasts.rename(columns=names)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ def run(given: Given) -> None:
     forecaster = StatsForecast(models=[model], freq=task.freq, n_jobs=1, fallback_model=fallback)
     forecaster.fit(given.train[["unique_id", "ds", "y"]])
     clock.lap("fit")
-    made = forecaster.predict(h=task.horizon, level=list(LEVELS))
+    forecasts = forecaster.predict(h=task.horizon, level=list(LEVELS))
     clock.lap("predict")
-    forecasts = from_levels(made, task.model)
+    forecasts = from_levels(forecasts, task.model)
     hand_back(given, forecasts, clock, settings=f"season_length={task.season_length}")
 
 

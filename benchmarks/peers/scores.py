@@ -36,8 +36,8 @@ def owa(case: Case, table: pd.DataFrame, model: str, data: Path, *, val: bool) -
     cut = m4.CASES[case.name.removeprefix("m4_")]
     _, test = m4.load(find(data, "m4"), cut, val=val)
     median = f"{model}_ql0.5"
-    made = table[["unique_id", "ds"]].assign(
+    forecasts = table[["unique_id", "ds"]].assign(
         **{model: table[median if median in table.columns else model]}
     )
-    both = test.merge(made, on=["unique_id", "ds"], validate="1:1")
+    both = test.merge(forecasts, on=["unique_id", "ds"], validate="1:1")
     return m4.score(both, case.train, cut, ("Naive2", model))[model]["owa"]

@@ -103,13 +103,13 @@ class Reporter:
         for stamp in {*self.acknowledged, *self.pending, *stored}:
             if stamp[0] not in self.names:
                 continue
-            told, found = self.acknowledged.get(stamp, []), stored.get(stamp, [])
-            same = sum(itertools.takewhile(bool, map(float.__eq__, told, found)))
-            lost += len(told) - same
-            if stamp in arrived and found[same:] == [self.pending[stamp]]:
+            sent, there = self.acknowledged.get(stamp, []), stored.get(stamp, [])
+            same = sum(itertools.takewhile(bool, map(float.__eq__, sent, there)))
+            lost += len(sent) - same
+            if stamp in arrived and there[same:] == [self.pending[stamp]]:
                 arrived[stamp] = True
             else:
-                doubled += len(found) - same
+                doubled += len(there) - same
         return Verdict(lost, doubled, torn=int(len({*arrived.values()}) > 1))
 
 
@@ -145,8 +145,8 @@ def stored_in(url: str) -> Stored:
         with engine.connect() as connection:
             if address.get_backend_name() == "sqlite":
                 assert connection.execute(sa.text("pragma integrity_check")).scalar() == "ok"
-            there = sa.inspect(connection).has_table("observation")
-            rows = connection.execute(sa.text(_STORED)).all() if there else []
+            has_table = sa.inspect(connection).has_table("observation")
+            rows = connection.execute(sa.text(_STORED)).all() if has_table else []
         engine.dispose()
     stored: Stored = {}
     for name, ds, y in rows:
@@ -176,12 +176,12 @@ def compare_states(url: str, bundles: Sequence[Bundle], stored: Stored) -> Verdi
     body = {"unique_ids": [*lengths], "level": [80]}
     answer = httpx.post(f"{url}/v1/forecasts", json=body, timeout=60, verify=False)
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    (bundle,) = (one for one in bundles if one.digest == told["model"]["digest"])
+    body = answer.json()
+    (bundle,) = (one for one in bundles if one.digest == body["model"]["digest"])
     more = [
-        one["position"]["observations"] - lengths[one["unique_id"]] for one in told["forecasts"]
+        one["position"]["observations"] - lengths[one["unique_id"]] for one in body["forecasts"]
     ]
-    live = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in told["forecasts"]]
+    live = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in body["forecasts"]]
     expected = np.moveaxis(_replayed(bundle, lengths, stored), 2, 1)
     return Verdict(
         lost=-sum(min(steps, 0) for steps in more),

@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.records import emit, note, with_settings
+from benchmarks.records import add_set_option, emit, note, with_settings
 from benchmarks.speed.logs import BEGIN, DAY, fill, names, started
 from benchmarks.speed.step import flop_counter, gemm_rate
 from forecast.bundle import Bundle
@@ -75,8 +75,8 @@ def main() -> None:
                 emit("engine", place, "statecast", metric, value, args.rounds)
                 if batch == args.batches[-1]:
                     emit("engine", "engine", "statecast", metric, value, args.rounds)
-            told = "  ".join(f"{name} {value:,.1f}" for name, value in measured.items())
-            note(f"{place}: {told}")
+            summary = "  ".join(f"{name} {value:,.1f}" for name, value in measured.items())
+            note(f"{place}: {summary}")
 
 
 def arguments() -> argparse.Namespace:
@@ -88,13 +88,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="SERIES")
     parser.add_argument("--rounds", type=float, default=3.0, help="seconds of each measurement")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting, such as model.cell=gru",
-    )
+    add_set_option(parser, "any setting, such as model.cell=gru")
     return parser.parse_args()
 
 
@@ -146,19 +140,19 @@ def measure_engine(writer: Writer, batch: int, seconds: float, rate: float) -> d
     def forecast(most: int = batch) -> None:
         engine.forecast(states.between(0, most), HORIZON, None, QUANTILES)
 
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     rate *= min(usual_threads(), -(-batch // MAX_SERIES))
     for name, call in (("observe", step), ("forecast", forecast)):
         reached = rate_of(call, batch, seconds)
         block = min(batch, MAX_SERIES)
         with flop_counter() as counter:  # sees this thread only, and so no more than a block
             call(block)
-        found["observations_per_s" if name == "observe" else "forecasts_per_s"] = reached
-        found[f"{name}_bound"] = rate * block / counter.get_total_flops() / reached
-    found["durable_observations_per_s"] = rate_of(send, batch, seconds)
+        results["observations_per_s" if name == "observe" else "forecasts_per_s"] = reached
+        results[f"{name}_bound"] = rate * block / counter.get_total_flops() / reached
+    results["durable_observations_per_s"] = rate_of(send, batch, seconds)
     copying = rate_of(lambda: states.take(series), batch, seconds)
-    found["copy_bound"] = copying / found["observations_per_s"]
-    return found
+    results["copy_bound"] = copying / results["observations_per_s"]
+    return results
 
 
 def sender(writer: Writer, series: int, day: int) -> Callable[[], None]:

@@ -99,22 +99,22 @@ class Loop:
             point = replace(point, turn=rng.randint(1, TURNS.get(kind, 1)))
         if rng.random() < 0.1:
             shutil.rmtree(self._home / "snapshots", ignore_errors=True)
-        found = Verdict(kills=1)
+        verdict = Verdict(kills=1)
         with started(self.environment(), point) as server:
             if kind == STARTING:
                 _end(server, rng.uniform(0.0, START_S))
             elif _comes_up(server):
-                found += self._loaded(server, kind)
+                verdict += self._loaded(server, kind)
             else:  # its point came first
-                found += Verdict(at_points=1)
+                verdict += Verdict(at_points=1)
         stored = stored_in(self.url)
-        return sum((reporter.compare(stored) for reporter in self.reporters), found)
+        return sum((reporter.compare(stored) for reporter in self.reporters), verdict)
 
     def _loaded(self, server: Server, kind: str) -> Verdict:
         """States compared, then clients at work until the server is gone."""
         url = server.url
         try:
-            found = compare_states(url, self.bundles, stored_in(self.url))
+            verdict = compare_states(url, self.bundles, stored_in(self.url))
         except httpx.TransportError:
             return Verdict(at_points=1)
         names = [name for one in self.reporters for name in one.names if one.requests]
@@ -127,7 +127,7 @@ class Loop:
             reached = _end(server, seconds)
         for client in clients:
             client.result()
-        return found + Verdict(at_points=int(reached))
+        return verdict + Verdict(at_points=int(reached))
 
     def environment(self) -> dict[str, str]:
         """Settings of the server."""
@@ -199,25 +199,27 @@ def main() -> None:
     """Kill, and print the lines."""
     args = arguments()
     torch.set_num_threads(1)
-    rng, found, requests = random.Random(args.seed), Verdict(), 0
-    begun = time.perf_counter()
+    rng, verdict, requests = random.Random(args.seed), Verdict(), 0
+    start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        made = stack.enter_context(databases(home)) if args.postgres else None
+        make_database = stack.enter_context(databases(home)) if args.postgres else None
         folders = train(home, 1), train(home, 2)
         bar = stack.enter_context(progress())
-        task = bar.add_task("", total=args.kills, found=found)
+        task = bar.add_task("", total=args.kills, found=verdict)
         for life, first in enumerate(range(0, args.kills, LIFE)):
             (home / f"life-{life}").mkdir()
-            loop = Loop(home / f"life-{life}", folders, rng, made(life) if made else None)
+            loop = Loop(
+                home / f"life-{life}", folders, rng, make_database(life) if make_database else None
+            )
             for _ in range(min(LIFE, args.kills - first)):
-                found += loop.kill(rng.choice(KINDS))
-                bar.update(task, advance=1, found=found)
+                verdict += loop.kill(rng.choice(KINDS))
+                bar.update(task, advance=1, found=verdict)
             requests += sum(reporter.requests for reporter in loop.reporters)
-    seconds = time.perf_counter() - begun
-    told = {**asdict(found), "requests": requests, "seconds": seconds}
+    seconds = time.perf_counter() - start
+    values = {**asdict(verdict), "requests": requests, "seconds": seconds}
     case = "killloop/postgresql" if args.postgres else "killloop"
-    for metric, value in told.items():
+    for metric, value in values.items():
         emit("killloop", case, "statecast", metric, value, seconds)
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.records import emit, note
+from benchmarks.records import add_set_option, emit, note
 from benchmarks.speed.engine import HORIZON, QUANTILES, trained
 from benchmarks.speed.logs import PART, fill, started
 from benchmarks.speed.step import flop_counter, gemm_rate
@@ -56,12 +56,12 @@ def main() -> None:
     """Fill a log, start three times, print the lines."""
     args = arguments()
     torch.set_num_threads(1)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     bundle = trained(args.set)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        found = measure(bundle, Path(folder), args.series, args.steps)
-    for metric, value in found.items():
-        emit("million", "million", "statecast", metric, value, time.perf_counter() - begun)
+        results = measure(bundle, Path(folder), args.series, args.steps)
+    for metric, value in results.items():
+        emit("million", "million", "statecast", metric, value, time.perf_counter() - start)
         note(f"{metric} {value:,.3f}")
 
 
@@ -75,60 +75,54 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--series", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=20, help="days of history of each")
     parser.add_argument("--folder", type=Path, help="where the log is made; 2 GB for each 20 days")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting, such as model.hidden_size=32",
-    )
+    add_set_option(parser, "any setting, such as model.hidden_size=32")
     return parser.parse_args()
 
 
 def measure(bundle: Bundle, folder: Path, series: int, steps: int) -> dict[str, float]:
     """All metrics, one stage after the other."""
     url = f"sqlite:///{folder / 'observations.db'}"
-    begun = time.perf_counter()
+    start = time.perf_counter()
     fill(url, bundle, series, steps)
-    rate = series * steps / (time.perf_counter() - begun)
+    rate = series * steps / (time.perf_counter() - start)
     note(f"{series * steps:,} observations of {series:,} series at {rate:,.0f}/s")
-    found = {"read_per_s": series * steps / reading(url, series)}
+    results = {"read_per_s": series * steps / reading(url, series)}
     with started(bundle, url) as writer:
         recover(writer, Snapshots(folder, writer.log, bundle.digest))
         took, busy, waits, beside = replay(writer)
         cores = len(os.sched_getaffinity(0))
-        found["replay_per_s"] = series * steps / took
-        found["replay_cores"] = busy / took
-        found["replay_bound"] = took * cores / (series * steps * least_s(bundle))
-        found["forecast_ms_replaying"] = 1e3 * float(np.median(waits))
-        found["forecast_p99_ms_replaying"] = 1e3 * float(np.quantile(waits, 0.99))
+        results["replay_per_s"] = series * steps / took
+        results["replay_cores"] = busy / took
+        results["replay_bound"] = took * cores / (series * steps * least_s(bundle))
+        results["forecast_ms_replaying"] = 1e3 * float(np.median(waits))
+        results["forecast_p99_ms_replaying"] = 1e3 * float(np.quantile(waits, 0.99))
         begin = time.perf_counter()
         snapshots = Snapshots(folder, writer.log, bundle.digest)
         snapshots.save(writer.engine)
-        found["snapshot_s"] = time.perf_counter() - begin
+        results["snapshot_s"] = time.perf_counter() - begin
         size = sum(path.stat().st_size for path in snapshots.folder.iterdir())
-        found["snapshot_gib"] = size / 2**30
+        results["snapshot_gib"] = size / 2**30
     begin = time.perf_counter()
     with started(bundle, url) as writer:
         live = recover(writer, Snapshots(folder, writer.log, bundle.digest))
-        found["start_s"] = time.perf_counter() - begin
+        results["start_s"] = time.perf_counter() - begin
         assert live == series, f"{live} of {series} series came from the snapshots"
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found["memory_gib"] = (own + beside) / 2**20
+    results["memory_gib"] = (own + beside) / 2**20
     one = initial_states(bundle, 1)
     arrays = [getattr(one, field.name) for field in fields(one) if field.name != "digest"]
-    found["state_kib"] = sum(array.nbytes for array in arrays) / 2**10
-    return found
+    results["state_kib"] = sum(array.nbytes for array in arrays) / 2**10
+    return results
 
 
 def reading(url: str, series: int) -> float:
     """Seconds that only reading the log takes."""
     log = ObservationLog(url)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     with log.read() as transaction:
         for begin in range(1, series + 1, PART):
             transaction.history(range(begin, min(begin + PART, series + 1)))
-    took = time.perf_counter() - begun
+    took = time.perf_counter() - start
     log.close()
     return took
 
@@ -164,9 +158,9 @@ def replay(writer: Writer) -> tuple[float, float, list[float], int]:
 
     client = threading.Thread(target=ask)
     client.start()
-    begun, before = time.perf_counter(), os.times()
+    start, before = time.perf_counter(), os.times()
     replay_waiting(write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=look)
-    took, busy = time.perf_counter() - begun, sum(os.times()[:4]) - sum(before[:4])
+    took, busy = time.perf_counter() - start, sum(os.times()[:4]) - sum(before[:4])
     over.set()
     client.join()
     write_queue.close()

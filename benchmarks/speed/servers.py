@@ -84,8 +84,8 @@ class Server:
     @property
     def url(self) -> str:
         """Where it listens; empty as long as it does not."""
-        found = re.search(r"listening on (\S+)\n", self.said)
-        return found[1] if found else ""
+        match = re.search(r"listening on (\S+)\n", self.said)
+        return match[1] if match else ""
 
     @property
     def ready(self) -> bool:

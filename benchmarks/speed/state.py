@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.records import emit, note, with_settings
+from benchmarks.records import add_set_option, emit, note, with_settings
 from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.forecaster import Forecaster
@@ -99,13 +99,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=100, help="timed calls a round and case")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any setting, such as model.cell=gru",
-    )
+    add_set_option(parser, "any setting, such as model.cell=gru")
     return parser.parse_args()
 
 

@@ -35,7 +35,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.records import emit, note, with_settings
+from benchmarks.records import add_set_option, emit, note, with_settings
 from forecast.config import Config
 from forecast.data.panel import Panel
 from forecast.training.progress import TrainEvent
@@ -78,8 +78,8 @@ def main() -> None:
     """Measure each case and print its lines."""
     args = arguments()
     torch.set_num_threads(1)
-    given = {name: getattr(args, name) for name in ("hidden", "lanes", "chunk", "horizon")}
-    changed = {name: value for name, value in given.items() if value is not None}
+    sizes = {name: getattr(args, name) for name in ("hidden", "lanes", "chunk", "horizon")}
+    changed = {name: value for name, value in sizes.items() if value is not None}
     for case in args.cases:
         shape = replace(CASES[case], **changed)
         begin = time.perf_counter()
@@ -129,13 +129,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, help="the fastest of which counts, each")
     parser.add_argument("--profile", action="store_true", help="the costliest operators, on stderr")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="TABLE.KEY=VALUE",
-        help="any other setting, such as model.num_layers=2",
-    )
+    add_set_option(parser, "any other setting, such as model.num_layers=2")
     return parser.parse_args()
 
 

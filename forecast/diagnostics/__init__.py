@@ -1,1 +1,5 @@
-"""What a trained model remembers, how it learned, and where it is wrong: small tables."""
+"""
+Diagnostics of a trained model: what it remembers, how it learned, where its errors are.
+
+Each module returns small tables. Nothing else in `forecast` depends on them.
+"""

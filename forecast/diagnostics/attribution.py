@@ -8,7 +8,7 @@ from jaxtyping import Float
 from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.inference import forecasting, observing
-from forecast.inference.forecasting import at_origin
+from forecast.inference.forecasting import read_origin
 from forecast.inference.output import MODEL, forecast_frame
 from forecast.inference.states import States
 from forecast.models.ensemble import Ensemble
@@ -17,26 +17,26 @@ from forecast.models.point_head import Parts
 
 PARTS = ("skip", "correction", "covariates", "guard")
 """Columns that add up to the forecast."""
-_BOUND = 50.0  # of a logarithm: far beyond what the heads allow, and finite as a factor
+_BOUND = 50.0  # largest logarithm of a factor: far beyond what the heads allow, and still finite
 
 
 def attribution(bundle: Bundle, panel: Panel, *, horizon: int | None = None) -> pd.DataFrame:
     """
-    Split the forecast of each series from `horizon` steps before its end, in the unit of `y`.
+    Split a forecast of each series, made `horizon` steps before its end, in the unit of `y`.
 
-    `skip` is what the learned mix of simple forecasts says by itself. `correction` is what the
-    network adds from its memory, `covariates` what it adds from known-future covariates and the
-    date of the target. `guard` is the rest: the way back towards the best simple forecast, and
+    `skip` is the learned mix of simple forecasts by itself. `correction` is what the network adds
+    from its memory, `covariates` what it adds from known-future covariates and the date of the
+    target. `guard` is the rest: the way back towards the best simple forecast, and
     bounds. Together they are the forecast.
 
-    On the log scale, and for counts, the network multiplies: `y = skip * exp(a + b)`. The
-    difference `y - skip` is split as `L * a + L * b` with the logarithmic mean
-    `L = (y - skip) / log(y / skip)`: exact, and the same in whatever order one takes them.
+    On the log scale and for counts the effects multiply: `y = skip * exp(a + b)`. The difference
+    `y - skip` is split into `L * a + L * b` with the logarithmic mean
+    `L = (y - skip) / log(y / skip)`, which is exact and does not depend on the order of effects.
 
     Args:
-        bundle: The model. Of several members, the mean of their parts.
-        panel: Series with more than `horizon` steps; the others are left out.
-        horizon: Steps ahead; None takes all the model has learned.
+        bundle: The model; the parts of an ensemble are the means over its members.
+        panel: The series; those with no more than `horizon` steps are left out.
+        horizon: Steps ahead; None takes the trained horizon.
 
     Returns:
         `unique_id`, `ds`, `statecast`, `skip`, `correction`, `covariates`, `guard`.
@@ -51,8 +51,8 @@ def attribution(bundle: Bundle, panel: Panel, *, horizon: int | None = None) -> 
     target = panel.indptr[:-1, None] + known[:, None] + np.arange(horizon)
     future = panel.known_future[target]
     states = observing.warm_up(bundle, panel.head(known))
-    made = forecasting.forecast(bundle, states, horizon=horizon, known_future=future)
-    table = forecast_frame(panel.ids, panel.ds[target], made, (), bundle.calendar)
+    outputs = forecasting.forecast(bundle, states, horizon=horizon, known_future=future)
+    table = forecast_frame(panel.ids, panel.ds[target], outputs, (), bundle.calendar)
     parts = _in_unit_of_y(bundle, states, future, horizon)
     for name, values in zip(PARTS, parts, strict=False):
         table[name] = values.ravel()
@@ -87,22 +87,23 @@ def _in_unit_of_y(
 def _relative(
     bundle: Bundle, states: States, known: Float[np.ndarray, "series horizon known"]
 ) -> tuple[Float[np.ndarray, "series one"], Float[np.ndarray, "series one"], Parts]:
-    """Centre, unit, and the parts as the head gives them, all horizons; the mean over members."""
-    origin = at_origin(bundle, states, known)
+    """Return centre, unit and the parts in units, at all trained horizons; the members' mean."""
+    origin = read_origin(bundle, states, known)
     networks = networks_of(bundle)
     memories = origin.memory.chunk(len(networks), dim=-1)
     dates = origin.future.dates.chunk(len(networks), dim=-1)
-    made = [
+    member_parts = [
         network.point.parts(memory, origin.skips, origin.future._replace(dates=date))
         for network, memory, date in zip(networks, memories, dates, strict=True)
     ]
-    parts = Parts(*(torch.stack(part).mean(0) for part in zip(*made, strict=True)))
+    parts = Parts(*(torch.stack(part).mean(0) for part in zip(*member_parts, strict=True)))
     return origin.centre.numpy(), origin.unit.numpy(), parts
 
 
 def networks_of(bundle: Bundle) -> list[Network]:
-    """The networks of a model, one or many."""
+    """Return the networks of a model: its members, or the only one."""
     network = bundle.network
     if isinstance(network, Ensemble):
         return [member for member in network.members if isinstance(member, Network)]
+    assert isinstance(network, Network)
     return [network]

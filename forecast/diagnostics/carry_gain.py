@@ -1,4 +1,4 @@
-"""What carrying the state from chunk to chunk is worth, in accuracy."""
+"""How much accuracy a model gains by carrying its state from chunk to chunk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,20 +19,21 @@ from forecast.inference.states import States
 from forecast.training.train import train
 
 CARRIED, RESET = "carried", "reset"
-"""Columns: the state goes on from the first step; it is dropped at each chunk's first step."""
+"""Columns of forecasts whose state is carried throughout, or dropped where a chunk begins."""
 WINDOWED = "windowed"
-"""Column of weights trained without carried state, which read the last window anew each time."""
+"""Column of a model trained without carried state, which reads a window for each forecast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarryGain:
-    """One forecast a way of keeping the state, at the same cutoffs of the same series."""
+    """Forecasts with and without carried state, at the same cutoffs of the same series."""
 
     cv: pd.DataFrame
-    """`unique_id`, `ds`, `cutoff`, `y`, one column a way."""
+    """`unique_id`, `ds`, `cutoff`, `y`, and one column for each way to keep the state."""
     scores: pd.DataFrame
-    """`way`, `mase`, `wape`, and `gain`: by how much `carried` has less MASE than this way."""
+    """`way`, `mase`, `wape`, and `gain`: the share by which the MASE of `carried` is lower."""
     chunk_length: int
+    """Steps between two resets of the state."""
 
 
 def carry_gain(
@@ -45,18 +46,19 @@ def carry_gain(
     chunk_length: int | None = None,
 ) -> CarryGain:
     """
-    The same weights with the state carried, and with the network's state dropped at each chunk.
+    Backtest one model with its state carried, and with the network's state reset at each chunk.
 
-    Only the network forgets: its filters (running level, seasonal lags) go on in both. Cutoffs
-    one step apart fall anywhere in a chunk, so that the reset state is as old as it would be.
+    Only the network's state is reset; its filters (running level, seasonal lags) go on in both.
+    Cutoffs one step apart fall on every position in a chunk, so the reset state has every age that
+    occurs in use.
 
     Args:
-        bundle: The model; give weights that have not seen the targets.
+        bundle: The model; for an honest score its weights have not seen the targets.
         panel: All observations; the last `horizon` steps are the last targets.
-        n_windows: How many cutoffs.
-        step_size: Steps from one to the next.
-        horizon: Steps ahead; None takes all the model has learned.
-        chunk_length: Steps between two resets; None takes that of the training.
+        n_windows: Number of cutoffs.
+        step_size: Steps from one cutoff to the next.
+        horizon: Steps ahead; None takes the trained horizon.
+        chunk_length: Steps between two resets; None takes the chunk length of the training.
 
     Raises:
         TooShort: A series has nothing before its first cutoff.
@@ -67,7 +69,6 @@ def carry_gain(
     """
     horizon = bundle.horizon if horizon is None else horizon
     chunk = chunk_length or bundle.config.train.chunk_length
-    assert chunk is not None
     known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
     parts = []
     for lengths in known:
@@ -90,18 +91,18 @@ def train_both_ways(
     horizon: int | None = None,
 ) -> CarryGain:
     """
-    The same recipe trained with and without carried state, scored at the same cutoffs.
+    Train one recipe with and without carried state, and score both at the same cutoffs.
 
-    Both learn from what precedes the first cutoff. Without carried state the window is that of
-    `model.window`, else one chunk of the training; filters run on in both.
+    Both models learn from what precedes the first cutoff. Without carried state the window is
+    `model.window` or, if that is not set, one chunk of the training; filters go on in both.
 
     Args:
         panel: All observations.
-        config: The recipe; `train.stateful` and `model.window` of the carried way are set here,
-            `data.freq` and `data.kind` are known.
-        n_windows: How many cutoffs.
-        step_size: Steps from one to the next; None is the horizon.
-        horizon: Steps ahead; None takes that of the model.
+        config: The recipe, with `data.freq` and `data.kind` set; `train.stateful` is set here, and
+            `model.window` is unset for the model with carried state.
+        n_windows: Number of cutoffs.
+        step_size: Steps from one cutoff to the next; None takes the horizon.
+        horizon: Steps ahead; None takes the horizon of `config`.
 
     Raises:
         TooShort: A series has nothing before its first cutoff.
@@ -124,7 +125,6 @@ def train_both_ways(
         ways = {way: (bundle, warm_up(bundle, known)) for way, bundle in bundles.items()}
         parts.append(_table(ways, panel, lengths, horizon))
     chunk = bundles[CARRIED].config.train.chunk_length
-    assert chunk is not None
     return _scored(pd.concat(parts, ignore_index=True), panel, bundles[CARRIED], chunk)
 
 
@@ -134,14 +134,14 @@ def reset_before(
     lengths: Int[np.ndarray, " series"],
     begins: Int[np.ndarray, " series"],
 ) -> States:
-    """States after `lengths` steps, of which the network remembers those from `begins` on."""
+    """Return states after `lengths` steps, with the network's state reset at step `begins`."""
     states = warm_up(bundle, panel.head(begins))
     states = replace(states, hidden=0 * states.hidden, cell=0 * states.cell)
     return observe(bundle, states, panel.head(lengths).tail(begins))
 
 
 def panel_frame(panel: Panel, bundle: Bundle) -> pd.DataFrame:
-    """The panel as a long frame: `unique_id`, `ds`, `y` (NaN where not observed)."""
+    """Return the panel as a long frame: `unique_id`, `ds`, `y` (NaN where not observed)."""
     return pd.DataFrame(
         {
             "unique_id": np.repeat(np.asarray(panel.ids, dtype=object), panel.lengths),
@@ -157,7 +157,7 @@ def _table(
     lengths: Int[np.ndarray, " series"],
     horizon: int,
 ) -> pd.DataFrame:
-    """Forecasts of each way from one cutoff."""
+    """Return the forecasts of each way from one cutoff."""
     target = panel.indptr[:-1, None] + lengths[:, None] + np.arange(horizon)
     calendar = next(iter(ways.values()))[0].calendar
     last = panel.ds[panel.indptr[:-1] + lengths - 1]
@@ -168,15 +168,16 @@ def _table(
         "y": np.where(panel.observed[target], panel.values[target], np.nan).ravel(),
     }
     for way, (bundle, states) in ways.items():
-        made = forecast(bundle, states, horizon=horizon, known_future=panel.known_future[target])
-        columns[way] = made[..., 0].ravel()
+        known = panel.known_future[target]
+        outputs = forecast(bundle, states, horizon=horizon, known_future=known)
+        columns[way] = outputs[..., 0].ravel()
     return pd.DataFrame(columns)
 
 
 def _scored(cv: pd.DataFrame, panel: Panel, bundle: Bundle, chunk_length: int) -> CarryGain:
     season = (bundle.config.data.season_lengths or (1,))[0]
-    found = metrics.evaluate(cv, panel_frame(panel, bundle), season_length=season)
-    wide = found.pivot(index="model", columns="metric", values="value")
+    table = metrics.evaluate(cv, panel_frame(panel, bundle), season_length=season)
+    wide = table.pivot(index="model", columns="metric", values="value")
     ways = [name for name in cv.columns[4:] if name in wide.index]
     scores = wide.loc[ways, ["mase", "wape"]].rename_axis(index="way", columns=None).reset_index()
     scores["gain"] = 1 - scores["mase"].iloc[0] / scores["mase"]

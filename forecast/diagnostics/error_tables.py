@@ -1,4 +1,4 @@
-"""Where a backtest went wrong: by series, by group, and the worst series by name."""
+"""Errors of a backtest by series and by group, and the series with the largest ones."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from forecast.evaluation import metrics
 from forecast.inference.output import MODEL
 
 MAX_GROUPS = 50
-"""A static column with more values than this names series rather than groups of them."""
+"""A static column with more values than this is taken for names of series, not of groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +18,13 @@ class ErrorTables:
 
     by_series: pd.DataFrame
     """
-    `unique_id`, `mase`, `wape`, `bias` (mean of forecast minus value, over the mean absolute
-    value; above 0 is too high) and `share` of the scaled error of all series.
+    `unique_id`, `mase`, `wape`, `bias` (mean of forecast minus value, divided by the mean absolute
+    value; positive if forecasts are too high) and `share` of the scaled error of all series.
     """
     by_group: pd.DataFrame
-    """`column`, `group`, `series`, and the means of `mase`, `wape` and `bias`, sum of `share`."""
+    """`column`, `group`, `series`, the means of `mase`, `wape` and `bias`, the sum of `share`."""
     worst: tuple[str, ...]
-    """The series with the largest `mase`, worst first."""
+    """Names of the series with the largest `mase`, the largest first."""
 
 
 def error_tables(
@@ -37,19 +37,19 @@ def error_tables(
     num_worst: int = 10,
 ) -> ErrorTables:
     """
-    Errors of each series over all its cutoffs, and of the groups that they belong to.
+    Compute the errors of each series over all its cutoffs, and those of groups of series.
 
     Args:
         cv: The backtest table.
-        history: `unique_id`, `ds`, `y`: what was known; scales the errors.
+        history: `unique_id`, `ds`, `y`: values known at the cutoffs, which scale the errors.
         season_length: Steps in one season, for the scaled errors.
         model: Column of forecasts.
-        groups: Static covariates, one row a series, indexed by `unique_id`; columns of more than
+        groups: Static covariates, one row a series, indexed by `unique_id`; columns with more than
             50 values are left out.
-        num_worst: How many series are named.
+        num_worst: Number of series in `worst`.
 
     Raises:
-        MissingColumns: A key or the model's column is not there.
+        MissingColumns: A key or the column of the model is missing.
 
     References:
         Hyndman & Koehler, Another look at measures of forecast accuracy, IJF 22(4), 2006 (MASE).
@@ -62,8 +62,8 @@ def error_tables(
     >>> error_tables(cv, history, season_length=1).by_series.round(2).to_dict("records")
     [{'unique_id': 'a', 'mase': 0.5, 'wape': 0.25, 'bias': 0.25, 'share': 1.0}]
     """
-    found = metrics.by_series(cv, history, season_length=season_length, models=[model])
-    table = found.pivot(index="unique_id", columns="metric", values="value")[["mase", "wape"]]
+    scores = metrics.by_series(cv, history, season_length=season_length, models=[model])
+    table = scores.pivot(index="unique_id", columns="metric", values="value")[["mase", "wape"]]
     rows = cv[cv["y"].notna()]
     names = rows["unique_id"].astype(object)
     excess = (rows[model] - rows["y"]).groupby(names).mean()

@@ -1,4 +1,4 @@
-"""How the gradient of the loss travels back through time, and what clipping did to it."""
+"""Norms of the loss gradient through time, and how often training clipped them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,29 +21,29 @@ from forecast.training.objective import look_ahead
 from forecast.training.progress import TrainEvent
 
 EXPLODING = 10.0
-"""Growth of the gradient norm on its way back that is called exploding."""
+"""A gradient explodes if its norm exceeds this multiple of the last step's within a chunk."""
 VANISHING = 1e-3
-"""Share of the gradient norm left at the far end of a chunk that is called vanishing."""
+"""A gradient vanishes if its norm falls below this share of the last step's within a chunk."""
 MAX_WARM_UP = 512
-"""Most steps that are read before those the gradient is followed through."""
+"""Most steps that build the state before the steps that the gradient is followed through."""
 Flow = Literal["steady", "exploding", "vanishing", "none"]
 """`none`: the guard leaves nothing to the network, so that no gradient reaches it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientProfile:
-    """Gradient of a loss with respect to the state of each step back from it."""
+    """Gradient of a loss with respect to the state of each earlier step."""
 
     table: pd.DataFrame
     """
     `back` (steps before the loss), `layer` (1 is next to the inputs), `hidden` and, for an LSTM,
     `cell`: norm of the gradient with respect to that part of the state, mean over lanes; and
-    `ratio`: of the whole state's gradient, beside that at `back` 0.
+    `ratio`: norm with respect to the whole state, divided by the norm at `back` 0.
     """
     flow: dict[int, Flow]
-    """What becomes of the gradient within one chunk, by layer."""
+    """Behaviour of the gradient within one chunk, by layer."""
     chunk_length: int
-    """Steps that training sends the gradient back."""
+    """Steps through which training sends the gradient back."""
 
 
 def state_gradients(
@@ -53,19 +53,19 @@ def state_gradients(
     loss: Callable[[Float[Tensor, "lane hidden"]], Float[Tensor, " lane"]],
 ) -> tuple[Float[np.ndarray, "step layer"], Float[np.ndarray, "step layer"]]:
     """
-    Gradient norms of a loss at the last step with respect to hidden and cell after each step.
+    Return norms of the gradient of a final loss with respect to the state after each step.
 
-    The cells run one step at a time, so that each state is a tensor of its own. A lane's gradient
-    is that of its own loss; norms are means over lanes. Row 0 is the last step.
+    The cells run one step at a time, so that each state is a tensor of its own. Each lane has its
+    own loss, and norms are means over lanes. Row 0 is the last step.
 
     Args:
-        stack: The recurrent layers; in evaluation mode, dropout is not applied.
-        inputs: As the stack takes them.
-        state: What the lanes begin with.
-        loss: From the last layer's hidden state after the last step to a loss for each lane.
+        stack: The recurrent layers, in evaluation mode, so that dropout is not applied.
+        inputs: Inputs of the stack.
+        state: State of the lanes before the first step.
+        loss: Maps the last layer's hidden state after the last step to a loss for each lane.
 
     Returns:
-        Norms for hidden and cell; the latter all 0 without a cell.
+        Norms for the hidden state and for the cell state; the latter are 0 without a cell.
     """
     states: list[State] = []
     is_lstm, layers = stack.is_lstm, stack.layers.num_layers
@@ -86,21 +86,22 @@ def gradient_profile(
     bundle: Bundle, panel: Panel, *, steps: int | None = None, num_series: int = 32
 ) -> GradientProfile:
     """
-    Follow the gradient of a forecast's error back through the network's states.
+    Follow the gradient of the forecast error back through the states of the network.
 
-    The loss is the mean absolute error of the point forecast in units of the series, at the
-    origin `horizon` steps before the end of each of the longest series. The state before the
-    followed steps is that of up to 512 steps more. Of several members, the first is looked at.
+    The loss is the mean absolute error of the point forecast, in units of the series, at the
+    origin `horizon` steps before the end of each of the longest series. Up to 512 steps build the
+    state before the followed steps. Of an ensemble, the first member is measured.
 
     Args:
         bundle: The model.
         panel: Series to measure on.
-        steps: How far to follow; None takes 4 chunks of the training, where series allow it.
-        num_series: Most series.
+        steps: Number of steps to follow, as far as the longest series allows; None takes 4 chunks
+            of the training.
+        num_series: Most series to measure on.
 
     Raises:
         TooShort: No series has two steps before its last `horizon`.
-        ConfigError: The model carries no state: it reads windows.
+        ConfigError: The model reads windows and carries no state.
 
     References:
         Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, ICML
@@ -109,20 +110,19 @@ def gradient_profile(
     network, horizon = networks_of(bundle)[0], bundle.horizon
     if not isinstance(network.stack, RecurrentStack):
         raise ConfigError(
-            f"a model that reads windows of {bundle.config.model.window} steps anew has no state "
-            "that a gradient could travel through",
+            f"a model that reads windows of {bundle.config.model.window} steps anew carries no "
+            "state for a gradient to pass through",
             help="profile a model trained with stateful = true",
         )
     chunk_length = bundle.config.train.chunk_length
-    assert chunk_length is not None
     rows = np.argsort(-panel.lengths, kind="stable")[:num_series]
-    asked = 4 * chunk_length if steps is None else steps
+    wanted = 4 * chunk_length if steps is None else steps
     longest = int(panel.lengths.max(initial=0)) - horizon
     if longest < 2:
         raise TooShort(
             f"no series has two steps before its last {horizon}", help="give longer series"
         )
-    steps = min(asked, longest)
+    steps = min(wanted, longest)
     part = panel.take(rows[panel.lengths[rows] - horizon >= steps])
     known = part.lengths - horizon
     examples = TrainingSet.build(
@@ -142,7 +142,7 @@ def gradient_profile(
         if warm:
             before = Chunk(series, start - warm, np.full(len(series), warm), fresh)
             _, state = network.encode(examples.inputs(before, warm), static, state)
-        inputs = network.read(examples.inputs(ahead, steps), static)
+        inputs = network.embed_steps(examples.inputs(ahead, steps), static)
     origins = examples.origins(
         ahead, torch.tensor([steps - 1]), examples.lengths, torch.zeros_like(examples.lengths)
     )
@@ -150,8 +150,8 @@ def gradient_profile(
 
     def loss(hidden: Float[Tensor, "lane hidden"]) -> Float[Tensor, " lane"]:
         memory = network.memory_at_end(State(hidden[None], hidden[None]), inputs[:, -1])
-        made = network.point(memory[origins.lane], origins.skips, future)
-        error = torch.where(origins.known, (made - origins.relative).abs(), 0.0)
+        point = network.point(memory[origins.lane], origins.skips, future)
+        error = torch.where(origins.known, (point - origins.relative).abs(), 0.0)
         return error.sum(1) / origins.known.sum(1).clamp(min=1)
 
     hidden, cell = state_gradients(network.stack, inputs, state, loss)
@@ -164,7 +164,12 @@ def profile(
     chunk_length: int,
 ) -> GradientProfile:
     """
-    Name what the norms do: `exploding`, `vanishing` or `steady` within one chunk.
+    Tabulate the norms and call each layer `exploding`, `vanishing` or `steady` within one chunk.
+
+    Args:
+        hidden: Norms for the hidden state as `state_gradients` returns them, the last step first.
+        cell: Norms for the cell state.
+        chunk_length: Steps of a chunk.
 
     References:
         Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, ICML
@@ -202,7 +207,7 @@ def _flow(ratio: Float[np.ndarray, " step"], reached: bool) -> Flow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clipping:
-    """What clipping did in a run; gradients are shortened to the limit, never turned."""
+    """Effect of gradient clipping in a training run."""
 
     table: pd.DataFrame
     """`step`, `grad_norm` (mean before clipping) and `clipped` (share of steps), by report."""
@@ -211,17 +216,17 @@ class Clipping:
     clipped: float
     """Share of all steps whose gradient was clipped."""
     clipped_late: float
-    """The same of the last quarter of the run."""
+    """Share of the steps in the last quarter of the run whose gradient was clipped."""
     max_grad_norm: float
     """Largest reported norm before clipping."""
 
 
 def clipping(history: Sequence[TrainEvent], limit: float) -> Clipping:
     """
-    How often the gradient was clipped, and how long it was before.
+    Summarise how often the gradient was clipped, and its norm before clipping.
 
     Args:
-        history: Reports of a run; at least one.
+        history: Progress reports of a run; at least one.
         limit: `train.max_grad_norm` of the run.
 
     References:

@@ -1,4 +1,4 @@
-"""How far back a forecast depends on the past: measured by changing one past value at a time."""
+"""How far back a forecast depends on the past, measured by changing one past value at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,11 @@ from forecast.inference.observing import warm_up
 from forecast.inference.states import States
 
 NEGLIGIBLE = 0.01
-"""Share of the dependence on the last value below which a step is taken for forgotten."""
+"""A step is forgotten if the forecast depends on it less than this share of the last step's."""
 ROUNDING = 1e-6
-"""Dependence below which nothing but rounding in single precision is seen."""
+"""Dependence that rounding in single precision explains."""
 MAX_STEPS = 400_000
-"""Most steps that are read at once: bounds memory, changes no result."""
+"""Most steps read in one batch; it limits the memory used and changes no result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +28,15 @@ class MemoryProfile:
 
     table: pd.DataFrame
     """
-    `lag` (steps before the cutoff), `series` (how many are that long), and the dependence
-    `total`, `filters` (the network's state as if nothing had changed) and `network` (the filters
-    as if nothing had changed): mean absolute change of the forecast over horizon and series, per
-    unit of change of the value. `share` is `total` over that of lag 0.
+    `lag` (steps before the cutoff), `series` (number of series that long), and the dependence:
+    mean absolute change of the forecast over horizon and series, per unit of change of the value.
+    `total` is that of the whole model, `filters` with the network's state unchanged, `network`
+    with the filters unchanged. `share` is `total` divided by its value at lag 0.
     """
     reach: int | None
-    """First lag from which `total` stays under 1 % of that of lag 0; None: not within the lags."""
+    """First lag from which `total` stays below 1 % of its value at lag 0; None if there is none."""
     network_reach: int | None
-    """The same of `network`, beside its own lag 0."""
+    """First lag from which `network` stays below 1 % of its value at lag 0."""
     horizon: int
     num_series: int
 
@@ -51,25 +51,24 @@ def memory_profile(
     num_series: int = 16,
 ) -> MemoryProfile:
     """
-    Change the value `k` steps before the cutoff, read the series again, compare the forecasts.
+    Measure how much the forecast changes when one past value changes, lag by lag.
 
-    The longest series are taken, and the cutoff lies `horizon` steps before their end, so that
-    known-future covariates are there. A value is raised by `size` of its series' own units: the
-    mean absolute seasonal difference, or 1 % of the mean absolute value where that is larger.
-    All changed copies of the series are read in batches.
+    The longest series are measured, from a cutoff `horizon` steps before their end, where
+    known-future covariates are available. A value is raised by `size` units of its series: the
+    mean absolute seasonal difference, or 1 % of the mean absolute value if that is larger. All
+    changed copies of the series are then read in batches.
 
-    The split is of one change at a time: filters and network do not add up to `total` exactly,
-    since the network's correction depends on both. What the network embedded of the last step
-    counts as filters, for it remembers nothing.
+    `filters` and `network` do not add up to `total` exactly, since the correction of the network
+    depends on both. The embedding of the last step counts as filters: it is no memory.
 
     Args:
         bundle: The model.
         panel: Series to measure on.
-        horizon: Steps ahead that are averaged; None takes all the model has learned.
-        lags: Steps before the cutoff, from 0; None takes about 8 an octave of ten, evenly on
-            the log scale, up to the length of the longest series.
+        horizon: Steps ahead to average over; None takes the trained horizon.
+        lags: Steps before the cutoff, from 0; None takes 0 and about 8 lags for each factor of
+            ten, evenly on the log scale, up to the length of the longest series.
         size: Size of the change, in units of each series.
-        num_series: Most series.
+        num_series: Most series to measure on.
 
     Raises:
         TooShort: No series has two steps before the cutoff.
@@ -96,24 +95,24 @@ def memory_profile(
 
     base = warm_up(bundle, history)
     before = forecast(bundle, base, horizon=horizon, known_future=future)[..., 0]
-    found = np.full((len(steps), len(rows), 3), np.nan)
+    dependence = np.full((len(steps), len(rows), 3), np.nan)
     pairs = [
         (i, row)
         for i, lag in enumerate(steps)
         for row in np.flatnonzero(history.lengths > lag)
         if history.observed[history.indptr[row + 1] - 1 - lag]
     ]
-    most = max(1, MAX_STEPS // int(history.lengths.max()))
-    for begin in range(0, len(pairs), most):
-        at, series = np.array(pairs[begin : begin + most], np.int64).T
-        lag = np.array(steps, np.int64)[at]
-        changed = warm_up(bundle, _raised(history, series, lag, size * unit[series]))
-        for j, states in enumerate(_halves(base.take(series), changed)):
+    batch = max(1, MAX_STEPS // int(history.lengths.max()))
+    for begin in range(0, len(pairs), batch):
+        i, series = np.array(pairs[begin : begin + batch], np.int64).T
+        lag = np.array(steps, np.int64)[i]
+        changed = warm_up(bundle, _raise_values(history, series, lag, size * unit[series]))
+        for j, states in enumerate(_mix_states(base.take(series), changed)):
             after = forecast(bundle, states, horizon=horizon, known_future=future[series])[..., 0]
             change = np.abs(after - before[series]).mean(1)
-            found[at, series, j] = change / (size * unit[series])
-    count = np.isfinite(found[..., 0]).sum(1)
-    means = np.nansum(found, axis=1) / np.maximum(count, 1)[:, None]
+            dependence[i, series, j] = change / (size * unit[series])
+    count = np.isfinite(dependence[..., 0]).sum(1)
+    means = np.nansum(dependence, axis=1) / np.maximum(count, 1)[:, None]
     table = pd.DataFrame({"lag": steps, "series": count})
     table[["total", "filters", "network"]] = means
     table = table[table["series"] > 0].reset_index(drop=True)
@@ -130,9 +129,9 @@ def memory_profile(
 
 def series_units(panel: Panel, season_length: int) -> Float[np.ndarray, " series"]:
     """
-    Mean absolute seasonal difference of each series, at least 1 % of its mean absolute value.
+    Return the mean absolute seasonal difference, at least 1 % of the mean absolute value.
 
-    Steps without a value are left out; 1 where nothing is left or all is 0.
+    Steps without a value are left out. A series without values, or with zeros alone, has unit 1.
     """
     units = np.ones(panel.num_series)
     for i, (begin, end) in enumerate(zip(panel.indptr[:-1], panel.indptr[1:], strict=True)):
@@ -146,26 +145,26 @@ def series_units(panel: Panel, season_length: int) -> Float[np.ndarray, " series
 
 
 def _log_spaced(length: int) -> list[int]:
-    """0, then about 8 lags for each factor of ten, below `length`."""
+    """Return 0, then about 8 lags for each factor of ten, below `length`."""
     count = max(2, round(8 * np.log10(max(length, 2))))
     return [0, *(int(k) for k in np.unique(np.geomspace(1, max(length - 1, 1), count).round()))]
 
 
-def _raised(
+def _raise_values(
     panel: Panel,
     series: Int[np.ndarray, " copy"],
     lag: Int[np.ndarray, " copy"],
     by: Float[np.ndarray, " copy"],
 ) -> Panel:
-    """A copy of a series for each lag, in which the value `lag` steps before the end is raised."""
+    """Copy one series for each lag, with the value `lag` steps before its end raised."""
     copies = panel.take(series)
     values = copies.values.copy()
     values[copies.indptr[1:] - 1 - lag] += by
     return replace(copies, values=values)
 
 
-def _halves(base: States, changed: States) -> tuple[States, States, States]:
-    """All of what changed; only the filters; only the network's state."""
+def _mix_states(base: States, changed: States) -> tuple[States, States, States]:
+    """Return `changed`, then `base` with only the filters and only the network's state changed."""
     return (
         changed,
         replace(changed, hidden=base.hidden, cell=base.cell),
@@ -174,7 +173,7 @@ def _halves(base: States, changed: States) -> tuple[States, States, States]:
 
 
 def _reach(lags: "pd.Series[int]", dependence: "pd.Series[float]") -> int | None:
-    """The first lag from which everything stays negligible."""
+    """Return the first lag from which the dependence stays negligible; None if there is none."""
     small = dependence.to_numpy() < max(NEGLIGIBLE * dependence.iloc[0], ROUNDING)
     if small.all():
         return 0

@@ -1,16 +1,19 @@
-"""Rolling origins in one pass: the state rolls on from cutoff to cutoff, nothing is read twice."""
+"""Backtests from rolling origins: each state moves on from cutoff to cutoff, in one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from forecast.bundle import Bundle
+from forecast.config import Config
 from forecast.data.panel import Panel
 from forecast.data.splits import cutoff_lengths
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import observe, warm_up
 from forecast.inference.output import as_stamps, forecast_frame, level_quantiles
+from forecast.training.progress import TrainEvent
+from forecast.training.train import train
 
 
 def backtest(
@@ -23,18 +26,18 @@ def backtest(
     levels: Sequence[float | int] = (80, 95),
 ) -> pd.DataFrame:
     """
-    Forecast the panel from `n_windows` cutoffs with the bundle's weights as they are.
+    Forecast a panel from `n_windows` cutoffs, with the weights of the bundle as they are.
 
-    Whether the weights have seen the targets is the caller's doing: train on
-    `splits.history(...)` for an honest score.
+    For an honest score, the caller gives a bundle whose weights have not seen the targets: one
+    trained on `splits.history(...)`.
 
     Args:
         bundle: The model.
-        panel: All observations, the last `horizon` steps of each series being the last targets.
-        horizon: Steps ahead, at most what the model learned.
-        n_windows: How many cutoffs.
+        panel: All observations; the last `horizon` steps of each series are its last targets.
+        horizon: Steps ahead, at most ten times what the model learned.
+        n_windows: Number of cutoffs.
         step_size: Steps from one cutoff to the next.
-        levels: Central intervals to add, in percent.
+        levels: Central intervals in percent.
 
     Returns:
         Columns unique_id, ds, cutoff, y, statecast, statecast-lo-80, statecast-hi-80, ...
@@ -62,4 +65,51 @@ def backtest(
         frame.insert(2, "cutoff", cutoff)
         frame.insert(3, "y", y)
         frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def train_and_backtest(
+    panel: Panel,
+    config: Config,
+    *,
+    horizon: int,
+    n_windows: int,
+    step_size: int,
+    levels: Sequence[float | int] = (),
+    refit: bool = False,
+    on_event: Callable[[TrainEvent], None] | None = None,
+) -> pd.DataFrame:
+    """
+    Train on what precedes the first cutoff, then backtest on the rest of the panel.
+
+    Args:
+        panel: All observations.
+        config: The recipe, with `data.freq` and `data.kind` set.
+        horizon: Steps ahead.
+        n_windows: Number of cutoffs.
+        step_size: Steps from one cutoff to the next.
+        levels: Central intervals in percent.
+        refit: Train a new model for each cutoff, on what precedes it.
+        on_event: Called with a progress report about a hundred times a training.
+
+    Returns:
+        The columns of `backtest`.
+
+    Raises:
+        TooShort: A series has nothing before its first cutoff.
+    """
+    known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
+    frames = []
+    for i, lengths in enumerate(known if refit else known[:1]):
+        bundle = train(panel.head(lengths), config, on_event=on_event).bundle
+        frames.append(
+            backtest(
+                bundle,
+                panel.head(known[i if refit else -1] + horizon),
+                horizon=horizon,
+                n_windows=1 if refit else n_windows,
+                step_size=step_size,
+                levels=levels,
+            )
+        )
     return pd.concat(frames, ignore_index=True)

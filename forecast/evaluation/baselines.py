@@ -1,9 +1,10 @@
 """
-Forecasts to beat: statistical models by statsforecast, a boosted model of lags, Naive2 of M4.
+Baselines: statistical models of statsforecast, gradient boosting on lags, and Naive2 of M4.
 
-statsforecast comes with the `trainer` extra and is imported when one of its models is asked for.
-It sees one series of plain values at a time, so every calendar works; stamps come from ours. The
-boosted model (`forecast.boosting`) learns from all series at once, and alone reads covariates.
+statsforecast comes with the `trainer` extra and is imported when one of its models is used. It
+gets the values of one series at a time, without stamps, so that every calendar works. The boosted
+model (`forecast.evaluation.boosting`) learns from all series at once and is the only one that
+reads covariates.
 """
 
 import logging
@@ -23,11 +24,11 @@ from forecast.features.calendar import features
 logger = logging.getLogger(__name__)
 STATISTICAL = ("SeasonalNaive", "Drift", "AutoETS", "AutoTheta")
 INTERMITTENT = ("CrostonOptimized", "TSB")
-"""For demand with many zeros: a flat mean, without intervals."""
+"""For demand with many zeros: they forecast a flat mean, without intervals."""
 BOOSTED = "HistGradientBoosting"
-"""One model of all series; what it forecasts for one depends on the others."""
+"""Learns from all series at once: its forecast of one series depends on the others."""
 MODELS = (*STATISTICAL, *INTERMITTENT, BOOSTED)
-_SMOOTHING = 0.2  # of TSB's size and probability: the middle of the range its authors examine
+_SMOOTHING = 0.2  # TSB's size and probability: the middle of the range its authors examine
 _SIGNIFICANT = 1.645  # 90 %, two-sided: M4's test of seasonality
 
 
@@ -45,27 +46,27 @@ def forecast(
     """
     Forecast the next `horizon` steps of every series.
 
-    A step without a value repeats the one before it. Where a model cannot speak (a history
-    shorter than it needs, or one it fails on), the last value stands in, with its interval, and
-    a warning is logged: a baseline is never weakened in silence.
+    A step without a value repeats the value before it. Where a model fails, for instance on a
+    history that is too short for it, the naive forecast and its interval take its place and a
+    warning is logged, so that no baseline is weakened silently.
 
     Args:
         frame: `unique_id`, `ds`, `y`, sorted, one row a step.
-        calendar: What the stamps after the last are.
+        calendar: The calendar of the stamps.
         horizon: Steps ahead.
         season_length: Steps in one season, 1 for none.
         models: Any of `MODELS`.
-        levels: Central intervals to give, such as 80 and 95.
+        levels: Central intervals in percent, such as 80 and 95.
         known_future: Columns of `frame` that the boosted model reads; the others read `y` alone.
         future: `unique_id`, `ds` and those columns, for each step to forecast.
 
     Returns:
         `unique_id`, `ds`, one column a model, `MODEL-lo-80`, `MODEL-hi-80`, ...; no NaN. The
-        models of `INTERMITTENT` have no intervals and no columns for them.
+        models of `INTERMITTENT` have no columns for intervals.
 
     Raises:
-        ConfigError: A model that is none of `MODELS`.
-        MissingFuture: `future` does not have every series and step.
+        ConfigError: A model is none of `MODELS`.
+        MissingFuture: `future` lacks a series or a step.
 
     References:
         Croston, Forecasting and stock control for intermittent demands, ORQ 23(3), 1972.
@@ -85,12 +86,12 @@ def forecast(
     )
     values = frame.groupby("unique_id", sort=False, observed=True)["y"]
     y = values.ffill().fillna(values.bfill()).fillna(0.0).to_numpy(dtype=np.float64)
-    chosen = {name: _model(name, season_length) for name in models if name != BOOSTED}
+    statistical = {name: _model(name, season_length) for name in models if name != BOOSTED}
     with warnings.catch_warnings():
-        # Were warnings errors for the caller, they would decide which model answers.
+        # Where the caller turns warnings into errors, a warning would look like a failed model.
         warnings.simplefilter("ignore")
         parts = [
-            _forecast_series(part, chosen, horizon, levels)
+            _forecast_series(part, statistical, horizon, levels)
             for part in np.split(y, np.cumsum(lengths)[:-1])
         ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -98,12 +99,14 @@ def forecast(
         steps = Steps(
             y=y,
             indptr=np.r_[begins, len(frame)].astype(np.int64),
-            known=_known(frame, calendar, known_future),
-            ahead=np.stack(np.split(_ahead(stamps, calendar, known_future, future), len(ids))),
+            known=_known_columns(frame, calendar, known_future),
+            ahead=np.stack(
+                np.split(_future_columns(stamps, calendar, known_future, future), len(ids))
+            ),
         )
-        columns |= _boosted(steps, season_length, levels)
-    asked = [name for model in models for name in columns if name.split("-")[0] == model]
-    return pd.concat([stamps, pd.DataFrame(columns)[asked]], axis=1)
+        columns |= _forecast_boosted(steps, season_length, levels)
+    names = [name for model in models for name in columns if name.split("-")[0] == model]
+    return pd.concat([stamps, pd.DataFrame(columns)[names]], axis=1)
 
 
 def cross_validate(
@@ -119,35 +122,48 @@ def cross_validate(
     known_future: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
-    Forecast from `n_windows` cutoffs of every series, each model fitted anew at each cutoff.
+    Forecast from `n_windows` cutoffs of every series, fitting each model anew at each cutoff.
 
-    The last cutoff of a series leaves exactly `horizon` steps, each earlier one is `step_size`
-    steps before; series need not end together. The columns `known_future` of `frame` are read at
-    the steps to forecast too, `y` never.
+    The last cutoff of a series lies `horizon` steps before its end, and each earlier one
+    `step_size` steps before the next; series need not end together. Of the steps to forecast,
+    only the columns `known_future` are read, never `y`.
+
+    Args:
+        frame: `unique_id`, `ds`, `y`, sorted, one row a step.
+        calendar: The calendar of the stamps.
+        horizon: Steps ahead.
+        n_windows: Number of cutoffs.
+        step_size: Steps from one cutoff to the next.
+        season_length: Steps in one season, 1 for none.
+        models: Any of `MODELS`.
+        levels: Central intervals in percent.
+        known_future: Columns of `frame` that the boosted model reads.
 
     Returns:
         `unique_id`, `ds`, `cutoff`, `y` and the columns of `forecast`, sorted by the first three.
 
     Raises:
-        ConfigError: A model that is none of `MODELS`.
+        ConfigError: A model is none of `MODELS`.
         TooShort: A series has nothing before its first cutoff.
     """
-    left = frame.groupby("unique_id", sort=False, observed=True).cumcount(ascending=False)
+    steps_after = frame.groupby("unique_id", sort=False, observed=True).cumcount(ascending=False)
     most = horizon + step_size * (n_windows - 1)
-    longest = left[~frame["unique_id"].duplicated()] + 1
-    if (longest <= most).any():
-        row = int(longest[longest <= most].index[0])
+    lengths = steps_after[~frame["unique_id"].duplicated()] + 1
+    short = lengths[lengths <= most]
+    if len(short):
+        row, length = short.index[0], int(short.iloc[0])
         raise TooShort(
-            f"{int((longest <= most).sum())} of {len(longest)} series have nothing before the "
+            f"{len(short)} of {len(lengths)} series have nothing before the "
             f"first cutoff: {n_windows} windows of {horizon} steps, {step_size} apart, need more "
             f"than {most} steps",
-            where=f"series {frame['unique_id'].loc[row]!r} with {int(longest.loc[row])} steps",
+            where=f"series {frame['unique_id'].loc[row]!r} with {length} steps",
             help="ask for fewer windows or a shorter horizon, or leave those series out",
         )
     parts = []
     for back in range(most, horizon - 1, -step_size):
-        known = frame[left >= back]
-        made = forecast(
+        known = frame[steps_after >= back]
+        targets = frame[(steps_after < back) & (steps_after >= back - horizon)]
+        part = forecast(
             known,
             calendar,
             horizon=horizon,
@@ -155,68 +171,68 @@ def cross_validate(
             models=models,
             levels=levels,
             known_future=known_future,
-            future=frame[(left < back) & (left >= back - horizon)] if known_future else None,
+            future=targets if known_future else None,
         )
-        cutoffs = known["ds"][left[known.index] == back].to_numpy()
-        actual = frame["y"][(left < back) & (left >= back - horizon)].to_numpy()
-        made.insert(2, "cutoff", np.repeat(cutoffs, horizon))
-        made.insert(3, "y", actual)
-        parts.append(made)
+        cutoffs = known["ds"][steps_after[known.index] == back].to_numpy()
+        part.insert(2, "cutoff", np.repeat(cutoffs, horizon))
+        part.insert(3, "y", targets["y"].to_numpy())
+        parts.append(part)
     return pd.concat(parts).sort_values(["unique_id", "cutoff", "ds"], ignore_index=True)
 
 
-def _boosted(
+def _forecast_boosted(
     steps: Steps, season_length: int, levels: Sequence[int]
 ) -> dict[str, Float[np.ndarray, " row"]]:
-    """Columns of the boosted model; the last value where there is nothing to learn from."""
-    made = forecast_boosted(steps, season_length=season_length, levels=sorted(levels))
-    if made is None:
+    """Return the columns of the boosted model: the last value if there is nothing to learn from."""
+    outputs = forecast_boosted(steps, season_length=season_length, levels=sorted(levels))
+    if outputs is None:
         logger.warning("%s has nothing to learn from, naive instead", BOOSTED)
         last = steps.y[steps.indptr[1:] - 1]
         shape = (*steps.ahead.shape[:2], 1 + 2 * len(levels))
-        made = np.broadcast_to(last[:, None, None], shape)
-    ends = ["", *(f"-{end}-{level}" for level in sorted(levels) for end in ("lo", "hi"))]
-    return {BOOSTED + end: made[..., i].ravel() for i, end in enumerate(ends)}
+        outputs = np.broadcast_to(last[:, None, None], shape)
+    suffixes = ["", *(f"-{end}-{level}" for level in sorted(levels) for end in ("lo", "hi"))]
+    return {BOOSTED + suffix: outputs[..., i].ravel() for i, suffix in enumerate(suffixes)}
 
 
-def _known(
+def _known_columns(
     frame: pd.DataFrame, calendar: Calendar, names: Sequence[str]
 ) -> Float[np.ndarray, "row covariate"]:
-    """What is known of each row beforehand: the covariates, and what its stamp says."""
+    """Return what is known of each row in advance: its covariates and its calendar features."""
     stamps = frame["ds"].to_numpy().astype(np.int64)
-    unique, back = np.unique(stamps, return_inverse=True)
-    told = features(unique, calendar.freq)[0][back]
-    return np.column_stack([frame[list(names)].to_numpy(dtype=np.float32), told])
+    unique, inverse = np.unique(stamps, return_inverse=True)
+    dates = features(unique, calendar.freq)[0][inverse]
+    return np.column_stack([frame[list(names)].to_numpy(dtype=np.float32), dates])
 
 
-def _ahead(
+def _future_columns(
     stamps: pd.DataFrame, calendar: Calendar, names: Sequence[str], future: pd.DataFrame | None
 ) -> Float[np.ndarray, "row covariate"]:
-    """The same of the steps to forecast."""
+    """Return the columns of `_known_columns` for the steps to forecast."""
     keys = ["unique_id", "ds"]
     if names:
-        given = pd.DataFrame(columns=[*keys, *names]) if future is None else future
-        rows = pd.MultiIndex.from_frame(given[keys]).get_indexer(pd.MultiIndex.from_frame(stamps))
-        if (rows < 0).any():
-            lacking = stamps.iloc[int(np.argmax(rows < 0))]
+        table = pd.DataFrame(columns=[*keys, *names]) if future is None else future
+        rows = pd.MultiIndex.from_frame(table[keys]).get_indexer(pd.MultiIndex.from_frame(stamps))
+        missing = rows < 0
+        if missing.any():
+            first = stamps.iloc[int(np.argmax(missing))]
             raise MissingFuture(
-                f"{int((rows < 0).sum())} of {len(rows)} steps to forecast have no "
-                f"{', '.join(names)}",
-                where=f"series {lacking['unique_id']!r} at {lacking['ds']}",
+                f"{int(missing.sum())} of {len(rows)} steps to forecast have no {', '.join(names)}",
+                where=f"series {first['unique_id']!r} at {first['ds']}",
                 help="give their values in `future`, or leave known_future out",
             )
-        stamps = pd.concat([stamps, given[list(names)].iloc[rows].reset_index(drop=True)], axis=1)
-    return _known(stamps, calendar, names)
+        stamps = pd.concat([stamps, table[list(names)].iloc[rows].reset_index(drop=True)], axis=1)
+    return _known_columns(stamps, calendar, names)
 
 
 def naive2(
     history: Float[np.ndarray, " time"], *, horizon: int, season_length: int
 ) -> Float[np.ndarray, " horizon"]:
     """
-    Naive2 of M4: the last value, seasonally adjusted when the history is seasonal.
+    Forecast one series by Naive2 of M4: its last value, seasonally adjusted if it is seasonal.
 
-    Seasonal means that the autocorrelation at `season_length` exceeds its 90 % bound; the
-    adjustment is the classical multiplicative decomposition. Unit of the history.
+    A history is seasonal if its autocorrelation at `season_length` exceeds the 90 % bound; the
+    adjustment is the classical multiplicative decomposition. The forecast has the unit of the
+    history.
 
     References:
         Makridakis, Spiliotis & Assimakopoulos, The M4 Competition, IJF 36(1), 2020, appendix A.
@@ -248,7 +264,7 @@ def _is_seasonal(history: Float[np.ndarray, " time"], season_length: int) -> boo
 def _seasonal_indices(
     history: Float[np.ndarray, " time"], season_length: int
 ) -> Float[np.ndarray, " season"]:
-    """Classical multiplicative decomposition: indices of the positions in a season, mean 1."""
+    """Return the index of each position in a season, mean 1: classical decomposition."""
     weights = np.ones(season_length)
     if season_length % 2 == 0:
         weights = np.r_[0.5, np.ones(season_length - 1), 0.5]
@@ -265,48 +281,48 @@ def _forecast_series(
     y: Float[np.ndarray, " time"], models: Mapping[str, Any], horizon: int, levels: Sequence[int]
 ) -> dict[str, Float[np.ndarray, " horizon"]]:
     """
-    Column and values of each model for one series without NaN, the naive standing in.
+    Return the columns of each model for one series; where a model fails, those of the naive one.
 
-    Models are called one by one: the engine of statsforecast labels the intervals of all series
-    by the order of the last one's, which is another for each model and for its fallback.
+    Models are called one by one: the engine of statsforecast names the intervals of all series in
+    the order that the last model gave them, but models and their fallbacks order them differently.
     """
     from statsforecast.models import Naive
 
     ends = [f"-{end}-{level}" for level in sorted(levels) for end in ("lo", "hi")]
     level = sorted(levels) or None
-    spare = _columns(Naive().forecast(y=y, h=horizon, level=level), ends)
+    naive = _columns(Naive().forecast(y=y, h=horizon, level=level), ends)
     columns: dict[str, Float[np.ndarray, " horizon"]] = {}
     for name, model in models.items():
         flat = name in INTERMITTENT
         try:
-            made = (
+            outputs = (
                 _columns(model.forecast(y=y, h=horizon), ())
                 if flat
                 else _columns(model.forecast(y=y, h=horizon, level=level), ends)
             )
         except Exception as error:  # noqa: BLE001 - a short or odd series raises anything
             logger.warning("%s failed on %d values, naive instead: %s", name, len(y), error)
-            made = {"": spare[""]} if flat else spare
-        if not all(np.isfinite(values).all() for values in made.values()):
+            outputs = {"": naive[""]} if flat else naive
+        if not all(np.isfinite(values).all() for values in outputs.values()):
             logger.warning("%s is not finite on %d values, naive instead", name, len(y))
-            made = {"": spare[""]} if flat else spare
-        columns |= {name + end: values for end, values in made.items()}
+            outputs = {"": naive[""]} if flat else naive
+        columns |= {name + end: values for end, values in outputs.items()}
     return columns
 
 
 def _columns(
-    made: Mapping[str, Any], ends: Sequence[str]
+    outputs: Mapping[str, Any], ends: Sequence[str]
 ) -> dict[str, Float[np.ndarray, " horizon"]]:
-    """Point and interval ends by their suffix; ends that could not be computed are the point."""
-    point = np.asarray(made["mean"], dtype=np.float64)
-    values = {end: np.asarray(made[end.removeprefix("-")], dtype=np.float64) for end in ends}
+    """Return the point forecast and the interval ends, by suffix; the point where an end is NaN."""
+    point = np.asarray(outputs["mean"], dtype=np.float64)
+    values = {end: np.asarray(outputs[end.removeprefix("-")], dtype=np.float64) for end in ends}
     return {"": point} | {end: np.where(np.isfinite(v), v, point) for end, v in values.items()}
 
 
 def _model(name: str, season_length: int) -> Any:
     from statsforecast import models
 
-    known: dict[str, Callable[[], Any]] = {
+    factories: dict[str, Callable[[], Any]] = {
         "SeasonalNaive": lambda: models.SeasonalNaive(season_length=season_length),
         "Drift": lambda: models.RandomWalkWithDrift(),
         "AutoETS": lambda: models.AutoETS(season_length=season_length),
@@ -314,6 +330,6 @@ def _model(name: str, season_length: int) -> Any:
         "CrostonOptimized": lambda: models.CrostonOptimized(),
         "TSB": lambda: models.TSB(alpha_d=_SMOOTHING, alpha_p=_SMOOTHING),
     }
-    if name not in known:
+    if name not in factories:
         raise ConfigError(f"{name!r} is not a baseline", help=f"known: {', '.join(MODELS)}")
-    return known[name]()
+    return factories[name]()

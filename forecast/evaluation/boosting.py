@@ -1,10 +1,10 @@
 """
-Gradient-boosted trees on lags: one model of all series and all steps ahead, to beat.
+A baseline of gradient-boosted trees on lags: one model of all series and all steps ahead.
 
-Each row is an origin and a step ahead; the step is a feature ("direct, global"). Values enter as
-their distance from the running level of the series, so that a tree may split a large and a small
-series alike. The features are the usual ones of retail competitions: last
-values, the same phase of the last two seasons, running means, calendar, known-future covariates.
+Each row is an origin and a step ahead, and the step is a feature (a direct, global model). Values
+enter as their distance from the running level of the series, so that a split means the same for
+large and small series. The features are the usual ones of retail competitions: last values, the
+same phase of the last two seasons, running means, calendar, known-future covariates.
 
 References:
     Makridakis, Spiliotis & Assimakopoulos, M5 accuracy competition, IJF 38(4), 2022 (global
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 MAX_ROWS = 60_000
-"""Most rows (origin, step ahead) to learn from, drawn evenly; more were no better, and slower."""
+"""Most training rows (origin, step ahead), drawn evenly; more are slower and no better."""
 MAX_HELD_OUT = 30_000
-"""Most rows whose errors give the intervals."""
+"""Most rows whose errors set the width of the intervals."""
 HELD_OUT = 0.2
-"""Share of each series, at its end, that the intervals are measured on."""
+"""Share of each series, at its end, whose errors set the width of the intervals."""
 LAGS = 6
-"""Last values that are features, beside those of the seasons."""
+"""Number of last values among the features, beside those of past seasons."""
 FEW_ZEROS = 0.05
-"""Share of zeros up to which data without negative values are learned on the log scale."""
+"""Largest share of zeros with which data without negative values are learned on the log scale."""
 _MIN_ERRORS = 30
-"""Fewest errors of one step ahead that give it intervals of its own; below, all steps share."""
+"""Fewest errors of one step ahead for intervals of its own; below, all steps share theirs."""
 _SETTINGS = {
     "learning_rate": 0.08,
     "max_iter": 120,
@@ -50,20 +50,20 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """Histories laid end to end, and what is known of each step beforehand."""
+    """Histories laid end to end, with what is known of each step in advance."""
 
     y: Float[np.ndarray, " time"]
-    """No NaN."""
+    """Values, without NaN."""
     indptr: Int[np.ndarray, " boundary"]
-    """Where each series begins; one more than there are series."""
+    """First step of each series, then the number of all steps."""
     known: Float[np.ndarray, "time covariate"]
-    """Covariates of each step, NaN where missing; absolute and calendar alike."""
+    """Covariates and calendar features of each step, NaN where missing."""
     ahead: Float[np.ndarray, "series horizon covariate"]
-    """The same of the steps to forecast."""
+    """Covariates and calendar features of the steps to forecast."""
 
     @property
     def lengths(self) -> Int[np.ndarray, " series"]:
-        """Steps of each series."""
+        """Number of steps of each series."""
         return np.diff(self.indptr)
 
 
@@ -73,14 +73,15 @@ def forecast_boosted(
     """
     Learn from all histories and forecast the steps after each.
 
-    Positive data are learned on the log scale (zeros up to 5 % count as half the smallest value
-    of their series), others in units of the series. The point is the median (absolute error),
-    but with more zeros than that the mean (squared error): the median would mostly be 0.
+    Positive data are learned on the log scale, others in units of the series. Up to 5 % of zeros
+    are allowed on the log scale and count as half the smallest positive value of their series. The
+    point forecast is the median (absolute error); for data without negative values but with more
+    zeros it is the mean (squared error), as their median would mostly be 0.
 
     Intervals are quantiles of held-out errors, by step ahead and in units of the mean absolute
-    change of the series: a second model that has not seen the last fifth of each series makes
-    those errors. Quantile losses would cost a model for each end, and leave trees that fit their
-    own training data to judge how wide they should be.
+    change of the series. The errors are those of a second model that has not seen the last fifth
+    of each series. Quantile losses would take a model for each end, and would judge the width on
+    the data that the trees were fitted to.
 
     Args:
         steps: Histories and covariates.
@@ -88,22 +89,22 @@ def forecast_boosted(
         levels: Central intervals in percent.
 
     Returns:
-        Point, then `lo` and `hi` of each level, in the unit of `y`; None when no series has two
-        steps to learn from.
+        The point forecast, then `lo` and `hi` of each level, in the unit of `y`; None if no series
+        has two steps.
 
     >>> y = np.tile([10.0, 20.0, 30.0, 40.0], 25)
-    >>> none = np.empty((100, 0)), np.empty((1, 4, 0))
-    >>> steps = Steps(y=y, indptr=np.array([0, 100]), known=none[0], ahead=none[1])
-    >>> made = forecast_boosted(steps, season_length=4, levels=[80])
-    >>> made.shape, made[0, :, 0].round().tolist()
+    >>> known, ahead = np.empty((100, 0)), np.empty((1, 4, 0))
+    >>> steps = Steps(y=y, indptr=np.array([0, 100]), known=known, ahead=ahead)
+    >>> outputs = forecast_boosted(steps, season_length=4, levels=[80])
+    >>> outputs.shape, outputs[0, :, 0].round().tolist()
     ((1, 4, 3), [10.0, 20.0, 30.0, 40.0])
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     horizon = steps.ahead.shape[1]
-    history = _History.of(steps, season_length)
+    history = _History.scale(steps, season_length)
     begins = steps.indptr[:-1]
-    rows = _draw(steps.lengths, begins, horizon, MAX_ROWS)
+    rows = _draw_rows(steps.lengths, begins, horizon, MAX_ROWS)
     if not len(rows[0]):
         return None
     with threadpool_limits(1):
@@ -115,49 +116,64 @@ def forecast_boosted(
         if levels:
             errors = _held_out_errors(history, steps, horizon)
             spread = history.spread[last]
-            for lo, hi in _ends(errors, horizon, levels):
+            for lo, hi in _interval_offsets(errors, horizon, levels):
                 outputs += [relative + spread * lo[h - 1], relative + spread * hi[h - 1]]
     y = history.to_y(np.stack(outputs, axis=1), last)
     return y.reshape(len(begins), horizon, -1)
 
 
-def _draw(
+def _draw_rows(
     lengths: Int[np.ndarray, " series"], begins: Int[np.ndarray, " series"], horizon: int, most: int
 ) -> tuple[Int[np.ndarray, " row"], Int[np.ndarray, " row"]]:
-    """Origins (flat) and steps ahead whose targets lie inside the first `lengths` of a series."""
-    left = np.concatenate([np.arange(n - 1, -1, -1) for n in lengths])
+    """
+    Draw at most `most` rows evenly: origins, as positions in `y`, and steps ahead.
+
+    Targets lie within the first `lengths` steps from `begins` of each series.
+    """
+    steps_after = np.concatenate([np.arange(n - 1, -1, -1) for n in lengths])
     origin = np.concatenate(
         [np.arange(begin, begin + n) for begin, n in zip(begins, lengths, strict=True)]
     )
-    ends = np.cumsum(np.minimum(left, horizon))
+    targets = np.minimum(steps_after, horizon)
+    ends = np.cumsum(targets)
     total = int(ends[-1]) if len(ends) else 0
-    pick = np.arange(total)
+    rows = np.arange(total)
     if total > most:
-        pick = np.unique(np.random.default_rng(0).integers(0, total, most))
-    at = np.searchsorted(ends, pick, side="right")
-    return origin[at], pick - (ends[at] - np.minimum(left[at], horizon)) + 1
+        rows = np.unique(np.random.default_rng(0).integers(0, total, most))
+    i = np.searchsorted(ends, rows, side="right")
+    return origin[i], rows - (ends[i] - targets[i]) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """The series on the scale that is learned, with what runs along: level, unit, spread."""
+    """The series on the scale that is learned, with running statistics of each step."""
 
     z: Float[np.ndarray, " time"]
+    """Values, or their logarithms."""
     begin: Int[np.ndarray, " time"]
     """First step of the series that each step belongs to."""
     level: Float[np.ndarray, " time"]
+    """Running mean of a season."""
     unit: Float[np.ndarray, " time"]
-    """What a distance of 1 is: 1 on the log scale."""
+    """Length that distances from the level are measured in; 1 on the log scale."""
     spread: Float[np.ndarray, " time"]
     """Mean absolute change of one step, in units."""
     means: Float[np.ndarray, "time window"]
+    """Running means over windows of several lengths."""
     season_length: int
     log: bool
+    """True if `z` holds logarithms."""
     signed: bool
+    """True if some value is negative."""
 
     @classmethod
-    def of(cls, steps: Steps, season_length: int) -> "_History":
-        """Run along all series at once; nothing looks ahead but the floor of zeros."""
+    def scale(cls, steps: Steps, season_length: int) -> "_History":
+        """
+        Choose the scale and compute the statistics of all series at once.
+
+        Running statistics look back only. The value of a zero on the log scale, the lower bounds
+        of the spread and the unit of counts are constants of whole series.
+        """
         y, lengths = steps.y, steps.lengths
         begin = np.repeat(steps.indptr[:-1], lengths)
         signed = bool((y < 0).any())
@@ -165,19 +181,25 @@ class _History:
         z = y
         if log:
             series = np.repeat(np.arange(len(lengths)), lengths)
-            least = np.full(len(lengths), np.inf)
-            np.minimum.at(least, series, np.where(y > 0, y, np.inf))
-            floor = np.where(np.isfinite(least), least, y[y > 0].min())[series]
+            smallest = np.full(len(lengths), np.inf)
+            np.minimum.at(smallest, series, np.where(y > 0, y, np.inf))
+            floor = np.where(np.isfinite(smallest), smallest, y[y > 0].min())[series]
             z = np.log(np.maximum(y, floor / 2))
         span = max(season_length, 4)
         change = np.abs(np.diff(z, prepend=z[:1]))
         change[steps.indptr[:-1][lengths > 0]] = 0.0
-        level, moves = (_running_mean(v, begin, n) for v, n in ((z, span), (change, 4 * span)))
-        moves = np.maximum(moves, 0.2 * _series_mean(change, lengths))
+        level = _running_mean(z, begin, span)
+        mean_change = _running_mean(change, begin, 4 * span)
+        mean_change = np.maximum(mean_change, 0.2 * _series_mean(change, lengths))
         size = _series_mean(np.abs(z), lengths)
         size[size == 0] = 1.0
-        unit = np.ones_like(z) if log else np.maximum(moves, 0.01 * size) if signed else size
-        spread = moves / unit
+        if log:
+            unit = np.ones_like(z)
+        elif signed:
+            unit = np.maximum(mean_change, 0.01 * size)
+        else:
+            unit = size
+        spread = mean_change / unit
         spread = np.maximum(spread, max(0.1 * float(spread.mean()), 1e-3))
         windows = sorted({3, 7, span, 4 * span})
         means = np.stack([_running_mean(z, begin, window) for window in windows], axis=1)
@@ -189,18 +211,19 @@ class _History:
         h: Int[np.ndarray, " row"],
         known: Float[np.ndarray, "row covariate"],
     ) -> Float[np.ndarray, "row feature"]:
-        """What the trees see; a value before the series' first is NaN, which they take as is."""
+        """Return the features of each row: NaN, which the trees accept, before the first value."""
         m, level, unit = self.season_length, self.level[origin], self.unit[origin]
 
-        def value(at: Int[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
-            there = at >= self.begin[origin]
-            return np.where(there, (self.z[np.maximum(at, 0)] - level) / unit, np.nan)
+        def value(step: Int[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+            exists = step >= self.begin[origin]
+            return np.where(exists, (self.z[np.maximum(step, 0)] - level) / unit, np.nan)
 
         columns = [h, self.spread[origin]]
         columns += [value(origin - lag) for lag in range(LAGS)]
         if m > 1:
-            phase = origin + h - m * -(-h // m)
-            columns += [value(phase), value(phase - m), value(phase - 2 * m), value(phase - 1)]
+            same_phase = origin + h - m * -(-h // m)
+            columns += [value(same_phase), value(same_phase - m), value(same_phase - 2 * m)]
+            columns.append(value(same_phase - 1))
             columns.append(value(origin - m))
         columns += list(((self.means[origin] - level[:, None]) / unit[:, None]).T)
         return np.column_stack([*columns, known]).astype(np.float32)
@@ -208,40 +231,40 @@ class _History:
     def targets(
         self, origin: Int[np.ndarray, " row"], h: Int[np.ndarray, " row"]
     ) -> Float[np.ndarray, " row"]:
-        """The distance of each target from the level at its origin."""
+        """Return the distance of each target from the level at its origin, in units."""
         return np.asarray((self.z[origin + h] - self.level[origin]) / self.unit[origin])
 
     def to_y(
         self, relative: Float[np.ndarray, "row output"], origin: Int[np.ndarray, " row"]
     ) -> Float[np.ndarray, "row output"]:
         """
-        Back to the unit of `y`: never negative where no value was.
+        Return outputs in the unit of `y`; never below 0 if no value is negative.
 
-        On the log scale nothing exceeds ten times the highest value of its series: a spread that
-        is plausible around a small value would be absurd.
+        On the log scale no output exceeds ten times the highest value of its series, where the
+        exponential of a wide interval would be absurd.
         """
         z = self.level[origin, None] + self.unit[origin, None] * relative
         if not self.log:
             return np.asarray(z if self.signed else np.maximum(z, 0.0))
         begins, series = np.unique(self.begin, return_inverse=True)
-        most = np.maximum.reduceat(self.z, begins)[series[origin]] + np.log(10)
-        return np.asarray(np.exp(np.minimum(z, most[:, None])))
+        highest = np.maximum.reduceat(self.z, begins)[series[origin]] + np.log(10)
+        return np.asarray(np.exp(np.minimum(z, highest[:, None])))
 
 
 def _running_mean(
     values: Float[np.ndarray, " time"], begin: Int[np.ndarray, " time"], window: int
 ) -> Float[np.ndarray, " time"]:
-    """Mean of the last `window` values of the same series, fewer where it is young."""
+    """Return the mean of the last `window` values of a series, or of all if it has fewer."""
     total = np.r_[0.0, np.cumsum(values)]
-    at = np.arange(len(values))
-    first = np.maximum(begin, at + 1 - window)
-    return np.asarray((total[at + 1] - total[first]) / (at + 1 - first))
+    end = np.arange(len(values)) + 1
+    first = np.maximum(begin, end - window)
+    return np.asarray((total[end] - total[first]) / (end - first))
 
 
 def _series_mean(
     values: Float[np.ndarray, " time"], lengths: Int[np.ndarray, " series"]
 ) -> Float[np.ndarray, " time"]:
-    """Mean of the whole series, at each of its steps."""
+    """Return the mean of the whole series at each of its steps."""
     series = np.repeat(np.arange(len(lengths)), lengths)
     means = np.bincount(series, values, len(lengths)) / np.maximum(lengths, 1)
     return np.asarray(means[series])
@@ -261,42 +284,47 @@ def _fit(
         **_SETTINGS,
     )
     features = history.features(origin, h, known[origin + h])
-    features[:, np.isnan(features).all(axis=0)] = 0.0  # a lag that no series is old enough for
+    features[:, np.isnan(features).all(axis=0)] = 0.0  # a lag longer than every series
     return model.fit(features, history.targets(origin, h))
 
 
 def _held_out_errors(
     history: _History, steps: Steps, horizon: int
 ) -> tuple[Int[np.ndarray, " row"], Float[np.ndarray, " row"]]:
-    """Steps ahead and errors, in spreads, of a model on the last fifth that it has not seen."""
+    """
+    Fit a model without the last fifth of each series and measure it there.
+
+    Returns:
+        Steps ahead and errors, in spreads; both empty if there is too little to fit or to measure.
+    """
     begins, lengths = steps.indptr[:-1], steps.lengths
-    learned = lengths - np.ceil(HELD_OUT * lengths).astype(np.int64)
-    seen = _draw(learned, begins, horizon, MAX_ROWS)
-    late = np.maximum(learned - 1, 0)
-    origin, h = _draw(lengths - late, begins + late, horizon, MAX_HELD_OUT)
-    if not len(seen[0]) or not len(origin):
+    seen = lengths - np.ceil(HELD_OUT * lengths).astype(np.int64)
+    rows = _draw_rows(seen, begins, horizon, MAX_ROWS)
+    last_seen = np.maximum(seen - 1, 0)
+    origin, h = _draw_rows(lengths - last_seen, begins + last_seen, horizon, MAX_HELD_OUT)
+    if not len(rows[0]) or not len(origin):
         return np.empty(0, np.int64), np.empty(0)
-    made = _fit(history, steps.known, seen).predict(
+    relative = _fit(history, steps.known, rows).predict(
         history.features(origin, h, steps.known[origin + h])
     )
-    return h, (history.targets(origin, h) - made) / history.spread[origin]
+    return h, (history.targets(origin, h) - relative) / history.spread[origin]
 
 
-def _ends(
+def _interval_offsets(
     errors: tuple[Int[np.ndarray, " row"], Float[np.ndarray, " row"]],
     horizon: int,
     levels: Sequence[float | int],
 ) -> list[tuple[Float[np.ndarray, " horizon"], Float[np.ndarray, " horizon"]]]:
-    """Lower and upper offset of each level by step ahead: below and above 0, nested."""
+    """Return the lower offset (at most 0) and the upper one (at least 0) of each level and step."""
     h, values = errors
     if not len(values):
         return [(np.zeros(horizon), np.zeros(horizon)) for _ in levels]
-    found = []
+    pairs = []
     for level in levels:
         tails = [50 - level / 2, 50 + level / 2]
         offsets = np.empty((horizon, 2))
         for step in range(1, horizon + 1):
             own = values[h == step]
             offsets[step - 1] = np.percentile(own if len(own) >= _MIN_ERRORS else values, tails)
-        found.append((np.minimum(offsets[:, 0], 0.0), np.maximum(offsets[:, 1], 0.0)))
-    return found
+        pairs.append((np.minimum(offsets[:, 0], 0.0), np.maximum(offsets[:, 1], 0.0)))
+    return pairs

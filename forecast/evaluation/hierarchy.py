@@ -1,10 +1,10 @@
 """
 Scores of a hierarchy of sums: the weighted scaled errors of the M5 competition.
 
-Bottom series are summed to groups, level by level: all of them, each state, each store, ... A
-*level* says which group each bottom series is in, what a group weighs and how large its usual
-one-step change is. Forecasts of groups are sums of bottom forecasts (bottom-up), so they must be
-means: a sum of medians is not the median of the sum, and for counts it is far too low.
+Bottom series are summed to groups, level by level: the total, each state, each store, ... A
+*level* tells the group of each bottom series, the weight of each group and the scale of its errors.
+Forecasts of groups are sums of bottom forecasts (bottom-up), so these must be means: a sum of
+medians is not the median of the sum, and for counts it is far too low.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from jaxtyping import Float, Int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One way to sum the bottom series up, and what the groups' errors are worth."""
+    """One way to sum the bottom series, with weights and scales of the groups."""
 
     codes: Int[np.ndarray, " series"]
-    """Group of each bottom series, from 0."""
+    """Group of each bottom series, counted from 0."""
     weights: Float[np.ndarray, " group"]
-    """Share of each group, such as that of its sales in money; they sum to 1."""
+    """Share of each group, for instance in revenue; all shares sum to 1."""
     scales: Float[np.ndarray, " group"]
     """Root of the mean squared one-step change of the group's history, in the unit of `y`."""
 
@@ -32,19 +32,19 @@ def wrmsse(
     levels: Sequence[Level],
 ) -> Float[np.ndarray, " level"]:
     """
-    Weighted root mean squared scaled error of each level; the score of M5 is their mean.
+    Return the weighted root mean squared scaled error of each level; M5 scores by their mean.
 
-    The error of a group is the root of its mean squared error over the horizon, over its scale;
-    1 is about as wrong as the naive forecast was, one step ahead, in its history.
+    The scaled error of a group is its root mean squared error over the horizon, divided by its
+    scale: 1 is the error of the naive forecast, one step ahead, on the group's history.
 
     Args:
-        y: Values of the bottom series, no NaN.
-        forecast: Their forecasts: means, in the same unit and order.
-        levels: In which groups to sum, with weights and scales. A group whose scale is NaN is left
-            out, and the others' weights grow to fill its place.
+        y: Values of the bottom series, without NaN.
+        forecast: Mean forecasts of the bottom series, in the same unit and order.
+        levels: Groups to sum to, with weights and scales. A group whose scale is NaN is left out,
+            and the weights of the others are scaled up to sum to 1.
 
     Returns:
-        No unit, [0, inf), a value a level.
+        One value a level, without unit, in [0, inf).
 
     References:
         Makridakis, Spiliotis & Assimakopoulos, M5 accuracy competition: results, findings, and
@@ -61,8 +61,8 @@ def wrmsse(
     for level in levels:
         summed = group_sums(errors, level.codes, len(level.weights))
         scaled = np.sqrt(np.mean(summed**2, axis=1)) / level.scales
-        kept = np.isfinite(scaled)
-        scores.append(level.weights[kept] @ scaled[kept] / level.weights[kept].sum())
+        finite = np.isfinite(scaled)
+        scores.append(level.weights[finite] @ scaled[finite] / level.weights[finite].sum())
     return np.array(scores)
 
 
@@ -70,7 +70,7 @@ def group_sums(
     values: Float[np.ndarray, "series time"], codes: Int[np.ndarray, " series"], groups: int
 ) -> Float[np.ndarray, "group time"]:
     """
-    Sums of the series of each group, in double precision.
+    Sum the series of each group, in double precision.
 
     >>> group_sums(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([1, 0, 1]), 2).tolist()
     [[3.0, 4.0], [6.0, 8.0]]
@@ -82,10 +82,10 @@ def group_sums(
 
 def change_scales(history: Float[np.ndarray, "series time"]) -> Float[np.ndarray, " series"]:
     """
-    Root mean squared one-step change of each history from its first value that is not 0.
+    Return the root mean squared one-step change of each history from its first nonzero value.
 
-    What comes before the first sale is no demand and does not count, as in M5. A history that
-    never changes has scale NaN, since an error cannot be measured by it.
+    Steps before the first sale do not count, as in M5. A history that never changes has scale NaN:
+    no error can be divided by it.
 
     >>> change_scales(np.array([[0.0, 0.0, 2.0, 2.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0]])).round(4)
     array([2.1213,    nan])
@@ -96,7 +96,7 @@ def change_scales(history: Float[np.ndarray, "series time"]) -> Float[np.ndarray
 
 def absolute_scales(history: Float[np.ndarray, "series time"]) -> Float[np.ndarray, " series"]:
     """
-    Mean absolute one-step change of each history, counted as in `change_scales`.
+    Return the mean absolute one-step change of each history, counted as in `change_scales`.
 
     >>> absolute_scales(np.array([[0.0, 0.0, 2.0, 2.0, 5.0]])).tolist()
     [1.5]
@@ -107,7 +107,7 @@ def absolute_scales(history: Float[np.ndarray, "series time"]) -> Float[np.ndarr
 def _mean_change(
     change: Float[np.ndarray, "series change"], history: Float[np.ndarray, "series time"]
 ) -> Float[np.ndarray, " series"]:
-    """Mean over the changes between two steps that both are at or past the first sale."""
+    """Return the mean over the changes from the first sale on; NaN if nothing changes."""
     first = np.argmax(history != 0, axis=1)
     counts = np.arange(change.shape[1]) >= first[:, None]
     total = np.where(counts, change, 0.0).sum(axis=1)
@@ -124,18 +124,18 @@ def weighted_pinball(
     scales: Float[np.ndarray, " series"],
 ) -> float:
     """
-    Weighted scaled pinball loss of M5 Uncertainty, at one level: the mean over the quantiles.
+    Return the weighted scaled pinball loss of M5 Uncertainty at one level of the hierarchy.
 
     Args:
-        y: Values, no NaN.
+        y: Values, without NaN.
         forecast: Quantile forecasts, in the order of `quantiles`.
-        quantiles: Inside (0, 1).
+        quantiles: Fractions inside (0, 1).
         weights: Share of each series.
         scales: Mean absolute one-step change of each history (`absolute_scales`). A series whose
-            scale is NaN is left out, and the others' weights grow to fill its place.
+            scale is NaN is left out, and the weights of the others are scaled up to sum to 1.
 
     Returns:
-        No unit, [0, inf), lower is better.
+        The mean over the quantiles, without unit, in [0, inf); lower is better.
 
     References:
         Makridakis et al., The M5 uncertainty competition: results, findings and conclusions,
@@ -148,5 +148,5 @@ def weighted_pinball(
     levels = np.asarray(quantiles)
     above = np.asarray(y, np.float64)[..., None] - forecast
     loss = np.maximum(levels * above, (levels - 1) * above).mean(axis=(1, 2))
-    kept = np.isfinite(scales)
-    return float(weights[kept] @ (loss[kept] / scales[kept]) / weights[kept].sum())
+    finite = np.isfinite(scales)
+    return float(weights[finite] @ (loss[finite] / scales[finite]) / weights[finite].sum())

@@ -1,4 +1,4 @@
-"""Calendar and holiday features."""
+"""Calendar and holiday features of stamps."""
 
 import re
 from functools import lru_cache
@@ -11,28 +11,28 @@ from forecast.calendars.grid import DAY, WEEKDAYS, Ints, day_of, month_of, weekd
 from forecast.errors import ConfigError
 
 CHANGE = "working_days_change"
-"""Of a month, since the one a year before it."""
+"""Feature: change of the working days of a month since a year before."""
 
 
 def features(
     stamps: Int64[np.ndarray, " n"], freq: str | int, holidays: str | None = None
 ) -> tuple[Float32[np.ndarray, "n feature"], tuple[str, ...]]:
     """
-    What recurs: hour, weekday, month, working days, public holidays. Each within [-1, 1].
+    Return features of what recurs: hour, weekday, month, working days, public holidays.
 
-    A forecast that looks at the month a year ago needs to know how many more or fewer working days
-    the month has than that one.
+    Each is within [-1, 1]. `working_days_change` tells how many more working days a month has than
+    the same month a year before, whose value a seasonal forecast repeats.
 
-    Nothing here tells one year from another: features that identify the date let a network learn
-    shocks by heart. Integer stamps have no features.
+    No feature tells one year from another, because a network would memorise the shocks of dates
+    that it can identify. Integer stamps have no features.
 
     Args:
         stamps: Nanoseconds since the epoch, or integers.
         freq: Decides which features can vary: no weekday in monthly data.
-        holidays: ISO code of a country whose public holidays are counted, such as `"US"`.
+        holidays: ISO code of a country whose public holidays are used, such as `"US"`.
 
     Raises:
-        ConfigError: No such country.
+        ConfigError: The holidays of the country are not known.
 
     >>> features(np.zeros(1, np.int64), "MS")[1]
     ('month_sin', 'month_cos', 'month_sin2', 'month_cos2', 'working_days', 'working_days_change')
@@ -59,13 +59,13 @@ def features(
             columns[CHANGE] = (working - before) / 2.5
         if holidays:
             columns |= _holiday_columns(day, month, off, days, ends=_dated_at_end(calendar))
-    made = [np.clip(column, -1, 1).astype(np.float32) for column in columns.values()]
-    table = np.stack(made, axis=1) if made else np.empty((len(stamps), 0), np.float32)
+    clipped = [np.clip(column, -1, 1).astype(np.float32) for column in columns.values()]
+    table = np.stack(clipped, axis=1) if clipped else np.empty((len(stamps), 0), np.float32)
     return table, tuple(columns)
 
 
 def _circle(name: str, turn: Float[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    """Position in a cycle, as two harmonics; `turn` is in [0, 1)."""
+    """Return two harmonics of the position in a cycle; `turn` is in [0, 1)."""
     angle = 2 * np.pi * turn
     return {
         f"{name}_sin": np.sin(angle),
@@ -88,13 +88,13 @@ def _holiday_columns(
     day: Ints, month: Ints, off: Ints, days: float, *, ends: bool
 ) -> dict[str, np.ndarray]:
     def count(start: Ints, stop: Ints) -> Ints:
-        """Public holidays in [start, stop)."""
+        """Count the public holidays in [start, stop)."""
         return np.searchsorted(off, stop) - np.searchsorted(off, start)
 
     if days < 2:
         shifts = {"holiday": 0, "holiday_tomorrow": 1, "holiday_yesterday": -1}
         return {name: count(day + i, day + i + 1) for name, i in shifts.items()}
-    if days < 28:  # a week may be dated by its first day or by its last
+    if days < 28:  # A week may be dated by its first day or by its last.
         length = round(days)
         return {
             "holidays_before": count(day - length + 1, day + 1) / 3,
@@ -107,8 +107,8 @@ def _holiday_columns(
 
 @lru_cache(maxsize=32)
 def _holidays(country: str) -> Int64[np.ndarray, " holiday"]:
-    """Public holidays of a country, 1960 to 2049, in days since the epoch, rising."""
-    import holidays  # only when a country is named
+    """Return the public holidays of a country from 1960 to 2049, in days since the epoch."""
+    import holidays  # Only if a country is named.
 
     code = country.strip().upper()
     if code not in holidays.list_supported_countries():

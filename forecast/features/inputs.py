@@ -1,4 +1,4 @@
-"""What the network reads: filters, covariates, calendar and static, put together once."""
+"""The inputs of the network: filters, covariates, calendar and static columns, in one place."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -7,51 +7,53 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from forecast.calendars.calendar import Calendar
-from forecast.config import Config
 from forecast.data.panel import Panel
 from forecast.features import filters
 from forecast.features.calendar import CHANGE, features
 from forecast.features.filter_spec import DAMPED, HETEROGENEOUS, MEANS, FilterSpec, Space
-from forecast.features.filters import FilterOutput, FilterState
+from forecast.features.filter_state import FilterState, covariate_means
+from forecast.features.filters import FilterOutput
 from forecast.features.static import StaticSpec
+from forecast.resolved_config import ResolvedConfig
 
 MANY_SERIES = 32
-"""Series from which on a panel could learn its dates by heart."""
+"""Number of series from which a network could memorise the dates of a panel."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """Everything that fixes the meaning of the network's inputs."""
+    """Everything that determines the inputs of a network; fixed when it is trained."""
 
     filters: FilterSpec
     calendar: Calendar
     use_calendar: bool
     annual: bool
-    """Whether features of the year are used: with less than two years they only tell the date."""
+    """Whether there are features of the year; with less than two years they reveal the date."""
     holidays: str | None
     static: StaticSpec
     changes: bool = False
-    """Whether a month to forecast is compared with the one a year before it."""
+    """Whether working days of a target month are compared with those of a year before."""
     floors: tuple[float, ...] = ()
     """
-    One a covariate, known-future first: above 0 it is read as its logarithm, from this value on.
+    For each covariate, known-future ones first: 0, or the smallest value of one read as a
+    logarithm.
     """
 
     @cached_property
     def num_features(self) -> int:
-        """Width of the inputs of one step."""
+        """Width of the features of a step."""
         return self.filters.num_features + int(self._calendar(np.zeros(1, np.int64)).shape[1])
 
     @cached_property
     def num_dates(self) -> int:
-        """Width of what is known of a step beforehand: covariates, calendar."""
+        """Width of what is known of a future step: covariates and calendar."""
         calendar = self._calendar(np.zeros(1, np.int64), ahead=True)
         return self.filters.num_known + int(calendar.shape[1])
 
     def _calendar(
         self, stamps: Int[np.ndarray, "*stamp"], *, ahead: bool = False
     ) -> Float[np.ndarray, "*stamp calendar"]:
-        """Calendar features of each stamp, or of each to forecast; width 0 for integer stamps."""
+        """Return calendar features of stamps, of targets if `ahead`; width 0 for integer stamps."""
         if not self.use_calendar or self.calendar.is_integer:
             return np.zeros((*stamps.shape, 0), np.float32)
         unique, back = np.unique(stamps, return_inverse=True)
@@ -62,21 +64,21 @@ class InputSpec:
         return values[back.reshape(stamps.shape)]
 
     def known(self, values: Float[np.ndarray, "*step known"]) -> Float[np.ndarray, "*step known"]:
-        """Known-future covariates as they are read."""
+        """Return known-future covariates as the network reads them."""
         return _read(values, self.floors[: self.filters.num_known])
 
     def past(self, values: Float[np.ndarray, "*step past"]) -> Float[np.ndarray, "*step past"]:
-        """Past-only covariates as they are read."""
+        """Return past-only covariates as the network reads them."""
         return _read(values, self.floors[self.filters.num_known :])
 
     def usual_past(self, state: FilterState) -> Float[np.ndarray, "series past"]:
-        """The running mean of each past-only covariate, as the user gives it."""
-        means = filters.covariate_means(self.filters, state)[:, self.filters.num_known :]
+        """Return the running mean of each past-only covariate, in the unit of the user."""
+        means = covariate_means(self.filters, state)[:, self.filters.num_known :]
         logs = np.array(self.floors[self.filters.num_known :], np.float64) > 0
         return np.where(logs, np.exp(np.where(logs, means, 0.0)), means) if len(logs) else means
 
     def read(self, state: FilterState, panel: Panel) -> tuple[FilterState, FilterOutput]:
-        """Advance the filters over the panel and lay the features of each step side by side."""
+        """Advance the filters over the panel and return all features of each step."""
         if any(self.floors):
             panel = replace(
                 panel,
@@ -88,7 +90,7 @@ class InputSpec:
     def dates(
         self, known: Float[np.ndarray, "*step known"], stamps: Int[np.ndarray, "*step"]
     ) -> Float[np.ndarray, "*step date"]:
-        """What is known of steps beforehand: covariates as they are read, and calendar."""
+        """Return what is known of future steps: covariates as they are read, and calendar."""
         return np.concatenate(
             [self.known(known), self._calendar(stamps, ahead=True)], axis=-1, dtype=np.float32
         )
@@ -98,13 +100,13 @@ def shared_covariates(
     values: Float[np.ndarray, "step covariate"], ds: Int[np.ndarray, " step"], num_series: int
 ) -> tuple[bool, ...]:
     """
-    Which known-future covariates say the same of every series on each date of a large panel.
+    Find the known-future covariates that are the same for all series on each date of a large panel.
 
-    They belong to the date, and the heads see them there. Read step by step, they would let a
-    network tell the dates of the past apart and learn by heart what all series did on them.
+    Such covariates belong to the date, and the heads read them there. Read at each step, they would
+    let a network identify the dates of the past and memorise what all series did on them.
 
     >>> both = np.array([[1.0, 1.0], [1.0, 2.0]], np.float32).repeat(20, axis=0)
-    >>> find_common(both, np.ones(40, np.int64), num_series=40)
+    >>> shared_covariates(both, np.ones(40, np.int64), num_series=40)
     (True, False)
     """
     if num_series < MANY_SERIES:
@@ -118,13 +120,13 @@ def shared_covariates(
 
 def log_floors(values: Float[np.ndarray, "step covariate"]) -> tuple[float, ...]:
     """
-    The least value of each covariate that is read as a logarithm; 0 for the others.
+    Return the smallest value of each covariate that is read as a logarithm; 0 for the others.
 
-    Prices and other positive amounts matter by ratio, flags and indices by difference: a column
-    is read as its logarithm when it is above 0 throughout and takes more than twenty values.
+    Prices and other positive amounts matter by ratio, flags and indices by difference. A column is
+    read as its logarithm if all values are above 0 and there are more than twenty different ones.
 
     >>> prices = np.linspace(2.0, 4.0, 30, dtype=np.float32)
-    >>> find_floors(np.stack([prices, prices > 3], axis=1).astype(np.float32))
+    >>> log_floors(np.stack([prices, prices > 3], axis=1).astype(np.float32))
     (2.0, 0.0)
     """
     floors = []
@@ -148,7 +150,7 @@ def _read(
 
 
 def make_spec(
-    config: Config,
+    config: ResolvedConfig,
     calendar: Calendar,
     static: StaticSpec,
     *,
@@ -160,21 +162,21 @@ def make_spec(
     changes: bool,
 ) -> InputSpec:
     """
-    The inputs that a resolved configuration stands for.
+    Return the inputs of a model.
 
     Args:
-        config: Nothing in it is left open.
-        calendar: Of the series.
-        static: As learned from the training series.
+        config: Resolved configuration.
+        calendar: Calendar of the series.
+        static: Static columns as learned from the training series.
         space: Model space.
         annual: Whether the training series are long enough for features of the year.
-        floors: Of the covariates, as `encoding.find_floors` gives them.
-        common: Of the known-future covariates, as `encoding.find_common` gives them.
-        smoothers: Whether there are any; models of earlier releases have none.
-        changes: Whether months are compared with those a year before; earlier releases do not.
+        floors: Result of `log_floors` for all covariates.
+        common: Result of `shared_covariates` for the known-future covariates.
+        smoothers: Whether there are smoothers; models of earlier releases have none.
+        changes: Whether months are compared with those of a year before; models of earlier
+            releases do not.
     """
     data = config.data
-    assert data.season_lengths is not None
     trends, unit = {
         "positive": (DAMPED, 0.1),
         "real": (DAMPED, None),

@@ -1,36 +1,42 @@
 """
-What a forecast reads from the state of the filters: the last columns, the seasons ahead, bounds.
+Inputs of a forecast from the state of the filters: columns, seasons and bounds at the origin.
 
-A pass over a panel lays columns out for every step; a forecast needs those of the last one only,
-and finds them in the state.
+A scan over a panel returns columns for every step. A forecast needs only those of the last step,
+which the state still has.
 """
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from forecast.features import smoothing
-from forecast.features.filter_spec import LAST, LEVEL, PEAK, SIZE, SMOOTH, TREND, FilterSpec
-from forecast.features.filters import FilterState, centre_and_unit, profiles_of, steps_since
-from forecast.features.intermittent import LEAST_SHARE, lifted
+from forecast.features.filter_spec import FilterSpec
+from forecast.features.filter_state import (
+    FilterState,
+    ScalarViews,
+    centre_and_unit,
+    past_values,
+    profiles_of,
+    steps_since_begin,
+)
+from forecast.features.intermittent import LEAST_SHARE, bounded_level
 
 
 def columns_at_origin(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, "series column"]:
-    """The columns of each series' last step, read back from its state."""
-    s, rows = state.scalars, np.arange(len(state.scalars))
-    centre, unit = centre_and_unit(spec, s)
+    """Return the columns of each series' last step, read from its state."""
+    views, rows = ScalarViews.of(spec, state.scalars), np.arange(len(state.scalars))
+    centre, unit = centre_and_unit(spec, views)
     profiles = profiles_of(spec, state.rings)
-    kept = s[:, spec.first_smoother : spec.first_covariate]
-    begun = steps_since(spec, state.count, s)
+    t = steps_since_begin(spec, state.count, views.gap) - 1
     return np.column_stack(
         [
-            s[:, LAST],
+            views.last,
             centre,
             unit,
-            s[:, SMOOTH],
-            s[:, TREND : spec.first_smoother],
-            *(smoothing.pooled(kept) if spec.smoothers else ()),
+            views.smooth,
+            views.trends,
+            *(smoothing.pooled(views.smoothers) if spec.smoothers else ()),
             *(
-                profile[rows, (begun - 1) % season]
+                profile[rows, t % season]
                 for season, profile in zip(spec.seasons, profiles, strict=True)
             ),
         ]
@@ -39,37 +45,37 @@ def columns_at_origin(spec: FilterSpec, state: FilterState) -> Float[np.ndarray,
 
 def upper_bound(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
     """
-    The most that is forecast of each series, in model space: ten times its highest value so far.
+    Return the largest forecast of each series, in model space: ten times its largest value so far.
 
-    Only the log space needs it, where a spread that is plausible around a small value is absurd.
+    Only the log space needs a bound: a spread that is plausible there can be absurd in `y`.
     """
     if spec.space != "log":
         return np.full(len(state.count), np.inf)
-    most: np.ndarray = state.scalars[:, PEAK] + np.log(10)
+    most: np.ndarray = ScalarViews.of(spec, state.scalars).peak + np.log(10)
     return most
 
 
 def lower_bound(spec: FilterSpec, state: FilterState) -> Float[np.ndarray, " series"]:
     """
-    A forecast below this means zero, in model space: 1.5 % of the running level.
+    Return the value, in model space, below which a forecast is zero: 1.5 % of the running level.
 
-    Before the first value above 0 every forecast does. Only where zeros are possible, in the log
-    space and for counts: networks there come close to a zero that is certain, such as that of a
-    closed shop, but never reach it.
+    The bound is infinite before the first value above 0, and minus infinity where zeros are not
+    possible. It is needed in the log space and for counts because a network comes close to a
+    certain zero, such as that of a closed shop, but never reaches it.
     """
-    share = 1.5 * LEAST_SHARE
+    views, share = ScalarViews.of(spec, state.scalars), 1.5 * LEAST_SHARE
     if spec.space == "ratio":
-        _, unit = centre_and_unit(spec, state.scalars)
+        _, unit = centre_and_unit(spec, views)
         return share * unit
     if spec.waits:
-        least = lifted(state.scalars[:, LEVEL], state.scalars[:, SIZE]) + np.log(share)
-        return np.where(steps_since(spec, state.count, state.scalars) > 0, least, np.inf)
+        least = bounded_level(views.level, views.size) + np.log(share)
+        return np.where(steps_since_begin(spec, state.count, views.gap) > 0, least, np.inf)
     return np.full(len(state.count), -np.inf)
 
 
 def season_offsets(season: int, horizon: int) -> Int[np.ndarray, " horizon"]:
     """
-    Steps from the origin to the same phase of the last season known at it, for each h.
+    Return the steps from the origin to the target's phase in the last known season, for each h.
 
     >>> season_offsets(4, 6)
     array([-3, -2, -1,  0, -3, -2])
@@ -81,16 +87,16 @@ def season_offsets(season: int, horizon: int) -> Int[np.ndarray, " horizon"]:
 def latest_seasons(
     spec: FilterSpec, state: FilterState, horizon: int
 ) -> Float[np.ndarray, "series season two horizon"]:
-    """For each season: the value, and the profile, at the target's phase; NaN where unknown."""
+    """Return value and profile at the target's phase of each season; NaN where unknown."""
     out = np.empty((len(state.count), len(spec.seasons), 2, horizon), np.float32)
-    past = state.rings[:, : spec.ring_length]
-    origin = steps_since(spec, state.count, state.scalars)[:, None] - 1
+    past, gap = past_values(spec, state.rings), ScalarViews.of(spec, state.scalars).gap
+    origin = steps_since_begin(spec, state.count, gap)[:, None] - 1
     for i, (season, profile) in enumerate(
         zip(spec.seasons, profiles_of(spec, state.rings), strict=True)
     ):
-        at = origin + season_offsets(season, min(season, horizon))
-        values = np.take_along_axis(past, at % spec.ring_length, axis=1)
-        usual = np.take_along_axis(profile, at % season, axis=1)
+        steps = origin + season_offsets(season, min(season, horizon))
+        values = np.take_along_axis(past, steps % spec.ring_length, axis=1)
+        usual = np.take_along_axis(profile, steps % season, axis=1)
         for begin in range(0, horizon, season):
             out[:, i, 0, begin : begin + season] = values[:, : horizon - begin]
             out[:, i, 1, begin : begin + season] = usual[:, : horizon - begin]

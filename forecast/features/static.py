@@ -1,4 +1,4 @@
-"""Static covariates as numbers: codes of categories, scaled amounts; 0 is unknown, or average."""
+"""Encodes static covariates: codes of categories and scaled numbers; 0 is unknown, or average."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from jaxtyping import Float
 from forecast.errors import MissingColumns, WrongType
 
 MAX_CATEGORIES = 4096
-"""Categories of one column beyond the most frequent ones are read as unknown."""
+"""Most categories of a column; rarer ones are read as unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaticColumn:
-    """How one static column is encoded, as learned from the training series."""
+    """Encoding of a static column, learned from the training series."""
 
     name: str
     categories: tuple[str, ...]
@@ -32,15 +32,15 @@ class StaticSpec:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Categories of each column; 0 for a numeric one."""
+        """Number of categories of each column; 0 for a numeric column."""
         return tuple(len(column.categories) for column in self.columns)
 
     @classmethod
     def learn(cls, table: pd.DataFrame | None) -> "StaticSpec":
-        """Take categories, means and scales from one row a series."""
+        """Learn categories, means and scales from a table with one row for each series."""
         if table is None:
             return cls()
-        from sklearn.preprocessing import OrdinalEncoder, StandardScaler  # learning only
+        from sklearn.preprocessing import OrdinalEncoder, StandardScaler  # Only training needs it.
 
         columns = []
         for name in table.columns:
@@ -65,44 +65,44 @@ class StaticSpec:
         self, table: pd.DataFrame | None, ids: Sequence[str]
     ) -> Float[np.ndarray, "series static"]:
         """
-        One row a series of `ids`: a category's place from 1 on, a number in standard deviations.
+        Encode the static covariates of series: categories from 1 on, numbers as z-scores.
 
-        A series that the table lacks, and a category that is new, are 0.
+        Series that the table lacks and unknown categories are 0.
 
         Raises:
-            MissingColumns: The table lacks a static column that the model learned with.
-            WrongType: A column of numbers holds text.
+            MissingColumns: The table lacks a static column of the model.
+            WrongType: A numeric column holds text.
         """
         out = np.zeros((len(ids), len(self.columns)), np.float32)
         if table is None or not self.columns:
             return out
-        absent = [column.name for column in self.columns if column.name not in table.columns]
-        if absent:
+        missing = [column.name for column in self.columns if column.name not in table.columns]
+        if missing:
             raise MissingColumns(
-                f"static column {absent[0]!r} is missing; the model learned with "
+                f"static column {missing[0]!r} is missing; the model was trained with "
                 f"{', '.join(column.name for column in self.columns)}",
-                help="add it to static_df, one row a series",
+                help="add it to static_df, one row per series",
             )
         rows = table.index.get_indexer(pd.Index(ids))
         known = rows >= 0
-        for place, column in enumerate(self.columns):
+        for i, column in enumerate(self.columns):
             values = table[column.name].to_numpy()[rows[known]]
             if column.categories:
                 names = pd.Index(column.categories)
-                out[known, place] = names.get_indexer(pd.Index(list(map(_text, values)))) + 1
+                out[known, i] = names.get_indexer(pd.Index(list(map(_text, values)))) + 1
                 continue
             try:
                 numbers = values.astype(np.float64)
             except (TypeError, ValueError) as error:
                 raise WrongType(
-                    f"static column {column.name!r} holds text: the model learned with numbers",
+                    f"static column {column.name!r} holds text; the model was trained with numbers",
                     help="convert it to numbers",
                 ) from error
-            out[known, place] = (numbers - column.mean) / column.scale
+            out[known, i] = (numbers - column.mean) / column.scale
         return out
 
 
 def _text(value: object) -> str:
-    """Categories that look like numbers are the same whether read as numbers or as text."""
+    """Return the text of a category, the same for `1`, `1.0` and `"1"`."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if whole else str(value)  # type: ignore[call-overload]

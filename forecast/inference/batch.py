@@ -1,7 +1,7 @@
 """
-Forecasts out of a whole history: warm every series up from nothing, then forecast it.
+Batch forecasts from a table of histories: warm up every series, then forecast it.
 
-It stands on `forecast` alone: a logged model carries it along (see `scoring.py`).
+A logged model carries the package `forecast` alone, so this module imports nothing else.
 """
 
 from collections.abc import Sequence
@@ -33,35 +33,32 @@ def forecast_table(
     """
     Forecast every series of a long table.
 
-    Rows after the last known `y` of a series hold its future covariates: they may stand in the
-    table itself, with `y` empty, or in `futr_df`.
+    Future covariates may be given in `futr_df`, or in the table itself: in rows with an empty `y`
+    after the last known value of a series.
 
     Args:
         bundle: The model.
         table: The whole history of each series, as for training.
-        horizon: Steps ahead; None takes all that the model learned.
+        horizon: Steps ahead; None takes the trained horizon.
         level: Central intervals in percent, each giving two columns.
         futr_df: Known-future covariates of the horizon, if the model has any.
-        data: Columns and roles that the model learned, by the names of the table; None takes those
-            of training.
+        data: Names and roles of the table's columns; None takes those of the training data.
 
     Returns:
-        `unique_id`, `ds`, `statecast`, then `statecast-lo-80` and `statecast-hi-80` a level.
+        `unique_id`, `ds`, `statecast`, then `statecast-lo-80` and `statecast-hi-80` for each level.
 
     Raises:
         DataError: The table cannot be used, or future covariates are missing.
-        UnseenHorizon, UnknownQuantile: The model did not learn what was asked.
+        UnseenHorizon, UnknownQuantile: Outside what the model learned.
     """
     check_horizon(bundle, horizon := bundle.horizon if horizon is None else horizon)
     data = data or bundle.config.data
-    past, ahead = split_future(io.read_table(table, data=data), data)
-    checked = validation.validate(past, data, to_learn=False)
-    panel = Panel.from_frame(checked)
-    known = None
+    past, future = split_future(io.read_table(table, data=data), data)
+    panel = Panel.from_frame(validation.validate(past, data, to_learn=False))
+    known_future = None
     if data.known_future:
-        given = ahead if futr_df is None and len(ahead) else futr_df
-        known = future_covariates.check_future(
-            given,
+        known_future = future_covariates.check_future(
+            future if futr_df is None and len(future) else futr_df,
             ids=panel.ids,
             last_ds=panel.last_ds,
             horizon=horizon,
@@ -73,7 +70,7 @@ def forecast_table(
         bundle,
         warm_up(bundle, panel),
         horizon=horizon,
-        known_future=known,
+        known_future=known_future,
         quantiles=level_quantiles(level),
     )
     stamps = bundle.calendar.after(panel.last_ds, horizon)
@@ -82,22 +79,22 @@ def forecast_table(
 
 def select_series(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:
     """
-    The rows of some series.
+    Return the rows of the named series.
 
     Raises:
         UnknownSeries: One of them is not in the table.
     """
-    names = table[data.id_col].astype(str) if data.id_col in table.columns else None
-    if names is None:
+    if data.id_col not in table.columns:
         return table
-    lost = sorted(set(ids) - set(names))
-    if lost:
-        near = nearest(lost[0], sorted(names.unique()), cutoff=0.4)
+    names = table[data.id_col].astype(str)
+    missing = sorted(set(ids) - set(names))
+    if missing:
+        near = nearest(missing[0], sorted(names.unique()), cutoff=0.4)
         raise UnknownSeries(
-            f"no series {lost[0]!r} in the table",
+            f"no series {missing[0]!r} in the table",
             where=str(table.attrs.get("source", "")),
             help=f"did you mean {near!r}?" if near else "",
         )
-    kept = table[names.isin(ids)]
-    kept.attrs = dict(table.attrs)
-    return kept
+    rows = table[names.isin(ids)]
+    rows.attrs = dict(table.attrs)
+    return rows

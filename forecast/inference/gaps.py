@@ -1,4 +1,4 @@
-"""Series that go on from where their states stand: what lies between, and what they had last."""
+"""Fill the steps missing between the state of a series and its first new observation."""
 
 from dataclasses import replace
 
@@ -8,20 +8,20 @@ from jaxtyping import Float, Int
 from forecast.bundle import Bundle
 from forecast.data.panel import Panel
 from forecast.errors import MissingSteps
-from forecast.features.filter_spec import LAST
+from forecast.features.filter_state import ScalarViews
 from forecast.features.origin import lower_bound
 from forecast.inference.forecasting import to_y
 from forecast.inference.states import States
 
 MAX_STEPS = 10_000_000
-"""Most steps that are filled at once."""
+"""Most missing steps that one call fills."""
 
 
 def last_values(bundle: Bundle, states: States) -> Float[np.ndarray, " series"]:
-    """What each series had at its last step that was observed."""
-    kept, spec = states.filters, bundle.spec.filters
-    last = kept.scalars[:, LAST]
-    values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lower_bound(spec, kept))
+    """Return the last observed value of each series, in the unit of `y`."""
+    filters, spec = states.filters, bundle.spec.filters
+    last = ScalarViews.of(spec, filters.scalars).last
+    values: np.ndarray = to_y(bundle, last[:, None])[:, 0] * (last >= lower_bound(spec, filters))
     return values
 
 
@@ -32,19 +32,20 @@ def fill_gap(
     last: Float[np.ndarray, " series"],
 ) -> Panel:
     """
-    The panel with the steps that lie between each series' last one and its first new one.
+    Put the steps missing between each series' last step and its first new one into the panel.
 
-    They are what the model's policy makes of missing ones; their covariates are those of the first
-    new step. Under the policy `refuse` the panel is as it was.
+    The model's fill policy gives them their values, and the first new step its covariates. Under
+    the policy `refuse` the panel is returned as it is.
 
     Args:
-        bundle: The model whose states go on.
-        panel: New steps; no series of it is empty.
-        last_ds: Stamp of each series' last step; that before its first new one if it has none.
-        last: Its value.
+        bundle: The model whose states the panel continues.
+        panel: New steps; every series has at least one.
+        last_ds: Stamp of each series' last step; for a series without one, that of its first new
+            step.
+        last: Value of that last step.
 
     Raises:
-        MissingSteps: More lie between than are filled.
+        MissingSteps: More than 10,000,000 steps are missing.
     """
     fill, calendar = bundle.config.data.fill, bundle.calendar
     begins = panel.indptr[:-1]

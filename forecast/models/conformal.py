@@ -1,14 +1,14 @@
 """
-Conformal correction of the quantiles, horizon by horizon.
+Conformal correction of the quantiles, for each horizon.
 
-Each quantile's distance from the point forecast is multiplied by the factor that would have made
-it cover its share of the targets at late origins, with the finite-sample correction of split
-conformal prediction. A factor, not a shift, so that it holds for series of any spread. Where few
-forecasts could be looked at, it is near the one that all steps and both sides would share, and
-what a spread known from so few would need: Student's t in place of the normal.
+The distance of a quantile from the point forecast is multiplied by the factor with which it would
+have covered its share of the targets at late origins, with the finite-sample correction of split
+conformal prediction. It is a factor, not a shift, so that it holds for series of any spread. With
+few forecasts, the factor is shrunk towards the one that all steps and both sides share, and widened
+by Student's t in place of the normal.
 
-The normal scores of the same targets tell how closely neighbouring steps go together, which is
-what the spread of a sum over steps depends on.
+The normal scores of the same targets give the correlation of neighbouring steps, on which the
+spread of a sum over steps depends.
 
 References:
     Romano, Patterson & Candes, Conformalized quantile regression, NeurIPS 2019.
@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float
 
 MIN_FACTOR, MAX_FACTOR = 0.2, 1000.0
 POOLED = 10.0
-"""How many forecasts the factor that all steps and both sides would share counts for."""
+"""Weight of the factor that all steps and both sides share, in forecasts."""
 
 
 def fit_factors(
@@ -35,21 +35,21 @@ def fit_factors(
     independent: float,
 ) -> Float[np.ndarray, "two horizon upper"]:
     """
-    The factor of each distance, below [0] and above [1] the point forecast.
+    Fit the factor of each distance below ([0]) and above ([1]) the point forecast.
 
     Args:
         residual: Target minus point forecast, in units of the series.
-        distances: Of the quantiles, as the head gave them.
+        distances: Distances of the quantiles from the head.
         known: Which targets were observed.
         upper: The quantiles above the median; those below mirror them.
-        independent: How many forecasts of a whole horizon the origins are worth: those of
-            neighbouring steps tell much the same.
+        independent: Number of independent forecasts of a whole horizon that the origins are worth,
+            since those of neighbouring steps are alike.
 
     Returns:
-        Where a horizon has no observed target, of its own it takes those of the one before; all
-        are 1 where nothing was observed.
+        The factors. A horizon without observed targets takes those of the horizon before; all are
+        1 if nothing was observed.
     """
-    from scipy.special import stdtrit  # learning only
+    from scipy.special import stdtrit  # Only training needs it.
 
     ratios = residual[:, None, :, None] / np.maximum(distances, 1e-9)
     ratios[:, 0] *= -1
@@ -63,7 +63,7 @@ def fit_factors(
             factors[:, h] = factors[:, max(h - 1, 0)]
             continue
         for u, quantile in enumerate(upper):
-            if u and number < quantile * (number + 1):  # beyond what so few can tell
+            if u and number < quantile * (number + 1):  # So few cannot tell.
                 factors[:, h, u] = factors[:, h, u - 1]
             else:
                 factors[:, h, u] = _quantile(ratios[rows, :, h, u], quantile)
@@ -72,29 +72,29 @@ def fit_factors(
     own = independent / (independent + POOLED)
     factors = np.clip(factors, MIN_FACTOR, MAX_FACTOR) ** own
     factors *= np.clip(pooled, MIN_FACTOR, MAX_FACTOR) ** (1 - own)
-    freedom = independent * (2 - own)  # what both sides share was seen twice as often
-    unsure = np.array([stdtrit(freedom, q) / NormalDist().inv_cdf(q) for q in upper])
-    widened: np.ndarray = factors * unsure
+    freedom = independent * (2 - own)  # The shared factor has twice the data.
+    widening = np.array([stdtrit(freedom, q) / NormalDist().inv_cdf(q) for q in upper])
+    widened: np.ndarray = factors * widening
     return widened
 
 
 def _quantile(ratios: np.ndarray, quantile: float) -> np.ndarray:
-    """Down each column, as split conformal prediction takes it: rank `quantile (n + 1)`."""
-    found: np.ndarray = np.quantile(ratios, quantile, axis=0, method="weibull")
-    return found
+    """Return the quantile of each column at rank `quantile * (n + 1)`, as split conformal does."""
+    values: np.ndarray = np.quantile(ratios, quantile, axis=0, method="weibull")
+    return values
 
 
 def apply_factors(
     distances: Float[np.ndarray, "origin two horizon upper"],
     factors: Float[np.ndarray, "two horizon upper"],
 ) -> Float[np.ndarray, "origin two horizon upper"]:
-    """Correct the distances; quantiles that would cross are pushed apart."""
+    """Multiply distances by their factors; quantiles that would cross are pushed apart."""
     rows = np.ascontiguousarray(factors.swapaxes(-1, -2), distances.dtype)
-    corrected = distances.swapaxes(-1, -2) * rows  # as the network lays them out: long rows
-    for u in range(1, corrected.shape[-2]):  # ten times as fast as `accumulate` on a short axis
+    corrected = distances.swapaxes(-1, -2) * rows  # The layout of the network: long rows.
+    for u in range(1, corrected.shape[-2]):  # 10x faster than `accumulate` on a short axis.
         np.maximum(corrected[..., u, :], corrected[..., u - 1, :], out=corrected[..., u, :])
-    back: np.ndarray = corrected.swapaxes(-1, -2)
-    return back
+    result: np.ndarray = corrected.swapaxes(-1, -2)
+    return result
 
 
 def normal_scores(
@@ -103,9 +103,9 @@ def normal_scores(
     upper: tuple[float, ...],
 ) -> Float[np.ndarray, "origin horizon"]:
     """
-    Where each target lies in its forecast distribution, as a standard normal deviate.
+    Return the position of each target in its forecast distribution, as a standard normal deviate.
 
-    Between quantiles it is linear in the deviate; beyond the outermost it is the outermost.
+    It is interpolated linearly between the quantiles; beyond the outermost it is the outermost.
     """
     deviates = np.array([0.0, *(NormalDist().inv_cdf(q) for q in upper)])
     side = (residual > 0).astype(np.int64)[:, None, :, None]
@@ -124,7 +124,7 @@ def neighbour_correlation(
     scores: Float[np.ndarray, "origin horizon"], known: Bool[np.ndarray, "origin horizon"]
 ) -> float:
     """
-    Correlation of the scores of neighbouring steps ahead, at least 0; 0 where there are none.
+    Return the correlation of the scores of neighbouring steps, at least 0; 0 without pairs.
 
     >>> neighbour_correlation(np.array([[1.0, 1.0], [-1.0, -1.0]]), np.ones((2, 2), np.bool_))
     0.99
@@ -137,22 +137,28 @@ def neighbour_correlation(
 
 
 def between_quantiles(
-    learned: tuple[float, ...], asked: tuple[float, ...]
+    trained: tuple[float, ...], quantiles: tuple[float, ...]
 ) -> list[tuple[int, float, float]]:
     """
-    Which learned distance each quantile takes, its share (the one before has the rest), the sign.
+    Interpolate quantiles between the trained ones, linearly in the normal deviate.
 
-    Between learned quantiles it is linear in the normal deviate.
+    Args:
+        trained: The quantiles of the model.
+        quantiles: The wanted quantiles, within the range of the trained ones.
+
+    Returns:
+        For each quantile: index of a trained distance, its weight (the one before has the rest),
+        and the sign.
 
     >>> between_quantiles((0.1, 0.5, 0.9), (0.1, 0.5))
     [(0, 1.0, -1.0), (0, 0.0, -1.0)]
     """
     normal = NormalDist()
-    deviates = [normal.inv_cdf(q) for q in learned if q >= 0.5]
-    found = []
-    for quantile in asked:
+    deviates = [normal.inv_cdf(q) for q in trained if q >= 0.5]
+    interpolations = []
+    for quantile in quantiles:
         deviate = normal.inv_cdf(max(quantile, 1 - quantile))
         j = min(max(bisect_left(deviates, deviate) - 1, 0), len(deviates) - 2)
         share = (deviate - deviates[j]) / (deviates[j + 1] - deviates[j])
-        found.append((j, share, 1.0 if quantile > 0.5 else -1.0))
-    return found
+        interpolations.append((j, share, 1.0 if quantile > 0.5 else -1.0))
+    return interpolations

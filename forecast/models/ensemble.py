@@ -1,5 +1,5 @@
 """
-Networks from different seeds as one: one state, one call, the mean of their forecasts.
+An ensemble of networks from different seeds: one state, one call, the mean of the forecasts.
 
 References:
     Lakshminarayanan, Pritzel & Blundell, Simple and scalable predictive uncertainty estimation
@@ -20,9 +20,9 @@ from forecast.models.recurrent import State
 
 class Ensemble(nn.Module):
     """
-    Reads, remembers and forecasts as a `Network` does.
+    An ensemble that fulfils the contract of `ForecastNetwork`.
 
-    The members' states lie one behind another along the layers, their memories along the width.
+    States of the members are concatenated along the layers, their memories along the width.
     """
 
     def __init__(self, members: Sequence[Network]) -> None:
@@ -33,11 +33,11 @@ class Ensemble(nn.Module):
         return [member for member in self.members if isinstance(member, Network)]
 
     def initial_state(self, num_lanes: int) -> State:
-        """The state of lanes that have seen nothing."""
-        return _joined([network.initial_state(num_lanes) for network in self._networks()])
+        """Return the state of lanes that have seen nothing."""
+        return _join_states([network.initial_state(num_lanes) for network in self._networks()])
 
-    def _parted(self, state: State) -> list[tuple[Network, State]]:
-        """Each member with its own part of a state."""
+    def _split_state(self, state: State) -> list[tuple[Network, State]]:
+        """Return each member with its part of a state."""
         networks = self._networks()
         parts = state.hidden.chunk(len(networks)), state.cell.chunk(len(networks))
         return [(network, State(h, c)) for network, h, c in zip(networks, *parts, strict=True)]
@@ -48,8 +48,9 @@ class Ensemble(nn.Module):
         static: Float[Tensor, "lane static"],
         state: State,
     ) -> tuple[Float[Tensor, "lane step memory"], State]:
-        """Every member reads the same steps."""
-        return _beside([n.encode(features, static, own) for n, own in self._parted(state)])
+        """Encode the steps with every member; memories are concatenated."""
+        members = self._split_state(state)
+        return _join_outputs([network.encode(features, static, own) for network, own in members])
 
     def observe(
         self,
@@ -57,24 +58,28 @@ class Ensemble(nn.Module):
         static: Float[Tensor, "lane static"],
         state: State,
     ) -> tuple[Float[Tensor, "lane seen"], State]:
-        """Every member reads the same steps; what each saw last lies side by side."""
-        return _beside([n.observe(features, static, own) for n, own in self._parted(state)])
+        """Observe the steps with every member; what each saw last is concatenated."""
+        members = self._split_state(state)
+        return _join_outputs([network.observe(features, static, own) for network, own in members])
 
     def memory_at_end(
         self, state: State, seen: Float[Tensor, "lane seen"]
     ) -> Float[Tensor, "lane memory"]:
-        """The memory of the last step, from the state after it and what was read at it."""
-        members = self._parted(state)
+        """Return the memory at the last step, from the state after it and what `observe` saw."""
+        members = self._split_state(state)
         parts = seen.chunk(len(members), dim=-1)
-        made = [n.memory_at_end(own, part) for (n, own), part in zip(members, parts, strict=True)]
-        return torch.cat(made, dim=-1)
+        memories = [
+            network.memory_at_end(own, part)
+            for (network, own), part in zip(members, parts, strict=True)
+        ]
+        return torch.cat(memories, dim=-1)
 
     def embed_future(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
-        """What each member sees of each step, side by side."""
+        """Embed target steps with every member; embeddings are concatenated."""
         return torch.cat([network.embed_future(dates) for network in self._networks()], dim=-1)
 
     def scale(self, distance: Float[Tensor, "*step amount"]) -> Float[Tensor, "*step amount"]:
-        """All members learned from the same data and scale it alike."""
+        """Scale distances; all members were trained on the same data and scale alike."""
         return self._networks()[0].scale(distance)
 
     def point(
@@ -83,15 +88,15 @@ class Ensemble(nn.Module):
         skips: Float[Tensor, "*origin skip horizon"],
         future: Future,
     ) -> Float[Tensor, "*origin horizon"]:
-        """The mean of the members' relative point forecasts."""
+        """Return the mean of the members' relative point forecasts."""
         networks = self._networks()
         parts = memory.chunk(len(networks), dim=-1)
         dates = future.dates.chunk(len(networks), dim=-1)
-        made = [
+        forecasts = [
             network.point(part, skips, future._replace(dates=date))
             for network, part, date in zip(networks, parts, dates, strict=True)
         ]
-        return torch.stack(made).mean(0)
+        return torch.stack(forecasts).mean(0)
 
     def quantiles(
         self,
@@ -99,23 +104,27 @@ class Ensemble(nn.Module):
         point: Float[Tensor, "*origin horizon"],
         nearest: int | None = None,
     ) -> Quantiles:
-        """The mean of the members' medians and distances."""
+        """Return the mean of the members' medians and distances."""
         networks = self._networks()
         parts = memory.chunk(len(networks), dim=-1)
-        made = [n.quantiles(part, point, nearest) for n, part in zip(networks, parts, strict=True)]
+        forecasts = [
+            network.quantiles(part, point, nearest)
+            for network, part in zip(networks, parts, strict=True)
+        ]
         return Quantiles(
-            torch.stack([q.median for q in made]).mean(0),
-            torch.stack([q.distances for q in made]).mean(0),
+            torch.stack([q.median for q in forecasts]).mean(0),
+            torch.stack([q.distances for q in forecasts]).mean(0),
         )
 
 
-def _joined(states: Sequence[State]) -> State:
-    """The members' states as one."""
+def _join_states(states: Sequence[State]) -> State:
+    """Concatenate the states of the members."""
     return State(torch.cat([s.hidden for s in states]), torch.cat([s.cell for s in states]))
 
 
-def _beside(
-    made: Sequence[tuple[Float[Tensor, "*step part"], State]],
+def _join_outputs(
+    outputs: Sequence[tuple[Float[Tensor, "*step part"], State]],
 ) -> tuple[Float[Tensor, "*step whole"], State]:
-    """What each member gave, side by side, and their states as one."""
-    return torch.cat([output for output, _ in made], dim=-1), _joined([own for _, own in made])
+    """Concatenate the outputs and the states of the members."""
+    joined = torch.cat([output for output, _ in outputs], dim=-1)
+    return joined, _join_states([own for _, own in outputs])

@@ -1,24 +1,24 @@
-"""The whole network of a forecaster: read features, remember, forecast all horizons."""
+"""The network of a forecaster: embed features, run the recurrent layers, forecast all horizons."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecast.config import Config, ModelConfig
 from forecast.features.filter_spec import FilterSpec
 from forecast.features.inputs import InputSpec
 from forecast.models.point_head import PointHead
 from forecast.models.quantile_head import QuantileHead
 from forecast.models.recurrent import RecurrentStack, State
 from forecast.models.windowed import WindowedStack
+from forecast.resolved_config import ResolvedConfig, ResolvedModelConfig
 
 
 class StaticEmbedding(nn.Module):
     """
-    A vector for each category and a direction for each number, summed.
+    The sum of a vector for each category and a direction for each number.
 
-    Zero-initialised, and code 0 stays zero: what is unknown, or hidden in training, adds nothing.
+    Weights start at zero and code 0 stays zero, so an unknown or hidden value adds nothing.
     """
 
     def __init__(self, sizes: tuple[int, ...], hidden: int) -> None:
@@ -32,7 +32,7 @@ class StaticEmbedding(nn.Module):
             nn.init.zeros_(weight)
 
     def forward(self, static: Float[Tensor, "lane static"]) -> Float[Tensor, "lane hidden"]:
-        """Codes and scaled numbers as `statics` gives them."""
+        """Embed the output of `StaticSpec.encode`."""
         parts = [table(static[:, int(i)].long()) for i, table in self.tables.items()]
         if self.linear is not None:
             parts.append(self.linear(static[:, self.numeric]))
@@ -41,20 +41,20 @@ class StaticEmbedding(nn.Module):
 
 class Network(nn.Module):
     """
-    Weights only: `remember` takes the state and returns the next one, the heads are pure functions.
+    A single network that fulfils the contract of `ForecastNetwork`.
 
     Args:
-        config: Its horizon is set.
-        filters: What the causal filters give.
-        num_features: Width of the inputs of a step: filters, covariates, calendar.
+        config: Shape of the network.
+        filters: The causal filters.
+        num_features: Width of the features of a step: filters, covariates, calendar.
         num_dates: Width of what is known of a target step: covariates, calendar.
-        static_sizes: Categories of each static column, 0 for a number.
-        mean: Whether the point forecast is a mean, so that the median is learned apart.
+        static_sizes: Number of categories of each static column, 0 for a numeric one.
+        mean: Whether the point forecast is a mean, so that the median is learned separately.
     """
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: ResolvedModelConfig,
         filters: FilterSpec,
         *,
         num_features: int,
@@ -63,7 +63,6 @@ class Network(nn.Module):
         mean: bool = False,
     ) -> None:
         super().__init__()
-        assert config.horizon is not None
         hidden, memory = config.hidden_size, 2 * config.hidden_size
         upper = tuple(q for q in config.quantiles if q > 0.5)
         self.register_buffer("input_mean", torch.zeros(num_features))
@@ -94,13 +93,13 @@ class Network(nn.Module):
         self.quantiles = QuantileHead(filters, memory, hidden, config.horizon, upper, shifted=mean)
 
     def initial_state(self, num_lanes: int) -> State:
-        """The state of lanes that have seen nothing."""
+        """Return the state of lanes that have seen nothing."""
         return self.stack.initial_state(num_lanes)
 
-    def read(
+    def embed_steps(
         self, features: Float[Tensor, "lane step feature"], static: Float[Tensor, "lane static"]
     ) -> Float[Tensor, "lane step hidden"]:
-        """The steps as the recurrent layers take them."""
+        """Scale and embed the features of steps for the recurrent layers."""
         scaled = ((features - self.input_mean) / self.input_scale).clamp(-6, 6)
         inputs = self.embed(scaled)
         if self.static is not None:
@@ -113,8 +112,8 @@ class Network(nn.Module):
         static: Float[Tensor, "lane static"],
         state: State,
     ) -> tuple[Float[Tensor, "lane step memory"], State]:
-        """Read the steps in order; the memory of a step is what the heads may use at it."""
-        seen = self.read(features, static)
+        """Encode steps in order; return the memory that the heads read at each, and the state."""
+        seen = self.embed_steps(features, static)
         outputs, state = self.stack(seen, state)
         return torch.cat([outputs, seen], dim=-1), state
 
@@ -124,32 +123,33 @@ class Network(nn.Module):
         static: Float[Tensor, "lane static"],
         state: State,
     ) -> tuple[Float[Tensor, "lane seen"], State]:
-        """What `recall` needs of the last step; as `remember`, which lays out every step's."""
-        seen = self.read(features, static)
+        """Encode steps as `encode`, but return only what `memory_at_end` needs of the last one."""
+        seen = self.embed_steps(features, static)
         _, state = self.stack(seen, state)
         return seen[:, -1], state
 
     def memory_at_end(
         self, state: State, seen: Float[Tensor, "lane seen"]
     ) -> Float[Tensor, "lane memory"]:
-        """The memory of the last step, from the state after it and what was read at it."""
+        """Return the memory at the last step, from the state after it and what `observe` saw."""
         if isinstance(self.stack, RecurrentStack):
             return torch.cat([state.hidden[-1], seen], dim=-1)
-        before = State(state.hidden.roll(1, 0), state.cell)  # its first step is read over again
+        # The last step is read again, from the window before it.
+        before = State(state.hidden.roll(1, 0), state.cell)
         outputs, _ = self.stack(seen[:, None], before)
         return torch.cat([outputs[:, 0], seen], dim=-1)
 
     def embed_future(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
-        """Covariates and calendar of each step as the heads take them."""
+        """Embed covariates and calendar of target steps as the point head reads them."""
         return self.point.embed_future(((dates - self.date_mean) / self.date_scale).clamp(-6, 6))
 
     def scale(self, distance: Float[Tensor, "*step amount"]) -> Float[Tensor, "*step amount"]:
-        """Distances of amounts from their running means as the heads take them."""
+        """Scale distances of amounts from their running means as the point head reads them."""
         return (distance / self.distance_scale).clamp(-6, 6)
 
 
-def make_network(config: Config, spec: InputSpec) -> Network:
-    """A network with fresh weights, drawn from torch's generator."""
+def make_network(config: ResolvedConfig, spec: InputSpec) -> Network:
+    """Return a network with new weights, drawn from torch's generator."""
     return Network(
         config.model,
         spec.filters,

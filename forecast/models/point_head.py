@@ -1,8 +1,8 @@
 """
-From what the network remembers to forecasts: a learned mix of simple ones, and a correction.
+The point head: a learned mix of the skip forecasts, and a correction.
 
-All values are *relative*: distance from the centre at the origin, in units of the series. The
-centre of counts is 0, so that theirs are multiples, which a correction multiplies.
+All values are *relative*: distances from the centre at the origin, in units of the series. The
+centre of counts is 0, so their values are multiples of the unit, and the correction is a factor.
 
 References:
     Wen et al., A multi-horizon quantile recurrent forecaster, 2017 (direct, forking sequences).
@@ -22,47 +22,49 @@ from forecast.features.filter_spec import FilterSpec
 from forecast.models.skip import LEAST
 
 CORRECTION = 3.0
-"""Units that one unit of the correction head stands for."""
+"""Units of the series for one unit of the correction."""
 MAX_LOG_RATIO = 6.0
+"""Largest logarithm of the factor by which counts are corrected."""
 
 
 class Parts(NamedTuple):
-    """What a point forecast is made of; for counts correction and effect are logarithms."""
+    """The parts of a point forecast; for counts, correction and effect are logarithms."""
 
     mixed: Float[Tensor, "*origin horizon"]
-    """The learned mix of the skip forecasts."""
+    """Learned mix of the skip forecasts."""
     correction: Float[Tensor, "*origin horizon"]
-    """What the network adds from its memory."""
+    """Correction from the memory of the network."""
     effect: Float[Tensor, "*origin horizon"]
-    """What it adds from the known-future covariates and the date of the target."""
-    anchor: Float[Tensor, "*origin horizon"]
-    """The simple forecast that the guard draws it back towards."""
+    """Effect of the known-future covariates and the date of the target."""
+    best_skip: Float[Tensor, "*origin horizon"]
+    """Skip forecast towards which the forecast is shrunk."""
 
 
 class Future(NamedTuple):
-    """What is known beforehand of the steps to forecast."""
+    """What is known of the steps to forecast."""
 
     dates: Float[Tensor, "*#origin horizon date"]
-    """Covariates and calendar as `PointHead.look` reads them; a single row stands for all."""
+    """Output of `PointHead.embed_future`; a single row is used for all origins."""
     distance: Float[Tensor, "*origin horizon amount"]
-    """How far each known-future amount lies from its running mean at the origin, scaled."""
+    """Scaled distance of each known-future amount from its running mean at the origin."""
     at: tuple[Int[Tensor, " origin"], Int[Tensor, " origin"]] | None = None
-    """Lane and step of each origin; `dates` are then those of each lane and step."""
+    """Lane and step of each origin; `dates` then has rows for lanes and steps."""
 
 
 class PointHead(nn.Module):
     """
-    Mixes the skip forecasts and corrects the mix, all horizons at once.
+    Mixes the skip forecasts and corrects the mix, for all horizons at once.
 
-    Zero-initialised: before training it gives a softmax over the skips that prefers the one in
-    the bias. One more skip is a linear combination of the others, the same for all series: the
-    mean until it is learned.
-    Known-future covariates of the target step enter as a product of what the network remembers
-    and what the target's date says, the same map for every horizon; amounts also by their
-    distance from the running mean, with a slope upwards and one downwards.
+    The weights start at zero, so before training the mix is a softmax that prefers the skip set in
+    the bias. One more candidate is a linear combination of the skips, the same for all series; it
+    is their mean until it is learned.
 
-    Once trained, the forecast is drawn back towards the anchor, the best single skip, as far as
-    `trust` is below 1: the guard. With a trust of 0 from the start it is the anchor throughout.
+    Known-future covariates and the calendar of a target enter as a product of the memory with an
+    embedding of the target, the same for every horizon. Amounts also enter by their distance from
+    the running mean, with one slope upwards and one downwards.
+
+    After training, the forecast is shrunk towards the best single skip by `shrinkage`. With a
+    shrinkage of 0 from the start, the forecast is the best skip throughout.
     """
 
     def __init__(
@@ -95,27 +97,42 @@ class PointHead(nn.Module):
         self.anchor: Tensor
         self.trust: Tensor
 
+    @property
+    def best_skip(self) -> Tensor:
+        """Index of the best single candidate; stored in bundles as `anchor`."""
+        return self.anchor
+
+    @property
+    def shrinkage(self) -> Tensor:
+        """
+        Shrinkage factor of each horizon; stored in bundles as `trust`.
+
+        The forecast keeps this share of its distance from the best skip: 1 leaves it as it is, 0
+        makes it the best skip.
+        """
+        return self.trust
+
     def candidates(
         self, skips: Float[Tensor, "*origin skip horizon"]
     ) -> Float[Tensor, "*origin candidate horizon"]:
-        """The skips and, last, their linear combination."""
+        """Return the skips and, as the last candidate, their linear combination."""
         combined = (skips * self.slopes).sum(-2) + self.intercept
         if self.ratio:
             combined = combined.clamp(min=LEAST)
         return torch.cat([skips, combined[..., None, :]], dim=-2)
 
-    def anchored(
+    def best_skip_forecast(
         self, skips: Float[Tensor, "*origin skip horizon"]
     ) -> Float[Tensor, "*origin horizon"]:
-        """The best single one of the candidates."""
-        return self.candidates(skips)[..., int(self.anchor), :]
+        """Return the forecast of the best single candidate."""
+        return self.candidates(skips)[..., int(self.best_skip), :]
 
     def embed_future(self, dates: Float[Tensor, "*step date"]) -> Float[Tensor, "*step seen"]:
-        """Read what is known of each step; width 0 if nothing is."""
+        """Embed what is known of each target step; width 0 if nothing is."""
         if not self.num_dates:
             return dates
-        seen: Tensor = self.dates(dates)
-        return seen / math.sqrt(seen.shape[-1])
+        embedded: Tensor = self.dates(dates)
+        return embedded / math.sqrt(embedded.shape[-1])
 
     def parts(
         self,
@@ -123,9 +140,10 @@ class PointHead(nn.Module):
         skips: Float[Tensor, "*origin skip horizon"],
         future: Future,
     ) -> Parts:
-        """Skip, correction and covariate effect, before the guard."""
+        """Return mix, correction, covariate effect and best skip, before the shrinkage."""
         candidates = self.candidates(skips)
-        # nine times as fast along the long side; laid out as ever, so that sums keep their order
+        # Softmax over the contiguous axis is 9x faster; restore the layout so that results stay
+        # bit-identical.
         shares = self.mix(memory).mT.softmax(-2).mT.contiguous()
         mixed = (shares[..., None] * candidates).sum(-2)
         seasonal = skips[..., self.first_seasonal :, :]
@@ -144,8 +162,8 @@ class PointHead(nn.Module):
             effect = effect + (future.distance.clamp(min=0) @ up[..., None])[..., 0]
             effect = effect + (future.distance.clamp(max=0) @ down[..., None])[..., 0]
         scale = 1.0 if self.ratio else CORRECTION
-        anchor = candidates[..., int(self.anchor), :]
-        return Parts(mixed, scale * correction, scale * effect, anchor)
+        best = candidates[..., int(self.best_skip), :]
+        return Parts(mixed, scale * correction, scale * effect, best)
 
     def forward(
         self,
@@ -153,41 +171,43 @@ class PointHead(nn.Module):
         skips: Float[Tensor, "*origin skip horizon"],
         future: Future,
     ) -> Float[Tensor, "*origin horizon"]:
-        """The relative point forecast of each horizon."""
-        mixed, correction, effect, anchor = self.parts(memory, skips, future)
+        """Return the relative point forecast of each horizon."""
+        mixed, correction, effect, best_skip = self.parts(memory, skips, future)
         if self.ratio:
             bounded = (correction + effect).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
             relative = mixed.clamp(min=LEAST) * bounded.exp()
         else:
             relative = (mixed + correction + effect).clamp(-100, 100)
-        if self.training and bool(self.trust.any()):
+        if self.training and bool(self.shrinkage.any()):
             return relative
-        return self.guard(relative, anchor)
+        return self.shrink(relative, best_skip)
 
-    def guard(
-        self, relative: Float[Tensor, "*origin horizon"], anchor: Float[Tensor, "*origin horizon"]
+    def shrink(
+        self,
+        relative: Float[Tensor, "*origin horizon"],
+        best_skip: Float[Tensor, "*origin horizon"],
     ) -> Float[Tensor, "*origin horizon"]:
-        """Draw a forecast back to the anchor as far as it is not trusted."""
-        return anchor + self.trust * (relative - anchor)
+        """Shrink a forecast towards the best skip."""
+        return best_skip + self.shrinkage * (relative - best_skip)
 
 
 def _along(
     dates: Float[Tensor, "*origin date"], future: Future
 ) -> Float[Tensor, "*origin horizon"]:
     """
-    Products of what an origin remembers and what the dates of its targets say.
+    Return the products of each origin's vector with the embeddings of its targets.
 
-    Origins of a lane share most of their targets: one product of all steps of a lane with all
-    dates of it is read off along the diagonal, and no date is copied once an origin.
+    Origins of a lane share most of their targets. So all steps of a lane are multiplied with all
+    its targets once, and the products are read along the diagonals; no embedding is copied.
     """
     if future.at is None and len(future.dates) == 1:
-        return dates @ future.dates[0].mT  # the same targets for all: one product for all
+        return dates @ future.dates[0].mT  # All origins have the same targets.
     if future.at is None:
         return (future.dates @ dates[..., None])[..., 0]
     lane, step = future.at
     horizon = future.distance.shape[-2]
     steps = future.dates.shape[1] - horizon
-    asked = dates.new_zeros((len(future.dates), steps, dates.shape[-1]))
-    products = asked.index_put((lane, step), dates) @ future.dates.mT
+    by_step = dates.new_zeros((len(future.dates), steps, dates.shape[-1]))
+    products = by_step.index_put((lane, step), dates) @ future.dates.mT
     ahead = step[:, None] + torch.arange(1, horizon + 1, device=step.device)
     return products[lane, step].gather(1, ahead)

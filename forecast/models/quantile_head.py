@@ -1,4 +1,4 @@
-"""Quantiles as distances from the median."""
+"""The quantile head: quantiles as distances from the median."""
 
 import itertools
 import math
@@ -13,12 +13,12 @@ from forecast.features.filter_spec import FilterSpec
 from forecast.models.skip import LEAST
 
 NEUTRAL = math.log(math.e - 1)
-"""Where softplus is 1."""
+"""Argument for which softplus is 1."""
 
 
 def softplus(x: Float[Tensor, "*size"]) -> Float[Tensor, "*size"]:
     """
-    As that of torch, but the same to the last bit wherever in a tensor a value lies.
+    Compute softplus with the same bits wherever in a tensor a value lies, unlike torch's.
 
     >>> softplus(torch.tensor([-100.0, 0.0, 100.0])).round(decimals=3)
     tensor([ 0.0000,  0.6930, 80.0000])
@@ -27,24 +27,24 @@ def softplus(x: Float[Tensor, "*size"]) -> Float[Tensor, "*size"]:
 
 
 class Quantiles(NamedTuple):
-    """Where the quantiles of a forecast lie."""
+    """Quantiles of a forecast."""
 
     median: Float[Tensor, "*origin horizon"]
     distances: Float[Tensor, "*origin two horizon upper"]
-    """From the median, all positive: [0] below and [1] above, growing away from it."""
+    """Positive distances from the median, below ([0]) and above ([1]), growing outwards."""
 
 
 class QuantileHead(nn.Module):
     """
-    Distances of the quantiles above and below the median.
+    Forecasts the distances of the quantiles above and below the median.
 
-    Each is a width that depends on memory and horizon, times a shape learned for each horizon:
-    rising in the quantile by construction, so that quantiles never cross. It starts as a normal
-    distribution that widens with the square root of the horizon. The point forecast is the
-    median, unless it is a mean (`shifted`): then the median is learned beside it.
+    A distance is a width, which depends on memory and horizon, times a shape learned for each
+    horizon. Shapes increase with the quantile by construction, so quantiles never cross. The start
+    is a normal distribution that widens with the square root of the horizon. The point forecast is
+    the median, unless it is a mean (`shifted`): then the median is learned as well.
 
-    `trust` says how far a width may leave what is usual at its horizon, whatever the memory: the
-    guard of the spread. It holds in learning as well.
+    `shrinkage` is the share of its distance from the usual width of its horizon that a width keeps.
+    It also holds during training.
     """
 
     def __init__(
@@ -73,10 +73,15 @@ class QuantileHead(nn.Module):
         self.trust: Tensor
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
-        if self.ratio:  # how a width depends on the mean is learned for each count by itself
+        if self.ratio:  # For counts, how a shape depends on the memory is learned as well.
             self.tilt = nn.Linear(hidden, 2 * len(upper))
             nn.init.zeros_(self.tilt.weight)
             nn.init.zeros_(self.tilt.bias)
+
+    @property
+    def shrinkage(self) -> Tensor:
+        """Shrinkage factor of the widths; stored in bundles as `trust`."""
+        return self.trust
 
     def forward(
         self,
@@ -85,12 +90,12 @@ class QuantileHead(nn.Module):
         nearest: int | None = None,
     ) -> Quantiles:
         """
-        Median and distances.
+        Return median and distances.
 
         Args:
-            memory: What the network remembers at each origin.
-            point: The relative point forecast.
-            nearest: How many of the distances, from the median outwards; None gives all.
+            memory: Memory of the network at each origin.
+            point: Relative point forecast.
+            nearest: Number of distances, from the median outwards; None returns all.
         """
         seen = memory
         if self.ratio:
@@ -98,11 +103,11 @@ class QuantileHead(nn.Module):
         inner = functional.silu(self.inner(seen))
         parts = self.outer(inner).unflatten(-1, (-1, self.growth.shape[0]))
         widths = parts[..., :2, :]
-        if bool(self.trust < 1):
+        if bool(self.shrinkage < 1):
             usual = self.outer.bias.unflatten(0, (-1, self.growth.shape[0]))[:2]
-            widths, inner = torch.lerp(usual, widths, self.trust), self.trust * inner
+            widths, inner = torch.lerp(usual, widths, self.shrinkage), self.shrinkage * inner
         width = softplus(widths) * self.growth
-        # long rows of horizons, not short ones of quantiles
+        # Long rows of horizons are faster than short rows of quantiles.
         shape = self.shape[..., :nearest].mT.contiguous()
         if self.ratio:
             width = width * point.clamp(min=0.05).sqrt()[..., None, :]

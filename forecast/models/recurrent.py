@@ -20,9 +20,7 @@ from torch import Tensor, nn
 from forecast.config import Cell
 
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-"""
-oneDNN keeps what it prepared for each number of lanes and steps, up to 2 MB; it would keep 1,024.
-"""
+"""Limits the primitives that oneDNN caches, of up to 2 MB each, from 1,024 to 64."""
 Layers = Callable[[int, int, int, float, bool], nn.RNNBase]
 """Input size, hidden size, layers, dropout, bidirectional."""
 CELLS: dict[Cell, Layers] = {
@@ -37,27 +35,27 @@ CELLS: dict[Cell, Layers] = {
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the network remembers of each lane. `cell` is empty (size 0) except for an LSTM."""
+    """Recurrent state of each lane. `cell` is empty (size 0) except for an LSTM."""
 
     hidden: Float[Tensor, "layer lane hidden"]
     cell: Float[Tensor, "layer lane cell"]
 
     def detach(self) -> "State":
-        """Same numbers, no history: the cut between two truncated-BPTT chunks."""
+        """Return the same numbers without gradient history: the cut between two BPTT chunks."""
         return type(self)(self.hidden.detach(), self.cell.detach())
 
     def drop(self, fresh: Bool[Tensor, " lane"]) -> "State":
-        """Zero the lanes in which a new series begins; leave the others untouched."""
-        gone = fresh[None, :, None]
-        return type(self)(self.hidden.masked_fill(gone, 0.0), self.cell.masked_fill(gone, 0.0))
+        """Return the state with zeros in the lanes where a new series begins."""
+        dropped = fresh[None, :, None]
+        hidden, cell = (part.masked_fill(dropped, 0.0) for part in (self.hidden, self.cell))
+        return type(self)(hidden, cell)
 
 
 def initialise(layers: nn.RNNBase) -> None:
     """
-    Recurrent weights orthogonal, input weights Xavier-uniform, biases 0.
+    Initialise recurrent weights orthogonal, input weights Xavier-uniform and biases 0.
 
-    But for the LSTM's forget gate, which starts at 1 so that memory is kept until learned
-    otherwise.
+    The bias of the LSTM's forget gate starts at 1, so that memory is kept until learned otherwise.
     """
     for name, weight in layers.named_parameters():
         if "bias" in name:
@@ -82,7 +80,7 @@ class RecurrentStack(nn.Module):
         initialise(self.layers)
 
     def initial_state(self, num_lanes: int) -> State:
-        """The state of lanes that have seen nothing: zeros, on the weights' device."""
+        """Return the state of lanes that have seen nothing: zeros on the device of the weights."""
         size = (self.layers.num_layers, num_lanes, self.layers.hidden_size)
         zeros = next(self.parameters()).new_zeros(size)
         return State(zeros, zeros if self.is_lstm else zeros[..., :0])
@@ -102,9 +100,9 @@ def run_cells(
     stack: RecurrentStack, inputs: Float[Tensor, "lane step feature"], state: State
 ) -> tuple[Float[Tensor, "lane step hidden"], State]:
     """
-    The same computation written out step by step from the gates' equations: the reference.
+    Run the same computation step by step from the equations of the gates, as a reference.
 
-    Slow; tests hold the fused path equal to it. Dropout is not applied.
+    It is slow; tests compare the fused path with it. Dropout is not applied.
     """
     hidden, cell = list(state.hidden), list(state.cell)
     outputs = []

@@ -1,8 +1,8 @@
 """
-Stateless recurrent layers, to compare with: every forecast reads its window anew.
+Stateless recurrent layers for comparison: every forecast reads its window again.
 
-What is carried from step to step is the window itself, so that such a model is observed, saved and
-served like any other; a forecast costs a pass over the window, a carried state costs one step.
+The state is the window itself, so such a model is observed, saved and served like any other. A
+forecast costs a pass over the window, where a carried state costs one step.
 
 References:
     Schuster & Paliwal, Bidirectional recurrent neural networks, IEEE Trans. Signal Processing
@@ -21,13 +21,12 @@ class WindowedStack(nn.Module):
     """
     LSTM, GRU or simple RNN layers over the last `window` steps, from the zero state.
 
-    Many to one: the output of a step is what the layers say at the end of its window. In a window
-    nothing lies in the future of its end, so a backward layer is possible here, and only here.
+    The output of a step is that of the layers at the end of its window (many to one). Nothing in a
+    window lies in the future of its end, so backward layers are possible here, and only here.
 
-    While training on whole chunks (`whole`), the chunk is the window of all its steps: many to
-    many, each step read once.
+    In training on whole chunks (`whole`), the chunk is the window of all its steps (many to many).
 
-    `State.hidden` holds the window: one layer a step, zeros before the series began.
+    `State.hidden` holds the window, one layer for each step, with zeros before the series began.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class WindowedStack(nn.Module):
         initialise(self.layers)
 
     def initial_state(self, num_lanes: int) -> State:
-        """Windows without a step, on the weights' device."""
+        """Return windows without a step, on the device of the weights."""
         size = (self.window, num_lanes, self.hidden_size)
         zeros = next(self.parameters()).new_zeros(size)
         return State(zeros, zeros[:, :, :0])
@@ -57,14 +56,14 @@ class WindowedStack(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "lane step hidden"], state: State
     ) -> tuple[Float[Tensor, "lane step hidden"], State]:
-        """The outputs of all steps, and the windows that end at the last one."""
+        """Return the outputs of all steps, and the windows that end at the last one."""
         past = torch.cat([state.hidden.transpose(0, 1), inputs], dim=1)
         after = State(past[:, -self.window :].transpose(0, 1).contiguous(), state.cell)
         if self.training and self.whole:
             return self.layers(inputs)[0], after
         windows = past[:, 1:].unfold(1, self.window, 1).transpose(2, 3).flatten(0, 1)
         outputs, _ = self.layers(windows)
-        if self.layers.bidirectional:  # forward at its last step, backward at the first
+        if self.layers.bidirectional:  # Forward at its last step, backward at its first.
             half = outputs.shape[-1] // 2
             last = torch.cat([outputs[:, -1, :half], outputs[:, 0, half:]], dim=-1)
         else:

@@ -1,11 +1,12 @@
 """
-What the steps that were kept back decide: how far to trust the network, how wide intervals are.
+Calibration of the quantiles and shrinkage of the network, both learned from held-out steps.
 
-A leg of training leaves the last steps of each series alone. Their targets are new to the
-network, so its errors there are those it will make.
+The first phase of training does not learn from the last steps of each series. The network has not
+seen their targets, so its errors there are like those it will make in service.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,170 +20,180 @@ from forecast.models.conformal import (
     neighbour_correlation,
     normal_scores,
 )
+from forecast.models.contract import ForecastNetwork
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.models.quantile_head import QuantileHead, Quantiles
 from forecast.training.combination import SHARES, learn_shrinkage
 from forecast.training.losses import pinball
 from forecast.training.objective import TrainingTask, evaluate
-from forecast.training.progress import Progress
 
 MAX_CALIBRATED, MAX_TARGETS, MAX_ORIGINS = 4000, 8_000_000, 10_000
-"""Most series and targets calibrated on, and origins that the guard of the spread looks at."""
+"""Most series and targets used for calibration, and most origins used for spread shrinkage."""
 LEAST_GAIN = 0.03
-"""Of the quantile loss, for which the network's spread is left."""
+"""Least relative gain in quantile loss for which the spread of the network is shrunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Conformal calibration of the quantiles' distances from the median."""
+
+    factors: Float[np.ndarray, "two horizon upper"]
+    """Factors of the distances: [0] below the median, [1] above it."""
+    log_widths: Float[np.ndarray, "two horizon upper"] | None = None
+    """Mean logarithms of the distances that the factors were fitted to; None if there are none."""
+    correlation: float = 0.0
+    """Correlation of the normal scores of neighbouring steps ahead."""
 
 
 class HeldOut(NamedTuple):
-    """What the quantiles are read from at the origins a leg kept back, and what came true."""
+    """Inputs of the quantile head at held-out origins, and the targets that came true."""
 
     series: Int[Tensor, " origin"]
     memory: Float[Tensor, "origin memory"]
     point: Float[Tensor, "origin horizon"]
+    """Relative point forecasts."""
     target: Float[Tensor, "origin horizon"]
+    """Relative targets."""
     known: Bool[Tensor, "origin horizon"]
 
 
 @torch.no_grad()
-def calibrate(
-    network: Network, lesson: TrainingTask, until: Int[Tensor, " series"], progress: Progress
-) -> None:
+def calibrate(network: Network, task: TrainingTask, until: Int[Tensor, " series"]) -> Calibration:
     """
-    Guard and calibrate: on the steps that were kept back, else on the last of those learned.
+    Learn the shrinkage of a network and calibrate its quantiles.
 
-    Leaves in `progress` the calibration factors, the mean logarithms of the distances they are
-    for, and the correlation of neighbouring steps.
+    Both use the held-out steps. Without any (`val_size` is 0) the network is not shrunk, and the
+    quantiles are calibrated on the last steps that it learned from.
 
     Args:
-        network: Its trust, in the point and in the spread, is set.
-        lesson: All steps, those kept as well.
-        until: The first step of each series that was kept.
-        progress: Of the run.
+        network: The network, whose shrinkage of point forecast and spread is set.
+        task: Data and settings, held-out steps included.
+        until: First held-out step of each series.
     """
-    if lesson.train.val_size and lesson.config.data.kind != "price":
+    training_set = task.training_set
+    if task.train.val_size and task.config.data.kind != "price":
         learn_shrinkage(
-            network,
-            lesson.examples,
-            lesson.yardstick,
-            first=until - 1,
-            until=lesson.examples.lengths,
+            network, training_set, task.loss_scale, first=until - 1, until=training_set.lengths
         )
-    late = _late(network, lesson, until)
-    if late is not None and lesson.train.val_size and bool(late.known.any()):
-        learn_spread_shrinkage(network.quantiles, late, lesson.upper, _independent(lesson, until))
-    _fit_calibration(network, late, lesson, until, progress)
-    progress.settled = {name: value.clone() for name, value in network.state_dict().items()}
+    held_out = _held_out(network, task, until)
+    if held_out is not None and task.train.val_size and bool(held_out.known.any()):
+        learn_spread_shrinkage(
+            network.quantiles, held_out, task.upper, _num_independent(task, until)
+        )
+    return _fit_calibration(network, held_out, task, until)
 
 
 @torch.no_grad()
 def calibrate_ensemble(
-    network: Ensemble, before: Ensemble, lesson: TrainingTask, until: Int[Tensor, " series"]
-) -> Progress:
+    network: Ensemble, calibrated: Ensemble, task: TrainingTask, until: Int[Tensor, " series"]
+) -> Calibration:
     """
-    Calibrate members as the one model they are: their mean errs less than each of them.
+    Calibrate the members of an ensemble as one model: their mean errs less than each of them.
 
     Args:
-        network: The members as they are now.
-        before: As they were when each was calibrated.
-        lesson: Of any of them.
-        until: The first step of each series that was kept.
-
-    Returns:
-        What `calibrate` leaves, and `rescale_widths` after it.
+        network: The members at the end of training.
+        calibrated: The members as they were when each was calibrated.
+        task: The task of any member.
+        until: First held-out step of each series.
     """
-    progress = Progress()
-    _fit_calibration(before, _late(before, lesson, until), lesson, until, progress)
-    if progress.widths is not None:
-        rescale_widths(network, lesson, until, progress)
-    return progress
+    held_out = _held_out(calibrated, task, until)
+    calibration = _fit_calibration(calibrated, held_out, task, until)
+    return rescale_widths(network, task, until, calibration)
 
 
 def _fit_calibration(
-    network: Network | Ensemble,
-    late: HeldOut | None,
-    lesson: TrainingTask,
+    network: ForecastNetwork,
+    held_out: HeldOut | None,
+    task: TrainingTask,
     until: Int[Tensor, " series"],
-    progress: Progress,
-) -> None:
-    if late is None:
-        progress.factors = np.ones((2, lesson.examples.horizon, len(lesson.upper)))
-        return
-    missed, distances = _spread(network.quantiles, late)
-    known = late.known.numpy()
-    independent = _independent(lesson, until)
-    progress.factors = fit_factors(missed, distances, known, lesson.upper, independent)
-    progress.widths = _logs(distances)
-    scores = normal_scores(missed, apply_factors(distances, progress.factors), lesson.upper)
-    progress.correlation = neighbour_correlation(scores, known)
+) -> Calibration:
+    if held_out is None:
+        return Calibration(np.ones((2, task.training_set.horizon, len(task.upper))))
+    residual, distances = _residual_and_distances(network.quantiles, held_out)
+    known = held_out.known.numpy()
+    factors = fit_factors(residual, distances, known, task.upper, _num_independent(task, until))
+    scores = normal_scores(residual, apply_factors(distances, factors), task.upper)
+    return Calibration(factors, _mean_logs(distances), neighbour_correlation(scores, known))
 
 
-def _independent(lesson: TrainingTask, until: Int[Tensor, " series"]) -> float:
-    """How many forecasts the steps kept hold that do not overlap."""
-    whole = (lesson.examples.lengths - until) / lesson.examples.horizon
-    return float(whole.clamp(min=1).sum())
+def _num_independent(task: TrainingTask, until: Int[Tensor, " series"]) -> float:
+    """Return how many forecasts that do not overlap the held-out steps hold."""
+    horizons = (task.training_set.lengths - until) / task.training_set.horizon
+    return float(horizons.clamp(min=1).sum())
 
 
 @torch.no_grad()
 def rescale_widths(
-    network: Network | Ensemble,
-    lesson: TrainingTask,
+    network: ForecastNetwork,
+    task: TrainingTask,
     until: Int[Tensor, " series"],
-    progress: Progress,
-) -> None:
+    calibration: Calibration,
+) -> Calibration:
     """
-    Make up for how the distances changed, at the same origins, since they were calibrated.
+    Rescale the factors so that intervals stay as wide, at the same origins, as when calibrated.
 
-    What was learned since is in them: the errors there can no longer tell how wide to be.
+    The network may have learned from the held-out steps since, so that its errors there no longer
+    tell how wide the intervals should be.
     """
-    assert progress.factors is not None
-    assert progress.widths is not None
-    late = _late(network, lesson, until)
-    assert late is not None  # or there would be no widths
-    _, distances = _spread(network.quantiles, late)
-    progress.factors = progress.factors * np.exp(progress.widths - _logs(distances))
+    if calibration.log_widths is None:
+        return calibration
+    held_out = _held_out(network, task, until)
+    assert held_out is not None  # the origins are those that gave the widths
+    _, distances = _residual_and_distances(network.quantiles, held_out)
+    factors = calibration.factors * np.exp(calibration.log_widths - _mean_logs(distances))
+    return replace(calibration, factors=factors)
 
 
 def learn_spread_shrinkage(
-    head: QuantileHead, late: HeldOut, upper: tuple[float, ...], independent: float
+    head: QuantileHead, held_out: HeldOut, upper: tuple[float, ...], independent: float
 ) -> None:
     """
-    Set how far a spread may leave what is usual at its step: the share that costs least.
+    Set how far the spread may depend on memory: the share with the least quantile loss.
 
-    Each share is calibrated first: what is compared is whether memory tells one spread from
-    another. A few series learned by heart have spreads that say nothing of other steps. Costs are
-    compared series by series, and a small gain is not enough: it may be of these steps alone.
+    At 0 the spread is the usual one of its horizon, at 1 that of the network. The spreads of a few
+    overfitted series say nothing about other steps. Each share is calibrated before it is scored,
+    so that only differences between origins count. Losses are compared series by series, and a
+    gain below `LEAST_GAIN` is ignored, since it may hold for these steps alone.
 
     Args:
-        head: Its trust is set.
-        late: What was not learned from.
-        upper: The quantiles above the median.
-        independent: As in `fit_factors`.
+        head: The quantile head whose shrinkage is set.
+        held_out: Origins that were not learned from.
+        upper: Quantiles above the median.
+        independent: Number of forecasts that do not overlap, as in `fit_factors`.
     """
-    late = HeldOut(*(part[:: -(-len(part) // MAX_ORIGINS)] for part in late))
-    costs = []
+    held_out = HeldOut(*(part[:: -(-len(part) // MAX_ORIGINS)] for part in held_out))
+    losses = []
     for share in SHARES:
-        head.trust.fill_(share)
-        missed, distances = _spread(head, late)
-        factors = fit_factors(missed, distances, late.known.numpy(), upper, independent)
-        wide = torch.from_numpy(apply_factors(distances, factors))
-        loss = pinball(torch.from_numpy(missed), wide, upper, with_median=True)
-        loss = torch.where(late.known, loss, 0.0).sum(1)
-        costs.append(np.bincount(late.series, loss))
-    of_all = np.array(costs)[:, costs[-1] > 0]
-    gains = 1 - np.exp(np.log(of_all / of_all[-1]).mean(axis=1))
+        head.shrinkage.fill_(share)
+        residual, distances = _residual_and_distances(head, held_out)
+        factors = fit_factors(residual, distances, held_out.known.numpy(), upper, independent)
+        widened = torch.from_numpy(apply_factors(distances, factors))
+        loss = pinball(torch.from_numpy(residual), widened, upper, with_median=True)
+        loss = torch.where(held_out.known, loss, 0.0).sum(1)
+        losses.append(np.bincount(held_out.series, loss))
+    by_series = np.array(losses)[:, losses[-1] > 0]
+    gains = 1 - np.exp(np.log(by_series / by_series[-1]).mean(axis=1))
     best = int(gains.argmax())
-    head.trust.fill_(SHARES[best] if gains[best] >= LEAST_GAIN else 1.0)
+    head.shrinkage.fill_(SHARES[best] if gains[best] >= LEAST_GAIN else 1.0)
 
 
-def _late(
-    network: Network | Ensemble, lesson: TrainingTask, until: Int[Tensor, " series"]
+def _held_out(
+    network: ForecastNetwork, task: TrainingTask, until: Int[Tensor, " series"]
 ) -> HeldOut | None:
-    """Series are drawn by the seed, origins spread evenly; None where nothing can be forecast."""
-    examples, some = lesson.examples, lesson.some(MAX_CALIBRATED)
-    kept = bool(lesson.train.val_size)
-    first = until - 1 if kept else (examples.lengths - 2 * examples.horizon - 1).clamp(min=0)
-    targets = int((some - first).clamp(min=0).sum()) * examples.horizon
-    every = max(1, -(-targets // MAX_TARGETS))
+    """
+    Run the network and return its held-out origins, or None if there are none with a target.
+
+    Without held-out steps the origins are the last ones that were learned from. The seed draws at
+    most `MAX_CALIBRATED` series; their origins are thinned evenly to at most `MAX_TARGETS` targets.
+    """
+    training_set, lengths = task.training_set, task.sample_lengths(MAX_CALIBRATED)
+    if task.train.val_size:
+        first = until - 1
+    else:
+        first = (training_set.lengths - 2 * training_set.horizon - 1).clamp(min=0)
+    num_targets = int((lengths - first).clamp(min=0).sum()) * training_set.horizon
+    every = max(1, -(-num_targets // MAX_TARGETS))
     parts = [
         HeldOut(
             *(
@@ -190,18 +201,22 @@ def _late(
                 for part in (origins.series, memory, point, origins.relative, origins.known)
             )
         )
-        for origins, memory, point in evaluate(network, examples, first=first, until=some)
+        for origins, memory, point in evaluate(network, training_set, first=first, until=lengths)
     ]
     return HeldOut(*(torch.cat(column) for column in zip(*parts, strict=True))) if parts else None
 
 
-def _spread(head: Callable[..., Quantiles], late: HeldOut) -> tuple[np.ndarray, np.ndarray]:
-    """Target minus median, and the distances from it."""
-    made = head(late.memory, late.point)
-    return (late.target - made.median).numpy(), made.distances.numpy()
+def _residual_and_distances(
+    head: Callable[..., Quantiles], held_out: HeldOut
+) -> tuple[Float[np.ndarray, "origin horizon"], Float[np.ndarray, "origin two horizon upper"]]:
+    """Return target minus median, and the quantiles' distances from the median."""
+    quantiles = head(held_out.memory, held_out.point)
+    return (held_out.target - quantiles.median).numpy(), quantiles.distances.numpy()
 
 
-def _logs(distances: np.ndarray) -> Float[np.ndarray, "two horizon upper"]:
-    """Mean logarithms."""
+def _mean_logs(
+    distances: Float[np.ndarray, "origin two horizon upper"],
+) -> Float[np.ndarray, "two horizon upper"]:
+    """Return the mean logarithm of each distance over the origins."""
     logs: np.ndarray = np.log(np.maximum(distances, 1e-9), dtype=np.float64).mean(axis=0)
     return logs

@@ -1,8 +1,18 @@
 """
-A training run on disk, so that it goes on exactly where it was: JSON and safetensors, no pickle.
+Checkpoints of a training run, from which it resumes exactly where it was.
 
-A checkpoint is written beside the old one and moved over it, so that a kill leaves one or the
-other, whole.
+A checkpoint is one safetensors file with JSON metadata and no pickle:
+
+    network.*                           weights
+    best.*, settled.*                   best and calibrated weights
+    optimizer.GROUP.*                   state of the optimiser
+    state.hidden, state.cell            carried state, unless an epoch begins
+    factors, widths                     calibration, once measured
+    rng                                 state of torch's random generator
+    notes (metadata)                    key of the run, counters and history; `leg` and
+                                        `leg_begin` are the phase and the step it began at
+
+A new checkpoint replaces the old one in one step, so that a killed run leaves one of the two.
 """
 
 import dataclasses
@@ -15,10 +25,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from forecast.config import Config
 from forecast.errors import CheckpointError
 from forecast.files import replacing
 from forecast.models.recurrent import State
+from forecast.resolved_config import ResolvedConfig
+from forecast.training.calibration import Calibration
 from forecast.training.dataset import TrainingSet
 from forecast.training.progress import Progress, TrainEvent
 
@@ -26,7 +37,7 @@ NAME = "checkpoint.safetensors"
 
 
 def exists(directory: Path) -> bool:
-    """Whether there is a checkpoint to resume from."""
+    """Return whether the directory holds a checkpoint."""
     return (directory / NAME).is_file()
 
 
@@ -37,26 +48,41 @@ def save(
     key: str,
     progress: Progress,
 ) -> None:
-    """Write everything the next step depends on, under the `key_of` its run."""
+    """
+    Write everything that the next step depends on.
+
+    Args:
+        directory: Where the checkpoint goes; it is created if needed.
+        network: The network in training.
+        optimizer: Its optimiser.
+        key: The `key_of` the run.
+        progress: Position of the run.
+
+    Raises:
+        CheckpointError: The file cannot be written; the last checkpoint is as it was.
+    """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for part in ("best", "settled"):
-        tensors |= {f"{part}.{name}": value for name, value in getattr(progress, part).items()}
+    tensors |= {f"best.{name}": value for name, value in progress.best_weights.items()}
+    tensors |= {f"settled.{name}": value for name, value in progress.calibrated_weights.items()}
     for group, parts in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{group}.{name}": value for name, value in parts.items()}
     if progress.state is not None:
         tensors |= {"state.hidden": progress.state.hidden, "state.cell": progress.state.cell}
-    for name in ("factors", "widths"):
-        if (measured := getattr(progress, name)) is not None:
-            tensors[name] = torch.from_numpy(measured)
+    correlation = 0.0
+    if progress.calibration is not None:
+        correlation = progress.calibration.correlation
+        tensors["factors"] = torch.from_numpy(progress.calibration.factors)
+        if progress.calibration.log_widths is not None:
+            tensors["widths"] = torch.from_numpy(progress.calibration.log_widths)
     tensors["rng"] = torch.get_rng_state()
     notes = {
         "key": key,
         "step": progress.step,
         "epoch": progress.epoch,
         "chunk": progress.chunk,
-        "leg": progress.leg,
-        "leg_begin": progress.leg_begin,
-        "correlation": progress.correlation,
+        "leg": progress.phase,
+        "leg_begin": progress.phase_start,
+        "correlation": correlation,
         "best_loss": progress.best_loss,
         "bad_checks": progress.bad_checks,
         "history": [dataclasses.asdict(event) for event in progress.history],
@@ -66,11 +92,11 @@ def save(
     try:
         with replacing(directory / NAME) as temporary:
             save_file(copies, temporary, metadata={"notes": json.dumps(notes)})
-    except SafetensorError as error:  # it hides the system's error
+    except SafetensorError as error:  # wraps the OSError of a full disk
         raise CheckpointError(
             f"the checkpoint cannot be written: {error}",
             where=str(directory),
-            help="make room; the run goes on from the checkpoint before, with resume",
+            help="make room; then resume from the last checkpoint",
         ) from error
 
 
@@ -81,10 +107,11 @@ def load(
     key: str,
 ) -> Progress:
     """
-    Put weights and optimiser back as they were and return where the run with this `key_of` was.
+    Restore network, optimiser and random generator, and return the position of the run.
 
     Raises:
-        CheckpointError: It cannot be read, or belongs to another configuration or data set.
+        CheckpointError: The checkpoint cannot be read, or its `key_of` is not `key`: it belongs to
+            other settings or other data.
     """
     path = directory / NAME
     try:
@@ -114,34 +141,41 @@ def load(
         step=notes["step"],
         epoch=notes["epoch"],
         chunk=notes["chunk"],
-        leg=notes["leg"],
-        leg_begin=notes["leg_begin"],
-        correlation=notes["correlation"],
-        **{name: tensors[name].numpy() for name in ("factors", "widths") if name in tensors},
+        phase=notes["leg"],
+        phase_start=notes["leg_begin"],
+        calibration=_calibration(tensors, notes["correlation"]),
         best_loss=notes["best_loss"],
         bad_checks=notes["bad_checks"],
         state=State(tensors["state.hidden"], tensors["state.cell"])
         if "state.hidden" in tensors
         else None,
-        best=_part(tensors, "best."),
-        settled=_part(tensors, "settled."),
+        best_weights=_part(tensors, "best."),
+        calibrated_weights=_part(tensors, "settled."),
         history=[TrainEvent(**event) for event in notes["history"]],
     )
 
 
+def _calibration(tensors: dict[str, Tensor], correlation: float) -> Calibration | None:
+    if "factors" not in tensors:
+        return None
+    log_widths = tensors["widths"].numpy() if "widths" in tensors else None
+    return Calibration(tensors["factors"].numpy(), log_widths, correlation)
+
+
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def key_of(config: Config, examples: TrainingSet) -> str:
-    """What a run and its checkpoint must share: settings, values, covariates."""
+def key_of(config: ResolvedConfig, training_set: TrainingSet) -> str:
+    """Return a SHA-256 of settings, values and covariates: what a checkpoint and its run share."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     for values in (
-        examples.y.padded,
-        examples.lengths,
-        examples.features,
-        examples.dates,
-        examples.static,
+        training_set.y.padded,
+        training_set.lengths,
+        training_set.features,
+        training_set.dates,
+        training_set.static,
     ):
         digest.update(values.contiguous().numpy().data)
     return digest.hexdigest()

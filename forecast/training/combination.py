@@ -1,7 +1,7 @@
 """
-The simple forecasts: which one to start from, how to combine them, when to fall back on them.
+Learn how the skip forecasts are used: their combination, the best one, shrinkage towards it.
 
-What is measured here is measured on training steps, or on the steps kept for validation.
+Combination and best skip are learned from training steps, the shrinkage from held-out steps.
 
 References:
     Granger & Ramanathan, Improved methods of combining forecasts, J. of Forecasting 3(2), 1984.
@@ -21,33 +21,41 @@ from forecast.training.lanes import iter_chunks
 from forecast.training.objective import LossScale, evaluate, origin_point_loss
 
 MAX_ORIGINS, MAX_SERIES = 100_000, 2000
-"""Most origins that a combination is learned from, and series that the guard looks at."""
+"""Most origins for learning the combination, and most series for learning the shrinkage."""
 RIDGE, ROUNDS, OUTLIER = 1e-3, 4, 3.0
+"""Ridge penalty, rounds of reweighting, and the multiple of the median residual to clip at."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shrinkage factors that are tried: 0 gives the simple forecast, 1 the network's."""
 BLOCKS = 8
+"""Blocks of dates over which the best factor is averaged."""
 
 
 @torch.no_grad()
 def learn_combination(
-    network: Network, examples: TrainingSet, until: Int[Tensor, " series"]
+    network: Network, training_set: TrainingSet, until: Int[Tensor, " series"]
 ) -> None:
     """
-    Set the linear combination of the skip forecasts: robust least squares, horizon by horizon.
+    Set the linear combination of the skip forecasts by robust least squares, per horizon.
 
-    A residual above three times the median one has the weight of one that is not. With fewer than
-    fifty origins a coefficient it stays the mean.
+    Huber weights limit the influence of residuals above three times the median one. With fewer
+    than 50 origins per coefficient the combination stays the mean.
+
+    Args:
+        network: The network whose combination is set.
+        training_set: All series.
+        until: First step of each series whose target may not be used.
     """
-    parts = list(_sample(examples, until))
+    parts = list(_sample_origins(training_set, until))
     total = sum(len(part.series) for part in parts)
-    skips = parts[0].skips.shape[1] if parts else 0
-    if total < 50 * (skips + 1):
+    num_skips = parts[0].skips.shape[1] if parts else 0
+    if total < 50 * (num_skips + 1):
         return
     x = torch.cat([part.skips for part in parts]).double().clamp(-100, 100)
     y = torch.cat([part.relative for part in parts]).double().clamp(-100, 100)
     known = torch.cat([part.known for part in parts])
-    for h in range(examples.horizon):
+    for h in range(training_set.horizon):
         rows = known[:, h]
-        if int(rows.sum()) < 50 * (skips + 1):
+        if int(rows.sum()) < 50 * (num_skips + 1):
             network.point.slopes[:, h] = network.point.slopes[:, h - 1]
             network.point.intercept[h] = network.point.intercept[h - 1]
             continue
@@ -56,66 +64,78 @@ def learn_combination(
         for _ in range(ROUNDS):
             gram = design.T @ (weight[:, None] * design)
             gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).double()
-            found = torch.linalg.solve(gram, design.T @ (weight * y[rows, h]))
-            if examples.spec.filters.space == "ratio":
-                break  # a mean is wanted: large values count in full
-            miss = (y[rows, h] - design @ found).abs()
-            weight = (OUTLIER * miss.median() / miss.clamp(min=1e-12)).clamp(max=1.0)
-        network.point.slopes[:, h], network.point.intercept[h] = found[:-1], found[-1]
+            coefficients = torch.linalg.solve(gram, design.T @ (weight * y[rows, h]))
+            if training_set.spec.filters.space == "ratio":
+                break  # counts are forecast by their mean, so large values keep full weight
+            residual = (y[rows, h] - design @ coefficients).abs()
+            weight = (OUTLIER * residual.median() / residual.clamp(min=1e-12)).clamp(max=1.0)
+        network.point.slopes[:, h] = coefficients[:-1]
+        network.point.intercept[h] = coefficients[-1]
 
 
 @torch.no_grad()
-def prefer_best(
-    network: Network, examples: TrainingSet, yardstick: LossScale, until: Int[Tensor, " series"]
+def choose_best_skip(
+    network: Network,
+    training_set: TrainingSet,
+    loss_scale: LossScale,
+    until: Int[Tensor, " series"],
 ) -> None:
-    """Start the mix from the simple forecast that does best on the training part."""
+    """Choose the simple forecast with the least loss on the training part and start from it."""
     totals: dict[int, float] = {}
-    for origins in _sample(examples, until):
+    for origins in _sample_origins(training_set, until):
         candidates = network.point.candidates(origins.skips).clamp(-100, 100)
         for i, skip in enumerate(candidates.unbind(1)):
-            loss = origin_point_loss(skip, origins, yardstick, examples)
+            loss = origin_point_loss(skip, origins, loss_scale, training_set)
             totals[i] = totals.get(i, 0.0) + float(torch.where(origins.known, loss, 0.0).sum())
     best = min(totals, key=lambda i: totals[i]) if totals else 0
-    network.point.anchor.fill_(best)
+    network.point.best_skip.fill_(best)
     network.point.mix.bias[best] = 2.0
 
 
 def learn_shrinkage(
     network: Network,
-    examples: TrainingSet,
-    yardstick: LossScale,
+    training_set: TrainingSet,
+    loss_scale: LossScale,
     *,
     first: Int[Tensor, " series"],
     until: Int[Tensor, " series"],
 ) -> None:
     """
-    Set how far forecasts may leave the anchor, from steps that were not learned from.
+    Set how far forecasts are shrunk towards the best skip, from steps that were not learned from.
 
-    Origins are cut by date into blocks. Each block finds the share of the way from anchor to
-    network that would have done best; their mean is trusted, so that no single date decides.
+    Origins are split by time into blocks. The factor is the mean over the blocks of the one in
+    `SHARES` with the least loss, so that no single date decides.
+
+    Args:
+        network: The network whose shrinkage is set.
+        training_set: All series.
+        loss_scale: Scale of the losses.
+        first: First origin of each series that is used.
+        until: Targets at or past this step of their series are not used.
     """
-    network.point.trust.fill_(1.0)
+    network.point.shrinkage.fill_(1.0)
     rng = np.random.default_rng(0)
-    rows = rng.permutation(len(examples.lengths))[:MAX_SERIES]
-    chosen = torch.zeros_like(until)
-    chosen[rows] = until[rows]
+    rows = rng.permutation(len(training_set.lengths))[:MAX_SERIES]
+    sampled = torch.zeros_like(until)
+    sampled[rows] = until[rows]
     span = int((until - first).max()) if len(until) else 1
     sums = np.zeros((BLOCKS, len(SHARES)))
-    for origins, _, relative in evaluate(network, examples, first=first, until=chosen):
-        block = ((origins.at - first[origins.series]) * BLOCKS // max(span, 1)).clamp(0, BLOCKS - 1)
-        anchor = network.point.anchored(origins.skips)
+    for origins, _, relative in evaluate(network, training_set, first=first, until=sampled):
+        block = (origins.position - first[origins.series]) * BLOCKS // max(span, 1)
+        block = block.clamp(0, BLOCKS - 1)
+        best = network.point.best_skip_forecast(origins.skips)
         for i, share in enumerate(SHARES):
-            mixed = anchor + share * (relative - anchor)
-            loss = origin_point_loss(mixed, origins, yardstick, examples)
+            mixed = best + share * (relative - best)
+            loss = origin_point_loss(mixed, origins, loss_scale, training_set)
             loss = torch.where(origins.known, loss, 0.0).sum(1)
             sums[:, i] += np.bincount(block.numpy(), loss.numpy(), minlength=BLOCKS)
     seen = sums.any(axis=1)
     if seen.any():
-        network.point.trust.fill_(float(np.take(SHARES, sums[seen].argmin(axis=1)).mean()))
+        network.point.shrinkage.fill_(float(np.take(SHARES, sums[seen].argmin(axis=1)).mean()))
 
 
-def _sample(examples: TrainingSet, until: Int[Tensor, " series"]) -> Iterator[Origins]:
-    """Origins spread over series and time, drawn without chance."""
+def _sample_origins(training_set: TrainingSet, until: Int[Tensor, " series"]) -> Iterator[Origins]:
+    """Yield at most about `MAX_ORIGINS` origins, spread evenly over series and time."""
     lengths = until.numpy()
     every = max(1, -(-int(lengths.sum()) // MAX_ORIGINS))
     rows = np.flatnonzero(lengths > 0)
@@ -125,6 +145,6 @@ def _sample(examples: TrainingSet, until: Int[Tensor, " series"]) -> Iterator[Or
     earliest = torch.minimum(torch.full_like(until, 4), (until - 2).clamp(min=0))
     for chunk in iter_chunks(subset, num_lanes=min(len(rows), 512), chunk_length=64):
         steps = torch.arange(0, int(chunk.length.max()), min(every, 8))
-        origins = examples.origins(chunk, steps, until, earliest)
+        origins = training_set.origins(chunk, steps, until, earliest)
         if len(origins.series):
             yield origins

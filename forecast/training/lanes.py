@@ -5,7 +5,7 @@ A *lane* is one row of the batch. It carries whole series end to end, so that la
 `k + 1` begins at the step where lane `i` of chunk `k` stopped, and the state the model left
 behind is the right one to start from. Where a new series begins, `fresh` says so. Every series
 begins at the start of a chunk, so that the fused recurrent call is never cut in two; its last
-chunk is padded and `length` says how far it is real.
+chunk is padded and `length` says how much of it is real.
 """
 
 import heapq
@@ -18,23 +18,23 @@ from jaxtyping import Bool, Int
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`step` consecutive time steps of every lane: the unit of truncated BPTT."""
+    """Consecutive time steps of every lane: the unit of truncated back-propagation."""
 
     series: Int[np.ndarray, " lane"]
-    """Which series each lane is in; -1 where the lane has run out."""
+    """Index of the series that each lane is in; -1 where the lane has run out."""
     start: Int[np.ndarray, " lane"]
-    """The step of that series at which the chunk begins."""
+    """Step of that series at which the chunk begins."""
     length: Int[np.ndarray, " lane"]
-    """How many of the chunk's steps are real; 0 where the lane has run out."""
+    """Number of real steps in the chunk; 0 where the lane has run out."""
     fresh: Bool[np.ndarray, " lane"]
-    """True where a series begins at this chunk's first step: drop the carried state."""
+    """True where a series begins at the chunk's first step, so the carried state is dropped."""
 
 
 def assign_lanes(lengths: Sequence[int] | np.ndarray, num_lanes: int) -> list[list[int]]:
     """
-    Share series out over lanes so that no lane is much longer than another.
+    Distribute series over lanes so that no lane is much longer than another.
 
-    Longest first, each to the lane that is shortest so far; ties keep their order.
+    The longest series goes first, each to the lane that is shortest so far; ties keep their order.
 
     >>> assign_lanes([5, 3, 3, 1], num_lanes=2)
     [[0, 3], [1, 2]]
@@ -56,11 +56,11 @@ def iter_chunks(
     rng: np.random.Generator | None = None,
 ) -> Iterator[Chunk]:
     """
-    Yield the chunks of one epoch in time order: each step of each series in exactly one of them.
+    Yield the chunks of one epoch in time order; each step of each series is in exactly one.
 
     Args:
         lengths: Steps of each series.
-        num_lanes: Rows of the batch; never more than there are series.
+        num_lanes: Rows of the batch; fewer are used if there are fewer series.
         chunk_length: Steps between two gradient cuts.
         rng: Draws the order of the series; None keeps it. Time is never shuffled.
     """
@@ -81,9 +81,9 @@ def iter_chunks(
             series[row:end, column] = order[i]
             start[row:end, column] = chunk_length * np.arange(blocks[i])
             row = end
-    left = np.where(series >= 0, lengths[series] - start, 0)
+    remaining = np.where(series >= 0, lengths[series] - start, 0)
     for k in range(num_chunks):
-        length = np.minimum(left[k], chunk_length)
+        length = np.minimum(remaining[k], chunk_length)
         yield Chunk(series[k], start[k], length, (series[k] >= 0) & (start[k] == 0))
 
 
@@ -96,9 +96,15 @@ def iter_windows(
     rng: np.random.Generator,
 ) -> Iterator[Chunk]:
     """
-    Yield chunks in random order, each from the zero state: the stateless mode, to compare with.
+    Yield chunks in random order, each from the zero state: the stateless mode, for comparison.
 
-    A stride below `chunk_length` lets chunks overlap.
+    Args:
+        lengths: Steps of each series.
+        num_lanes: Chunks in a batch.
+        chunk_length: Steps of a chunk.
+        stride: Steps from the start of one chunk of a series to the next. Chunks overlap if it is
+            smaller than `chunk_length`.
+        rng: Draws the order of the chunks.
     """
     counts = np.maximum(-(-np.maximum(lengths - chunk_length, 0) // stride) + 1, 0)
     counts = np.where(lengths > 0, counts, 0)

@@ -1,9 +1,10 @@
 """
 Training: truncated back-propagation through time over ordered chunks, with the state carried.
 
-Every step of every lane is an origin that learns all horizons at once ("forking sequences"), so
-one pass over T observations learns from T origins. The last steps of each series are kept back
-at first: guard and calibration are measured on them, then the network finishes on all steps.
+Every step of every lane is an origin from which all horizons are learned at once ("forking
+sequences"), so one pass over T observations learns from T origins. The first phase holds the last
+steps of each series out: shrinkage and calibration are learned from them. The second phase learns
+from all steps.
 
 References:
     Williams & Peng, An efficient gradient-based algorithm for on-line training of recurrent
@@ -23,11 +24,11 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from forecast.config import TrainConfig
 from forecast.models.network import Network
 from forecast.models.point_head import Future
 from forecast.models.recurrent import State
 from forecast.models.windowed import WindowedStack
+from forecast.resolved_config import ResolvedTrainConfig
 from forecast.training import checkpoints
 from forecast.training.calibration import calibrate, rescale_widths
 from forecast.training.dataset import Origins
@@ -43,102 +44,117 @@ from forecast.training.objective import (
 from forecast.training.progress import Progress, RunningMeans, TrainEvent
 
 EVENTS = 100
-"""How often a run reports."""
+"""Approximate number of reports in a run."""
 BETAS = (0.9, 0.98)
+"""Moment decay rates of AdamW."""
 TOTAL_WEIGHT = 20.0
-"""Of the totals of a chunk, beside the deviance of one count."""
+"""Weight of the deviation of a chunk's totals, relative to the deviance of one count."""
 MAX_VALIDATED = 1000
-"""Most series that a validation looks at."""
+"""Most series in a validation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of a run with a schedule of its own: learning, then finishing on all steps."""
+    """A part of a run with its own learning-rate schedule and its own end of the data."""
 
     steps: int
+    """Optimiser steps."""
     until: Int[Tensor, " series"]
     """Targets at or past this step of their series are not learned from."""
 
 
 def fit_network(
     network: Network,
-    lesson: TrainingTask,
+    task: TrainingTask,
     *,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     on_event: Callable[[TrainEvent], None] | None = None,
 ) -> Progress:
     """
-    Train in place; the state is reset at each epoch and wherever a series begins.
+    Train a network in place and calibrate it.
 
-    With `val_size`, validation runs on a state of its own from the beginning of each series, so
-    that the carried training state is never touched by it; with `patience`, the weights of the
-    best check are put back. Guard and calibration are then measured on the steps kept, and the
-    last leg learns from them as well. An interrupt leaves the last checkpoint as it was.
+    The carried state is dropped at each epoch and wherever a series begins. Validation runs each
+    series from the zero state, so that it does not touch the carried one. With `patience`, the
+    first phase ends with the weights of the best validation. Shrinkage and calibration are then
+    learned from the held-out steps, and the second phase trains on these steps as well.
+
+    Args:
+        network: The network to train.
+        task: Data and settings.
+        checkpoint_dir: Directory for checkpoints; None writes none. An interrupt leaves the last
+            checkpoint as it is.
+        resume: Go on from the checkpoint in `checkpoint_dir`, if there is one.
+        on_event: Called with each report.
 
     Raises:
-        CheckpointError: `resume` finds a checkpoint of another configuration or data set.
+        CheckpointError: The checkpoint is damaged, or belongs to other settings or other data.
     """
-    train, examples = lesson.train, lesson.examples
-    assert train.check_every is not None
+    train, training_set = task.train, task.training_set
     optimizer = _optimizer(network, train)
     progress = Progress()
-    key = checkpoints.key_of(lesson.config, examples) if checkpoint_dir is not None else ""
+    key = checkpoints.key_of(task.config, training_set) if checkpoint_dir is not None else ""
     if resume and checkpoint_dir is not None and checkpoints.exists(checkpoint_dir):
         progress = checkpoints.load(checkpoint_dir, network, optimizer, key)
-    legs = phases(lesson)
-    steps = sum(leg.steps for leg in legs)
+    run_phases = phases(task)
+    steps = sum(phase.steps for phase in run_phases)
     report_every = max(1, steps // EVENTS)
-    meter = RunningMeans(train.max_grad_norm)
+    means = RunningMeans(train.max_grad_norm)
     if isinstance(network.stack, WindowedStack):
         network.stack.whole = not train.stateful and not network.stack.layers.bidirectional
-    for leg in legs[progress.leg :]:
+    for phase in run_phases[progress.phase :]:
         network.train()
-        for chunk, origins, rng in _plan(lesson, leg, progress):
+        for chunk, origins, rng in _chunks(task, phase, progress):
             if train.patience is not None and progress.bad_checks >= train.patience:
                 break
-            _learn(network, optimizer, lesson, leg, chunk, origins, rng, progress, meter)
+            _learn(network, optimizer, task, phase, chunk, origins, rng, progress, means)
             val_loss = None
-            if progress.leg == 0 and train.val_size and progress.step % train.check_every == 0:
-                val_loss = _validate(network, lesson, leg, progress)
+            if progress.phase == 0 and train.val_size and progress.step % train.check_every == 0:
+                val_loss = _validate(network, task, phase, progress)
             if progress.step % report_every == 0 or val_loss is not None:
-                event = meter.event(progress, steps, val_loss)
+                event = means.event(progress, steps, val_loss)
                 progress.history.append(event)
                 if on_event is not None:
                     on_event(event)
             if checkpoint_dir is not None and progress.step % train.checkpoint_every == 0:
                 checkpoints.save(checkpoint_dir, network, optimizer, key, progress)
-        if progress.leg == 0:
-            if progress.best:
-                network.load_state_dict(progress.best)
-            calibrate(network, lesson, leg.until, progress)
-        elif progress.widths is not None:
-            rescale_widths(network, lesson, legs[0].until, progress)
-        progress.turn()
+        if progress.phase == 0:
+            if progress.best_weights:
+                network.load_state_dict(progress.best_weights)
+            progress.calibration = calibrate(network, task, phase.until)
+            progress.calibrated_weights = _copy_weights(network)
+        elif progress.calibration is not None:
+            progress.calibration = rescale_widths(
+                network, task, run_phases[0].until, progress.calibration
+            )
+        progress.next_phase()
     network.eval()
     return progress
 
 
-def phases(lesson: TrainingTask) -> list[Phase]:
-    """The last of them, of two, learns from the steps kept back as well."""
-    train, lengths = lesson.train, lesson.examples.lengths
-    assert train.max_steps is not None
-    assert train.val_size is not None
-    assert train.batch_size is not None
-    assert train.chunk_length is not None
+def phases(task: TrainingTask) -> list[Phase]:
+    """
+    Return the phases of a run: one without the held-out steps, then one with them.
+
+    There is only one phase if no steps are held out or `finish_share` is 0.
+    """
+    train, lengths = task.train, task.training_set.lengths
     last = round(train.finish_share * train.max_steps) if train.val_size else 0
     blocks = -(-lengths // train.chunk_length)
     epoch = max(int(blocks.max()), int(blocks.sum()) // train.batch_size)
-    if epoch <= 2 * last:  # whole epochs: a begun one would end before the steps that are new
+    if epoch <= 2 * last:  # whole epochs, since each ends with the held-out steps
         last = max(1, round(last / epoch)) * epoch
-    until = (lengths - train.val_size).clamp(min=0)
-    legs = [Phase(train.max_steps - last, until)]
-    return [*legs, Phase(last, lengths)] if last else legs
+    first = Phase(train.max_steps - last, (lengths - train.val_size).clamp(min=0))
+    return [first, Phase(last, lengths)] if last else [first]
 
 
-def _optimizer(network: Network, train: TrainConfig) -> torch.optim.Optimizer:
-    """Point and quantile parts are clipped apart, so that neither scales the other's step."""
-    point = [p for name, p in network.named_parameters() if not name.startswith("quantiles.")]
+def _optimizer(network: Network, train: ResolvedTrainConfig) -> torch.optim.Optimizer:
+    """Put point and quantile parts into two groups, whose gradients are clipped separately."""
+    point = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if not name.startswith("quantiles.")
+    ]
     return torch.optim.AdamW(
         [{"params": point}, {"params": list(network.quantiles.parameters())}],
         lr=train.learning_rate,
@@ -148,18 +164,16 @@ def _optimizer(network: Network, train: TrainConfig) -> torch.optim.Optimizer:
     )
 
 
-def _plan(
-    lesson: TrainingTask, leg: Phase, progress: Progress
+def _chunks(
+    task: TrainingTask, phase: Phase, progress: Progress
 ) -> Iterator[tuple[Chunk, Origins, np.random.Generator]]:
     """
-    The chunks of a leg from where `progress` stands, with the origins to learn from and a stream.
+    Yield the rest of a phase: each chunk, its origins to learn from, and a random generator.
 
-    What is drawn depends on seed, epoch and chunk alone, so that a resumed run draws the same.
+    All draws depend on seed, epoch and chunk alone, so that a resumed run repeats them.
     """
-    train, examples = lesson.train, lesson.examples
-    lengths = torch.minimum(examples.lengths, leg.until).numpy()
-    assert train.batch_size is not None
-    assert train.chunk_length is not None
+    train, training_set = task.train, task.training_set
+    lengths = torch.minimum(training_set.lengths, phase.until).numpy()
     for epoch in itertools.count(progress.epoch):
         rng = np.random.default_rng([train.seed, epoch])
         if train.stateful:
@@ -178,43 +192,44 @@ def _plan(
                 stride=train.stride or length,
                 rng=rng,
             )
-        share = max(1, round(train.origins_share * length))
+        num_origins = max(1, round(train.origins_share * length))
         for index, chunk in enumerate(chunks):
             if index < progress.chunk:
                 continue
-            if progress.step - progress.leg_begin >= leg.steps:
+            if progress.step - progress.phase_start >= phase.steps:
                 return
-            draw = np.random.default_rng([train.seed, epoch, index])
-            steps = torch.from_numpy(np.sort(draw.choice(length, share, replace=False)))
-            earliest = lesson.yardstick.earliest
-            yield chunk, examples.origins(chunk, steps, leg.until, earliest), draw
+            chunk_rng = np.random.default_rng([train.seed, epoch, index])
+            steps = torch.from_numpy(np.sort(chunk_rng.choice(length, num_origins, replace=False)))
+            earliest = task.loss_scale.earliest
+            yield chunk, training_set.origins(chunk, steps, phase.until, earliest), chunk_rng
         progress.epoch, progress.chunk, progress.state = epoch + 1, 0, None
 
 
 def _learn(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    lesson: TrainingTask,
-    leg: Phase,
+    task: TrainingTask,
+    phase: Phase,
     chunk: Chunk,
     origins: Origins,
     rng: np.random.Generator,
     progress: Progress,
-    meter: RunningMeans,
+    means: RunningMeans,
 ) -> None:
-    """One optimiser step on one chunk; the state goes on even where there is nothing to learn."""
-    train, examples = lesson.train, lesson.examples
-    state = _start(network, chunk, progress, train.stateful)
-    static = examples.take(chunk)
-    dropout = lesson.config.model.static_dropout
+    """Take one optimiser step on a chunk and carry the state on, even if no target is known."""
+    train, training_set = task.train, task.training_set
+    state = _initial_state(network, chunk, progress, train.stateful)
+    static = training_set.take(chunk)
+    dropout = task.config.model.static_dropout
     if dropout and static.shape[1]:
         static = static * torch.from_numpy(rng.random((len(static), 1)) >= dropout)
-    inputs = examples.inputs(chunk, int(chunk.length.max()))
+    inputs = training_set.inputs(chunk, int(chunk.length.max()))
     memory, state = network.encode(inputs, static, state)
     if bool(origins.known.any()):
-        future = look_ahead(network, examples, chunk, origins)
-        losses = _losses(network, memory[origins.lane, origins.step], future, origins, lesson)
-        rate = train.learning_rate * _schedule((progress.step - progress.leg_begin) / leg.steps)
+        future = look_ahead(network, training_set, chunk, origins)
+        losses = _losses(network, memory[origins.lane, origins.step], future, origins, task)
+        share_done = (progress.step - progress.phase_start) / phase.steps
+        rate = train.learning_rate * _schedule(share_done)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
@@ -224,74 +239,80 @@ def _learn(
             for group in optimizer.param_groups
         ]
         optimizer.step()
-        meter.add(losses, norms[0], progress.epoch)
-    meter.observations += int(chunk.length.sum())
+        means.add(losses, norms[0], progress.epoch)
+    means.observations += int(chunk.length.sum())
     progress.step += 1
     progress.chunk += 1
     progress.state = state.detach()
 
 
-def _start(network: Network, chunk: Chunk, progress: Progress, stateful: bool) -> State:
-    """The state this chunk begins with: carried, and zero where a series begins."""
+def _initial_state(network: Network, chunk: Chunk, progress: Progress, stateful: bool) -> State:
+    """Return the state a chunk begins with: the carried one, but zero where a series begins."""
     if progress.state is None or not stateful:
         return network.initial_state(len(chunk.series))
     return progress.state.drop(torch.from_numpy(chunk.fresh))
 
 
 def _losses(
-    network: Network, memory: Tensor, future: Future, origins: Origins, lesson: TrainingTask
+    network: Network, memory: Tensor, future: Future, origins: Origins, task: TrainingTask
 ) -> tuple[Tensor, Tensor]:
     """
-    Point loss, and quantile loss on what the point part cannot see: they train apart.
+    Return point loss and quantile loss, whose gradients reach separate parts of the network.
 
-    The quantiles are learned beside the forecast that the guard, once it is set, leaves of it. A
-    price has no point part to train, so there they own the memory.
+    The quantiles are learned around the shrunken forecast, once the shrinkage is set. Prices train
+    no point part, so for them the quantile loss trains the memory as well.
     """
+    training_set, loss_scale = task.training_set, task.loss_scale
     relative = network.point(memory, origins.skips, future)
     point = masked_mean(
-        origin_point_loss(relative, origins, lesson.yardstick, lesson.examples), origins.known
+        origin_point_loss(relative, origins, loss_scale, training_set), origins.known
     )
-    kind = lesson.config.data.kind
+    kind = task.config.data.kind
     if kind == "count":
-        y_hat = to_y(relative, origins, lesson.examples)
-        usual = lesson.examples.usual_counts(origins)
+        y_hat = to_y(relative, origins, training_set)
+        usual = training_set.usual_counts(origins)
         _, group = origins.step.unique(return_inverse=True)
-        held = origins.known / lesson.yardstick.size
-        guard = total_deviation(y_hat * held, usual * held, group)
-        point = point + TOTAL_WEIGHT * guard * lesson.yardstick.one / lesson.yardstick.size
+        weight = origins.known / loss_scale.size
+        deviation = total_deviation(y_hat * weight, usual * weight, group)
+        point = point + TOTAL_WEIGHT * deviation * loss_scale.one / loss_scale.size
     remembered = memory if kind == "price" else memory.detach()
-    guarded = relative.detach()
-    if bool((network.point.trust < 1).any()):
-        guarded = network.point.guard(guarded, network.point.anchored(origins.skips))
-    quantiles = network.quantiles(remembered, guarded)
+    shrunk = relative.detach()
+    if bool((network.point.shrinkage < 1).any()):
+        shrunk = network.point.shrink(shrunk, network.point.best_skip_forecast(origins.skips))
+    quantiles = network.quantiles(remembered, shrunk)
     loss = pinball(
         origins.relative - quantiles.median,
         quantiles.distances,
-        lesson.upper,
+        task.upper,
         with_median=network.quantiles.shifted,
     )
     return point, masked_mean(loss, origins.known)
 
 
-def _schedule(share: float) -> float:
-    """Warm up over 5 % of the steps, then fall along a cosine to 1 %."""
-    return min(1.0, share / 0.05 + 0.02) * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+def _schedule(share_done: float) -> float:
+    """Return the learning-rate factor: a warm-up over 5 % of the steps, then a cosine to 1 %."""
+    warm_up = min(1.0, share_done / 0.05 + 0.02)
+    return warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * share_done)) / 2)
 
 
-def _validate(network: Network, lesson: TrainingTask, leg: Phase, progress: Progress) -> float:
-    """The validation loss; with `patience`, the best weights so far are kept."""
+def _validate(network: Network, task: TrainingTask, phase: Phase, progress: Progress) -> float:
+    """Return the validation loss and, with `patience`, keep the best weights in `progress`."""
     loss = mean_point_loss(
         network,
-        lesson.examples,
-        lesson.yardstick,
-        first=leg.until - 1,
-        until=lesson.some(MAX_VALIDATED),
+        task.training_set,
+        task.loss_scale,
+        first=phase.until - 1,
+        until=task.sample_lengths(MAX_VALIDATED),
     )
     network.train()
-    if lesson.train.patience is not None:
+    if task.train.patience is not None:
         if loss < progress.best_loss:
             progress.best_loss, progress.bad_checks = loss, 0
-            progress.best = {k: v.clone() for k, v in network.state_dict().items()}
+            progress.best_weights = _copy_weights(network)
         else:
             progress.bad_checks += 1
     return loss
+
+
+def _copy_weights(network: Network) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}

@@ -1,18 +1,18 @@
-"""Losses in torch, masked: a target that is not there costs nothing."""
+"""Masked training losses in torch. Targets that are not observed cost nothing."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 CAP = 50.0
-"""A scaled error above this teaches nothing more: one wild value must not own the gradient."""
+"""Scaled errors are clipped here, so that one outlier does not dominate the gradient."""
 
 
 def masked_mean(
     loss: Float[Tensor, "*target"], known: Bool[Tensor, "*target"]
 ) -> Float[Tensor, ""]:
     """
-    Mean over the known targets; 0 when there is none.
+    Return the mean loss of the known targets, or 0 if there is none.
 
     >>> masked_mean(torch.tensor([1.0, 9.0]), torch.tensor([True, False]))
     tensor(1.)
@@ -29,14 +29,14 @@ def point_loss(
     scaled: float,
 ) -> Float[Tensor, "*target"]:
     """
-    Half symmetric relative error, half scaled error: the M4 competition's measure, as a loss.
+    Return half symmetric relative error, half scaled error: the M4 competition's measure as a loss.
 
     Args:
-        y: What happened.
-        y_hat: What was forecast, same unit.
+        y: Actual values.
+        y_hat: Point forecasts, in the unit of `y`.
         scale: Mean absolute seasonal difference of the series in the training part.
-        relative: sMAPE (0 to 200) of the seasonal naive on the training part, or None to leave
-            the relative half out, as for data that may be negative.
+        relative: sMAPE (0 to 200) of the seasonal naive on the training part. None uses the scaled
+            error alone, for data that may be negative.
         scaled: MASE of the seasonal naive on the training part.
 
     References:
@@ -53,9 +53,9 @@ def poisson_deviance(
     y: Float[Tensor, "*target"], y_hat: Float[Tensor, "*target"]
 ) -> Float[Tensor, "*target"]:
     """
-    Half the Poisson deviance, in the unit of `y`: least at the mean, whatever the distribution.
+    Return half the Poisson deviance, which the mean minimises whatever the distribution.
 
-    Never taken of the scaled values: a count's noise follows from its size.
+    Pass counts in their own unit, not scaled: the variance of a count depends on its size.
 
     References:
         Gourieroux, Monfort & Trognon, Pseudo maximum likelihood methods, Econometrica 52(3), 1984.
@@ -72,15 +72,15 @@ def total_deviation(
     group: Int[Tensor, " origin"],
 ) -> Float[Tensor, ""]:
     """
-    Mean squared logarithm of the groups' forecast totals over what they usually come to.
+    Return the mean squared log ratio of forecast totals to usual totals, over groups of origins.
 
-    Many noisy series that share their dates let a network learn the shocks of those dates by
-    heart; the total of its forecasts gives that away first.
+    When many noisy series share their dates, a network can overfit to the shocks of single dates.
+    The totals of its forecasts show that first.
 
     Args:
         y_hat: Forecasts in the unit of a usual count; 0 where there is no target.
-        usual: What they usually come to, 0 in the same places.
-        group: Origins that forecast at the same step, numbered from 0.
+        usual: Usual counts in the same unit; 0 where there is no target.
+        group: Group of each origin, numbered from 0: origins that forecast at the same step.
     """
     groups = int(group.max()) + 1
     totals = [
@@ -95,9 +95,10 @@ def qlike(
     known: Bool[Tensor, "origin horizon"],
 ) -> Float[Tensor, "origin horizon"]:
     """
-    QLIKE of the mean variance of the first h steps, for each h.
+    Return the QLIKE of the mean variance of the first h steps, for each h.
 
-    `r - log r - 1` with `r` the mean of `y` over the mean of `y_hat`, clipped at `e^6` either way.
+    It is `r - log r - 1`, where `r` is the mean of `y` over the mean of `y_hat`; `log r` is clipped
+    to [-6, 6].
 
     References:
         Patton, Volatility forecast comparison using imperfect volatility proxies, J. of
@@ -116,21 +117,22 @@ def pinball(
     with_median: bool,
 ) -> Float[Tensor, "origin horizon"]:
     """
-    Mean quantile loss over the quantiles below and above the median, and the median's own.
+    Return the mean pinball loss of the pairs of quantiles below and above the median.
 
     Args:
         residual: Target minus median.
-        distances: Of each quantile from the median, positive: [0] below, [1] above.
-        upper: The quantiles above the median; those below mirror them.
-        with_median: Whether the median is learned here too.
+        distances: Distance of each quantile from the median, positive: [0] below, [1] above.
+        upper: Quantiles above the median; those below mirror them.
+        with_median: Add the loss of the median itself.
 
     References:
         Koenker & Bassett, Regression quantiles, Econometrica 46(1), 1978.
     """
-    level = distances.new_tensor(upper)[:, None]
+    quantile = distances.new_tensor(upper)[:, None]
     sides = torch.stack([residual, -residual], dim=-2)
-    beyond = distances.mT + sides[..., None, :]  # of a quantile over the target; below, mirrored
-    # straight on either side: the slope, constant to the gradient, times the place is the loss
-    slope = beyond.detach().sign().mul_(0.5).add_(0.5 - level)
-    total = (slope * beyond).flatten(-3, -2).sum(-2) / len(upper)
+    # Upper quantile minus target; mirrored, target minus lower quantile.
+    excess = distances.mT + sides[..., None, :]
+    # The loss is piecewise linear in the excess, so its slope is a constant to the gradient.
+    slope = excess.detach().sign().mul_(0.5).add_(0.5 - quantile)
+    total = (slope * excess).flatten(-3, -2).sum(-2) / len(upper)
     return total + 0.5 * residual.abs() if with_median else total

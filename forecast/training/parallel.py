@@ -1,4 +1,4 @@
-"""Members of an ensemble learn at the same time, in as many processes as there are cores."""
+"""Train the members of an ensemble at the same time, in as many processes as there are cores."""
 
 import logging
 import multiprocessing
@@ -18,63 +18,70 @@ from forecast.device import usable_cores
 from forecast.training.progress import TrainEvent
 
 T = TypeVar("T")
-Tell = Callable[[TrainEvent], None]
-_LOOK_S = 0.5
-logger = logging.getLogger("forecast.members")
+OnEvent = Callable[[TrainEvent], None]
+_PARENT_CHECK_S = 0.5
+logger = logging.getLogger("forecast.training.parallel")
 
 
-def run_all(fits: Sequence[Callable[[Tell | None], T]], tell: Tell | None) -> list[T]:
+def run_all(fits: Sequence[Callable[[OnEvent | None], T]], on_event: OnEvent | None) -> list[T]:
     """
-    Call all of them, and return what each gives.
+    Call every function and return their results in order.
 
-    Some are called here, one after another; they report, as if the second went on from the first.
-    The others are called in processes, which end with this one, however that ends. Where a process
-    is killed, what it had to do is done here.
+    This process calls some of them one after another and reports their progress, with the steps
+    counted on from one to the next. Worker processes call the others; they end with this process,
+    however it ends. If a worker is killed, its function is called here.
 
     Args:
-        fits: What a member does, told whom to tell of its progress; to be pickled.
-        tell: Whom to tell.
+        fits: Functions that train a member and take a callback for its progress; picklable.
+        on_event: Receives the progress of the members that are trained in this process.
 
     Raises:
-        Whatever one of them raises; the others are ended.
+        Exception: Whatever a function raises; the others are stopped.
     """
-    at_once = min(len(fits), usable_cores())
-    pool = _pool(at_once - 1)
+    num_processes = min(len(fits), usable_cores())
+    pool = _pool(num_processes - 1)
     if pool is None:
-        return [fit(_counted(tell, turn, len(fits))) for turn, fit in enumerate(fits)]
-    here, threads = range(0, len(fits), at_once), torch.get_num_threads()
+        return [fit(_count_on(on_event, turn, len(fits))) for turn, fit in enumerate(fits)]
+    local, threads = range(0, len(fits), num_processes), torch.get_num_threads()
     try:
-        torch.set_num_threads(max(1, threads // at_once))
-        there = {i: pool.submit(fits[i], None) for i in range(len(fits)) if i not in here}
+        torch.set_num_threads(max(1, threads // num_processes))
+        futures = {i: pool.submit(fits[i], None) for i in range(len(fits)) if i not in local}
 
-        def look(event: TrainEvent) -> None:
-            for future in there.values():
+        def check_workers(event: TrainEvent) -> None:
+            for future in futures.values():
                 if future.done() and not isinstance(future.exception(), BrokenProcessPool):
-                    future.result()
-            if tell is not None:
-                tell(event)
+                    future.result()  # raises what the worker raised
+            if on_event is not None:
+                on_event(event)
 
-        done = {i: fits[i](_counted(look, turn, len(here))) for turn, i in enumerate(here)}
-        for i, future in there.items():
+        results = {
+            i: fits[i](_count_on(check_workers, turn, len(local))) for turn, i in enumerate(local)
+        }
+        for i, future in futures.items():
             try:
-                done[i] = future.result()
+                results[i] = future.result()
             except BrokenProcessPool:
-                logger.warning("a process that trained has ended: its member is trained here")
-                done[i] = fits[i](None)
+                logger.warning("a worker process was killed; training its member in this process")
+                results[i] = fits[i](None)
     finally:
         torch.set_num_threads(threads)
         pool.shutdown(kill_workers=True)
-    return [done[i] for i in range(len(fits))]
+    return [results[i] for i in range(len(fits))]
 
 
 def _pool(processes: int) -> ProcessPoolExecutor | None:
-    """None where there are to be none: one core, a process that may have no children, no room."""
+    """
+    Start a pool of processes, or return None if members have to be trained one after another.
+
+    That is so on one core, in a daemonic process, which may not have children, and where the system
+    refuses to start processes.
+    """
     if not processes or multiprocessing.current_process().daemon:
         return None
     try:
         return ProcessPoolExecutor(processes, initializer=_start_worker, initargs=(os.getpid(),))
     except OSError as error:
-        logger.warning("no process could be started, members take turns: %s", error)
+        logger.warning("cannot start processes; training members one after another: %s", error)
         return None
 
 
@@ -87,25 +94,25 @@ def _start_worker(parent: int) -> None:
 
 def end_with_parent(parent: int) -> None:
     """
-    End this process when its parent ends, even if the parent is killed and cannot say so.
+    End this process when its parent ends, even if the parent is killed.
 
     Args:
-        parent: Process id of the parent, as it gave it. If the parent has already ended, this
-            process ends at once.
+        parent: Process id of the parent, passed by the parent itself. If the parent has already
+            ended, this process ends at once.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_LOOK_S)
+            time.sleep(_PARENT_CHECK_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _counted(tell: Tell | None, turn: int, turns: int) -> Tell | None:
-    """Steps are counted through all turns."""
-    if tell is None or turns == 1:
-        return tell
-    return lambda event: tell(
+def _count_on(on_event: OnEvent | None, turn: int, turns: int) -> OnEvent | None:
+    """Return a callback that counts the steps of one turn on from the turns before it."""
+    if on_event is None or turns == 1:
+        return on_event
+    return lambda event: on_event(
         replace(event, step=turn * event.steps + event.step, steps=turns * event.steps)
     )

@@ -1,4 +1,4 @@
-"""From a panel to a trained model: settings filled in, networks fitted, members joined."""
+"""Train a model: resolve the settings, fit each member, join the members, make the bundle."""
 
 import copy
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from forecast.bundle import Bundle
@@ -19,10 +20,12 @@ from forecast.data.validation import MANY_ZEROS
 from forecast.features.filter_spec import Space
 from forecast.features.inputs import log_floors, make_spec, shared_covariates
 from forecast.features.static import StaticSpec
+from forecast.models.contract import ForecastNetwork
 from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network, make_network
-from forecast.training.calibration import calibrate_ensemble
-from forecast.training.combination import learn_combination, prefer_best
+from forecast.resolved_config import ResolvedConfig
+from forecast.training.calibration import Calibration, calibrate_ensemble
+from forecast.training.combination import choose_best_skip, learn_combination
 from forecast.training.dataset import TrainingSet
 from forecast.training.defaults import resolve, wants_smoothers
 from forecast.training.loop import fit_network, phases
@@ -31,17 +34,20 @@ from forecast.training.parallel import run_all
 from forecast.training.progress import Progress, TrainEvent
 
 YEAR = 365 * 86_400 * 10**9
+"""Nanoseconds of a year."""
 MONTHS = 12
-"""The season of months."""
+"""Season length of monthly series."""
 MAX_SCALED = 500_000
+"""Approximate limit on the steps from which the scaling of the inputs is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run leaves: the model, and how it got there (of the first member)."""
+    """Result of a training run."""
 
     bundle: Bundle
     history: list[TrainEvent]
+    """Reports of the first member's training."""
 
 
 def train(
@@ -54,92 +60,93 @@ def train(
     facts: dict[str, Any] | None = None,
 ) -> Trained:
     """
-    Learn from everything in the panel; what may be known is the caller's choice of panel.
+    Train a model on everything in the panel.
 
     Args:
         panel: The training series. Scalers, seasons and calibration see nothing else.
-        config: Settings; what is left open is chosen from frequency and lengths. `data.freq`
-            and `data.kind` are known, as `frames.check` leaves them.
-        checkpoint_dir: Where to leave checkpoints.
-        resume: Go on from the checkpoint there, if there is one.
-        on_event: Called about a hundred times.
-        facts: Noted in the bundle beside what training knows itself.
+        config: Settings with `data.freq` and `data.kind` set. Settings that are None are chosen
+            from frequency, kind and lengths.
+        checkpoint_dir: Directory for checkpoints; None writes none.
+        resume: Go on from the checkpoints in `checkpoint_dir`, if there are any.
+        on_event: Called about a hundred times with the progress.
+        facts: Further facts to note in the bundle.
+
+    Raises:
+        TooShort: No series has two steps to learn from.
+        CheckpointError: A checkpoint is damaged, or belongs to other settings or other data.
     """
     assert config.data.freq is not None
     calendar = Calendar(config.data.freq)
-    config = resolve(config, calendar, panel.lengths)
-    lesson = _lesson(panel, config)
+    resolved = resolve(config, calendar, panel.lengths)
+    task = _make_task(panel, resolved, calendar)
     fits = []
-    for i in range(config.model.members or 1):
-        alone = replace(config.model, members=1)
-        seeded = replace(config.train, seed=config.train.seed + i)
-        own = replace(lesson, config=replace(config, model=alone, train=seeded))
+    for i in range(resolved.model.members):
+        model = replace(resolved.model, members=1)
+        seeded = replace(resolved.train, seed=resolved.train.seed + i)
+        member = replace(task, config=replace(resolved, model=model, train=seeded))
         folder = checkpoint_dir and (checkpoint_dir / f"member-{i}" if i else checkpoint_dir)
         torch.manual_seed(seeded.seed)
-        fresh = make_network(own.config, own.examples.spec)
-        fits.append(partial(_learn, fresh, own, folder, resume))
-    learned = run_all(fits, on_event)
-    networks, progress = [one for one, _ in learned], learned[0][1]
-    network, settled = _joined(learned, lesson)
-    assert settled.factors is not None
+        network = make_network(member.config, task.training_set.spec)
+        fits.append(partial(_fit_member, network, member, folder, resume))
+    fitted = run_all(fits, on_event)
+    networks, progress = [network for network, _ in fitted], fitted[0][1]
+    joined, calibration = _join(fitted, task)
     bundle = Bundle(
-        config=config,
-        spec=lesson.examples.spec,
-        network=network,
-        factors=settled.factors,
-        correlation=settled.correlation,
+        config=resolved,
+        spec=task.training_set.spec,
+        network=joined,
+        factors=calibration.factors,
+        correlation=calibration.correlation,
         facts={
             "series": panel.num_series,
             "rows": len(panel.values),
             "cutoff": calendar.text(panel.ds.max()),
-            "seed": config.train.seed,
+            "seed": resolved.train.seed,
             "steps": progress.step,
-            "trust": round(float(np.mean([n.point.trust.mean() for n in networks])), 4),
-            "spread_trust": round(float(np.mean([n.quantiles.trust for n in networks])), 4),
+            "trust": round(float(np.mean([n.point.shrinkage.mean() for n in networks])), 4),
+            "spread_trust": round(float(np.mean([n.quantiles.shrinkage for n in networks])), 4),
             **(facts or {}),
         },
     )
     return Trained(bundle, progress.history)
 
 
-def _joined(
-    learned: list[tuple[Network, Progress]], lesson: TrainingTask
-) -> tuple[Network | Ensemble, Progress]:
-    """The members as one model, calibrated as that."""
-    if len(learned) == 1:
-        return learned[0]
-    now = Ensemble([network for network, _ in learned]).eval()
-    before = copy.deepcopy(now)
-    for member, (_, progress) in zip(before.members, learned, strict=True):
-        member.load_state_dict(progress.settled)
-    return now, calibrate_ensemble(now, before, lesson, phases(lesson)[0].until)
+def _join(
+    fitted: list[tuple[Network, Progress]], task: TrainingTask
+) -> tuple[ForecastNetwork, Calibration]:
+    """Return the members as one model, with its calibration."""
+    if len(fitted) == 1:
+        network, progress = fitted[0]
+        assert progress.calibration is not None  # the first phase ends with it
+        return network, progress.calibration
+    ensemble = Ensemble([network for network, _ in fitted]).eval()
+    calibrated = copy.deepcopy(ensemble)
+    for member, (_, progress) in zip(calibrated.members, fitted, strict=True):
+        member.load_state_dict(progress.calibrated_weights)
+    return ensemble, calibrate_ensemble(ensemble, calibrated, task, phases(task)[0].until)
 
 
-def _learn(
+def _fit_member(
     network: Network,
-    lesson: TrainingTask,
+    task: TrainingTask,
     checkpoint_dir: Path | None,
     resume: bool,
     on_event: Callable[[TrainEvent], None] | None,
 ) -> tuple[Network, Progress]:
-    """Train one network; in another process it is a copy, so it is returned."""
-    examples, config = lesson.examples, lesson.config
-    assert config.train.val_size is not None
-    learn_until = (examples.lengths - config.train.val_size).clamp(min=0)
-    _fit_scaling(network, examples, learn_until)
-    _prepare_skips(network, examples, lesson.yardstick, learn_until, config)
-    torch.manual_seed(config.train.seed)  # layers may drop units
+    """Train a network and return it: in a worker process it is a copy of the caller's."""
+    training_set, config = task.training_set, task.config
+    learn_until = (training_set.lengths - config.train.val_size).clamp(min=0)
+    _fit_scaling(network, training_set, learn_until)
+    _fit_skips(network, task, learn_until)
+    torch.manual_seed(config.train.seed)  # for dropout
     progress = fit_network(
-        network, lesson, checkpoint_dir=checkpoint_dir, resume=resume, on_event=on_event
+        network, task, checkpoint_dir=checkpoint_dir, resume=resume, on_event=on_event
     )
     return network, progress
 
 
-def _lesson(panel: Panel, config: Config) -> TrainingTask:
-    """What all members learn from."""
-    assert config.data.freq is not None
-    assert config.model.horizon is not None
-    calendar = Calendar(config.data.freq)
+def _make_task(panel: Panel, config: ResolvedConfig, calendar: Calendar) -> TrainingTask:
+    """Make the task that all members share, but for their seeds."""
     spec = make_spec(
         config,
         calendar,
@@ -149,33 +156,31 @@ def _lesson(panel: Panel, config: Config) -> TrainingTask:
         floors=(*log_floors(panel.known_future), *log_floors(panel.past_only)),
         common=shared_covariates(panel.known_future, panel.ds, panel.num_series),
         smoothers=wants_smoothers(config.data, panel.lengths),
-        changes=MONTHS in (config.data.season_lengths or ()),
+        changes=MONTHS in config.data.season_lengths,
     )
-    yardstick = LossScale.measure(panel, config, window=spec.filters.window)
-    examples = TrainingSet.build(
+    loss_scale = LossScale.measure(panel, config, window=spec.filters.window)
+    training_set = TrainingSet.build(
         spec,
         panel,
         spec.static.encode(panel.static, panel.ids),
         horizon=config.model.horizon,
-        scale=yardstick.scale,
+        scale=loss_scale.scale,
     )
-    return TrainingTask(examples, config, yardstick)
+    return TrainingTask(training_set, config, loss_scale)
 
 
-def _prepare_skips(
-    network: Network, examples: TrainingSet, yardstick: LossScale, until: Tensor, config: Config
-) -> None:
-    """A price stays the random walk; everything else starts from its best simple forecast."""
+def _fit_skips(network: Network, task: TrainingTask, until: Int[Tensor, " series"]) -> None:
+    """Start a network from its best simple forecast; a price stays the random walk."""
     with torch.no_grad():
-        if config.data.kind == "price":
-            network.point.trust.zero_()
+        if task.config.data.kind == "price":
+            network.point.shrinkage.zero_()
             return
-        learn_combination(network, examples, until)
-        prefer_best(network, examples, yardstick, until)
+        learn_combination(network, task.training_set, until)
+        choose_best_skip(network, task.training_set, task.loss_scale, until)
 
 
 def _space(panel: Panel, config: Config) -> Space:
-    """Positive data are learned on the log scale, unless zeros are common."""
+    """Choose the model space: positive data are learned as logs, unless zeros are common."""
     if config.data.kind == "count":
         return "ratio"
     if config.data.kind == "real":
@@ -185,26 +190,28 @@ def _space(panel: Panel, config: Config) -> Space:
 
 
 def _spans_two_years(panel: Panel, calendar: Calendar) -> bool:
-    """Whether most series have seen every day of the year twice."""
+    """Return whether the median series is at least two years long."""
     if calendar.is_integer or not len(panel.ds):
         return False
     spans = panel.last_ds - panel.ds[panel.indptr[:-1]]
     return bool(np.median(spans) >= 2 * YEAR)
 
 
-def _fit_scaling(network: Network, examples: TrainingSet, until: Tensor) -> None:
-    """Mean and spread of the inputs over the steps that may be learned from."""
-    taken = examples.lengths.minimum(until)
-    ends = taken.cumsum(0)
-    pick = torch.arange(0, int(ends[-1]), max(1, int(ends[-1]) // MAX_SCALED))
-    series = torch.searchsorted(ends, pick, right=True)
-    rows = examples.begins[series] + pick - (ends - taken)[series]
-    dates = examples.dates[examples.date.pick(rows)]
-    for name, values in (("input", examples.features[rows]), ("date", dates)):
+def _fit_scaling(
+    network: Network, training_set: TrainingSet, until: Int[Tensor, " series"]
+) -> None:
+    """Set the scaling of the inputs to their mean and deviation over the steps before `until`."""
+    lengths = training_set.lengths.minimum(until)
+    ends = lengths.cumsum(0)
+    sample = torch.arange(0, int(ends[-1]), max(1, int(ends[-1]) // MAX_SCALED))
+    series = torch.searchsorted(ends, sample, right=True)
+    rows = training_set.begins[series] + sample - (ends - lengths)[series]
+    dates = training_set.dates[training_set.date.pick(rows)]
+    for name, values in (("input", training_set.features[rows]), ("date", dates)):
         if values.shape[1]:
             getattr(network, f"{name}_mean").copy_(values.mean(0))
             getattr(network, f"{name}_scale").copy_(values.std(0, correction=0).clamp(min=1e-3))
-    amounts = list(examples.spec.filters.known_amounts)
+    amounts = list(training_set.spec.filters.known_amounts)
     if amounts:
-        distance = dates[:, amounts] - examples.means[rows]
+        distance = dates[:, amounts] - training_set.means[rows]
         network.distance_scale.copy_(distance.std(0, correction=0).clamp(min=1e-3))

@@ -1,4 +1,4 @@
-"""Baselines computed in a process of their own."""
+"""Forecasts of the statistical baselines, computed in a process of their own."""
 
 import os
 import signal
@@ -15,34 +15,35 @@ from forecast.data.panel import Panel
 from forecast.evaluation import baselines
 from forecast.files import replacing
 from forecast.training.parallel import end_with_parent
-from pipelines.promotion.comparison import _only
+from pipelines.promotion.comparison import select_columns
 from pipelines.promotion.plan import LEVELS, Plan
 
 QUICK = ("SeasonalNaive", "Drift")
-"""Baselines that are done at once: they need no process of their own."""
+"""Baselines fast enough to be computed in this process."""
 
 
 class BaselineProcess:
     """
-    The baselines; the slow ones forecast in a process of their own while the model is trained.
+    Computes the baselines' forecasts, the slow ones in a process that runs during training.
 
-    Leaving the block stops it. What it has made stays in `folder`, for a resumed run.
+    Use it as a context manager: leaving the block ends the process. A finished table stays in
+    `folder`, so that a resumed run does not compute it again.
     """
 
     def __init__(
         self, series: validation.CheckedSeries, panel: Panel, plan: Plan, folder: Path
     ) -> None:
-        self._made = folder / "backtest.parquet"
+        self._table = folder / "backtest.parquet"
         self._process: SpawnProcess | None = None
         known = series.data.known_future
-        self._job = (folder, self._made, series.calendar.freq, known, plan)
-        if not plan.baselines or self._made.is_file():
+        self._job = (folder, self._table, series.calendar.freq, known, plan)
+        if not plan.baselines or self._table.is_file():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        _only(series.frame, plan.part(panel), known).to_parquet(folder / "series.parquet")
+        select_columns(series.frame, plan.part(panel), known).to_parquet(folder / "series.parquet")
         if set(plan.baselines) - set(QUICK):
             self._process = get_context("spawn").Process(
-                target=_forecast_apart, args=(os.getpid(), *self._job)
+                target=_run_in_process, args=(os.getpid(), *self._job)
             )
 
     def __enter__(self) -> Self:
@@ -56,27 +57,27 @@ class BaselineProcess:
             self._process.join()
 
     def wait(self) -> pd.DataFrame | None:
-        """What they forecast, once they have; None without baselines."""
+        """Wait for the forecasts and return them as a backtest table; None without baselines."""
         if self._process is not None:
             self._process.join()
             assert self._process.exitcode == 0, "the baselines failed: see the lines above"
-        elif self._job[-1].baselines and not self._made.is_file():
-            _forecast_rivals(*self._job)
-        return pd.read_parquet(self._made) if self._made.is_file() else None
+        elif self._job[-1].baselines and not self._table.is_file():
+            _forecast_baselines(*self._job)
+        return pd.read_parquet(self._table) if self._table.is_file() else None
 
 
-def _forecast_apart(
-    parent: int, folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan
+def _run_in_process(
+    parent: int, folder: Path, table: Path, freq: str | int, known: tuple[str, ...], plan: Plan
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; our parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches us; the parent decides
     end_with_parent(parent)
-    _forecast_rivals(folder, made, freq, known, plan)
+    _forecast_baselines(folder, table, freq, known, plan)
 
 
-def _forecast_rivals(
-    folder: Path, made: Path, freq: str | int, known: tuple[str, ...], plan: Plan
+def _forecast_baselines(
+    folder: Path, table: Path, freq: str | int, known: tuple[str, ...], plan: Plan
 ) -> None:
-    table = baselines.cross_validate(
+    forecasts = baselines.cross_validate(
         io.read_table(folder / "series.parquet"),
         Calendar(freq),
         horizon=plan.horizon,
@@ -87,5 +88,5 @@ def _forecast_rivals(
         levels=LEVELS,
         known_future=known,
     )
-    with replacing(made) as temporary:
-        table.to_parquet(temporary, index=False)
+    with replacing(table) as temporary:
+        forecasts.to_parquet(temporary, index=False)

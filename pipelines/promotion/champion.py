@@ -1,4 +1,4 @@
-"""The champion as the next training meets it: whether it can be read, and with which weights."""
+"""Loads the champion before a training: whether it can be scored, and with which weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,34 +16,34 @@ from pipelines.promotion import gate
 from pipelines.promotion.comparison import incompatibility
 from pipelines.promotion.plan import Plan, not_after
 from pipelines.tracking import flavor, registry
-from pipelines.tracking import flavor as record
 from pipelines.tracking.store import Tracking, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Champion:
-    """What a training knows of the model in service before it begins."""
+    """The model in service, as a training needs it for the comparison."""
 
     version: int
     weights: Bundle | None = None
-    """To be scored; None when they cannot be read."""
+    """Weights to score; None if they cannot be read."""
     unseen_cutoffs: int = 0
-    """Cutoffs, the last ones, after which these weights have learned from no target."""
+    """Number of last cutoffs whose targets these weights have not learned from."""
     refusal: gate.Verdict | None = None
-    """Why no score may put another model in its place; None when scores decide."""
+    """Verdict that holds whatever the scores are; None if the scores decide."""
     warning: str = ""
-    """What the user should know before the training; may be empty."""
+    """Message for the user before the training; may be empty."""
     note: str = ""
-    """What the verdict's reason should add; may be empty."""
+    """Addition to the verdict's reason; may be empty."""
 
 
 def load_champion(
     tracking: Tracking, name: str, series: validation.CheckedSeries, panel: Panel, cutoffs: Plan
 ) -> Champion | None:
     """
-    The champion of a model, ready to be scored; None when there is none.
+    Load the champion of a registered model for scoring; None if there is no champion.
 
-    One that cannot be read keeps its place until somebody decides, but keeps nobody from training.
+    A champion that cannot be read stays in service until somebody promotes another version by
+    hand, but it does not prevent training.
     """
     version = tracking.find(name, registry.CHAMPION)
     if version is None:
@@ -59,8 +59,8 @@ def load_champion(
             f"new one is registered: statecast models promote {name}/VERSION",
         )
     stamps = cutoffs.stamps(panel)
-    weights, lost = _weights_before(tracking, version, served, stamps)
-    fresh = unseen_cutoffs(weights, stamps)
+    weights, reason = _weights_before(tracking, version, served, stamps)
+    unseen = unseen_cutoffs(weights, stamps)
     refusal, warning, note = None, "", ""
     if why := incompatibility(weights, series, cutoffs.horizon):
         warning = (
@@ -70,16 +70,16 @@ def load_champion(
     elif why := missing_data(panel, served.calendar, served.facts):
         refusal = gate.less_data(why)
         warning = f"this model will not be promoted by itself: {refusal.reason}"
-    elif fresh < cutoffs.windows:
-        note, follows = _learned(fresh, cutoffs.windows)
+    elif unseen < cutoffs.windows:
+        note, consequence = _advantage(unseen, cutoffs.windows)
         warning = (
             f"the champion of {name!r}, version {version.version}, has learned from targets of "
-            f"this backtest: its scores flatter it, and {follows}{lost}"
+            f"this backtest: its scores flatter it, and {consequence}{reason}"
         )
     return Champion(
         version=version.version,
         weights=weights,
-        unseen_cutoffs=fresh,
+        unseen_cutoffs=unseen,
         refusal=refusal,
         warning=warning,
         note=note,
@@ -88,38 +88,37 @@ def load_champion(
 
 def missing_data(panel: Panel, calendar: Calendar, facts: Mapping[str, Any]) -> str:
     """
-    What the data lack of those that a champion learned from; empty when they are enough.
+    Describe what is missing of the data that a champion learned from; empty if it is enough.
 
-    A champion without a refit learned from what precedes its backtest: then the data may lack
-    that much more unnoticed. What its facts do not tell is not compared.
+    A champion that was not refitted learned only from the data before its backtest, so that much
+    more may be missing unnoticed. Facts that the champion does not record are not compared.
     """
-    found: list[str] = []
+    shortfalls: list[str] = []
     for what, count in (("series", panel.num_series), ("rows", len(panel.values))):
         learned = facts.get(what)
         if isinstance(learned, int) and 100 * count < gate.LEAST_PERCENT * learned:
             least = -(-gate.LEAST_PERCENT * learned // 100)
             share = f"{gate.LEAST_PERCENT}% of {learned:,}"
-            found.append(f"{count:,} {what}, at least {least:,} expected ({share})")
+            shortfalls.append(f"{count:,} {what}, at least {least:,} expected ({share})")
     cutoff, end = facts.get("cutoff"), calendar.text(panel.ds.max())
     if cutoff is not None and not not_after(cutoff, end):
-        found.append(f"they end at {end}, the champion's at {cutoff}")
-    return "; ".join(found)
+        shortfalls.append(f"they end at {end}, the champion's at {cutoff}")
+    return "; ".join(shortfalls)
 
 
 def unseen_cutoffs(bundle: Bundle, stamps: Int[np.ndarray, "window series"]) -> int:
     """
-    After how many cutoffs, the last ones, the weights have learned from no target.
+    Count the last cutoffs whose targets the weights have not learned from.
 
-    Weights that learned from everything know each series to its end, so every series must be cut
-    after theirs. Those of a backtest were cut before the end of each series: the series that goes
-    on for longest tells, and one that has ended earlier was cut as much earlier.
+    Refitted weights have learned from each series to its end, so a cutoff counts only if every
+    series is cut after that end. Weights of a backtest learned from each series up to its own
+    cutoff: there the series that ends last decides, since earlier ones were cut earlier too.
 
     Args:
-        bundle: The weights; where their facts do not tell the cutoff, all targets count as seen.
-        stamps: The last known stamp at each cutoff, as `Plan.stamps` gives them.
+        bundle: The weights. If their facts do not record a cutoff, all targets count as seen.
+        stamps: The last known stamp at each cutoff, as `Plan.stamps` returns them.
     """
-    cut = _held_out(bundle)
-    ends = stamps.max(axis=1) if cut else stamps.min(axis=1)
+    ends = stamps.max(axis=1) if _is_held_out(bundle) else stamps.min(axis=1)
     cutoff = bundle.facts.get("cutoff")
     return sum(not_after(cutoff, bundle.calendar.text(end)) for end in ends)
 
@@ -128,33 +127,33 @@ def _weights_before(
     tracking: Tracking, version: Version, served: Bundle, stamps: Int[np.ndarray, "window series"]
 ) -> tuple[Bundle, str]:
     """
-    The champion with weights that have not seen the targets, if such are kept; else why not.
+    Return champion weights that have not seen the targets, if they are kept, and else the reason.
 
-    The weights in service were refitted on everything there was; unless the data have grown past
-    them, the comparison takes those that its own backtest scored.
+    The weights in service were refitted on all data of their time. Unless the data have grown past
+    that time, the comparison uses the weights that the champion's own backtest scored.
     """
-    if _held_out(served) or unseen_cutoffs(served, stamps) == len(stamps):
+    if _is_held_out(served) or unseen_cutoffs(served, stamps) == len(stamps):
         return served, ""
     try:
-        return flavor.load_model(f"runs:/{version.run_id}/{record.HELD_OUT}", tracking), ""
+        return flavor.load_model(f"runs:/{version.run_id}/{flavor.HELD_OUT}", tracking), ""
     except (BundleError, UnknownModel) as error:
-        lost = f"; the weights that its own backtest scored cannot be read ({error.message})"
-        return served, lost
+        return served, f"; the weights of its own backtest cannot be read ({error.message})"
 
 
-def _held_out(bundle: Bundle) -> bool:
-    """Whether the weights are those of a backtest, which were kept from the end of each series."""
+def _is_held_out(bundle: Bundle) -> bool:
+    """Whether the weights come from a backtest, trained without the end of each series."""
     return bundle.facts.get("refit") is False
 
 
-def _learned(fresh: int, windows: int) -> tuple[str, str]:
-    """What to note beside the verdict, and what to tell before, of a champion with an advantage."""
-    if not fresh:
+def _advantage(unseen: int, windows: int) -> tuple[str, str]:
+    """Return the note and the warning for a champion that has learned from some targets."""
+    if not unseen:
         return (
             "the champion was scored on targets that it has learned from",
             "a better model may be refused (then: statecast models promote)",
         )
-    told = f"at the last {fresh} of {windows} cutoffs"
-    return f"judged {told}: the champion has learned from targets of the others", (
-        f"the verdict looks {told} alone"
+    cutoffs = f"the last {unseen} of {windows} cutoffs"
+    return (
+        f"judged at {cutoffs}: the champion has learned from targets of the others",
+        f"the verdict uses only {cutoffs}",
     )

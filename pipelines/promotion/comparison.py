@@ -1,4 +1,4 @@
-"""How good a model is: the same cutoffs and series for it, the champion and the baselines."""
+"""Scores the challenger, the champion and the baselines on the same cutoffs and series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,17 +28,19 @@ class Evaluation:
     scores: pd.DataFrame
     """metric, model, value."""
     by_horizon: pd.DataFrame
+    """metric, model, horizon step, value."""
     by_series: pd.DataFrame
+    """metric, model, unique_id, value."""
     incomparable: str = ""
-    """Why the champion could not be scored; empty when it was, or there is none."""
+    """Why the champion could not be scored; empty if it was, or if there is none."""
 
     def value(self, metric: str, model: str = MODEL) -> float:
-        """One score; NaN when there is none."""
+        """Return one score; NaN if the model has none."""
         rows = self.scores[(self.scores["metric"] == metric) & (self.scores["model"] == model)]
         return float(rows["value"].iloc[0]) if len(rows) else float("nan")
 
     def flat(self) -> dict[str, float]:
-        """Finite scores by name: `mase`, `mase_SeasonalNaive`, `coverage_80`, ..."""
+        """Return the finite scores by name: `mase`, `mase_SeasonalNaive`, `coverage_80`, ..."""
         return {
             str(metric) if model == MODEL else f"{metric}_{model}": float(value)
             for metric, model, value in zip(
@@ -54,49 +56,49 @@ def evaluate(
     panel: Panel,
     plan: Plan,
     *,
-    rivals: pd.DataFrame | None = None,
+    baselines: pd.DataFrame | None = None,
     champion: Bundle | None = None,
 ) -> Evaluation:
     """
-    Forecast from every cutoff with every model, and score them by the same code.
+    Forecast from every cutoff with every model and score all of them by the same code.
 
     Args:
         bundle: The challenger, trained on nothing after the first cutoff.
         series: The checked data.
-        panel: The same, laid out.
+        panel: The same data as arrays.
         plan: Cutoffs and series.
-        rivals: Forecasts of the baselines at the same cutoffs, as `Rivals` makes them.
-        champion: The model in service, if any; it is scored again, not believed.
+        baselines: Forecasts at the same cutoffs, as `BaselineProcess.wait` returns them.
+        champion: The model in service, if any. Its recorded scores are not used; it is scored anew.
     """
     part = plan.part(panel)
     cv = _backtest(bundle, part, plan)
-    frame = _only(series.frame, part)
-    if rivals is not None:
-        cv = _beside(cv, rivals)
+    frame = select_columns(series.frame, part)
+    if baselines is not None:
+        cv = _join(cv, baselines)
     incomparable = ""
     if champion is not None:
         incomparable = incompatibility(champion, series, plan.horizon)
         if not incomparable:
-            cv = _beside(cv, _champion_forecasts(champion, series, plan))
-    return _scored(cv, frame, plan, incomparable)
+            cv = _join(cv, _champion_forecasts(champion, series, plan))
+    return _score(cv, frame, plan, incomparable)
 
 
 def at_last_cutoffs(
-    found: Evaluation, series: validation.CheckedSeries, panel: Panel, plan: Plan, count: int
+    evaluation: Evaluation, series: validation.CheckedSeries, panel: Panel, plan: Plan, count: int
 ) -> Evaluation:
-    """The same forecasts, scored at the last `count` cutoffs of each series alone."""
-    back = found.cv.groupby("unique_id")["cutoff"].rank(method="dense", ascending=False)
-    cv = found.cv[back <= count].reset_index(drop=True)
-    return _scored(cv, _only(series.frame, plan.part(panel)), plan, found.incomparable)
+    """Score the same forecasts again at the last `count` cutoffs of each series only."""
+    rank = evaluation.cv.groupby("unique_id")["cutoff"].rank(method="dense", ascending=False)
+    cv = evaluation.cv[rank <= count].reset_index(drop=True)
+    return _score(cv, select_columns(series.frame, plan.part(panel)), plan, evaluation.incomparable)
 
 
-def _scored(cv: pd.DataFrame, frame: pd.DataFrame, plan: Plan, incomparable: str) -> Evaluation:
-    score: dict[str, Any] = {"season_length": plan.season_length, "levels": LEVELS}
+def _score(cv: pd.DataFrame, frame: pd.DataFrame, plan: Plan, incomparable: str) -> Evaluation:
+    options: dict[str, Any] = {"season_length": plan.season_length, "levels": LEVELS}
     return Evaluation(
         cv=cv,
-        scores=metrics.evaluate(cv, frame, **score),
-        by_horizon=metrics.by_horizon(cv, frame, **score),
-        by_series=metrics.by_series(cv, frame, **score),
+        scores=metrics.evaluate(cv, frame, **options),
+        by_horizon=metrics.by_horizon(cv, frame, **options),
+        by_series=metrics.by_series(cv, frame, **options),
         incomparable=incomparable,
     )
 
@@ -113,16 +115,16 @@ def _backtest(bundle: Bundle, part: Panel, plan: Plan) -> pd.DataFrame:
 
 
 def incompatibility(champion: Bundle, series: validation.CheckedSeries, horizon: int) -> str:
-    """Why a champion cannot forecast these data; empty when it can."""
+    """Explain why a champion cannot forecast these data; empty if it can."""
     theirs, ours = champion.config.data, series.data
     if theirs.freq != ours.freq:
         return f"it forecasts freq={theirs.freq!r}, and the data have {ours.freq!r}"
     if champion.horizon < horizon:
-        return f"it forecasts {champion.horizon} steps, and {horizon} are asked"
-    lacking = {*theirs.known_future, *theirs.past_only} - set(series.frame.columns)
-    lacking |= set(theirs.static) - set(ours.static)
-    if lacking:
-        return f"it needs {', '.join(sorted(lacking))}, which the data do not have"
+        return f"it forecasts {champion.horizon} steps, and {horizon} are needed"
+    missing = {*theirs.known_future, *theirs.past_only} - set(series.frame.columns)
+    missing |= set(theirs.static) - set(ours.static)
+    if missing:
+        return f"it needs {', '.join(sorted(missing))}, which the data do not have"
     if forbidden(series.frame["y"].to_numpy(np.float64), theirs.kind).any():
         least = "above 0" if theirs.kind in ABOVE_ZERO else "never negative"
         return f"it forecasts values that are {least}, and some in the data are not"
@@ -132,22 +134,24 @@ def incompatibility(champion: Bundle, series: validation.CheckedSeries, horizon:
 def _champion_forecasts(
     champion: Bundle, series: validation.CheckedSeries, plan: Plan
 ) -> pd.DataFrame:
-    """The champion's own columns and covariates, on our series and cutoffs."""
+    """Backtest the champion with its own covariates on our series and cutoffs."""
     theirs = champion.config.data
     data = replace(series.data, known_future=theirs.known_future, past_only=theirs.past_only)
     panel = Panel.from_frame(replace(series, data=data))
-    made = _backtest(champion, plan.part(panel), plan)
-    return made.rename(columns=lambda name: name.replace(MODEL, CHAMPION, 1))
+    forecasts = _backtest(champion, plan.part(panel), plan)
+    return forecasts.rename(columns=lambda name: name.replace(MODEL, CHAMPION, 1))
 
 
-def _only(frame: pd.DataFrame, part: Panel, covariates: Sequence[str] = ()) -> pd.DataFrame:
-    """`unique_id`, `ds`, `y` and covariates of the series that take part."""
-    kept = frame["unique_id"].isin(part.ids)
-    return frame.loc[kept, ["unique_id", "ds", "y", *covariates]].reset_index(drop=True)
+def select_columns(
+    frame: pd.DataFrame, part: Panel, covariates: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Select `unique_id`, `ds`, `y` and covariates of the series of a panel."""
+    chosen = frame["unique_id"].isin(part.ids)
+    return frame.loc[chosen, ["unique_id", "ds", "y", *covariates]].reset_index(drop=True)
 
 
-def _beside(cv: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Two backtest tables of the same windows, side by side."""
+def _join(cv: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Join two backtest tables of the same windows by column."""
     merged = cv.merge(other.drop(columns="y"), on=["unique_id", "ds", "cutoff"], how="left")
     assert len(merged) == len(cv)
     return merged

@@ -1,9 +1,9 @@
-"""Record the verdict and move the alias."""
+"""Records a verdict in the registry and moves the champion alias if it says so."""
 
 from collections.abc import Mapping
 
 from pipelines.promotion.gate import Verdict, overtaken
-from pipelines.tracking.registry import CHAMPION, Change, _point
+from pipelines.tracking.registry import CHAMPION, Change, move_aliases
 from pipelines.tracking.store import Tracking
 
 
@@ -11,22 +11,25 @@ def decide(
     tracking: Tracking, name: str, version: int, verdict: Verdict, *, champion: int | None
 ) -> tuple[Verdict, Change | None]:
     """
-    Note the verdict on the version, and promote it if the verdict says so and still holds.
+    Record the verdict on the version, and promote the version if the verdict still holds.
 
     Args:
         tracking: The registry.
-        name: Of the registered model.
-        version: The challenger.
-        verdict: Over the challenger and the champion.
-        champion: The version that it was judged against, or None; if another one serves by now,
-            nobody has compared the two, and the verdict becomes a refusal.
+        name: Name of the registered model.
+        version: Version of the challenger.
+        verdict: The gate's verdict on the challenger.
+        champion: Version that the challenger was judged against, or None. If another version is
+            champion by now, nobody has compared the two and the verdict becomes a refusal.
+
+    Returns:
+        The verdict that was recorded, and the change of aliases if the version was promoted.
     """
-    with tracking.alone():
-        now = tracking.find(name, CHAMPION)
-        serving = now.version if now else None
+    with tracking.exclusive():
+        current = tracking.find(name, CHAMPION)
+        serving = current.version if current else None
         if verdict.promote and serving != champion:
             verdict = overtaken(champion, serving)
         status = "approved" if verdict.promote else "rejected"
         notes: Mapping[str, str] = {"validation_status": status, "gate.reason": verdict.reason}
         tracking.tag_version(name, version, notes)
-        return verdict, _point(tracking, name, version) if verdict.promote else None
+        return verdict, move_aliases(tracking, name, version) if verdict.promote else None

@@ -1,4 +1,4 @@
-"""Whether a new model may go into service: a pure decision that can explain itself."""
+"""The promotion gate: a pure function that decides on a challenger and explains its decision."""
 
 import math
 from dataclasses import dataclass
@@ -7,25 +7,26 @@ from forecast.config import Kind
 
 METRICS: dict[Kind, str] = {"count": "rmse", "price": "msis", "volatility": "msis"}
 """
-What each kind is judged by; all others by `mase`.
+Metric that decides for each kind of data; all other kinds are judged by `mase`.
 
-The mean of a count is judged by squared error, since the absolute error of sparse series is least
-at 0; a price is the random walk to every model, so that only its intervals can be better.
+Counts are forecast by their mean and judged by squared error, because the absolute error of sparse
+series is smallest for a forecast of 0. Every model forecasts prices as a random walk, so only the
+intervals can be better.
 """
 NOISE = 5e-4
-"""Relative gain that means nothing: other threads, another machine."""
+"""Relative gain that another thread count or machine alone can cause; treated as no gain."""
 LEAST_PERCENT = 90
 """
-Least series and rows of the data, in percent of those that the champion learned from.
+Fewest series and rows the data may have, in percent of those the champion learned from.
 
-Catalogues and retention lose a few from one training to the next; an export that broke off loses
-more, and a score over what is left of it says nothing about the series that are missing.
+A changing catalogue or retention removes a few from one training to the next. An export that was
+cut short removes more, and a score on the rest says nothing about the missing series.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A decision and the sentence that is logged, tagged on the run and shown to people."""
+    """A decision and its reason, which is logged, tagged on the run and shown to users."""
 
     promote: bool
     reason: str
@@ -42,18 +43,18 @@ def judge(
     """
     Compare scores taken today, on the same cutoffs and series, by the same code.
 
-    The challenger must be below the seasonal naive, and below the champion by `min_gain` or
-    more. A gain that rounds to 0.0 % is none: a model that works is not disturbed for nothing.
+    The challenger must score below the seasonal naive and below the champion by at least
+    `min_gain`. A gain that rounds to 0.0 % does not replace a model that works.
 
     Args:
-        challenger: Score of the new model, trained on nothing after the first cutoff.
+        challenger: Score of the new model, trained only on data before the first cutoff.
         seasonal_naive: Score of the seasonal naive forecast.
-        champion: Score of the model in service, taken again; None when there is none.
-        min_gain: Relative gain over the champion asked for, at least 0: 0.02 is 2 %.
-        metric: What the scores are; lower is better.
+        champion: New score of the model in service; None if there is no champion.
+        min_gain: Required relative gain over the champion, at least 0: 0.02 is 2 %.
+        metric: Name of the metric; lower is better.
 
     >>> judge(0.80, seasonal_naive=1.0, champion=0.82, min_gain=0.05).reason
-    'gain 2.4% over the champion is below the 5.0% asked for (MASE 0.820 -> 0.800)'
+    'gain 2.4% over the champion is below the required 5.0% (MASE 0.820 -> 0.800)'
     """
     name = metric.upper()
     if not math.isfinite(challenger):
@@ -69,25 +70,25 @@ def judge(
     if not gain > NOISE:
         return Verdict(False, f"not better than the champion {scores}")
     if gain < min_gain:
-        asked = f"is below the {min_gain:.1%} asked for"
-        return Verdict(False, f"gain {gain:.1%} over the champion {asked} {scores}")
+        shortfall = f"is below the required {min_gain:.1%}"
+        return Verdict(False, f"gain {gain:.1%} over the champion {shortfall} {scores}")
     return Verdict(True, f"gain {gain:.1%} over the champion {scores}; {naive}")
 
 
 def incomparable(why: str) -> Verdict:
-    """The champion cannot be scored on these data, so nobody can say which model is better."""
+    """Refuse because the champion cannot be scored on these data, so nothing is compared."""
     return Verdict(False, f"the champion cannot be scored on these data: {why}")
 
 
 def less_data(why: str) -> Verdict:
-    """The data are a part of what the champion serves, so a score over them decides nothing."""
-    way_out = "check the export; if it is meant, statecast models promote"
-    return Verdict(False, f"the data are less than the champion learned from: {why}: {way_out}")
+    """Refuse because the data cover only a part of what the champion learned from."""
+    advice = "check the export; if this is intended, statecast models promote"
+    return Verdict(False, f"the data are less than the champion learned from: {why}: {advice}")
 
 
 def overtaken(judged: int | None, serving: int | None) -> Verdict:
     """
-    Another champion serves than the one that was judged, so nobody has compared it.
+    Refuse because the champion changed since the comparison, so nobody has compared the new one.
 
     >>> overtaken(None, 2).reason
     'the champion changed meanwhile from none to v2: train again'

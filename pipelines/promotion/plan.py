@@ -1,4 +1,4 @@
-"""Which cutoffs of which series decide."""
+"""The backtest plan: the cutoffs and series on which models are compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,42 +12,49 @@ from forecast.data.splits import cutoff_lengths
 from forecast.errors import TooShort
 from forecast.evaluation import baselines
 
+LEVELS = (80, 95)
+"""Central intervals that are scored, in percent."""
 MAX_SLOW = 300
-"""Series times windows beyond which the baselines that search a model for each are left out."""
+"""Most series times windows for which AutoETS and AutoTheta, which search a model each, are run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Which cutoffs of which series are forecast, decided once for all models."""
+    """Cutoffs, series and baselines of a comparison; the same for all models."""
 
     horizon: int
+    """Steps forecast from each cutoff."""
     windows: int
+    """Number of cutoffs."""
     step_size: int
+    """Steps from one cutoff to the next."""
     rows: tuple[int, ...]
-    """Series of the panel that are long enough."""
+    """Rows of the panel whose series are long enough."""
     baselines: tuple[str, ...]
+    """Names of the baselines, as `forecast.evaluation.baselines.MODELS` has them."""
     season_length: int
+    """Season of the seasonal naive and of MASE, in steps."""
 
     def part(self, panel: Panel) -> Panel:
-        """The series that take part."""
+        """Return the series that are scored."""
         return panel if len(self.rows) == panel.num_series else panel.take(self.rows)
 
     def split(self, panel: Panel) -> Panel:
-        """What may be learned from before the first cutoff, of the series that take part."""
+        """Return the steps up to the first cutoff of the scored series, for training."""
         part = self.part(panel)
-        return part.head(self._known(part)[0])
+        return part.head(self._known_lengths(part)[0])
 
     def stamps(self, panel: Panel) -> Int[np.ndarray, "window series"]:
-        """The last stamp known at each cutoff, first cutoff first, of the series that take part."""
+        """Return the last known stamp of each scored series at each cutoff, earliest first."""
         part = self.part(panel)
-        found: np.ndarray = part.ds[part.indptr[:-1] + self._known(part) - 1]
-        return found
+        last: np.ndarray = part.ds[part.indptr[:-1] + self._known_lengths(part) - 1]
+        return last
 
     def first_cutoff(self, panel: Panel) -> int:
-        """The earliest stamp at which a series is cut."""
+        """Return the earliest stamp at which any series is cut."""
         return int(self.stamps(panel)[0].min())
 
-    def _known(self, part: Panel) -> np.ndarray:
+    def _known_lengths(self, part: Panel) -> np.ndarray:
         return cutoff_lengths(
             part, horizon=self.horizon, n_windows=self.windows, step_size=self.step_size
         )
@@ -55,7 +62,7 @@ class Plan:
 
 def not_after(cutoff: object, stamp: str) -> bool:
     """
-    Whether a cutoff, as a bundle notes it, is known and no later than a stamp.
+    Whether a cutoff recorded in a bundle is known and not later than a stamp.
 
     >>> not_after("986", "1000"), not_after("2024-02-01", "2024-01-01"), not_after(None, "7")
     (True, False, False)
@@ -79,12 +86,12 @@ def plan(
     kind: str = "positive",
 ) -> Plan:
     """
-    Choose series and baselines.
+    Choose the series and baselines of a comparison.
 
-    A series takes part when a season (or 3 steps) is left before its first cutoff. Beside it
-    forecast the seasonal naive, AutoETS, AutoTheta (for the kind "count" Croston and TSB instead)
-    and one boosted model of all series. Those that search a model for every series at every
-    cutoff, AutoETS and AutoTheta, are left out when there are many.
+    A series is scored if at least a season (or 3 steps) precedes its first cutoff. The baselines
+    are the seasonal naive, AutoETS, AutoTheta (for the kind "count" Croston and TSB instead of
+    AutoTheta) and one boosted model of all series. AutoETS and AutoTheta search a model for every
+    series and cutoff and are left out if there are more than `MAX_SLOW` of these.
 
     Raises:
         TooShort: No series is long enough.
@@ -102,27 +109,24 @@ def plan(
             f"no series is long enough to be scored: {windows} windows of {horizon} steps, "
             f"{step} apart, and {needed - back} steps before them need {needed} steps",
             where=f"the longest, series {panel.ids[best]!r}: {int(panel.lengths[best])} steps",
-            help="ask for fewer --windows, a shorter --h, or give longer histories",
+            help="use fewer --windows or a shorter --h, or give longer histories",
         )
-    usual = _usual(kind, few=len(rows) * windows <= MAX_SLOW)
+    default = _default_baselines(kind, few=len(rows) * windows <= MAX_SLOW)
     return Plan(
         horizon=horizon,
         windows=windows,
         step_size=step,
         rows=tuple(int(row) for row in rows),
-        baselines=usual if chosen is None else tuple(chosen),
+        baselines=default if chosen is None else tuple(chosen),
         season_length=season,
     )
 
 
-def _usual(kind: str, *, few: bool) -> tuple[str, ...]:
-    searching = ("AutoETS",) if kind == "count" else ("AutoETS", "AutoTheta")
+def _default_baselines(kind: str, *, few: bool) -> tuple[str, ...]:
+    slow = ("AutoETS",) if kind == "count" else ("AutoETS", "AutoTheta")
     return (
         "SeasonalNaive",
-        *(searching if few else ()),
+        *(slow if few else ()),
         *(baselines.INTERMITTENT if kind == "count" else ()),
         baselines.BOOSTED,
     )
-
-
-LEVELS = (80, 95)

@@ -1,4 +1,4 @@
-"""What a model remembers and where it errs."""
+"""Diagnoses a trained model: what it remembers, how it learned and where it is wrong."""
 
 import json
 from collections.abc import Sequence
@@ -23,26 +23,28 @@ from pipelines.reporting.figures import (
     carry_chart,
     gradient_chart,
     memory_chart,
-    some_series,
+    sample_series,
     to_html,
     worst_chart,
 )
 
-_MEMORY_STEPS = 400_000  # of all perturbed copies together: a few seconds
+_MEMORY_STEPS = 400_000
+"""Steps of all perturbed copies together: a few seconds of computing."""
 _LAGS = 32
+"""Lags at which a series is perturbed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What a model remembers, how it learned and where it is wrong."""
+    """Figures, tables and facts of a diagnosis, by name."""
 
     figures: dict[str, Figure]
     tables: dict[str, pd.DataFrame]
     facts: dict[str, Any]
-    """The short of it, as JSON knows it."""
+    """Summary as JSON values."""
 
     def save(self, root: Path) -> None:
-        """Figures and one page that holds them, tables as Parquet, and the short of it."""
+        """Write the figures and a page of them, the tables as Parquet, and `diagnosis.json`."""
         (root / "figures").mkdir(parents=True, exist_ok=True)
         for name, figure in self.figures.items():
             (root / "figures" / f"{name}.json").write_text(json.dumps(figure), encoding="utf-8")
@@ -64,24 +66,24 @@ def diagnose(
     carried: CarryGain | None = None,
 ) -> Diagnosis:
     """
-    Everything that is quick to find out about a trained model: seconds, whatever the data.
+    Compute every diagnosis that takes a few seconds at most, whatever the size of the data.
 
     Args:
-        bundle: The model that `cv` is of.
-        panel: The series of `cv`, each longer than the model's horizon by 2 steps or more.
+        bundle: The model that made the forecasts of `cv`.
+        panel: The series of `cv`, each at least 2 steps longer than the model's horizon.
         cv: The backtest table.
-        history: `unique_id`, `ds`, `y`.
-        season_length: Of the scaled errors.
-        events: Reports of the training, for what clipping did.
-        carried: What carrying the state is worth, where it was measured.
+        history: Columns `unique_id`, `ds`, `y`.
+        season_length: Season of the scaled errors, in steps.
+        events: Events of the training, from which the effect of gradient clipping is read.
+        carried: Gain from carrying the state, if it was measured.
     """
     longest = int(panel.lengths.max())
     memory = memory_profile(
         bundle, panel, num_series=int(np.clip(_MEMORY_STEPS // (_LAGS * longest), 1, 16))
     )
     errors = error_tables(cv, history, season_length=season_length, groups=panel.static)
-    shown = some_series(cv)
-    parts = attribution(bundle, panel.take(pd.Index(panel.ids).get_indexer(pd.Index(shown))))
+    unique_ids = sample_series(cv)
+    parts = attribution(bundle, panel.take(pd.Index(panel.ids).get_indexer(pd.Index(unique_ids))))
     figures = {"memory": memory_chart(memory)}
     facts: dict[str, Any] = {
         "memory_reach": memory.reach,
@@ -105,7 +107,7 @@ def diagnose(
     if bundle.config.model.window is None:
         gradient = gradient_profile(bundle, panel)
         tables["gradient"] = gradient.table
-        if (gradient.table["ratio"] > 0).any():  # a forecast may not depend on the network at all
+        if (gradient.table["ratio"] > 0).any():  # A forecast need not depend on the network.
             figures["gradient"] = gradient_chart(gradient)
         facts["gradient"] = {str(layer): flow for layer, flow in gradient.flow.items()}
     if carried is not None:
@@ -113,6 +115,6 @@ def diagnose(
         tables["carry"] = carried.scores
         facts["carry_gain"] = float(carried.scores["gain"].iloc[1])
     figures["worst"] = worst_chart(errors)
-    for i, unique_id in enumerate(shown):
+    for i, unique_id in enumerate(unique_ids):
         figures[f"parts_{i + 1}"] = attribution_chart(parts, unique_id)
     return Diagnosis(figures=figures, tables=tables, facts=facts)

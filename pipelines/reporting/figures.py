@@ -1,4 +1,4 @@
-"""Figures and tables of a run, as plain values: what MLflow shows beside the numbers."""
+"""Plotly figures of a run as plain JSON values, and the HTML page that shows them."""
 
 import json
 from collections.abc import Sequence
@@ -19,17 +19,19 @@ from forecast.training.progress import TrainEvent
 from pipelines.promotion.plan import LEVELS
 
 Figure = dict[str, Any]
-"""A Plotly figure as JSON knows it: `data` and `layout`."""
+"""A Plotly figure as JSON values: `data` and `layout`."""
 FANS = 6
+"""Series of which a fan chart is drawn."""
 COLORS = ("#1f6f8b", "#c0504d", "#7f8c8d", "#8e6c3a", "#5b7f3b", "#7d5ba6")
 LOSSES: dict[Kind, str] = {"count": "Poisson deviance / mean", "volatility": "QLIKE"}
-"""What the loss of a kind counts, where it is not relative to the seasonal naive."""
+"""Unit of the training loss, for kinds whose loss is not relative to the seasonal naive."""
 _POWERS = {"type": "log", "exponentformat": "power"}
 _MAX_HISTORY = 200
+"""Most steps of history in a fan chart."""
 
 
 def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizon: int) -> Figure:
-    """What one series did, and the forecasts from the last cutoff with their intervals."""
+    """Draw a series and its forecasts from the last cutoff with their intervals."""
     known = history[history["unique_id"] == unique_id].tail(min(5 * horizon + 20, _MAX_HISTORY))
     rows = cv[cv["unique_id"] == unique_id]
     rows = rows[rows["cutoff"] == rows["cutoff"].max()].sort_values("ds")
@@ -60,7 +62,7 @@ def fan_chart(cv: pd.DataFrame, history: pd.DataFrame, unique_id: str, *, horizo
 
 
 def error_by_horizon(scores: pd.DataFrame) -> Figure:
-    """MASE at each step ahead, one line a model."""
+    """Draw MASE at each step ahead, one line for each model."""
     mase = scores[scores["metric"] == "mase"]
     traces = [
         _line(rows["horizon"].tolist(), _numbers(rows["value"]), str(model), COLORS[i % 6])
@@ -72,7 +74,7 @@ def error_by_horizon(scores: pd.DataFrame) -> Figure:
 
 
 def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figure:
-    """Share of values inside each interval, beside the share there should be."""
+    """Draw the share of values inside each interval beside its nominal level."""
     places = list(range(len(levels)))
     traces: list[dict[str, Any]] = [
         {
@@ -99,16 +101,16 @@ def coverage_chart(scores: pd.DataFrame, levels: Sequence[int] = LEVELS) -> Figu
 
 
 def training_curve(history: Sequence[TrainEvent], *, kind: Kind = "positive") -> Figure:
-    """Loss, mean loss of each epoch, and gradient norm by step; the unit is that of the kind."""
+    """Draw the training loss, the validation loss and the gradient norm by step."""
     steps = [event.step for event in history]
     loss = _line(steps, [event.loss for event in history], "loss", COLORS[0])
-    ended = [event for event in history if event.epoch_loss is not None]
-    at, values = [event.step for event in ended], [event.epoch_loss for event in ended]
-    traces = [{**loss, "opacity": 0.35}, _line(at, values, "loss of the epoch", COLORS[0])]
-    checked = [event for event in history if event.val_loss is not None]
-    if checked:
-        at, values = [e.step for e in checked], [e.val_loss for e in checked]
-        traces.append(_line(at, values, "validation loss", COLORS[1]))
+    epochs = [event for event in history if event.epoch_loss is not None]
+    x, y = [event.step for event in epochs], [event.epoch_loss for event in epochs]
+    traces = [{**loss, "opacity": 0.35}, _line(x, y, "loss of the epoch", COLORS[0])]
+    checks = [event for event in history if event.val_loss is not None]
+    if checks:
+        x, y = [event.step for event in checks], [event.val_loss for event in checks]
+        traces.append(_line(x, y, "validation loss", COLORS[1]))
     norm = _line(steps, [event.grad_norm for event in history], "gradient norm", COLORS[2])
     traces.append({**norm, "yaxis": "y2", "opacity": 0.5})
     unit = LOSSES.get(kind, "1 = seasonal naive")
@@ -135,28 +137,28 @@ def figures(
     horizon: int,
     kind: Kind = "positive",
 ) -> dict[str, Figure]:
-    """Every figure of a run by its name."""
-    made = {
+    """Return every figure of a run by its name."""
+    charts = {
         "training": training_curve(events, kind=kind),
         "error_by_horizon": error_by_horizon(by_horizon),
         "coverage": coverage_chart(scores),
     }
-    for i, unique_id in enumerate(some_series(cv)):
-        made[f"fan_{i + 1}"] = fan_chart(cv, history, unique_id, horizon=horizon)
-    return made
+    for i, unique_id in enumerate(sample_series(cv)):
+        charts[f"fan_{i + 1}"] = fan_chart(cv, history, unique_id, horizon=horizon)
+    return charts
 
 
-def memory_chart(found: MemoryProfile) -> Figure:
-    """Dependence of the forecast on each past step, both axes logarithmic; lag 0 stands at 1."""
-    at = [lag + 1 for lag in found.table["lag"]]
+def memory_chart(profile: MemoryProfile) -> Figure:
+    """Draw how much the forecast depends on each past step, on logarithmic axes; lag 0 is at 1."""
+    x = [lag + 1 for lag in profile.table["lag"]]
     traces = [
-        _line(at, _positive(found.table[name]), name, COLORS[i])
+        _line(x, _positive(profile.table[name]), name, COLORS[i])
         for i, name in enumerate(("total", "filters", "network"))
     ]
-    far = "beyond what was looked at" if found.reach is None else _back(found.reach)
+    reach = "beyond the steps examined" if profile.reach is None else _steps_back(profile.reach)
     figure = _figure(
         traces,
-        title=f"Memory: under 1 % from {far}",
+        title=f"Memory: under 1 % from {reach}",
         x="steps back (1 = the last value)",
         y="change of the forecast per unit",
     )
@@ -165,16 +167,16 @@ def memory_chart(found: MemoryProfile) -> Figure:
     return figure
 
 
-def gradient_chart(found: GradientProfile) -> Figure:
-    """Gradient norm of the loss by step back, a line a layer; the chunk's end is marked."""
+def gradient_chart(profile: GradientProfile) -> Figure:
+    """Draw the gradient norm of the loss by step back, one line for each layer."""
     traces = [
         _line(
             rows["back"].tolist(),
             _positive(rows["ratio"]),
-            f"layer {layer}: {found.flow[int(str(layer))]}",
+            f"layer {layer}: {profile.flow[int(str(layer))]}",
             COLORS[i % 6],
         )
-        for i, (layer, rows) in enumerate(found.table.groupby("layer"))
+        for i, (layer, rows) in enumerate(profile.table.groupby("layer"))
     ]
     figure = _figure(
         traces,
@@ -183,7 +185,7 @@ def gradient_chart(found: GradientProfile) -> Figure:
         y="norm (1 = at the loss)",
     )
     figure["layout"]["yaxis"] |= _POWERS
-    edge = found.chunk_length - 1
+    edge = profile.chunk_length - 1
     figure["layout"]["shapes"] = [
         {
             "type": "line",
@@ -205,12 +207,12 @@ def gradient_chart(found: GradientProfile) -> Figure:
     return figure
 
 
-def carry_chart(found: CarryGain) -> Figure:
-    """MASE of each way of keeping the state."""
+def carry_chart(gain: CarryGain) -> Figure:
+    """Draw the MASE of each way of keeping the state."""
     bars = {
         "type": "bar",
-        "x": found.scores["way"].tolist(),
-        "y": _numbers(found.scores["mase"]),
+        "x": gain.scores["way"].tolist(),
+        "y": _numbers(gain.scores["mase"]),
         "marker": {"color": COLORS[0]},
         "name": "MASE",
         "texttemplate": "%{y:.3f}",
@@ -221,9 +223,9 @@ def carry_chart(found: CarryGain) -> Figure:
     return figure
 
 
-def worst_chart(found: ErrorTables) -> Figure:
-    """The series with the largest errors, worst at the top, with their bias."""
-    rows = found.by_series.head(len(found.worst)).iloc[::-1]
+def worst_chart(errors: ErrorTables) -> Figure:
+    """Draw the series with the largest errors, worst at the top, with their bias."""
+    rows = errors.by_series.head(len(errors.worst)).iloc[::-1]
     bars = {
         "type": "bar",
         "orientation": "h",
@@ -242,7 +244,7 @@ def worst_chart(found: ErrorTables) -> Figure:
 
 
 def attribution_chart(table: pd.DataFrame, unique_id: str) -> Figure:
-    """What the forecast of one series is made of, by step: the parts add up to the line."""
+    """Draw the parts of one series' forecast by step; they add up to the line."""
     rows = table[table["unique_id"] == unique_id]
     ds = _stamps(rows["ds"])
     traces: list[dict[str, Any]] = [
@@ -262,15 +264,15 @@ def attribution_chart(table: pd.DataFrame, unique_id: str) -> Figure:
     return figure
 
 
-def some_series(cv: pd.DataFrame, limit: int = FANS) -> list[str]:
-    """A few series from large to small, evenly spaced by their mean."""
+def sample_series(cv: pd.DataFrame, limit: int = FANS) -> list[str]:
+    """Choose up to `limit` series, from large to small, evenly spaced by rank of their mean."""
     size = cv.groupby("unique_id", sort=False, observed=True)["y"].mean().sort_values()
     picks = np.unique(np.linspace(0, len(size) - 1, min(limit, len(size))).round().astype(int))
     return [str(size.index[i]) for i in reversed(picks)]
 
 
 def to_html(figures: dict[str, Figure], *, title: str) -> str:
-    """One page that holds its figures and Plotly itself: it asks no other host for anything."""
+    """Return a page that holds the figures and Plotly itself, so that it loads nothing else."""
     from plotly.offline import get_plotlyjs
 
     charts = "\n".join(
@@ -300,7 +302,9 @@ def _figure(traces: list[dict[str, Any]], *, title: str, x: str, y: str) -> Figu
         "showlegend": True,
     }
     numbers = [v for trace in traces for v in trace["y"] if isinstance(v, int | float)]
-    if numbers and max(map(abs, numbers)) < 0.01:  # variances: powers of ten, not millionths
+    if (
+        numbers and max(map(abs, numbers)) < 0.01
+    ):  # Variances read better as powers of ten than as millionths.
         layout["yaxis"] |= {"exponentformat": "power"}
     return {"data": traces, "layout": layout}
 
@@ -326,20 +330,20 @@ def _numbers(column: pd.Series) -> list[float | None]:
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in column.to_numpy(float)]
 
 
-def _back(steps: int) -> str:
+def _steps_back(steps: int) -> str:
     return f"{steps:,} step{'' if steps == 1 else 's'} back"
 
 
 def _positive(column: pd.Series) -> list[float | None]:
-    """For a logarithmic axis, which has no place for 0."""
+    """Return the numbers for a logarithmic axis, without those that are not positive."""
     return _numbers(column.where(column > 0))
 
 
 def _value(scores: pd.DataFrame, metric: str, model: str) -> float | None:
-    found = scores[(scores["metric"] == metric) & (scores["model"] == model)]["value"]
-    return None if found.empty or not np.isfinite(found.iloc[0]) else float(found.iloc[0])
+    values = scores[(scores["metric"] == metric) & (scores["model"] == model)]["value"]
+    return None if values.empty or not np.isfinite(values.iloc[0]) else float(values.iloc[0])
 
 
 def _json(value: Any) -> str:
-    """JSON that may stand inside a script element."""
+    """Return JSON that may stand inside a script element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,9 +1,9 @@
 """
-A bundle as an MLflow model, in MLflow's own three verbs: `save_model`, `log_model`, `load_model`.
+A bundle as an MLflow model: `save_model`, `log_model` and `load_model`, as MLflow's flavors have.
 
-What is stored is a `pyfunc` of the models-from-code kind: `artifacts/bundle/` (JSON and
-safetensors), `pyfunc.py` over it, and the code that it needs. No pickle is written or read, and
-nothing is fetched: the requirements are the versions installed here.
+The stored model is a `pyfunc` of the models-from-code kind: `artifacts/bundle/` (JSON and
+safetensors), `pyfunc.py` to load it, and a copy of the `forecast` package. No pickle is written or
+read, and nothing is downloaded: the requirements name the versions installed here.
 """
 
 import importlib.metadata
@@ -16,11 +16,16 @@ from typing import Any
 import forecast
 from forecast.bundle import JSON_NAME, Bundle, load_bundle, save_bundle
 from forecast.errors import BundleError
-from pipelines.tracking.store import Run, Tracking, mlflow
+from pipelines.tracking.connection import mlflow
+from pipelines.tracking.run import Run
+from pipelines.tracking.store import Tracking
 
 BUNDLE = "bundle"
+"""Folder of the bundle among the model's artifacts."""
+HELD_OUT = "evaluation"
+"""Folder of a run with the bundle that was scored, trained only up to the first cutoff."""
 _HERE = Path(__file__).parent
-_NEEDED = (
+_REQUIREMENTS = (
     "mlflow",
     "torch",
     "numpy",
@@ -36,8 +41,8 @@ _NEEDED = (
 
 
 def log_model(run: Run, bundle: Bundle, *, name: str = "model") -> str:
-    """Log the model in a run; returns its URI (`models:/m-...`)."""
-    with tempfile.TemporaryDirectory() as folder, _unwarned():
+    """Log the model in a run and return its URI (`models:/m-...`)."""
+    with tempfile.TemporaryDirectory() as folder, _no_warnings():
         options = _options(bundle, Path(folder))
         with run.writing(), mlflow.start_run(run_id=run.id):
             info = mlflow.pyfunc.log_model(name=name, **options)
@@ -45,21 +50,22 @@ def log_model(run: Run, bundle: Bundle, *, name: str = "model") -> str:
 
 
 def save_model(bundle: Bundle, path: Path) -> None:
-    """Write the model as a folder that `mlflow models serve -m` and `load_model` take."""
-    with tempfile.TemporaryDirectory() as folder, _unwarned():
+    """Write the model to a folder that `mlflow models serve -m` and `load_model` accept."""
+    with tempfile.TemporaryDirectory() as folder, _no_warnings():
         mlflow.pyfunc.save_model(path=str(path), **_options(bundle, Path(folder)))
 
 
 def load_model(uri: str, tracking: Tracking | None = None) -> Bundle:
     """
-    The bundle of a saved, logged or registered model; none of the model's code is run.
+    Load the bundle of a saved, logged or registered model without running the model's code.
 
     Args:
         uri: A folder, or `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`.
-        tracking: The store that knows the URI; not needed for a folder.
+        tracking: The store in which the URI is looked up; not needed for a folder.
 
     Raises:
-        BundleError: The model holds no bundle, or a damaged one.
+        BundleError: The model has no bundle, or a damaged one.
+        UnknownModel: The store has no such model.
     """
     if tracking is not None:
         with tempfile.TemporaryDirectory() as copy:
@@ -85,7 +91,7 @@ def _load(folder: Path, uri: str) -> Bundle:
 
 
 def _options(bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """What MLflow is told, with the files it will copy laid out in `folder`."""
+    """Write the files that MLflow copies to `folder` and return the arguments for MLflow."""
     save_bundle(bundle, folder / BUNDLE)
     without_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(Path(forecast.__path__[0]), folder / "forecast", ignore=without_caches)
@@ -94,13 +100,13 @@ def _options(bundle: Bundle, folder: Path) -> dict[str, Any]:
         "artifacts": {BUNDLE: str(folder / BUNDLE)},
         "code_paths": [str(folder / "forecast")],
         "signature": signature(bundle),
-        "pip_requirements": [f"{name}=={_version(name)}" for name in _NEEDED],
+        "pip_requirements": [f"{name}=={_version(name)}" for name in _REQUIREMENTS],
         "metadata": {"statecast": {"digest": bundle.digest, "version": _version("statecast")}},
     }
 
 
 def signature(bundle: Bundle) -> Any:
-    """Columns and parameters of a scoring request: the long history and its covariates."""
+    """Return the model signature: the long history with its covariates, and `h` and `level`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -120,16 +126,12 @@ def signature(bundle: Bundle) -> Any:
 
 
 def _version(name: str) -> str:
-    """The installed version, without a local part such as `+cpu` that no index has."""
+    """Return the installed version without a local part such as `+cpu`, which no index has."""
     try:
         return importlib.metadata.version(name).partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
         return "0"
 
 
-def _unwarned() -> warnings.catch_warnings:
+def _no_warnings() -> warnings.catch_warnings:
     return warnings.catch_warnings(action="ignore")
-
-
-HELD_OUT = "evaluation"
-"""Folder of a run with the bundle that was scored: trained on nothing after the first cutoff."""

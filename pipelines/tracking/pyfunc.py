@@ -1,8 +1,8 @@
 """
-A bundle behind MLflow's `pyfunc`: MLflow runs this file when it loads the model.
+The MLflow `pyfunc` model of a bundle. MLflow runs this file when it loads the model.
 
-It reads JSON and safetensors by the library's own code. The history goes in as a long table, the
-forecasts come out as one; `params` are `h` (0: all the model learned) and `level` (in percent).
+The input is a long table with the history of each series, the output a long table of forecasts.
+`params` are `h` (0 stands for the horizon the model was trained for) and `level` (in percent).
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from forecast.inference.batch import forecast_table
 
 
 class StatecastModel(PythonModel):
-    """Warms every series up on the history sent, and forecasts it; keeps nothing."""
+    """Warms up a state on the history of each series and forecasts from it; keeps no state."""
 
     bundle: Bundle
 
@@ -31,7 +31,7 @@ class StatecastModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        asked = params or {}
+        options = params or {}
         data = replace(
             self.bundle.config.data,
             id_col="unique_id",
@@ -42,8 +42,8 @@ class StatecastModel(PythonModel):
         return forecast_table(
             self.bundle,
             model_input,
-            horizon=int(asked.get("h") or 0) or None,
-            level=tuple(float(one) for one in asked.get("level", ())),
+            horizon=int(options.get("h") or 0) or None,
+            level=tuple(float(percent) for percent in options.get("level", ())),
             data=data,
         )
 

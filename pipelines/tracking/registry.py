@@ -1,4 +1,4 @@
-"""Which version serves: register, make it challenger, promote it, go back."""
+"""Registers versions and moves their aliases: challenger, champion, previous."""
 
 from dataclasses import dataclass
 
@@ -10,39 +10,57 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a promotion or a rollback did."""
+    """Aliases after a promotion or a rollback."""
 
     name: str
     champion: int
+    """Version in service."""
     previous: int | None
+    """Version that was in service before, if any."""
 
 
 def register(tracking: Tracking, model_uri: str, name: str, run_id: str, **tags: str) -> int:
-    """Make a logged model the next version and the challenger; returns its number."""
-    told = {"validation_status": "pending", **{k.replace("__", "."): v for k, v in tags.items()}}
-    version = tracking.register(model_uri, name, run_id, told)
+    """
+    Register a logged model as the next version, make it the challenger and return its number.
+
+    Args:
+        tracking: The store.
+        model_uri: URI of the logged model.
+        name: Name of the registered model.
+        run_id: Run that logged the model.
+        tags: Tags of the version; `__` in a name stands for a dot.
+    """
+    dotted = {key.replace("__", "."): value for key, value in tags.items()}
+    version = tracking.register(model_uri, name, run_id, {"validation_status": "pending", **dotted})
     tracking.set_alias(name, CHALLENGER, version)
     return version
 
 
 def promote(tracking: Tracking, name: str, version: int) -> Change:
     """
-    Put a version into service, whichever serves now; the one before stays known as `previous`.
+    Make a version the champion; the champion before becomes `previous`.
 
     Raises:
         UnknownModel: There is no such version.
     """
-    with tracking.alone():
-        return _point(tracking, name, version)
+    with tracking.exclusive():
+        return move_aliases(tracking, name, version)
 
 
-def _point(tracking: Tracking, name: str, version: int) -> Change:
-    """Set `previous`, then `champion`: a stop in between leaves the champion as it was."""
+def move_aliases(tracking: Tracking, name: str, version: int) -> Change:
+    """
+    Make a version the champion without taking the store's lock.
+
+    `previous` is set before `champion`: a crash in between leaves the champion as it was.
+
+    Raises:
+        UnknownModel: There is no such version.
+    """
     chosen = tracking.version(name, str(version))
     before = tracking.find(name, CHAMPION)
     if before is not None and before.version == chosen.version:
-        kept = tracking.find(name, PREVIOUS)
-        return Change(name, chosen.version, kept.version if kept else None)
+        previous = tracking.find(name, PREVIOUS)
+        return Change(name, chosen.version, previous.version if previous else None)
     if before is not None:
         tracking.set_alias(name, PREVIOUS, before.version)
     tracking.set_alias(name, CHAMPION, chosen.version)
@@ -51,20 +69,20 @@ def _point(tracking: Tracking, name: str, version: int) -> Change:
 
 def rollback(tracking: Tracking, name: str) -> Change:
     """
-    Put the previous champion back; the one that leaves becomes `previous`.
+    Make the previous champion the champion again; the current one becomes `previous`.
 
     Raises:
         UnknownModel: There is no champion.
         NothingBefore: Only one version was ever champion.
     """
-    with tracking.alone():
-        now = tracking.version(name, CHAMPION)
+    with tracking.exclusive():
+        current = tracking.version(name, CHAMPION)
         before = tracking.find(name, PREVIOUS)
-        if before is None or before.version == now.version:
+        if before is None or before.version == current.version:
             raise NothingBefore(
-                f"model {name!r} has no earlier champion: version {now.version} was the first",
+                f"model {name!r} has no earlier champion: version {current.version} was the first",
                 help=f"choose a version: statecast models promote {name}/VERSION",
             )
-        tracking.set_alias(name, PREVIOUS, now.version)
+        tracking.set_alias(name, PREVIOUS, current.version)
         tracking.set_alias(name, CHAMPION, before.version)
-        return Change(name, before.version, now.version)
+        return Change(name, before.version, current.version)

@@ -1,4 +1,4 @@
-"""MLflow's own pages, as a process of their own that ends with ours."""
+"""Runs MLflow's web pages in a process that ends with this one."""
 
 import os
 import signal
@@ -14,17 +14,17 @@ from forecast.errors import PortInUse
 
 _NEXT_PORTS = 50
 _PATIENCE = 60.0
-"""Seconds the pages may take to answer."""
+"""Longest time until the pages answer, in seconds."""
 
 
 class MlflowPages:
     """
-    `mlflow server` on this machine only; a context that ends the whole process group.
+    Runs `mlflow server` on the loopback address; leaving the block ends its process group.
 
     Args:
-        uri: MLflow's SQLite store.
-        data_dir: Where the artifacts and the server's log are.
-        port: Wanted; the next free one is taken when it is busy.
+        uri: URI of MLflow's SQLite store.
+        data_dir: Folder of the artifacts and of the server's log.
+        port: Preferred port; the next free one is used if it is busy.
     """
 
     def __init__(self, uri: str, data_dir: Path, *, port: int) -> None:
@@ -53,7 +53,7 @@ class MlflowPages:
         ]
         quiet = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else six more processes
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves six more processes
             "PYTHONWARNINGS": "ignore",
         }
         with self.log.open("wb") as log:
@@ -83,13 +83,13 @@ class MlflowPages:
 
     @property
     def group(self) -> int:
-        """Its process group; 0 before it is started."""
+        """Process group of the server; 0 before it is started."""
         return 0 if self._process is None else self._process.pid
 
     def wait(self) -> bool:
-        """Until they answer; False when they do not, or the process has ended."""
-        until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
+        """Wait until the pages answer. Return False if they do not or the process has ended."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 return False
             try:
@@ -100,14 +100,14 @@ class MlflowPages:
         return False
 
 
-def free_port(wanted: int) -> int:
+def free_port(preferred: int) -> int:
     """
-    The wanted port of this machine, or the next one that is free.
+    Return the preferred port of this machine, or the next one that is free.
 
     Raises:
-        PortInUse: None of the next ones is.
+        PortInUse: The preferred port and the next 49 are all busy.
     """
-    for port in range(wanted, min(wanted + _NEXT_PORTS, 65_536)):
+    for port in range(preferred, min(preferred + _NEXT_PORTS, 65_536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -116,6 +116,6 @@ def free_port(wanted: int) -> int:
                 continue
             return port
     raise PortInUse(
-        f"ports {wanted} to {wanted + _NEXT_PORTS - 1} are all busy",
+        f"ports {preferred} to {preferred + _NEXT_PORTS - 1} are all busy",
         help="name another: --mlflow-port",
     )

@@ -1,1 +1,5 @@
-"""Jobs that run end to end."""
+"""
+Jobs that run end to end: train, backtest, decide, register.
+
+May be imported by `pipelines.cli` only.
+"""

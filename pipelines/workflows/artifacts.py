@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow beside its numbers: settings, data set, tables, figures."""
+"""Logs a run's settings, data set, environment, tables, figures and bundle to MLflow."""
 
 import importlib.metadata
 import json
@@ -20,16 +20,16 @@ from pipelines.promotion.comparison import Evaluation
 from pipelines.reporting import figures
 from pipelines.tracking import flavor
 from pipelines.tracking.flavor import HELD_OUT
-from pipelines.tracking.store import Run
+from pipelines.tracking.run import Run
 from pipelines.workflows.job import Job
 
 PACKAGES = ("statecast", "torch", "numpy", "pandas", "mlflow", "statsforecast", "utilsforecast")
 
 
-def log_setting(
+def log_settings(
     job: Job, config: Config, series: validation.CheckedSeries, panel: Panel, log: Run
 ) -> None:
-    """What the run is made of: settings, data set, environment."""
+    """Log what the run depends on: settings, data set and environment."""
     flat = {
         f"{part}.{key}": value
         for part, values in config.to_dict().items()
@@ -54,7 +54,7 @@ def log_setting(
             "min_gain": str(job.min_gain),
             "cpu_count": str(os.cpu_count()),
             "python": platform.python_version(),
-        }  # parameters could not change when the run goes on elsewhere
+        }  # Tags, not parameters: they may change if the run is resumed on another machine.
     )
     log.document(environment(), "environment.json")
     log.document(config.to_dict(), "config.json")
@@ -63,40 +63,40 @@ def log_setting(
 def log_report(
     log: Run,
     bundle: Bundle,
-    found: Evaluation,
+    evaluation: Evaluation,
     series: validation.CheckedSeries,
     events: list[TrainEvent],
     *,
     horizon: int,
 ) -> None:
-    """Scores as tables, forecasts as Parquet, figures as JSON and as one page; and the bundle."""
-    log.table(found.scores, "scores.json")
-    made = figures.figures(
-        found.cv,
+    """Log the scores, the forecasts, the figures as JSON and HTML, and the scored bundle."""
+    log.table(evaluation.scores, "scores.json")
+    charts = figures.figures(
+        evaluation.cv,
         series.frame,
-        found.scores,
-        found.by_horizon,
+        evaluation.scores,
+        evaluation.by_horizon,
         events,
         horizon=horizon,
         kind=bundle.config.data.kind,
     )
-    page = figures.to_html(made, title="Backtest beside the baselines")
+    page = figures.to_html(charts, title="Backtest beside the baselines")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "figures").mkdir()
-        for name, figure in made.items():
+        for name, figure in charts.items():
             (root / "figures" / f"{name}.json").write_text(json.dumps(figure), encoding="utf-8")
         (root / "report.html").write_text(page, encoding="utf-8")
-        found.cv.to_parquet(root / "backtest.parquet", index=False)
-        found.by_series.to_parquet(root / "scores_by_series.parquet", index=False)
-        found.by_horizon.to_parquet(root / "scores_by_horizon.parquet", index=False)
-        scored = replace(bundle, scores=found.flat())
+        evaluation.cv.to_parquet(root / "backtest.parquet", index=False)
+        evaluation.by_series.to_parquet(root / "scores_by_series.parquet", index=False)
+        evaluation.by_horizon.to_parquet(root / "scores_by_horizon.parquet", index=False)
+        scored = replace(bundle, scores=evaluation.flat())
         save_bundle(scored, root / HELD_OUT / flavor.BUNDLE)
         log.folder(root, "")
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers depend on beside code and data."""
+    """Return Python, platform, cores and package versions, on which the numbers also depend."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -112,10 +112,10 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> dict[str, str]:
-    """The commit of the code, where it is a checkout."""
+    """Return the commit of the code as a tag; empty if the code is not a Git checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"mlflow.source.git.commit": done.stdout.strip()}
+    return {"mlflow.source.git.commit": process.stdout.strip()}

@@ -1,4 +1,4 @@
-"""What is asked of a training run, and the folder in which it survives an interrupt."""
+"""The options of one training run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,31 +10,37 @@ from pipelines.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is asked of one run."""
+    """Options of one training run; checked before anything is trained."""
 
     source: str
     """File or SQLAlchemy URL."""
     config: Config
     query: str | None = None
     name: str = "statecast"
-    """Of the registered model."""
+    """Name of the registered model."""
     data_dir: Path = Path("data")
+    """Folder of checkpoints and artifacts."""
     tracking_uri: str
+    """MLflow's store: `sqlite:///...` or the address of a tracking server."""
     windows: int = 2
+    """Number of cutoffs of the backtest."""
     step_size: int | None = None
+    """Steps from one cutoff to the next; None is the horizon."""
     baselines: tuple[str, ...] | None = None
+    """Baselines of the backtest; None takes those that suit the data."""
     min_gain: float = 0.0
+    """Relative gain over the champion that a promotion requires."""
     threads: int = 1
-    """Of torch: with small networks more are slower, and change the last digits."""
+    """Threads of torch. More are slower for small networks and change the last digits."""
     promote: bool = True
-    """False registers the challenger and leaves the champion alone."""
+    """Whether a challenger that passes the gate becomes the champion."""
     refit: bool = True
-    """False puts the model into the registry that the backtest scored."""
+    """Whether the registered model is trained again on all data; False registers the scored one."""
     resume: bool | None = False
-    """Go on with an interrupted run of the same job; None does so if there is one."""
+    """Whether to continue an interrupted run of this job; None continues one if there is one."""
 
     def __post_init__(self) -> None:
-        """Refuse what would only be found wrong once everything is trained."""
+        """Refuse options that would otherwise fail only after the training."""
         from forecast.evaluation.baselines import MODELS
 
         if not self.name or set(self.name) & set("/:@"):

@@ -1,11 +1,11 @@
 """
-One training job, as a story.
+The training job, from the data to the registry.
 
-Check the data, learn from what precedes the backtest, score beside the baselines and the champion,
-decide, learn from everything, log, register, point the aliases.
+It checks the data, trains on what precedes the backtest, scores the model beside the baselines and
+the champion, decides, trains on all data, logs, registers and moves the aliases.
 
-A run that is interrupted keeps its checkpoints, and the same job with `resume` goes on in the
-same MLflow run: exactly where it was, with what was already done not done again.
+An interrupted run keeps its checkpoints. The same job with `resume` continues in the same MLflow
+run at the step where it was interrupted and does not repeat finished parts.
 """
 
 import dataclasses
@@ -34,7 +34,8 @@ from pipelines.promotion.comparison import Evaluation, at_last_cutoffs, evaluate
 from pipelines.promotion.plan import Plan, plan
 from pipelines.reporting import diagnosis
 from pipelines.tracking import flavor, registry
-from pipelines.tracking.store import Run, Tracking
+from pipelines.tracking.run import Run
+from pipelines.tracking.store import Tracking
 from pipelines.workflows import artifacts
 from pipelines.workflows.job import Job
 from pipelines.workflows.workspace import Stopped, Workspace
@@ -42,7 +43,7 @@ from pipelines.workflows.workspace import Stopped, Workspace
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of the job is done: said with its length."""
+    """A part of the job has ended."""
 
     name: str
     text: str
@@ -51,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a training is."""
+    """Progress of a training."""
 
     stage: str
     event: TrainEvent
@@ -59,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A part that takes a while begins."""
+    """A long part of the job begins."""
 
     name: str
     text: str
@@ -67,18 +68,18 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that the user should know before the work goes on."""
+    """A warning for the user."""
 
     text: str
 
 
 Event = Stage | Step | Started | Warned
-Tell = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run left behind."""
+    """Result of a finished run."""
 
     run_id: str
     model_uri: str
@@ -91,18 +92,22 @@ class Outcome:
     seconds: float
 
 
-def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
+def run(job: Job, on_event: OnEvent = lambda _: None) -> Outcome:
     """
-    Do the whole job.
+    Run the whole job.
+
+    Args:
+        job: Its options.
+        on_event: Called with each event, from this thread.
 
     Raises:
         DataError: The data cannot be used; nothing was logged.
-        Stopped: Interrupted; the checkpoints are kept.
+        Stopped: The job was interrupted; its checkpoints are kept.
         ModelSourceError: MLflow cannot be reached.
     """
-    begun = time.perf_counter()
+    start = time.perf_counter()
     torch.set_num_threads(job.threads)
-    series, panel = _read(job, tell)
+    series, panel = _read(job, on_event)
     config = replace(job.config, data=series.data)
     horizon = config.model.horizon or series.calendar.default_horizon
     config = replace(config, model=replace(config.model, horizon=horizon))
@@ -116,39 +121,39 @@ def run(job: Job, tell: Tell = lambda _: None) -> Outcome:
         chosen=job.baselines,
         kind=series.kind,
     )
-    with Workspace.open(job, series.digest, config) as work:
-        if work.discarded:
-            told = "an interrupted run of this very job was discarded; --resume goes on with it"
-            tell(Warned(told))
-        outcome = _run_in(work, job, config, series, panel, cutoffs, tell)
-        shutil.rmtree(work.folder, ignore_errors=True)
-    return replace(outcome, seconds=time.perf_counter() - begun)
+    with Workspace.open(job, series.digest, config) as workspace:
+        if workspace.discarded:
+            message = "an interrupted run of this job was discarded; --resume continues it"
+            on_event(Warned(message))
+        outcome = _run_in(workspace, job, config, series, panel, cutoffs, on_event)
+        shutil.rmtree(workspace.folder, ignore_errors=True)
+    return replace(outcome, seconds=time.perf_counter() - start)
 
 
 def _run_in(
-    work: Workspace,
+    workspace: Workspace,
     job: Job,
     config: Config,
     series: validation.CheckedSeries,
     panel: Panel,
     cutoffs: Plan,
-    tell: Tell,
+    on_event: OnEvent,
 ) -> Outcome:
-    """The run in MLflow, a new one or that of the interrupted job."""
+    """Open the MLflow run, a new one or that of the interrupted job, and do the work in it."""
     tracking = Tracking(job.tracking_uri, job.data_dir / "artifacts")
-    run_id = work.notes.get("run_id")
+    run_id = workspace.notes.get("run_id")
     if run_id is not None and not tracking.has_run(run_id):
         run_id = None
     tags = {"seed": str(config.train.seed), "data.digest": series.digest[:16], **artifacts.commit()}
     try:
         with tracking.run(_run_name(job, config), run_id=run_id, tags=tags) as log:
-            work.note(run_id=log.id)
-            return _learn_and_publish(job, config, series, panel, cutoffs, work, log, tell)
+            workspace.note(run_id=log.id)
+            return _learn_and_publish(job, config, series, panel, cutoffs, workspace, log, on_event)
     except KeyboardInterrupt as stop:
-        raise Stopped(work) from stop
+        raise Stopped(workspace) from stop
     except ModelSourceError as error:
-        kept = "; what is trained is kept: repeat the command with --resume"
-        help = error.help + (kept if "run_id" in work.notes else "")
+        advice = "; what is trained is kept: repeat the command with --resume"
+        help = error.help + (advice if "run_id" in workspace.notes else "")
         raise ModelSourceError(error.message, where=error.where, help=help) from error
 
 
@@ -158,12 +163,12 @@ def _learn_and_publish(
     series: validation.CheckedSeries,
     panel: Panel,
     cutoffs: Plan,
-    work: Workspace,
+    workspace: Workspace,
     log: Run,
-    tell: Tell,
+    on_event: OnEvent,
 ) -> Outcome:
     tracking = log.tracking
-    artifacts.log_setting(job, config, series, panel, log)
+    artifacts.log_settings(job, config, series, panel, log)
     facts = {
         "data_digest": series.digest,
         "filled": series.filled,
@@ -171,38 +176,46 @@ def _learn_and_publish(
     }
     champion = load_champion(tracking, job.name, series, panel, cutoffs)
     if champion is not None and champion.warning:
-        tell(Warned(champion.warning))
-    with BaselineProcess(series, panel, cutoffs, work.folder / "rivals") as rivals:
+        on_event(Warned(champion.warning))
+    with BaselineProcess(series, panel, cutoffs, workspace.folder / "rivals") as baselines:
         held_out, events = _train(
-            "learn", cutoffs.split(panel), config, work, log, tell, {**facts, "refit": False}
+            "learn",
+            cutoffs.split(panel),
+            config,
+            workspace,
+            log,
+            on_event,
+            {**facts, "refit": False},
         )
-        begun = time.perf_counter()
-        beside = ", ".join(cutoffs.baselines) or "nothing"
-        told = f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs, beside {beside}"
-        tell(Started("backtest", told))
-        found = evaluate(
+        start = time.perf_counter()
+        names = ", ".join(cutoffs.baselines) or "no baselines"
+        text = f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs, beside {names}"
+        on_event(Started("backtest", text))
+        evaluation = evaluate(
             held_out,
             series,
             panel,
             cutoffs,
-            rivals=rivals.wait(),
+            baselines=baselines.wait(),
             champion=None if champion is None else champion.weights,
         )
-    tell(Stage("backtest", _summary(found), time.perf_counter() - begun))
-    judged = found
+    on_event(Stage("backtest", _summary(evaluation), time.perf_counter() - start))
+    judged = evaluation
     if champion is not None and 0 < champion.unseen_cutoffs < cutoffs.windows:
-        judged = at_last_cutoffs(found, series, panel, cutoffs, champion.unseen_cutoffs)
+        judged = at_last_cutoffs(evaluation, series, panel, cutoffs, champion.unseen_cutoffs)
     verdict = _verdict(judged, champion, job.min_gain, config.data.kind)
-    log.metrics(found.flat())
-    _note(verdict, log)
-    artifacts.log_report(log, held_out, found, series, events, horizon=cutoffs.horizon)
-    _diagnose(held_out, found, series, cutoffs.part(panel), cutoffs, events, log, tell)
+    log.metrics(evaluation.flat())
+    _tag_verdict(verdict, log)
+    artifacts.log_report(log, held_out, evaluation, series, events, horizon=cutoffs.horizon)
+    _diagnose(held_out, evaluation, series, cutoffs.part(panel), cutoffs, events, log, on_event)
 
     bundle = held_out
     if job.refit:
-        bundle, _ = _train("refit", panel, config, work, log, tell, {**facts, "refit": True})
-    bundle = replace(bundle, scores=found.flat())
-    begun = time.perf_counter()
+        bundle, _ = _train(
+            "refit", panel, config, workspace, log, on_event, {**facts, "refit": True}
+        )
+    bundle = replace(bundle, scores=evaluation.flat())
+    start = time.perf_counter()
     model_uri = flavor.log_model(log, bundle)
     version = registry.register(
         tracking,
@@ -217,11 +230,11 @@ def _learn_and_publish(
     if job.promote:
         against = None if champion is None else champion.version
         verdict, change = decision.decide(tracking, job.name, version, verdict, champion=against)
-        _note(verdict, log)
+        _tag_verdict(verdict, log)
     else:
         tracking.tag_version(job.name, version, {"gate.reason": verdict.reason})
     aliases = "challenger" if change is None else "challenger, champion"
-    tell(Stage("register", f"{job.name} v{version} -> {aliases}", time.perf_counter() - begun))
+    on_event(Stage("register", f"{job.name} v{version} -> {aliases}", time.perf_counter() - start))
     return Outcome(
         run_id=log.id,
         model_uri=model_uri,
@@ -229,14 +242,14 @@ def _learn_and_publish(
         version=version,
         verdict=verdict,
         change=change,
-        scores=found.flat(),
+        scores=evaluation.flat(),
         facts=bundle.facts,
         seconds=0.0,
     )
 
 
-def _read(job: Job, tell: Tell) -> tuple[validation.CheckedSeries, Panel]:
-    begun = time.perf_counter()
+def _read(job: Job, on_event: OnEvent) -> tuple[validation.CheckedSeries, Panel]:
+    start = time.perf_counter()
     history, ahead = future_covariates.read_history(job.source, job.config.data, query=job.query)
     series = validation.validate(history, job.config.data)
     panel = Panel.from_frame(series)
@@ -244,8 +257,8 @@ def _read(job: Job, tell: Tell) -> tuple[validation.CheckedSeries, Panel]:
     span = f"{text(panel.ds.min())} to {text(panel.ds.max())}"
     filled = f", {series.filled:,} steps filled" if series.filled else ""
     filled += f", {len(ahead):,} rows of the future left out" if len(ahead) else ""
-    told = f"{panel.num_series:,} series, {series.rows:,} rows, {span}, freq {series.calendar.freq}"
-    tell(Stage("data", f"{told}, {series.kind}{filled}", time.perf_counter() - begun))
+    size = f"{panel.num_series:,} series, {series.rows:,} rows, {span}, freq {series.calendar.freq}"
+    on_event(Stage("data", f"{size}, {series.kind}{filled}", time.perf_counter() - start))
     return series, panel
 
 
@@ -253,22 +266,22 @@ def _train(
     stage: str,
     panel: Panel,
     config: Config,
-    work: Workspace,
+    workspace: Workspace,
     log: Run,
-    tell: Tell,
+    on_event: OnEvent,
     facts: Mapping[str, Any],
 ) -> tuple[Bundle, list[TrainEvent]]:
-    """Train, or read back what an interrupted run has already trained."""
-    folder = work.folder / stage
-    done = folder / flavor.BUNDLE
-    if done.is_dir():
-        events = [TrainEvent(**event) for event in work.notes.get(f"{stage}_events", [])]
-        tell(Stage(stage, "trained before the interrupt", 0.0))
-        return load_bundle(done), events
-    begun = time.perf_counter()
+    """Train, or load the bundle that an interrupted run has already trained."""
+    folder = workspace.folder / stage
+    bundle_folder = folder / flavor.BUNDLE
+    if bundle_folder.is_dir():
+        events = [TrainEvent(**event) for event in workspace.notes.get(f"{stage}_events", [])]
+        on_event(Stage(stage, "trained before the interrupt", 0.0))
+        return load_bundle(bundle_folder), events
+    start = time.perf_counter()
 
-    def on_event(event: TrainEvent) -> None:
-        tell(Step(stage, event))
+    def log_event(event: TrainEvent) -> None:
+        on_event(Step(stage, event))
         values = {
             "loss": event.loss,
             "quantile_loss": event.quantile_loss,
@@ -282,56 +295,61 @@ def _train(
         log.metrics({f"{stage}/{name}": v for name, v in values.items()}, step=event.step)
 
     trained = train.train(
-        panel, config, checkpoint_dir=folder, resume=True, on_event=on_event, facts=dict(facts)
+        panel, config, checkpoint_dir=folder, resume=True, on_event=log_event, facts=dict(facts)
     )
-    save_bundle(trained.bundle, done, overwrite=True)
-    work.note(**{f"{stage}_events": [dataclasses.asdict(event) for event in trained.history]})
+    save_bundle(trained.bundle, bundle_folder, overwrite=True)
+    workspace.note(**{f"{stage}_events": [dataclasses.asdict(event) for event in trained.history]})
     last = trained.history[-1] if trained.history else None
-    told = f"{last.step} steps, loss {last.loss:.3f}" if last else "nothing to learn from"
+    result = f"{last.step} steps, loss {last.loss:.3f}" if last else "nothing to learn from"
     model = trained.bundle.config.model
-    each = f"{model.cell.replace('_', '-')}-{model.hidden_size}"
-    text = each if model.members == 1 else f"{model.members} x {each}"
-    tell(Stage(stage, f"{text}, {told}", time.perf_counter() - begun))
+    network = f"{model.cell.replace('_', '-')}-{model.hidden_size}"
+    text = network if model.members == 1 else f"{model.members} x {network}"
+    on_event(Stage(stage, f"{text}, {result}", time.perf_counter() - start))
     return trained.bundle, trained.history
 
 
 def _diagnose(
     bundle: Bundle,
-    found: Evaluation,
+    evaluation: Evaluation,
     series: validation.CheckedSeries,
     panel: Panel,
     cutoffs: Plan,
     events: list[TrainEvent],
     log: Run,
-    tell: Tell,
+    on_event: OnEvent,
 ) -> None:
-    """What the scored model remembers and where it is wrong, as artifacts of the run."""
-    begun = time.perf_counter()
-    made = diagnosis.diagnose(
-        bundle, panel, found.cv, series.frame, season_length=cutoffs.season_length, events=events
+    """Log what the scored model remembers and where it is wrong."""
+    start = time.perf_counter()
+    result = diagnosis.diagnose(
+        bundle,
+        panel,
+        evaluation.cv,
+        series.frame,
+        season_length=cutoffs.season_length,
+        events=events,
     )
     with tempfile.TemporaryDirectory() as folder:
-        made.save(Path(folder))
+        result.save(Path(folder))
         log.folder(Path(folder), "diagnosis")
-    reach = made.facts["memory_reach"]
-    told = "all that was looked at" if reach is None else f"{reach:,} steps"
-    flow = ", ".join(made.facts["gradient"].values()) or "of windows"
-    text = f"memory {told}, gradient {flow}"
-    tell(Stage("diagnosis", text, time.perf_counter() - begun))
+    reach = result.facts["memory_reach"]
+    memory = "beyond the steps examined" if reach is None else f"{reach:,} steps"
+    flow = ", ".join(result.facts["gradient"].values()) or "of windows"
+    text = f"memory {memory}, gradient {flow}"
+    on_event(Stage("diagnosis", text, time.perf_counter() - start))
 
 
 def _verdict(
-    found: Evaluation, champion: Champion | None, min_gain: float, kind: Kind
+    evaluation: Evaluation, champion: Champion | None, min_gain: float, kind: Kind
 ) -> gate.Verdict:
     if champion is not None and champion.refusal is not None:
         return champion.refusal
-    if champion is not None and found.incomparable:
-        return gate.incomparable(found.incomparable)
+    if champion is not None and evaluation.incomparable:
+        return gate.incomparable(evaluation.incomparable)
     metric = gate.METRICS.get(kind, "mase")
     verdict = gate.judge(
-        found.value(metric),
-        seasonal_naive=found.value(metric, "SeasonalNaive"),
-        champion=None if champion is None else found.value(metric, "champion"),
+        evaluation.value(metric),
+        seasonal_naive=evaluation.value(metric, "SeasonalNaive"),
+        champion=None if champion is None else evaluation.value(metric, "champion"),
         min_gain=min_gain,
         metric=metric,
     )
@@ -340,13 +358,13 @@ def _verdict(
     return verdict
 
 
-def _note(verdict: gate.Verdict, log: Run) -> None:
+def _tag_verdict(verdict: gate.Verdict, log: Run) -> None:
     log.tags({"gate.promote": str(verdict.promote).lower(), "gate.reason": verdict.reason})
 
 
-def _summary(found: Evaluation) -> str:
-    models = [str(model) for model in found.scores["model"].unique()]
-    return "MASE " + ", ".join(f"{model} {found.value('mase', model):.3f}" for model in models)
+def _summary(evaluation: Evaluation) -> str:
+    models = [str(model) for model in evaluation.scores["model"].unique()]
+    return "MASE " + ", ".join(f"{model} {evaluation.value('mase', model):.3f}" for model in models)
 
 
 def _run_name(job: Job, config: Config) -> str:

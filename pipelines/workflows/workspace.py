@@ -1,4 +1,4 @@
-"""The folder that survives an interrupt."""
+"""The folder of a run's checkpoints and notes, which survives an interrupt."""
 
 import contextlib
 import fcntl
@@ -23,25 +23,30 @@ from pipelines.workflows.job import Job
 
 @dataclass(slots=True)
 class Workspace:
-    """The folder of a run's checkpoints, which outlives an interrupt."""
+    """
+    Folder of one job for one set of data, locked by this process.
+
+    Checkpoints are kept in a sub-folder for each stage, notes in `run.json`.
+    """
 
     folder: Path
     notes: dict[str, Any] = field(default_factory=dict)
+    """What the interrupted run recorded: MLflow run id, training events."""
     discarded: bool = False
-    """Whether an interrupted run of the same job was here, and was not resumed."""
+    """Whether an interrupted run of this job was found and not resumed."""
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, job: Job, digest: str, config: Config) -> Iterator["Workspace"]:
         """
-        The folder for exactly this job and these data, for this process alone.
+        Open and lock the folder of this job with these data and settings.
 
         Raises:
-            CheckpointError: `resume` was asked, and no run of this job was interrupted, or what it
-                noted cannot be read.
-            UsageError: This very job is running.
+            CheckpointError: `resume` is set but no run of this job was interrupted, or its notes
+                cannot be read.
+            UsageError: The same job is running.
         """
-        asked = {
+        identity = {
             "digest": digest,
             "config": config.to_dict(),
             "name": job.name,
@@ -50,20 +55,20 @@ class Workspace:
             "step_size": job.step_size,
             "baselines": job.baselines,
         }
-        key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         root = job.data_dir / "checkpoints"
         root.mkdir(parents=True, exist_ok=True)
-        with _alone(root / f"{key}.lock"):
-            yield cls._begun(job, root / key)
+        with _locked(root / f"{key}.lock"):
+            yield cls._prepare(job, root / key)
 
     @classmethod
-    def _begun(cls, job: Job, folder: Path) -> "Workspace":
-        root, work = folder.parent, cls(folder)
-        kept = (work.folder / "run.json").is_file()
-        if not job.resume and not (job.resume is None and kept):
-            work.discarded = kept
-            shutil.rmtree(work.folder, ignore_errors=True)
-        elif not kept:
+    def _prepare(cls, job: Job, folder: Path) -> "Workspace":
+        root, workspace = folder.parent, cls(folder)
+        interrupted = (folder / "run.json").is_file()
+        if not job.resume and not (job.resume is None and interrupted):
+            workspace.discarded = interrupted
+            shutil.rmtree(folder, ignore_errors=True)
+        elif not interrupted:
             others = sorted(path.parent.name for path in root.glob("*/run.json"))
             raise CheckpointError(
                 "nothing to resume: no interrupted run has these data and settings",
@@ -74,17 +79,17 @@ class Workspace:
                 else "run without --resume",
             )
         else:
-            work.notes = _read_notes(work.folder / "run.json")
-        work.folder.mkdir(parents=True, exist_ok=True)
-        return work
+            workspace.notes = _read_notes(folder / "run.json")
+        folder.mkdir(parents=True, exist_ok=True)
+        return workspace
 
     def note(self, **values: Any) -> None:
-        """Remember something for a resumed run."""
+        """Record values for a resumed run."""
         self.notes |= values
         write_file(self.folder / "run.json", json.dumps(self.notes).encode())
 
     def saved_step(self) -> tuple[str, int] | None:
-        """The training whose checkpoint is the latest, and its step."""
+        """Return the stage whose checkpoint is the latest, and its optimiser step."""
         latest: tuple[str, int] | None = None
         for stage in ("learn", "refit"):
             path = self.folder / stage / checkpoints.NAME
@@ -97,29 +102,29 @@ class Workspace:
 
 
 class Stopped(KeyboardInterrupt):
-    """The job was interrupted; `work` says what is kept."""
+    """The job was interrupted; `workspace` holds what is kept."""
 
-    def __init__(self, work: Workspace) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()
-        self.work = work
+        self.workspace = workspace
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock of a job, which ends with its process whatever ends that."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file of a job; the lock falls with the process, however it ends."""
     with path.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise UsageError(
-                "this very job, with these data and settings, is running already",
+                "this job, with these data and settings, is running already",
                 where=lock.read().strip(),
-                help="wait for it; it goes on by itself, so that --resume is not needed",
+                help="wait for it; it does not need --resume",
             ) from None
         if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
             raise UsageError(
-                "this very job has just ended", where=str(path), help="start it again if need be"
+                "this job has just ended", where=str(path), help="start it again if needed"
             )
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
@@ -137,7 +142,7 @@ def _read_notes(path: Path) -> dict[str, Any]:
         notes = None
     if not isinstance(notes, dict):
         raise CheckpointError(
-            "what the interrupted run noted cannot be read",
+            "the notes of the interrupted run cannot be read",
             where=str(path),
             help="start it again without --resume",
         )

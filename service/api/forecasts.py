@@ -1,4 +1,9 @@
-"""A forecast request, from live states or from the history it brings."""
+"""
+Forecasts: the request becomes arrays, the network computes, the arrays become the answer.
+
+A forecast reads live states, or warms up states on histories that the request brings; it never
+changes a state.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +12,13 @@ from jaxtyping import Bool, Float, Int
 
 from forecast.errors import ForecastError
 from forecast.inference.states import States
-from service.api import answers, requests, schemas
+from service.api import answers, schemas
+from service.api.forecast_requests import (
+    CheckedRequest,
+    live_rows,
+    read_cold_request,
+    read_live_request,
+)
 from service.engine.engine import Engine
 from service.engine.warm_up import replayed
 from service.errors import Abandoned, Refused, ServiceError
@@ -19,18 +30,42 @@ Flags = Bool[np.ndarray, " series"]
 Values = Float[np.ndarray, "series horizon output"]
 
 
+@dataclass(frozen=True, slots=True)
+class _LiveItem:
+    """The part of a live forecast that may be computed together with those of other requests."""
+
+    rows: Int[np.ndarray, " series"]
+    """Rows of the engine."""
+    numbers: Int[np.ndarray, " series"]
+    """Numbers of the series that had these rows when they were looked up."""
+    last_ds: Int[np.ndarray, " series"]
+    """Last stamps of the states when `known_future` was read."""
+    known_future: Float[np.ndarray, "series horizon known"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Forecast:
+    """Forecasts of some series and the states that they were made from."""
+
+    states: States
+    origin: list[str]
+    """`live`, `rebuilt` or `cold` for each series."""
+    values: Values
+
+
 def forecast(
     serving: Serving, body: schemas.ForecastRequest, limits: Limits, metrics: Metrics
 ) -> schemas.ForecastResponse:
     """
-    Answer a request and count it.
+    Answer a forecast request and count it.
 
     Raises:
-        ForecastError, Refused: As they say.
+        Refused: The request does not fit the model or the limits.
+        ForecastError: The forecast cannot be made; the metrics count why.
     """
     labels = (metrics.model, serving.source.version or "")
     try:
-        made = _cold(serving, body, limits) if body.series else _live(serving, body, limits)
+        series = _answer(serving, body, limits)
     except Abandoned:
         _count_failure(metrics, labels, "abandoned")
         raise
@@ -44,102 +79,79 @@ def forecast(
         _count_failure(metrics, labels, "other")
         raise
     metrics.inferences.labels(*labels, "success").inc()
-    metrics.inference_series.labels(*labels).inc(len(made))
+    metrics.inference_series.labels(*labels).inc(len(series))
     metrics.batches.labels(*labels).inc()
-    metrics.batch_size.labels(metrics.model).observe(len(made))
-    return schemas.ForecastResponse(model=answers.model_of(serving.source), forecasts=made)
+    metrics.batch_size.labels(metrics.model).observe(len(series))
+    return schemas.ForecastResponse(model=answers.model_of(serving.source), forecasts=series)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request to forecast live states, as arrays."""
-
-    rows: Int[np.ndarray, " series"]
-    numbers: Int[np.ndarray, " series"]
-    """Of the series that had these rows when they were looked up."""
-    last_ds: Int[np.ndarray, " series"]
-    """Where the states stood when `known` was laid out."""
-    known: Float[np.ndarray, "series horizon known"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """Its forecasts, and where the states stand that made them."""
-
-    states: States
-    rebuilt: Flags
-    values: Values
-
-
-def _live(
+def _answer(
     serving: Serving, body: schemas.ForecastRequest, limits: Limits
 ) -> list[schemas.SeriesForecast]:
-    engine, bundle = serving.engine, serving.bundle
-    serving.write_queue.catch_up()
-    ids = body.unique_ids or []
-    serving.write_queue.need(ids)
-    requests.live_rows(ids, engine, limits)
-    horizon = body.h or bundle.horizon
-    data, calendar = bundle.config.data, bundle.calendar
-    quantiles, _, _ = requests.quantile_plan(body)
-    engine.check_horizon(horizon)
-    requests.check_answer(requests.numbers_of(body, series=len(ids), horizon=horizon), limits)
-    known = requests.future(body.futr, data, calendar, limits, ids, horizon)
+    if body.series:
+        request = read_cold_request(body, serving, limits)
+        made = _forecast_cold(serving.engine, request)
+    else:
+        serving.write_queue.catch_up()
+        serving.write_queue.need(body.unique_ids or [])
+        request = read_live_request(body, serving, limits)
+        made = _forecast_live(serving.engine, request)
+    return answers.forecasts(
+        request, made.states, made.origin, made.values, serving.bundle.calendar
+    )
 
-    def work(asked: list[_Asked]) -> list[_Made | None]:
-        return _forecast_together(engine, horizon, quantiles, asked)
 
-    made = None
-    while made is None:  # a step that came in between has moved the stamps of the covariates
-        rows = requests.live_rows(ids, engine, limits)
+def _forecast_cold(engine: Engine, request: CheckedRequest) -> _Forecast:
+    history = request.history
+    assert history is not None
+
+    def work() -> tuple[States, Values]:
+        states = replayed(engine.bundle, request.unique_ids, request.static, history)
+        known_future = request.future.after(states.last_ds)
+        quantiles = request.quantile_plan.quantiles
+        return states, engine.forecast(states, request.horizon, known_future, quantiles)
+
+    states, values = engine.executor.run(work)
+    return _Forecast(states, ["cold"] * len(request.unique_ids), values)
+
+
+def _forecast_live(engine: Engine, request: CheckedRequest) -> _Forecast:
+    horizon, quantiles = request.horizon, request.quantile_plan.quantiles
+
+    def work(items: list[_LiveItem]) -> list[_Forecast | None]:
+        return _forecast_together(engine, horizon, quantiles, items)
+
+    while True:
+        rows = live_rows(request.unique_ids, engine)
         _, last_ds = engine.spans(rows)
-        asked = _Asked(rows, engine.numbers[rows], last_ds, known(last_ds))
-        made = engine.executor.run_batched((engine, horizon, quantiles), asked, work)
-    words = answers.state_words(made.rebuilt)
-    return answers.forecasts(ids, made.states, words, made.values, body, calendar)
+        known_future = request.future.after(last_ds)
+        item = _LiveItem(rows, engine.numbers[rows], last_ds, known_future)
+        made = engine.executor.run_batched((engine, horizon, quantiles), item, work)
+        if made is not None:
+            return made
+        # A step came in between: the covariates must be read for the new stamps.
 
 
 def _forecast_together(
-    engine: Engine, horizon: int, quantiles: tuple[float, ...], asked: list[_Asked]
-) -> list[_Made | None]:
-    """One call of the network for several requests; None where other states stand there now."""
-    states, rebuilt = engine.snapshot(np.concatenate([one.rows for one in asked]))
-    known = None
-    if asked[0].known is not None:
-        known = np.concatenate([one.known for one in asked if one.known is not None])
-    values = engine.forecast(states, horizon, known, quantiles)
-    made: list[_Made | None] = []
-    ends = np.cumsum([len(one.rows) for one in asked])
-    for one, end in zip(asked, ends.tolist(), strict=True):
-        part = np.arange(end - len(one.rows), end)
-        own = states if len(asked) == 1 else states.take(part)
-        moved = one.known is not None and (own.last_ds != one.last_ds).any()
-        moved |= (engine.numbers[one.rows] != one.numbers).any()
-        made.append(None if moved else _Made(own, rebuilt[part], values[part]))
-    return made
-
-
-def _cold(
-    serving: Serving, body: schemas.ForecastRequest, limits: Limits
-) -> list[schemas.SeriesForecast]:
-    engine, bundle = serving.engine, serving.bundle
-    series = body.series or []
-    ids = [one.unique_id for one in series]
-    horizon = body.h or bundle.horizon
-    data, calendar = bundle.config.data, bundle.calendar
-    quantiles, _, _ = requests.quantile_plan(body)
-    engine.check_horizon(horizon)
-    requests.check_answer(requests.numbers_of(body, series=len(ids), horizon=horizon), limits)
-    requests.check_static(series, bundle.spec.static)
-    rows = requests.cold_rows(series, data, calendar, limits)
-    known = requests.future(body.futr, data, calendar, limits, ids, horizon)
-
-    def work() -> tuple[States, Values]:
-        states = replayed(bundle, ids, [one.static for one in series], rows)
-        return states, engine.forecast(states, horizon, known(states.last_ds), quantiles)
-
-    states, values = engine.executor.run(work)
-    return answers.forecasts(ids, states, ["cold"] * len(ids), values, body, calendar)
+    engine: Engine, horizon: int, quantiles: tuple[float, ...], items: list[_LiveItem]
+) -> list[_Forecast | None]:
+    """Forecast for several requests in one call; None for those whose states have moved."""
+    states, rebuilt = engine.snapshot(np.concatenate([item.rows for item in items]))
+    known_future = None
+    if items[0].known_future is not None:
+        parts = [item.known_future for item in items if item.known_future is not None]
+        known_future = np.concatenate(parts)
+    values = engine.forecast(states, horizon, known_future, quantiles)
+    forecasts: list[_Forecast | None] = []
+    ends = np.cumsum([len(item.rows) for item in items])
+    for item, end in zip(items, ends.tolist(), strict=True):
+        part = np.arange(end - len(item.rows), end)
+        own = states if len(items) == 1 else states.take(part)
+        moved = item.known_future is not None and (own.last_ds != item.last_ds).any()
+        moved |= (engine.numbers[item.rows] != item.numbers).any()
+        origin = answers.state_labels(rebuilt[part])
+        forecasts.append(None if moved else _Forecast(own, origin, values[part]))
+    return forecasts
 
 
 def _count_failure(metrics: Metrics, labels: tuple[str, str], reason: str) -> None:

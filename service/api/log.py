@@ -1,4 +1,4 @@
-"""What operators do with the log while the server answers: read it out, prune it."""
+"""Exports and prunes the observation log while the server answers requests."""
 
 import tempfile
 import threading
@@ -17,51 +17,54 @@ from service.storage.exporter import Selection, export
 from service.storage.retention import RetentionRule, preview
 
 _EXPORTS = threading.BoundedSemaphore(2)
-"""Those that are made at once: each holds a connection, and a file as large as the log."""
+"""Limits exports at the same time: each holds a connection and a file as large as the log."""
 PARQUET = "application/vnd.apache.parquet"
 _PIECE = 1 << 20
+"""Bytes sent at a time."""
 
 
 def prune(slot: Slot, body: schemas.PruneRequest) -> schemas.PrunedLog:
     """
-    Take older steps out of the log, or count them; the model before goes on from there, too.
+    Remove older steps from the log, or count them for a dry run.
+
+    The states of the model in service and of the one before it continue from the new beginning.
 
     Raises:
-        Refused: `before` is no stamp of the model's calendar.
-        NotReady: A new model is replaying the log, and would miss what is taken out.
-        LogError: The log cannot be written; what was taken out before stays so.
+        Refused: `before` is not a stamp of the model's calendar.
+        NotReady: A new model is replaying the log and would miss the steps.
+        LogError: The log cannot be written; what was removed before stays removed.
     """
     serving, calendar = slot.serving, slot.serving.bundle.calendar
     since = None
     if body.before is not None:
         since = int(timestamps.parse([body.before], calendar, ["/before"])[0])
-    keep = RetentionRule(body.keep_steps, since)
+    rule = RetentionRule(body.keep_steps, since)
     if body.dry_run:
         with serving.log.read() as transaction:
-            taken = preview(transaction, keep, calendar)
+            pruned = preview(transaction, rule, calendar)
     else:
         if slot.successor is not None and slot.successor.phase == "replaying":
             raise NotReady(
                 f"version {slot.successor.source.version} is replaying the log",
-                help="prune once GET /readyz says under `successor` what became of it",
+                help="prune once `successor` in GET /readyz reports its outcome",
             )
-        taken = serving.write_queue.prune(keep, lambda: _held(slot))
+        pruned = serving.write_queue.prune(rule, lambda: _engines(slot))
     return schemas.PrunedLog(
-        series=taken.series, steps=taken.steps, rows=taken.rows, dry_run=body.dry_run
+        series=pruned.series, steps=pruned.steps, rows=pruned.rows, dry_run=body.dry_run
     )
 
 
 def parquet(serving: Serving, query: schemas.LogQuery, settings: Settings) -> StreamingResponse:
     """
-    The log as a Parquet file.
+    Export the log as a Parquet file.
 
-    It is written to the disk before the first byte is sent: a client that reads slowly holds no
-    transaction open, and what goes wrong is told with its status.
+    The file is written to the disk before the first byte is sent. So a slow client holds no
+    transaction open, and a failure is still reported by its HTTP status.
 
     Raises:
-        Refused: `since` or `until` is no stamp of the model's calendar.
-        UnknownSeries: One of those named is not there.
-        Overloaded: Others are being made.
+        Refused: `since` or `until` is not a stamp of the model's calendar.
+        UnknownSeries: A named series is not in the log.
+        Overloaded: Two exports are running.
         LogError: The log cannot be read.
     """
     calendar = serving.bundle.calendar
@@ -69,31 +72,31 @@ def parquet(serving: Serving, query: schemas.LogQuery, settings: Settings) -> St
         None if text is None else timestamps.parse_text(text, calendar, f"query:{name}")
         for name, text in (("since", query.since), ("until", query.until))
     )
-    chosen = Selection(tuple(query.unique_id), since, until, full=query.full)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)  # none yet where the log is elsewhere
+    selection = Selection(tuple(query.unique_id), since, until, full=query.full)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)  # Missing if the log is elsewhere.
     if not _EXPORTS.acquire(blocking=False):
-        raise Overloaded("the log is being read out for others", help="try again later")
-    with ExitStack() as made:
-        made.callback(_EXPORTS.release)
-        with ExitStack() as failed:
-            file = failed.enter_context(tempfile.TemporaryFile(dir=settings.data_dir))
+        raise Overloaded("the log is being exported for others", help="try again later")
+    with ExitStack() as cleanup:
+        cleanup.callback(_EXPORTS.release)
+        with ExitStack() as on_failure:
+            file = on_failure.enter_context(tempfile.TemporaryFile(dir=settings.data_dir))
             with serving.log.read() as transaction:
-                export(transaction, file, chosen, is_integer=calendar.is_integer)
+                export(transaction, file, selection, is_integer=calendar.is_integer)
             size = file.tell()
-            failed.pop_all()  # it is closed when it is sent
+            on_failure.pop_all()  # The response closes the file once it is sent.
     headers = {
         "Content-Length": str(size),
         "Content-Disposition": "attachment; filename=log.parquet",
     }
-    return StreamingResponse(_pieces(file), media_type=PARQUET, headers=headers)
+    return StreamingResponse(_chunks(file), media_type=PARQUET, headers=headers)
 
 
-def _held(slot: Slot) -> list[Engine]:
-    return [one.engine for one in (slot.serving, slot.previous) if one is not None]
+def _engines(slot: Slot) -> list[Engine]:
+    return [held.engine for held in (slot.serving, slot.previous) if held is not None]
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         file.seek(0)
-        while piece := file.read(_PIECE):
-            yield piece
+        while chunk := file.read(_PIECE):
+            yield chunk

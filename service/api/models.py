@@ -1,4 +1,4 @@
-"""Answer which models are held."""
+"""Describes the models that the server holds."""
 
 from service.api import schemas
 from service.api.answers import moment
@@ -6,13 +6,13 @@ from service.serving.slot import Serving, Slot
 
 
 def models(slot: Slot) -> list[schemas.ModelDetail]:
-    """The model in service, then the one before it."""
-    kept = [slot.serving] if slot.previous is None else [slot.serving, slot.previous]
-    return [model(serving, in_service=not place) for place, serving in enumerate(kept)]
+    """Describe the model in service and the one before it."""
+    held = [slot.serving] if slot.previous is None else [slot.serving, slot.previous]
+    return [model(serving, in_service=not rank) for rank, serving in enumerate(held)]
 
 
 def model(serving: Serving, *, in_service: bool = True) -> schemas.ModelDetail:
-    """A model that is held."""
+    """Describe a model that the server holds."""
     source, config = serving.source, serving.bundle.config
     with serving.log.read() as transaction:
         shortened = transaction.shortened(source.digest)

@@ -1,4 +1,4 @@
-"""Answer how far the start is."""
+"""Reports whether the server can answer forecasts, and how far its start is."""
 
 from service.api import schemas
 from service.api.answers import model_of, successor_of
@@ -12,7 +12,11 @@ _ANSWERING = frozenset({"replaying", "ready"})
 
 
 def readiness(slot: Slot) -> schemas.Readiness:
-    """How far one model is; without a look at the log that others write to, it cannot forecast."""
+    """
+    Report the readiness of one model.
+
+    A model whose last read of a shared log failed is not ready: it might forecast from old states.
+    """
     phase = slot.progress.phase
     serving = slot.serving if phase in _ANSWERING else None
     cut_off = serving.write_queue.cut_off if serving else None
@@ -30,9 +34,14 @@ def readiness(slot: Slot) -> schemas.Readiness:
     )
 
 
-def readiness_of_all(slots: Catalog) -> schemas.Readiness:
-    """How far the server is; a model that cannot be loaded does not make it unready for others."""
-    each = {name: readiness(slot) for name, slot in slots.by_name.items()}
+def readiness_of_all(catalog: Catalog) -> schemas.Readiness:
+    """
+    Report the readiness of a server of several models.
+
+    It is ready once no model is being loaded and one can answer: a model that cannot be loaded
+    does not make the server unready for the others.
+    """
+    each = {name: readiness(slot) for name, slot in catalog.by_name.items()}
     phase = min((one.phase for one in each.values()), key=_PHASES.index)
     return schemas.Readiness(
         ready=phase in _ANSWERING,

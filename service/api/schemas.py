@@ -9,15 +9,16 @@ from forecast.data.checks import LARGEST
 UniqueId = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$"),
-    Field(description="Name of the series; slashes and any script are fine."),
+    Field(description="Name of the series. Slashes and any script are allowed."),
 ]
 Stamp = Annotated[
     int | Annotated[str, StringConstraints(min_length=1, max_length=40)],
-    Field(union_mode="smart", description="ISO 8601 (UTC without offset), or an integer."),
+    Field(union_mode="smart", description="ISO 8601 (UTC if without offset), or an integer."),
 ]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Value = Annotated[
-    Number | None, Field(description="null: not observed (only where the model's policy is mask).")
+    Number | None,
+    Field(description="null: not observed (needs the fill policy mask)."),
 ]
 Level = Annotated[
     float, Field(ge=1, lt=100, allow_inf_nan=False, description="Percent, such as 80.")
@@ -27,19 +28,19 @@ StaticValue = Number | Annotated[str, StringConstraints(max_length=200)]
 
 
 class Body(BaseModel):
-    """What a client sends: nothing unknown."""
+    """A body that a client sends. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Answer(BaseModel):
-    """What a client gets."""
+    """A body that the server answers with."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class FutureRow(BaseModel):
-    """Known-future covariates of one series at one coming stamp, as further fields."""
+    """Known-future covariates of a series at a future stamp, as further fields."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Number] = Field(init=False)
@@ -49,13 +50,13 @@ class FutureRow(BaseModel):
 
 
 class ObservationRow(FutureRow):
-    """What happened at one stamp of one series; the model's covariates as further fields."""
+    """Observed value of a series at a stamp, with the model's covariates as further fields."""
 
     y: Value
 
 
 class InlineSeries(BaseModel):
-    """A series with its whole history; the model's covariates as further arrays."""
+    """A series with its whole history, with the model's covariates as further arrays."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, list[Number]] = Field(init=False)
@@ -68,7 +69,7 @@ class InlineSeries(BaseModel):
 
 class ForecastRequest(Body):
     """
-    Forecast series from their live states, or from histories sent along.
+    Forecast series from their live states, or from histories in the request.
 
     Exactly one of `unique_ids` and `series` is given.
     """
@@ -77,14 +78,14 @@ class ForecastRequest(Body):
     series: Annotated[list[InlineSeries], Field(min_length=1)] | None = None
     h: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None,
-        description="Steps ahead; by default all that the model learned, at most ten times that.",
+        description="Steps ahead. The default is the trained horizon, the maximum ten times it.",
     )
     level: Annotated[list[Level], Field(max_length=20)] = Field(
-        [], description="Central intervals, answered as lo-80 and hi-80."
+        [], description="Central intervals in percent; 80 is answered as lo-80 and hi-80."
     )
     quantiles: Annotated[list[Quantile], Field(max_length=100)] = []
     futr: list[FutureRow] = Field(
-        [], description="Known-future covariates for every series and each of the h stamps."
+        [], description="Known-future covariates of every series at each of the h coming stamps."
     )
 
     @model_validator(mode="after")
@@ -96,7 +97,7 @@ class ForecastRequest(Body):
 
 
 class ObservationsRequest(Body):
-    """Observations of any series, in any order; all are stored, or none."""
+    """Observations of any series in any order. All are stored, or none."""
 
     observations: Annotated[list[ObservationRow], Field(min_length=1)]
 
@@ -105,19 +106,21 @@ class Model(Answer):
     """The model that answered."""
 
     name: str
-    version: str | None = Field(description="In the registry; null for a directory.")
+    version: str | None = Field(
+        description="Version in the registry; null for a model from a directory."
+    )
     digest: str = Field(description="SHA-256 of its settings and weights.")
 
 
 class SeriesPosition(Answer):
-    """Where a state stands."""
+    """Position of a state."""
 
     last_ds: str | int
-    observations: int = Field(description="Steps seen, filled ones included.")
+    observations: int = Field(description="Steps seen, including filled ones.")
 
 
 class SeriesForecast(BaseModel):
-    """One series: `lo-80` and `hi-80` are further fields, one pair for each level asked."""
+    """Forecast of one series, with a pair of further fields such as `lo-80`, `hi-80` per level."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, list[float]] = Field(init=False)
@@ -125,54 +128,54 @@ class SeriesForecast(BaseModel):
     unique_id: str
     ds: list[str | int]
     statecast: list[float] = Field(
-        description="The point forecast: the median, of counts and variances the mean."
+        description="Point forecast: the median; the mean for counts and variances."
     )
-    quantiles: dict[str, list[float]] = Field({}, description='By fraction: "0.9".')
+    quantiles: dict[str, list[float]] = Field({}, description='By fraction, such as "0.9".')
     position: SeriesPosition
     state: str = Field(
-        description="live: went on with each observation; rebuilt: replayed from the log; "
-        "cold: warmed up on the history sent."
+        description="live: advanced by each observation; rebuilt: replayed from the log; "
+        "cold: warmed up on the history in the request."
     )
 
 
 class ForecastResponse(Answer):
-    """Forecasts in the order in which the series were asked for."""
+    """Forecasts in the order of the request."""
 
     model: Model
     forecasts: list[SeriesForecast]
 
 
 class ItemStatus(Answer):
-    """An item that is not new."""
+    """Status of an observation that is not new."""
 
-    index: int = Field(description="Place in the request, from 0.")
+    index: int = Field(description="Index in the request, from 0.")
     unique_id: str
     ds: str | int
     status: str = Field(description="duplicate: nothing changed; revised: the series was replayed.")
 
 
 class FilledGap(Answer):
-    """Steps that the model's fill policy put in."""
+    """Missing steps that the model's fill policy has filled."""
 
     unique_id: str
-    ds: str | int = Field(description="The first of them.")
+    ds: str | int = Field(description="First filled step.")
     steps: int
     policy: str
 
 
 class ObservationsResponse(Answer):
-    """What became of the observations; they are on the disk."""
+    """Result of a report of observations, which are now on the disk."""
 
     new: int
     duplicate: int
     revised: int
-    items: list[ItemStatus] = Field(description="Those that are not new.")
+    items: list[ItemStatus] = Field(description="Observations that are not new.")
     created: list[str] = Field(description="Series that were not known before.")
     filled: list[FilledGap]
 
 
 class SeriesItem(Answer):
-    """One series with a live state."""
+    """A series with a live state."""
 
     unique_id: str
     last_ds: str | int
@@ -188,37 +191,37 @@ class SeriesPage(Answer):
 
 
 class RemovedSeries(Answer):
-    """A series that is no longer there."""
+    """A series that was deleted."""
 
     unique_id: str
-    rows: int = Field(description="Stored observations that went with it, old revisions included.")
+    rows: int = Field(description="Deleted observations, including old revisions.")
 
 
 class LogQuery(Body):
-    """Which part of the log."""
+    """The part of the log to export."""
 
     unique_id: Annotated[list[UniqueId], Field(max_length=100)] = Field(
-        [], description="Only these series; repeat it. None: all."
+        [], description="Series to export; repeat the parameter for several. Default: all."
     )
     since: Annotated[str, StringConstraints(max_length=40)] | None = Field(
-        None, description="First `ds`."
+        None, description="First `ds` to export."
     )
     until: Annotated[str, StringConstraints(max_length=40)] | None = Field(
-        None, description="Last `ds`."
+        None, description="Last `ds` to export."
     )
     full: bool = Field(
-        False, description="Every revision, with `revision`, `filled` and `recorded_at`."
+        False, description="Export every revision, with `revision`, `filled` and `recorded_at`."
     )
 
 
 class PruneRequest(Body):
-    """What stays of each series: exactly one of `keep_steps` and `before` is given."""
+    """The steps to keep of each series; exactly one of `keep_steps` and `before` is given."""
 
     keep_steps: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
-        None, description="So many of its last steps."
+        None, description="Number of last steps to keep."
     )
-    before: Stamp | None = Field(None, description="All but what lies before this `ds`.")
-    dry_run: bool = Field(False, description="Take nothing out: only count.")
+    before: Stamp | None = Field(None, description="Remove the steps before this `ds`.")
+    dry_run: bool = Field(False, description="Only count; remove nothing.")
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -229,39 +232,41 @@ class PruneRequest(Body):
 
 
 class PrunedLog(Answer):
-    """What was taken out of the log, or would be."""
+    """What was removed from the log, or would be."""
 
     dry_run: bool
-    series: int = Field(description="Series that begin later now.")
+    series: int = Field(description="Series that lost steps.")
     steps: int
-    rows: int = Field(description="Stored observations, old revisions included.")
+    rows: int = Field(description="Removed observations, including old revisions.")
 
 
 class SeriesDetail(Answer):
-    """What the log has of a series."""
+    """A series as the log has it."""
 
     unique_id: str
     created_at: str
     static: dict[str, Any]
     first_ds: str | int
     last_ds: str | int
-    observations: int = Field(description="Steps seen in all, those that were pruned included.")
-    pruned: int = Field(description="Of them, taken out of the log: they lay before first_ds.")
-    filled: int = Field(description="Of those in the log, made up by the fill policy.")
+    observations: int = Field(description="Steps seen in all, including those that were pruned.")
+    pruned: int = Field(description="Steps before first_ds that were removed from the log.")
+    filled: int = Field(description="Steps in the log that the fill policy has filled.")
     revisions: int = Field(description="Values in the log that were corrected later.")
 
 
 class StateDetail(Answer):
-    """What the live state of a series is and where it stands."""
+    """The live state of a series."""
 
     unique_id: str
     position: SeriesPosition
-    state: str = Field(description="live or rebuilt")
+    state: str = Field(
+        description="live: advanced by each observation; rebuilt: replayed from the log."
+    )
     model: Model
 
 
 class ModelDetail(Model):
-    """A model and what it was trained on."""
+    """A model, what it takes and how it scored."""
 
     alias: str | None
     in_service: bool
@@ -275,26 +280,26 @@ class ModelDetail(Model):
     static: list[str]
     fill: str
     shortened: int = Field(
-        description="Series pruned before this model came: it knows only what the log had then."
+        description="Series pruned before this model was loaded: it has not seen the removed steps."
     )
     facts: dict[str, Any]
     scores: dict[str, float]
 
 
 class Models(Answer):
-    """Models that this server holds."""
+    """Models that the server holds."""
 
     models: list[ModelDetail]
 
 
 class Liveness(Answer):
-    """The process answers."""
+    """Answer of a process that is alive."""
 
     status: str = "alive"
 
 
 class SuccessorDetail(Answer):
-    """The last model that was to take over."""
+    """The last model of a rollout and its outcome."""
 
     version: str | None
     digest: str
@@ -303,7 +308,7 @@ class SuccessorDetail(Answer):
 
 
 class ModelReadiness(Answer):
-    """How far one model is."""
+    """Readiness of one model."""
 
     ready: bool
     phase: str
@@ -315,14 +320,14 @@ class ModelReadiness(Answer):
 
 
 class Readiness(ModelReadiness):
-    """How far the server is."""
+    """Readiness of the server."""
 
     models: dict[str, ModelReadiness] = {}
-    """Each by its name, where there are several."""
+    """Readiness of each model by name, if there are several."""
 
 
 class Version(Answer):
-    """What runs."""
+    """Versions of what runs."""
 
     version: str
     python: str

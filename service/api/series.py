@@ -1,4 +1,4 @@
-"""What is known of series, states and models, as answers."""
+"""Lists series and describes what the log and the live state have of one."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,7 +13,15 @@ from service.serving.slot import Serving
 
 
 def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> schemas.SeriesPage:
-    """Series after `cursor` in the order of their names, those that contain `q`."""
+    """
+    List series in the order of their names.
+
+    Args:
+        serving: The model in service.
+        cursor: Name after which the page begins; None for the first page.
+        limit: Most series on the page.
+        q: Part of the name, in any case; None for all series.
+    """
     engine, calendar = serving.engine, serving.bundle.calendar
     serving.write_queue.catch_up()
     waiting = serving.write_queue.writer.waiting
@@ -21,38 +29,38 @@ def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> 
     if q:
         names = [name for name in names if q.lower() in name.lower()]
     start = 0 if cursor is None else bisect_right(names, cursor)
-    shown = names[start : start + limit]
-    serving.write_queue.need(shown)
-    more = shown[-1] if len(names) > start + limit else None
+    listed = names[start : start + limit]
+    serving.write_queue.need(listed)
+    cursor = listed[-1] if len(names) > start + limit else None
 
     def work() -> tuple[list[str], States]:
-        there = [name for name in shown if name in engine.rows]
-        rows = np.array([engine.rows[name] for name in there], np.int64)
-        return there, engine.snapshot(rows)[0]
+        live = [name for name in listed if name in engine.rows]
+        rows = np.array([engine.rows[name] for name in live], np.int64)
+        return live, engine.snapshot(rows)[0]
 
-    shown, states = engine.executor.run(work)
+    listed, states = engine.executor.run(work)
     items = [
         schemas.SeriesItem(unique_id=name, last_ds=last, observations=int(count))
         for name, last, count in zip(
-            shown, timestamps.render(states.last_ds, calendar), states.count, strict=True
+            listed, timestamps.render(states.last_ds, calendar), states.count, strict=True
         )
     ]
-    return schemas.SeriesPage(series=items, total=len(names), next=more)
+    return schemas.SeriesPage(series=items, total=len(names), next=cursor)
 
 
 def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:
     """
-    What the log has of a series.
+    Describe what the log has of a series.
 
     Raises:
-        UnknownSeries: Nothing.
+        UnknownSeries: The log has nothing of it.
     """
     calendar = serving.bundle.calendar
     with serving.log.read() as transaction:
-        found = transaction.find([unique_id])
-        if not found:
+        records = transaction.find([unique_id])
+        if not records:
             raise no_such_series(unique_id, serving.engine)
-        number, static = found[0].number, found[0].static
+        number, static = records[0].number, records[0].static
         first, last, steps, filled, revisions = transaction.summary(number)
         created = transaction.created_at(number)
         pruned = int(transaction.begins([number]).steps.sum())
@@ -72,10 +80,10 @@ def detail(serving: Serving, unique_id: str) -> schemas.SeriesDetail:
 
 def state(serving: Serving, unique_id: str) -> schemas.StateDetail:
     """
-    Where the live state of a series stands.
+    Describe the live state of a series.
 
     Raises:
-        UnknownSeries: It has none.
+        UnknownSeries: It has no state.
     """
     engine = serving.engine
     serving.write_queue.catch_up()

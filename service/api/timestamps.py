@@ -1,4 +1,4 @@
-"""`ds` as people send and read it: ISO 8601 text or integers, and the int64 of the library."""
+"""Converts `ds` between the texts or integers of HTTP and the int64 stamps of the library."""
 
 import re
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ def parse(
     stamps: Sequence[str | int], calendar: Calendar, pointers: Sequence[str]
 ) -> Int[np.ndarray, " row"]:
     """
-    Stamps as int64: nanoseconds since the epoch in UTC, or the integer itself.
+    Convert stamps to int64: nanoseconds since the epoch in UTC, or the integer itself.
 
     Args:
-        stamps: ISO 8601 text where the calendar has dates (an offset is converted to UTC),
-            integers where it counts.
-        calendar: Decides which of the two.
-        pointers: Where each stamp stands in the request, for the answer.
+        stamps: ISO 8601 text if the calendar has dates (an offset is converted to UTC), integers
+            if it counts steps.
+        calendar: The model's calendar.
+        pointers: JSON pointer to each stamp, for the problem document.
 
     Raises:
         Refused: `BadStamps`, with the places of the first few.
@@ -39,23 +39,23 @@ def parse(
     values = [read(stamp) for stamp in stamps]
     bad = [row for row, value in enumerate(values) if value is None]
     if bad:
-        wanted = "an integer" if calendar.is_integer else "an ISO 8601 date or time in 1800-2199"
+        expected = "an integer" if calendar.is_integer else "an ISO 8601 date or time in 1800-2199"
         raise Refused(
             BadStamps(
-                f"{len(bad)} of {len(values)} stamps cannot be read: `ds` must be {wanted}, "
+                f"{len(bad)} of {len(values)} stamps cannot be read: `ds` must be {expected}, "
                 f"for freq={calendar.freq!r}",
                 help='write ds as "2024-03-01" or "2024-03-01T12:00:00"'
                 if not calendar.is_integer
                 else "write ds as a number without quotes",
             ),
-            [(pointers[row], f"`ds` must be {wanted}") for row in bad[:10]],
+            [(pointers[row], f"`ds` must be {expected}") for row in bad[:10]],
         )
     return np.array(values, np.int64)
 
 
 def parse_text(text: str, calendar: Calendar, pointer: str) -> int:
     """
-    One stamp out of a parameter or an option, where integers are text as well.
+    Convert one stamp of a query parameter or an option, where integers are text too.
 
     Raises:
         Refused: `BadStamps`, with the place.
@@ -66,7 +66,7 @@ def parse_text(text: str, calendar: Calendar, pointer: str) -> int:
 
 def render(stamps: Int[np.ndarray, " row"], calendar: Calendar) -> list[str | int]:
     """
-    Stamps as they go into an answer; dates alone when every stamp is midnight of a daily step.
+    Convert stamps for an answer; dates without a time if all are midnights of daily steps.
 
     >>> render(np.array([0, 86_400_000_000_000]), Calendar("D"))
     ['1970-01-01', '1970-01-02']

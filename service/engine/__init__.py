@@ -1,1 +1,6 @@
-"""Live states in memory and the thread that computes them."""
+"""
+Live states in memory, the thread that computes them, and their snapshots on disk.
+
+May be imported by `service.ingest`, `service.replay`, `service.serving`, `service.api` and
+`service.http`.
+"""

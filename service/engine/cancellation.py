@@ -1,8 +1,8 @@
 """
-Who waits for an answer, and whether they still do.
+Cancels waiting work of clients that have hung up.
 
-A client that hangs up is seen while its request is computed or waits for that: what waits for its
-turn then gives it up, and what runs already is finished.
+The middleware notices that a client hangs up. Work of its request that still waits is then
+dropped; work that runs already is finished.
 """
 
 from concurrent.futures import Future
@@ -12,38 +12,39 @@ from typing import Any
 from service.errors import Abandoned
 
 
-class _Caller:
-    """The client of one request. It is left on one thread and asked on another."""
+class Caller:
+    """The client of one request; written by the event loop, read by the thread of the request."""
 
     def __init__(self) -> None:
-        self.gone = False
+        self.has_left = False
         self.awaited: Future[Any] | None = None
 
     def leave(self) -> None:
-        self.gone = True
+        """Cancel the work that the client waits for, unless it runs already."""
+        self.has_left = True
         if self.awaited is not None:
             self.awaited.cancel()
 
 
-_caller: ContextVar[_Caller | None] = ContextVar("caller", default=None)
+current_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
-def waits_for(future: "Future[Any]") -> None:
-    """Have it cancelled, unless it runs by then, when the client of this request hangs up."""
-    caller = _caller.get()
+def cancel_with_caller(future: "Future[Any]") -> None:
+    """Cancel `future` if the client of this request hangs up before it runs."""
+    caller = current_caller.get()
     if caller is not None:
         caller.awaited = future
-        if caller.gone:
+        if caller.has_left:
             future.cancel()
 
 
 def check_caller() -> None:
     """
-    Before anything is said to a client.
+    Check that the client of this request still waits for an answer.
 
     Raises:
-        Abandoned: It has hung up.
+        Abandoned: The client has hung up.
     """
-    caller = _caller.get()
-    if caller is not None and caller.gone:
-        raise Abandoned("the client hung up; what had not begun was dropped")
+    caller = current_caller.get()
+    if caller is not None and caller.has_left:
+        raise Abandoned("the client hung up; work that had not begun was dropped")

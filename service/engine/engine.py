@@ -1,8 +1,9 @@
 """
-The live states of all series, in memory: arrays whose rows are series.
+The live states of all series, in memory: arrays with one row for each series.
 
 States are read and replaced on the compute thread only, so a forecast sees each series either
-before or after a batch of observations, never in between. Nothing here is durable: the log is.
+before or after a batch of observations, never in between. Nothing here is durable; the log is.
+This is the end of the way of an observation.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,40 +21,43 @@ from service.engine.warm_up import to_panel
 from service.storage.records import Observations, SeriesRecord
 
 BLOCK = 4096
-"""Rows of a block, where nothing else is said."""
+"""Default number of rows in a block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the state of one series stands."""
+    """Position of the state of one series."""
 
     last_ds: int
+    """Stamp of the last step that it has seen."""
     observations: int
+    """Number of steps that it has seen."""
     rebuilt: bool
-    """Whether a replay of the log made it, with nothing observed since."""
+    """Whether it comes from a replay of the log and has observed nothing since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The live states of one block of series at one moment."""
+    """A copy of the live states of one block of series."""
 
     batch: int
-    """The last batch of the log that is in them."""
+    """Last batch of the log that the states have seen."""
     numbers: Int[np.ndarray, " series"]
-    """Of each series in the log."""
+    """Number of each series in the log."""
     first_ds: Int[np.ndarray, " series"]
+    """First stamp of each series in the log."""
     rebuilt: Bool[np.ndarray, " series"]
     states: States
 
 
 class Engine:
     """
-    States by the name of their series.
+    Holds the live states of one model.
 
     Args:
-        bundle: The model whose states these are.
-        executor: The thread they live on.
-        block: Rows that are grown, and snapshotted, at a time.
+        bundle: The model.
+        executor: The thread on which states are read and replaced.
+        block: Rows by which the arrays grow, and which are snapshotted together.
     """
 
     def __init__(self, bundle: Bundle, executor: BatchingExecutor, *, block: int = BLOCK) -> None:
@@ -62,59 +66,60 @@ class Engine:
         self.executor = executor
         self.block = block
         self.batch = 0
-        """The last batch of the log that is in the states."""
+        """Last batch of the log that the states have seen."""
         self.timeline = ""
-        """Which history of the log that is, as a transaction names it."""
+        """History of the log that the batch belongs to, as `Transaction.timeline` names it."""
         self.rows: dict[str, int] = {}
         self.ids = [""] * block
-        """The name of each row; empty where the row is free."""
+        """Name of the series in each row; empty if the row is free."""
         self.numbers = np.zeros(block, np.int64)
-        """Of each row in the log; 0 where the row is free."""
+        """Number in the log of the series in each row; 0 if the row is free."""
         self._row_of = np.full(block, -1, np.int64)
-        """Of each number, -1 where it has no live state."""
+        """Row of each number; -1 if the series has no live state."""
         self._changes = 0
-        """How often series came or went."""
+        """Counts how often series were added or dropped."""
         self._sorted: tuple[int, tuple[str, ...]] = (0, ())
-        """All names in order, as they were after so many changes."""
+        """All names in order, with the value of `_changes` when they were sorted."""
         self._states = initial_states(bundle, block)
         self._first_ds = np.zeros(block, np.int64)
         self._rebuilt = np.ones(block, bool)
         self._moved = np.zeros(1, bool)
-        """Of each block, whether it is another than when it was last copied."""
+        """Per block: changed since its last copy."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def names(self) -> tuple[str, ...]:
-        """Every series in the order of the alphabet."""
-        changes, (then, known) = self._changes, self._sorted
-        if then != changes:
-            known = tuple(sorted(self.rows.copy()))
-            self._sorted = changes, known  # if some came meanwhile, the next who asks sorts again
-        return known
+        """Return the names of all series in order; may be called on any thread."""
+        changes, (sorted_at, names) = self._changes, self._sorted
+        if sorted_at != changes:
+            names = tuple(sorted(self.rows.copy()))
+            # If series were added meanwhile, the next call sorts again.
+            self._sorted = changes, names
+        return names
 
     def rows_of(self, numbers: Int[np.ndarray, " series"]) -> Int[np.ndarray, " series"]:
-        """The rows of series by their numbers in the log; -1 where there is none."""
+        """Return the rows of series by number; -1 for a series without a live state."""
         known = numbers < len(self._row_of)
         return np.where(known, self._row_of[np.where(known, numbers, 0)], -1)
 
     def find(self, names: Iterable[str]) -> Int[np.ndarray, " series"]:
-        """The rows of series by their names; -1 where there is none."""
+        """Return the rows of series by name; -1 for a series without a live state."""
         return np.array([self.rows.get(name, -1) for name in names], np.int64)
 
     def position(self, row: int) -> Position:
-        """Where one series stands."""
+        """Return the position of the state in a row."""
         states = self._states
         return Position(int(states.last_ds[row]), int(states.count[row]), bool(self._rebuilt[row]))
 
     def spans(
         self, rows: Int[np.ndarray, " row"]
     ) -> tuple[Int[np.ndarray, " row"], Int[np.ndarray, " row"]]:
-        """First and last stamp of some series."""
+        """Return the first and last stamps of the series in rows."""
         return self._first_ds[rows], self._states.last_ds[rows]
 
     def observed(self, rows: Int[np.ndarray, " series"], fresh: Observations) -> States:
-        """States of some series after new steps; the live ones stay as they are."""
+        """Return the states in rows advanced by new steps; the live states stay as they are."""
         ids = [self.ids[row] for row in rows.tolist()]
         return observing.observe(
             self.bundle,
@@ -124,7 +129,7 @@ class Engine:
         )
 
     def advance(self, rows: Int[np.ndarray, " series"], states: States) -> None:
-        """Replace the live states of rows by those that `observed` gave; on the compute thread."""
+        """Replace the live states in rows by those of `observed`. Call on the compute thread."""
         self._put(rows, states)
         self._rebuilt[rows] = False
 
@@ -132,12 +137,12 @@ class Engine:
         self, entries: Sequence[SeriesRecord], states: States, first_ds: Int[np.ndarray, " series"]
     ) -> None:
         """
-        Put replayed states in place, of series that were seen or never; on the compute thread.
+        Put replayed states in place, also of new series. Call on the compute thread.
 
         Args:
-            entries: The series, as the log knows them.
-            states: One row for each.
-            first_ds: Where the series begin.
+            entries: The series.
+            states: States with one row for each series.
+            first_ds: First stamp of each series in the log.
         """
         unseen = [entry for entry in entries if entry.unique_id not in self.rows]
         self.make_room(len(self.rows) + len(unseen))
@@ -150,12 +155,12 @@ class Engine:
         self._first_ds[rows] = first_ds
 
     def begin_at(self, rows: Int[np.ndarray, " row"], first_ds: Int[np.ndarray, " row"]) -> None:
-        """The log of some series begins later now; on the compute thread."""
+        """Set the first stamps of pruned series. Call on the compute thread."""
         self._first_ds[rows] = first_ds
         self._moved[rows // self.block] = True
 
     def drop(self, names: Sequence[str]) -> None:
-        """Forget some series; on the compute thread."""
+        """Drop the states of series. Call on the compute thread."""
         for name in names:
             row = self.rows.pop(name)
             self._moved[row // self.block] = True
@@ -164,11 +169,11 @@ class Engine:
         self._changes += 1
 
     def moved_blocks(self) -> list[int]:
-        """Blocks that are other than when they were last copied."""
+        """Return the blocks that changed since their last copy."""
         return np.flatnonzero(self._moved).tolist()
 
     def copy_block(self, place: int) -> Block:
-        """The live states of one block, copied; on the compute thread."""
+        """Copy the live states of a block. Call on the compute thread."""
         rows = place * self.block + np.flatnonzero(
             self.numbers[place * self.block : (place + 1) * self.block]
         )
@@ -182,11 +187,11 @@ class Engine:
         )
 
     def not_copied(self, place: int) -> None:
-        """What was copied last of this block was lost."""
+        """Mark a block as changed because its last copy was lost."""
         self._moved[place] = True
 
     def adopt_block(self, place: int, block: Block, names: Sequence[str]) -> None:
-        """Put a copied block back where it was, in an engine that has nothing there yet."""
+        """Put a copied block back into its rows, which must be free."""
         self.make_room((place + 1) * self.block)
         rows = place * self.block + np.arange(len(block.numbers))
         self._name(rows, block.numbers, names)
@@ -219,7 +224,7 @@ class Engine:
         self._moved[rows // self.block] = True
 
     def make_room(self, series: int) -> None:
-        """Have rows for so many series, or twice those there were; on the compute thread."""
+        """Make room for `series` rows; grow at least twofold. Call on the compute thread."""
         room = len(self.numbers)
         if series > room:
             more = -(-max(room, series - room) // self.block) * self.block
@@ -235,17 +240,17 @@ class Engine:
 
     def check_horizon(self, horizon: int) -> None:
         """
-        Before anything is laid out for it.
+        Check that the model forecasts so many steps.
 
         Raises:
-            UnseenHorizon: More steps than the model goes on for.
+            UnseenHorizon: It does not.
         """
         forecasting.check_horizon(self.bundle, horizon)
 
     def snapshot(
         self, rows: Int[np.ndarray, " series"]
     ) -> tuple[States, Bool[np.ndarray, " series"]]:
-        """States of some series at one moment, copied, and which of them are rebuilt."""
+        """Copy the states in rows; also return which of them are rebuilt."""
         return self._states.take(rows), self._rebuilt[rows]
 
     def forecast(
@@ -255,7 +260,7 @@ class Engine:
         known_future: Float[np.ndarray, "series horizon known"] | None,
         quantiles: tuple[float, ...],
     ) -> Float[np.ndarray, "series horizon output"]:
-        """Point forecast, then one column a quantile; pure."""
+        """Forecast from states: the point forecast, then one output for each quantile."""
         return forecasting.forecast(
             self.bundle,
             states,
@@ -267,12 +272,12 @@ class Engine:
 
 
 def no_such_series(name: str, engine: Engine, count: int = 1) -> UnknownSeries:
-    """The error that names the series and the nearest one there is."""
+    """Return the error for an unknown series, which names the nearest known one."""
     near = nearest(name, engine.names())
     more = f" and {count - 1} more" if count > 1 else ""
     return UnknownSeries(
         f"no series {name!r}{more}",
         where=f"among {len(engine):,} series",
         help=(f"did you mean {near!r}? " if near else "")
-        + "GET /v1/series lists them; STATECAST_UNKNOWN_SERIES=create begins new ones",
+        + "GET /v1/series lists them; STATECAST_UNKNOWN_SERIES=create adds new ones",
     )

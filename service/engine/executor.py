@@ -1,8 +1,8 @@
 """
-The one thread for everything that touches the network or the live states.
+The compute thread: the only thread that runs the network or touches live states.
 
-Requests that wait for it at the same time are computed together: one batched step costs hardly
-more than a step of one series. What a user waits for goes before what runs in the background.
+Requests of one kind that wait at the same time are computed in one call, because a batched step
+costs hardly more than a step of one series. Requests of users go before background work.
 """
 
 import threading
@@ -17,23 +17,23 @@ from typing import Any, TypeVar
 import torch
 
 from forecast.device import usable_cores
-from service.engine.cancellation import check_caller, waits_for
+from service.engine.cancellation import cancel_with_caller, check_caller
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.metrics import Metrics
 
 Item = TypeVar("Item")
 T = TypeVar("T")
 _MOST_THREADS = 8
-"""More would wait for the interpreter, which runs what is between two products one at a time."""
+"""More threads would wait for the GIL between two matrix products."""
 
 
 def usual_threads() -> int:
-    """One for each core that this process may use, up to eight."""
+    """Return the number of cores that this process may use, at most eight."""
     return min(usable_cores(), _MOST_THREADS)
 
 
 def make_pool(name: str) -> ThreadPoolExecutor:
-    """So many threads, each of which multiplies matrices alone."""
+    """Return a pool of `usual_threads` threads, each of which computes with one core."""
     return ThreadPoolExecutor(usual_threads(), name, torch.set_num_threads, (1,))
 
 
@@ -41,14 +41,15 @@ def make_pool(name: str) -> ThreadPoolExecutor:
 class _Job:
     work: Callable[[], Any]
     future: Future[Any]
-    asked: float
-    until: float
-    """A time after which nobody waits for it any more."""
+    submitted: float
+    """Time of `perf_counter` at which it was submitted."""
+    deadline: float
+    """Time of `perf_counter` after which nobody waits for it any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Requests of one kind that will be computed in one call."""
+    """Waiting requests of one kind, which will be computed in one call."""
 
     work: Callable[[list[Any]], Sequence[Any]]
     jobs: list[tuple[Any, _Job]]
@@ -56,15 +57,15 @@ class _Batch:
 
 class BatchingExecutor:
     """
-    One thread, two queues: what is asked for, and what can wait.
+    Runs work on one thread from two queues: requests, and background work.
 
-    A call with many series may share its blocks out to `pool` while it waits for them.
+    A call with many series may share its blocks out to `pool` and wait for them.
 
     Args:
-        deadline: Seconds after which a request that has not begun is dropped.
-        most: Requests that may wait; more are refused.
-        metrics: Where waiting and working times go.
-        spare_s: Seconds that the background waits while others never cease to ask.
+        deadline: Longest time that a request waits before it begins, in seconds.
+        most: Largest number of waiting requests; others are refused.
+        metrics: Where waiting and computing times are recorded.
+        spare_s: Longest time that background work waits while requests keep coming, in seconds.
     """
 
     def __init__(
@@ -74,9 +75,9 @@ class BatchingExecutor:
         self._most = most
         self._spare_s = spare_s
         self._metrics = metrics
-        self._asked: deque[_Job | Hashable] = deque()
-        self._spare: deque[_Job] = deque()
-        self._crowds: dict[Hashable, _Batch] = {}
+        self._requests: deque[_Job | Hashable] = deque()
+        self._background: deque[_Job] = deque()
+        self._batches: dict[Hashable, _Batch] = {}
         self._ready = threading.Condition()
         self._closed = False
         self.pool = make_pool("blocks")
@@ -85,25 +86,29 @@ class BatchingExecutor:
 
     def run(self, work: Callable[[], T], *, patient: bool = False) -> T:
         """
-        Do it after what was asked before.
+        Run `work` after the requests before it and return its result.
+
+        Args:
+            work: What to run.
+            patient: Whether to wait without a deadline and whatever the length of the queue.
 
         Raises:
-            DeadlinePassed: It had not begun in time; `patient` work has all the time it needs.
-            Overloaded: Too much waits already.
+            DeadlinePassed: It had not begun by the deadline.
+            Overloaded: Too many requests are waiting.
         """
-        done: T = self._wait(self._ask(work, patient=patient), patient=patient)
-        return done
+        result: T = self._wait(self._submit(work, patient=patient), patient=patient)
+        return result
 
     def begin(self, work: Callable[[], T]) -> Callable[[], T]:
-        """As `run` does patient work, but whoever calls what is returned waits for it."""
-        job = self._ask(work, patient=True)
+        """Submit patient work and return a function that waits for its result."""
+        job = self._submit(work, patient=True)
         return lambda: self._wait(job, patient=True)
 
-    def _ask(self, work: Callable[[], Any], *, patient: bool) -> _Job:
+    def _submit(self, work: Callable[[], Any], *, patient: bool) -> _Job:
         job = self._job(work, patient=patient)
         with self._ready:
             self._admit(patient=patient)
-            self._asked.append(job)
+            self._requests.append(job)
             self._ready.notify()
         return job
 
@@ -111,44 +116,50 @@ class BatchingExecutor:
         self, kind: Hashable, item: Item, work: Callable[[list[Item]], Sequence[T]]
     ) -> T:
         """
-        Do it with all items of the same kind that wait by then, in one call of `work`.
+        Run `work` once for all waiting items of the same kind and return the result of this one.
 
-        Where the call fails for several, each is tried alone, so that none fails for another.
+        If the call fails for several items, each is tried alone, so that none fails for another.
+
+        Args:
+            kind: Items of equal kinds may be computed together.
+            item: The item of this request.
+            work: Returns one result for each item of a list.
 
         Raises:
-            DeadlinePassed, Overloaded: As `run` does; or whatever `work` raises.
+            DeadlinePassed: It had not begun by the deadline.
+            Overloaded: Too many requests are waiting.
         """
         job = self._job(lambda: work([item])[0], patient=False)
         with self._ready:
             self._admit(patient=False)
-            crowd = self._crowds.get(kind)
-            if crowd is None:
-                self._crowds[kind] = crowd = _Batch(work, [])
-                self._asked.append(kind)
+            batch = self._batches.get(kind)
+            if batch is None:
+                self._batches[kind] = batch = _Batch(work, [])
+                self._requests.append(kind)
                 self._ready.notify()
-            crowd.jobs.append((item, job))
-        done: T = self._wait(job, patient=False)
-        return done
+            batch.jobs.append((item, job))
+        result: T = self._wait(job, patient=False)
+        return result
 
     def run_idle(self, work: Callable[[], T]) -> T:
-        """Do it when nothing else waits, or first of all once it has waited long."""
+        """Run background work when no request waits, or next once it has waited `spare_s`."""
         job = self._job(work, patient=True)
         with self._ready:
             self._admit(patient=True)
-            self._spare.append(job)
+            self._background.append(job)
             self._ready.notify()
-        done: T = self._wait(job, patient=True)
-        return done
+        result: T = self._wait(job, patient=True)
+        return result
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
+        """Finish the work that runs and drop the work that waits."""
         with self._ready:
             self._closed = True
-            waiting = [job for job in (*self._asked, *self._spare) if isinstance(job, _Job)]
-            waiting += [job for crowd in self._crowds.values() for _, job in crowd.jobs]
-            self._asked.clear()
-            self._spare.clear()
-            self._crowds.clear()
+            waiting = [job for job in (*self._requests, *self._background) if isinstance(job, _Job)]
+            waiting += [job for batch in self._batches.values() for _, job in batch.jobs]
+            self._requests.clear()
+            self._background.clear()
+            self._batches.clear()
             self._ready.notify()
         for job in waiting:
             job.future.cancel()
@@ -162,17 +173,19 @@ class BatchingExecutor:
     def _admit(self, *, patient: bool) -> None:
         if self._closed:
             raise NotReady("the server is stopping", help="try again")
-        waiting = len(self._asked) + sum(len(crowd.jobs) for crowd in self._crowds.values())
+        waiting = len(self._requests) + sum(len(batch.jobs) for batch in self._batches.values())
         if waiting >= self._most and not patient:
-            raise Overloaded(f"{waiting} requests wait for the network already", help="try again")
+            raise Overloaded(f"{waiting} requests are waiting for the network", help="try again")
 
     def _wait(self, job: _Job, *, patient: bool) -> Any:
         with self._metrics.pending.track_inprogress():
             if not patient:
-                waits_for(job.future)
+                cancel_with_caller(job.future)
             try:
                 return job.future.result(None if patient else self._deadline)
-            except CancelledError:  # nobody waits or was thought to, or the server stops
+            except (
+                CancelledError
+            ):  # The client has left, the deadline has passed, or the server stops.
                 check_caller()
             except FutureTimeout:
                 if not job.future.cancel() and job.future.done():
@@ -187,56 +200,56 @@ class BatchingExecutor:
         torch.set_num_threads(1)
         while True:
             with self._ready:
-                while not (self._asked or self._spare or self._closed):
+                while not (self._requests or self._background or self._closed):
                     self._ready.wait()
                 if self._closed:
                     return
                 job = self._next()
-                crowd = None if isinstance(job, _Job) else self._crowds.pop(job)
-            if crowd is not None:
-                self._do_together(crowd)
-            elif isinstance(job, _Job) and self._begins(job):
+                batch = None if isinstance(job, _Job) else self._batches.pop(job)
+            if batch is not None:
+                self._do_batch(batch)
+            elif isinstance(job, _Job) and self._starts(job):
                 self._do(job)
 
     def _next(self) -> "_Job | Hashable":
-        now, spare = time.perf_counter(), self._spare
-        if spare and (not self._asked or now - spare[0].asked > self._spare_s):
-            return spare.popleft()
-        return self._asked.popleft()
+        now, background = time.perf_counter(), self._background
+        if background and (not self._requests or now - background[0].submitted > self._spare_s):
+            return background.popleft()
+        return self._requests.popleft()
 
-    def _begins(self, job: _Job) -> bool:
-        """Whether anybody still waits for it; it cannot be cancelled any more if so."""
+    def _starts(self, job: _Job) -> bool:
+        """Whether somebody still waits for the job; it then cannot be cancelled any more."""
         now = time.perf_counter()
-        if now > job.until:
+        if now > job.deadline:
             job.future.cancel()
         if not job.future.set_running_or_notify_cancel():
             return False
-        self._metrics.queue_seconds.observe(now - job.asked)
+        self._metrics.queue_seconds.observe(now - job.submitted)
         return True
 
     def _do(self, job: _Job) -> None:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             job.future.set_result(job.work())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised by the waiting thread
             job.future.set_exception(error)
         finally:
-            self._metrics.compute_seconds.observe(time.perf_counter() - begun)
+            self._metrics.compute_seconds.observe(time.perf_counter() - start)
 
-    def _do_together(self, crowd: _Batch) -> None:
-        live = [(item, job) for item, job in crowd.jobs if self._begins(job)]
+    def _do_batch(self, batch: _Batch) -> None:
+        live = [(item, job) for item, job in batch.jobs if self._starts(job)]
         if len(live) == 1:
             self._do(live[0][1])
         if len(live) < 2:
             return
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
-            results = crowd.work([item for item, _ in live])
-        except Exception:  # noqa: BLE001 - each is told its own
+            results = batch.work([item for item, _ in live])
+        except Exception:  # noqa: BLE001 - each job raises its own
             for _, job in live:
                 self._do(job)
             return
         finally:
-            self._metrics.compute_seconds.observe(time.perf_counter() - begun)
+            self._metrics.compute_seconds.observe(time.perf_counter() - start)
         for (_, job), result in zip(live, results, strict=True):
             job.future.set_result(result)

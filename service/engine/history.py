@@ -1,7 +1,7 @@
 """
-What the log has of some series, laid out for a replay of them, and what one gives.
+Replays of series from the log: the history that is read, and the states that come of it.
 
-Nothing here changes a live state: a replay may be computed on any thread, and in any process.
+Nothing here changes a live state, so a replay may be computed on any thread and in any process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,27 +20,27 @@ from service.storage.records import Observations, SeriesRecord
 from service.storage.transaction import Transaction
 
 _LEAST = 128
-"""Series in a part of a replay."""
+"""Fewest series in a part of a replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Steps of some series, and the states before them."""
+    """Steps of series, and the states before them."""
 
     entries: Sequence[SeriesRecord]
     rows: Observations
-    """Ordered by series and stamp; `series` counts through `entries`, each of which has rows."""
+    """Rows by series and stamp; `series` indexes `entries`, each of which has rows."""
     bases: Mapping[int, States]
-    """Of a model, by place in `entries`; a series without one begins with nothing observed."""
+    """States before the first row, by index in `entries`; other series start from nothing."""
 
     @property
     def first_ds(self) -> Int[np.ndarray, " series"]:
-        """Where the series begin."""
+        """First stamp of each series."""
         begins = np.searchsorted(self.rows.series, np.arange(len(self.entries)))
         return self.rows.ds[begins]
 
     def states(self, bundle: Bundle) -> States:
-        """The states after all of it, in one fused pass."""
+        """Compute the states after the history in one fused pass."""
         ids = [entry.unique_id for entry in self.entries]
         static = [entry.static for entry in self.entries]
         return replayed(bundle, ids, static, self.rows, self.bases)
@@ -48,46 +48,46 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """States after whole histories, to put in place once the log has them."""
+    """States after whole histories, to be put in place once the log has them."""
 
     entries: Sequence[SeriesRecord]
     states: States
     first_ds: Int[np.ndarray, " series"]
 
     def those(self, chosen: Callable[[SeriesRecord], bool]) -> "Replayed":
-        """Of some of the series."""
-        kept = [row for row, entry in enumerate(self.entries) if chosen(entry)]
-        if len(kept) == len(self.entries):
+        """Select the series for which `chosen` is true."""
+        rows = [row for row, entry in enumerate(self.entries) if chosen(entry)]
+        if len(rows) == len(self.entries):
             return self
-        entries = [self.entries[row] for row in kept]
-        return Replayed(entries, self.states.take(kept), self.first_ds[kept])
+        entries = [self.entries[row] for row in rows]
+        return Replayed(entries, self.states.take(rows), self.first_ds[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a replay of series that wait gives, as the log is at one moment."""
+    """Result of a replay of waiting series, from the log at one moment."""
 
     asked: Mapping[str, int]
-    """The series, with their numbers."""
+    """Names of the requested series, with their numbers."""
     batch: int
-    """The last one of the log then."""
+    """Last batch of the log at that moment."""
     timeline: str
-    """Which history of the log that was."""
+    """History of the log at that moment."""
     made: Replayed
-    """Of those of them that the log has then."""
+    """States of the requested series that the log has."""
 
 
 def history_of(transaction: Transaction, digest: str, rows: Observations) -> History:
     """
-    Rows of the log with the series they are of, and the bases that a model has of these.
+    Add the series and a model's base states to rows of the log.
 
     Args:
-        transaction: In which the rows were read.
-        digest: Of the model.
-        rows: Ordered by series and stamp; their `series` are numbers of the log.
+        transaction: The transaction in which the rows were read.
+        digest: Digest of the model.
+        rows: Rows by series and stamp; their `series` are numbers of the log.
     """
-    found, series = np.unique(rows.series, return_inverse=True)
-    numbers: list[int] = found.tolist()
+    unique, series = np.unique(rows.series, return_inverse=True)
+    numbers: list[int] = unique.tolist()
     place = {number: i for i, number in enumerate(numbers)}
     bases = transaction.bases(numbers, digest)
     return History(
@@ -104,13 +104,13 @@ def replay(
     reading: AbstractContextManager[Any] | None = None,
 ) -> Replay:
     """
-    What a replay of series by a model gives now.
+    Replay series from the log as it is now.
 
     Args:
-        log: With the covariates of the model.
+        log: The log, with the covariates of the model.
         bundle: The model.
-        asked: The series, with their numbers.
-        reading: Held while the log is read.
+        asked: Names of the series, with their numbers.
+        reading: Context manager that is entered while the log is read.
 
     Raises:
         LogError: The log cannot be read.
@@ -119,18 +119,24 @@ def replay(
         rows = transaction.history(list(asked.values()))
         history = history_of(transaction, bundle.digest, rows)
         batch, timeline = transaction.before, transaction.timeline
-    made = Replayed(history.entries, history.states(bundle), history.first_ds)
-    return Replay(asked, batch, timeline, made)
+    states = Replayed(history.entries, history.states(bundle), history.first_ds)
+    return Replay(asked, batch, timeline, states)
 
 
-def next_part_size(some: int, took: float, wanted: float, most: int) -> int:
+def next_part_size(size: int, seconds: float, target: float, most: int) -> int:
     """
-    How many series the next part should have, if so many took so many seconds.
+    Return how many series the next part of a replay should have.
 
-    A step of one series costs as much as a step of a hundred. Where histories are long, parts that
-    became ever smaller would take ever longer in all; so they have no fewer than `_LEAST`.
+    A step of one series costs as much as a step of a hundred. Parts of long histories must not
+    become ever smaller, which would take longer in all, so they have at least `_LEAST` series.
 
-    >>> paced(512, 4.0, 1.0, 2048), paced(512, 0.1, 1.0, 2048), paced(512, 9.0, 1.0, 2048)
-    (128, 1024, 128)
+    Args:
+        size: Series in the last part.
+        seconds: Time that the last part took.
+        target: Time that a part should take, in seconds.
+        most: Largest number of series in a part.
+
+    >>> [next_part_size(512, seconds, 1.0, 2048) for seconds in (4.0, 0.1, 9.0)]
+    [128, 1024, 128]
     """
-    return min(max(_LEAST, min(2 * some, int(some * wanted / max(took, 1e-3)))), most)
+    return min(max(_LEAST, min(2 * size, int(size * target / max(seconds, 1e-3)))), most)

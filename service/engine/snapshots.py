@@ -1,10 +1,10 @@
 """
-States on the disk, so that a start replays only what came since: a cache of the log, never more.
+Snapshots of live states on the disk, so that a start replays only what came after them.
 
-A file a block of series, written beside the old one and moved over it; only blocks that moved
-since are written again. Each file says which batch of the log is in it, with the print of that
-batch: a log put back to an earlier day has another. `mark.json` says of all files together that
-they lack nothing of the batches up to its own: a block whose file is older has not moved by then.
+Snapshots are a cache of the log. There is one file per block of series, and only blocks that have
+changed are written again. Each file records the last batch of the log in its states, with the
+fingerprint of that batch: a log restored to an earlier day has another. `mark.json` states that all
+files together lack nothing up to its batch: blocks whose files are older have not changed since.
 """
 
 import json
@@ -33,12 +33,12 @@ _MARK = "mark.json"
 
 class Snapshots:
     """
-    Those of one model over one log.
+    The snapshots of one model over one log.
 
     Args:
-        folder: Where the snapshots of all models are.
-        log: Whose states they are; another one's are not read.
-        digest: Of the model.
+        folder: Folder of the snapshots of all models.
+        log: The log; snapshots of another log are not read.
+        digest: Digest of the model.
     """
 
     def __init__(self, folder: Path, log: ObservationLog, digest: str) -> None:
@@ -47,55 +47,55 @@ class Snapshots:
 
     def save(self, engine: Engine, *, stopped: Callable[[], bool] = lambda: False) -> int:
         """
-        Write the blocks that moved; returns how many.
+        Write the blocks that changed and return how many.
 
         Raises:
-            OSError: The disk is full or not to be written; what was there still holds.
-            LogError: The log cannot be read, or is not the one that the states are of.
+            OSError: The disk is full or read-only; the snapshots before stay valid.
+            LogError: The log cannot be read, or the states belong to another history of it.
         """
         executor = engine.executor
         batch, moved = executor.run_idle(lambda: (engine.batch, engine.moved_blocks()))
-        told = cache(partial(self._told, engine))
+        header = cache(partial(self._header, engine))
         self.folder.mkdir(parents=True, exist_ok=True)
         for place in moved:
             if stopped():
                 return 0
             block = executor.run_idle(partial(engine.copy_block, place))
             try:
-                write_file(self.folder / _name(place), _pack(block, told(block.batch)))
+                write_file(self.folder / _name(place), _pack(block, header(block.batch)))
             except OSError:
                 engine.not_copied(place)
                 raise
-        write_file(self.folder / _MARK, json.dumps(told(batch)).encode())
+        write_file(self.folder / _MARK, json.dumps(header(batch)).encode())
         return len(moved)
 
     def load(self, engine: Engine) -> tuple[int, dict[int, Block]]:
         """
-        The batch from which on the log has to be read, and the blocks by their places.
+        Return the batch after which the log must be read, and the blocks by index.
 
-        What is damaged, of another format or another log is left out, as if it were not there. If
-        the mark is, all goes: a later mark would vouch for files that nobody wrote again.
+        Files that are damaged, or of another format or log, are ignored. If the mark is unusable
+        all files are deleted: a later mark would vouch for files that were not written again.
         """
-        told = cache(partial(self._told, engine))
+        header = cache(partial(self._header, engine))
         try:
             mark = json.loads((self.folder / _MARK).read_bytes())
             batch = int(mark["batch"])
         except (OSError, ValueError, KeyError, TypeError):
             mark, batch = None, 0
-        if mark is None or mark != told(batch):
+        if mark is None or mark != header(batch):
             self.forget()
             return 0, {}
         blocks = {}
         for path in sorted(self.folder.glob("block-*.state")):
-            block = _unpack(path, told)
+            block = _unpack(path, header)
             if block is not None:
                 blocks[int(path.stem.removeprefix("block-"))] = block
         return batch, blocks
 
-    def _told(self, engine: Engine, batch: int) -> dict[str, Any]:
-        """What mark and files of a batch say."""
+    def _header(self, engine: Engine, batch: int) -> dict[str, Any]:
+        """Return the header of the mark and of the files for a batch."""
         with self._log.read() as transaction:
-            found = transaction.fingerprint(batch)
+            fingerprint = transaction.fingerprint(batch)
         if transaction.timeline != engine.timeline:
             raise LogError(
                 "the log was put back or has another primary: its series are replayed first",
@@ -106,22 +106,22 @@ class Snapshots:
             "log_id": self._log.log_id,
             "digest": self._digest,
             "batch": batch,
-            "print": found,
+            "print": fingerprint,
             "block": engine.block,
         }
 
     def forget(self) -> None:
-        """Take them away."""
+        """Delete the snapshots."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def forget_others(self) -> None:
-        """Take away those of models that were served over the same log before."""
+        """Delete the snapshots of other models over the same log."""
         for folder in self.folder.parent.glob(f"{self.folder.name.partition('-')[0]}-*"):
             if folder != self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _pack(block: Block, told: dict[str, Any]) -> bytes:
+def _pack(block: Block, header: dict[str, Any]) -> bytes:
     arrays = {
         "numbers": block.numbers,
         "first_ds": block.first_ds,
@@ -129,18 +129,18 @@ def _pack(block: Block, told: dict[str, Any]) -> bytes:
         "states": np.frombuffer(block.states.to_bytes(), np.uint8),
     }
     payload = save_arrays(arrays)
-    return json.dumps({**told, "crc": zlib.crc32(payload)}).encode() + b"\n" + payload
+    return json.dumps({**header, "crc": zlib.crc32(payload)}).encode() + b"\n" + payload
 
 
-def _unpack(path: Path, told: Callable[[int], dict[str, Any]]) -> Block | None:
+def _unpack(path: Path, expected: Callable[[int], dict[str, Any]]) -> Block | None:
     try:
-        header, _, payload = path.read_bytes().partition(b"\n")
-        found = json.loads(header)
-        if found != {**told(found["batch"]), "crc": zlib.crc32(payload)}:
+        line, _, payload = path.read_bytes().partition(b"\n")
+        header = json.loads(line)
+        if header != {**expected(header["batch"]), "crc": zlib.crc32(payload)}:
             return None
         arrays = load_arrays(payload)
         return Block(
-            found["batch"],
+            header["batch"],
             arrays["numbers"],
             arrays["first_ds"],
             arrays["rebuilt"],

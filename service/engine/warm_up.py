@@ -1,4 +1,4 @@
-"""Observations to states."""
+"""Computes states from observations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,26 +21,30 @@ def replayed(
     bases: Mapping[int, States] | None = None,
 ) -> States:
     """
-    States after the whole history of some series, in one fused pass.
+    Compute the states after the whole history of series in one fused pass.
 
     Args:
         bundle: The model.
-        ids: The series.
-        static: Of each.
-        rows: All that there is of them.
-        bases: States before those rows, by their places in `ids`.
+        ids: Names of the series.
+        static: Static covariates of each series.
+        rows: All observations; `series` indexes `ids`.
+        bases: States before these rows, by index in `ids`; other series start from nothing.
     """
-    begun = _begin(bundle, ids, static)
+    states = _initial_states(bundle, ids, static)
     if bases:
-        begun = begun.put(list(bases), States.concat(list(bases.values())))
-    return observing.observe(bundle, begun, to_panel(bundle, ids, rows))
+        states = states.put(list(bases), States.concat(list(bases.values())))
+    return observing.observe(bundle, states, to_panel(bundle, ids, rows))
 
 
 def to_panel(bundle: Bundle, ids: Sequence[str], rows: Observations) -> Panel:
     """
-    Lay rows out for the library; `rows.series` counts through `ids` and is rising.
+    Convert rows to a panel of the library.
 
-    Covariates that a step lacks are 0: only steps older than the model's own roles do.
+    Args:
+        bundle: The model.
+        ids: Names of the series.
+        rows: Observations; `series` indexes `ids` and is increasing. Missing covariates become 0:
+            only steps that are older than the model's covariates lack them.
     """
     lengths = np.bincount(rows.series, minlength=len(ids))
     observed = np.isfinite(rows.y)
@@ -57,15 +61,17 @@ def to_panel(bundle: Bundle, ids: Sequence[str], rows: Observations) -> Panel:
     )
 
 
-def _begin(bundle: Bundle, ids: Sequence[str], static: Sequence[Mapping[str, Any]]) -> States:
-    """States of series of which nothing was observed yet."""
+def _initial_states(
+    bundle: Bundle, ids: Sequence[str], static: Sequence[Mapping[str, Any]]
+) -> States:
+    """Return the states of series that have observed nothing yet."""
     spec = bundle.spec.static
     table = None
     if spec.columns and any(static):
         names = [column.name for column in spec.columns]
-        told = [[facts.get(name) for name in names] for facts in static]
-        known = [row for row, values in enumerate(told) if None not in values]
+        values = [[facts.get(name) for name in names] for facts in static]
+        complete = [row for row, row_values in enumerate(values) if None not in row_values]
         table = pd.DataFrame(
-            [told[row] for row in known], [ids[row] for row in known], columns=names
+            [values[row] for row in complete], [ids[row] for row in complete], columns=names
         )
     return initial_states(bundle, len(ids), spec.encode(table, ids))

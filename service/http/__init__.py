@@ -1,1 +1,5 @@
-"""HTTP: routes, middleware, problems, codecs, protocols, pages."""
+"""
+HTTP: routes, middleware, problem documents and the OpenAPI document.
+
+May be imported by `service.app` only.
+"""

@@ -1,8 +1,8 @@
 """
-The OpenAPI document, with examples that work as they stand.
+The OpenAPI document with working examples, and the page that shows it.
 
-Examples name a real series with its real next stamps, so that "try it out" answers at once. With
-API keys set they name none: the document is open to all.
+The examples name a real series with its real next stamps, so that "Try it out" works at once. If
+API keys are set they name no series, because everyone may read the document.
 """
 
 from copy import deepcopy
@@ -24,7 +24,9 @@ from service.serving.slot import Serving, Slot
 from service.storage.records import Observations
 
 _STEPS = 3
+"""Horizon of the examples."""
 _HISTORY = 24
+"""Steps of history in the example of a cold forecast."""
 _PATHS = {
     "forecasts": "/v1/forecasts",
     "observations": "/v1/observations",
@@ -33,7 +35,7 @@ _PATHS = {
 
 
 def install_openapi(app: FastAPI, *, open_names: bool) -> None:
-    """`/openapi.json`: the framework's document with our failures, examples and servers."""
+    """Add `/openapi.json`: the framework's document with problems, examples and servers."""
     base: dict[str, Any] = {}
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -47,21 +49,21 @@ def install_openapi(app: FastAPI, *, open_names: bool) -> None:
                     routes=app.routes,
                 )
             )
-            told = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            base["components"]["schemas"] |= {**told.pop("$defs"), "Problem": told}
+            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            base["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
             base["components"]["schemas"].pop("HTTPValidationError", None)
             base["components"]["schemas"].pop("ValidationError", None)
         slot: Slot | None = request.state.slot
         document = deepcopy(base)
-        _put(document, _real(slot) if slot and open_names else None)
+        _set_examples(document, _real_examples(slot) if slot and open_names else None)
         if servers := _servers(request):
             document["servers"] = servers
         return JSONResponse(document)
 
 
 def _servers(request: Request) -> list[dict[str, Any]]:
-    """Base URLs, where the paths of the document are not those of the server."""
-    names = [name for name in request.state.slots.by_name if name]
+    """Return base URLs if the paths of the document are not those of the server."""
+    names = [name for name in request.state.catalog.by_name if name]
     if prefix := request.scope["root_path"]:
         return [{"url": prefix}]
     if not names:
@@ -71,7 +73,7 @@ def _servers(request: Request) -> list[dict[str, Any]]:
 
 
 def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
-    """Bodies that work right now, by resource and name; None while there are no series."""
+    """Return bodies that work now, by resource and name; None while there are no series."""
     engine, calendar = serving.engine, serving.bundle.calendar
     name = next(iter(engine.rows), None)
     if name is None:
@@ -84,7 +86,7 @@ def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
     last = dict(zip((*data.known_future, *data.past_only), rows.covariates[-1], strict=True))
     known = {column: float(last[column]) for column in data.known_future}
     futr = [{"unique_id": name, "ds": ds, **known} for ds in ahead] if known else []
-    asked = {"h": horizon, "level": [80, 95], **({"futr": futr} if futr else {})}
+    options = {"h": horizon, "level": [80, 95], **({"futr": futr} if futr else {})}
     y = float(rows.y[-1]) if np.isfinite(rows.y[-1]) else 1.0
     row = {
         "unique_id": name,
@@ -94,8 +96,8 @@ def examples(serving: Serving) -> dict[str, dict[str, Any]] | None:
     }
     return {
         "forecasts": {
-            "live": {"unique_ids": [name], **asked},
-            "cold": {"series": [_inline(name, rows, list(last), serving)], **asked},
+            "live": {"unique_ids": [name], **options},
+            "cold": {"series": [_inline(name, rows, list(last), serving)], **options},
         },
         "observations": {"one": {"observations": [row]}},
         "prune": {"count": {"before": ahead[0], "dry_run": True}},
@@ -111,7 +113,7 @@ def _inline(name: str, rows: Observations, columns: list[str], serving: Serving)
     return {"unique_id": name, "ds": ds, "y": y, **covariates}
 
 
-def _real(slot: Slot) -> dict[str, dict[str, Any]] | None:
+def _real_examples(slot: Slot) -> dict[str, dict[str, Any]] | None:
     try:
         return examples(slot.serving)
     except NotReady:
@@ -128,7 +130,7 @@ _PLAIN: dict[str, dict[str, Any]] = {
 }
 
 
-def _put(document: dict[str, Any], bodies: dict[str, dict[str, Any]] | None) -> None:
+def _set_examples(document: dict[str, Any], bodies: dict[str, dict[str, Any]] | None) -> None:
     chosen = bodies or _PLAIN
     for resource, path in _PATHS.items():
         content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
@@ -145,12 +147,12 @@ def _put(document: dict[str, Any], bodies: dict[str, dict[str, Any]] | None) -> 
 ASSETS = "fastapi_offline"
 
 
-def install(app: FastAPI) -> None:
-    """Add the page and its assets, if they are installed."""
-    found = find_spec(ASSETS)  # found, not imported
-    if found is None or found.origin is None:
+def install_docs(app: FastAPI) -> None:
+    """Add the page of the documentation and its assets, if they are installed."""
+    package = find_spec(ASSETS)  # Located, not imported.
+    if package is None or package.origin is None:
         return
-    folder = Path(found.origin).parent / "static"
+    folder = Path(package.origin).parent / "static"
     app.mount("/docs/assets", StaticFiles(directory=folder), name="docs")
 
     @app.get("/", include_in_schema=False)

@@ -1,8 +1,8 @@
 """
-Every failure as `application/problem+json` (RFC 9457), the framework's own included.
+Answers every failure with `application/problem+json` (RFC 9457), also those of the framework.
 
-`code` is stable and shared with the command line and docs/errors.md; the text is not. Nothing
-that was sent is repeated but names: ids, columns, stamps.
+`code` is stable and shared with the command line and docs/errors.md; the text may change. Of a
+request only names are repeated: ids, columns, stamps.
 """
 
 import inspect
@@ -45,32 +45,32 @@ STATUSES = {
     "service": 503,
     "service.deadline": 504,
 }
-"""HTTP status of each family of codes; the longest prefix that fits decides."""
+"""HTTP status of each code, or of the family before its dot if the code is not listed."""
 FRAMEWORK = {
     400: ("request.malformed", "The request cannot be read"),
-    401: ("request.unauthorized", "No API key, or one that is not known"),
-    404: ("request.not_found", "No such address"),
-    405: ("request.method", "This address does not take this method"),
-    406: ("request.not_acceptable", "No answer of this media type"),
+    401: ("request.unauthorized", "No API key, or an unknown one"),
+    404: ("request.not_found", "No such path"),
+    405: ("request.method", "This path does not allow this method"),
+    406: ("request.not_acceptable", "No answer in this media type"),
     408: ("request.slow", "The body of the request did not arrive in time"),
     413: ("request.too_large", "More bytes than one request may hold"),
-    415: ("request.media_type", "Not a media type that can be read"),
+    415: ("request.media_type", "Not a media type that the server reads"),
     422: ("request.validation", "The request does not fit its schema"),
     500: ("internal", "Internal error"),
 }
-"""Code and title of what the framework refuses by itself."""
+"""Code and title for each status with which the framework refuses a request."""
 logger = logging.getLogger("service.problems")
 
 
 class Item(BaseModel):
-    """One place in the request and what is wrong there."""
+    """A place in the request and what is wrong there."""
 
     pointer: str = Field(description="JSON pointer into the body, or `query:NAME`, `path:NAME`.")
     detail: str
 
 
 class Problem(BaseModel):
-    """What went wrong, as RFC 9457 tells it."""
+    """A problem document as RFC 9457 defines it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -78,7 +78,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="One sentence: what is wrong, expected and found.")
-    instance: str = Field(description="The path that was called.")
+    instance: str = Field(description="Path of the request.")
     code: str = Field(description="Stable; listed in docs/errors.md.")
     request_id: str
     where: str = Field("", description="Series, first stamp, file.")
@@ -87,21 +87,21 @@ class Problem(BaseModel):
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documented failures of a route: these, and those every route has."""
+    """Return the documented failures of a route: these statuses and those of every route."""
     schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     common = {400, 401, 500, 503, *statuses}
     return {s: {"description": describe(s), "content": schema} for s in sorted(common)}
 
 
 def describe(status: int) -> str:
-    """A few words on what a status means here."""
-    words = {409: "Contradicts what is stored", 503: "Not ready, or overloaded", 504: "Too slow"}
+    """Describe in a few words what a status means."""
+    words = {409: "Conflicts with what is stored", 503: "Not ready, or overloaded", 504: "Too slow"}
     return words.get(status) or FRAMEWORK[status][1]
 
 
 def status_of(code: str) -> int:
     """
-    HTTP status of an error code.
+    Return the HTTP status of an error code.
 
     >>> status_of("data.gap"), status_of("data.missing_values"), status_of("internal")
     (409, 422, 500)
@@ -110,7 +110,7 @@ def status_of(code: str) -> int:
 
 
 def title_of(error: ForecastError) -> str:
-    """The first sentence of what its class says about itself."""
+    """Return the first sentence of the docstring of the error's class."""
     return (inspect.getdoc(type(error)) or "Error").split("\n\n")[0].replace("\n", " ").rstrip(".")
 
 
@@ -126,7 +126,7 @@ def answer(
     errors: Sequence[tuple[str, str]] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """The problem document of one failure."""
+    """Build the problem document of a failure."""
     problem = Problem(
         type=f"urn:statecast:problem:{code}",
         title=title,
@@ -149,7 +149,7 @@ def of_error(
     *,
     retry_after: int = 1,
 ) -> JSONResponse:
-    """The problem document of an error of the catalogue."""
+    """Build the problem document of one of our errors."""
     status = status_of(error.code)
     headers = {"Retry-After": str(retry_after)} if status in {429, 503} else {}
     if status == 401:
@@ -160,7 +160,7 @@ def of_error(
         error.code,
         title_of(error),
         error.message,
-        where="" if isinstance(error, LogError) else error.where,  # the operator's to know
+        where="" if isinstance(error, LogError) else error.where,
         help=error.help,
         errors=items,
         headers=headers,
@@ -168,7 +168,7 @@ def of_error(
 
 
 def internal(scope: Scope) -> JSONResponse:
-    """What is said of an error nobody foresaw: nothing but a number to ask about."""
+    """Build the problem document of an unexpected error: nothing but the request id."""
     code, title = FRAMEWORK[500]
     return answer(
         scope,
@@ -176,7 +176,7 @@ def internal(scope: Scope) -> JSONResponse:
         code,
         title,
         "internal error",
-        help="report the request_id; the server's log tells more",
+        help="report the request_id; the server's log has the details",
     )
 
 
@@ -207,8 +207,8 @@ def install(app: FastAPI, *, retry_after: int) -> None:
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        found = error.errors()
-        if found[0]["loc"] == ("body",) and not _says_json(request):
+        errors = error.errors()
+        if errors[0]["loc"] == ("body",) and not _says_json(request):
             code, title = FRAMEWORK[415]
             return answer(
                 request.scope,
@@ -218,9 +218,9 @@ def install(app: FastAPI, *, retry_after: int) -> None:
                 "the body is not sent as JSON",
                 help="send the header Content-Type: application/json",
             )
-        status = 400 if any(e["type"] == "json_invalid" for e in found) else 422
+        status = 400 if any(e["type"] == "json_invalid" for e in errors) else 422
         code, title = FRAMEWORK[status]
-        items = [(pointer_of(e["loc"]), _plain(e)) for e in found]
+        items = [(pointer_of(e["loc"]), _plain(e)) for e in errors]
         detail = f"{items[0][0] or 'the body'}: {items[0][1]}"
         if len(items) > 1:
             detail += f" (and {len(items) - 1} more)"
@@ -230,7 +230,7 @@ def install(app: FastAPI, *, retry_after: int) -> None:
             code,
             title,
             detail,
-            help="see /docs for what this address takes",
+            help="see /docs for what this path takes",
             errors=items,
         )
 
@@ -242,7 +242,7 @@ def install(app: FastAPI, *, retry_after: int) -> None:
 
 def pointer_of(loc: Sequence[str | int]) -> str:
     """
-    Where in the request: a JSON pointer into the body, or the name of a parameter.
+    Return a JSON pointer into the body, or the name of a parameter.
 
     >>> pointer_of(("body", "observations", 0, "y")), pointer_of(("query", "limit"))
     ('/observations/0/y', 'query:limit')
@@ -266,20 +266,20 @@ def _plain(error: dict[str, Any]) -> str:
 
 def _sentence(error: HTTPException, request: Request) -> str:
     if error.status_code == 404:
-        return f"there is nothing at {request.scope.get('raw_path', b'').decode('latin-1')[:200]}"
+        return f"nothing is at {request.scope.get('raw_path', b'').decode('latin-1')[:200]}"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "others")
-        return f"{request.method[:20]} is not possible here; possible: {allowed}"
+        return f"{request.method[:20]} is not allowed here; allowed: {allowed}"
     return str(error.detail)
 
 
 def _hint(status: int, request: Request) -> str:
     if status not in {404, 405}:
         return ""
-    way_out = "see /docs for all addresses"
+    advice = "see /docs for all paths"
     if request.url.path.startswith("/models/") and "models" not in request.scope["root_path"]:
-        return f"this server has one model: leave out /models/NAME; {way_out}"
-    return way_out
+        return f"this server has one model: leave out /models/NAME; {advice}"
+    return advice
 
 
 def _logged(response: JSONResponse, error: ForecastError) -> JSONResponse:

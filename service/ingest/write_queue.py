@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from forecast.errors import ForecastError
-from service.engine.cancellation import check_caller, waits_for
+from service.engine.cancellation import cancel_with_caller, check_caller
 from service.engine.engine import Engine
 from service.engine.history import Replay, next_part_size
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
@@ -226,7 +226,7 @@ class WriteQueue:
             self._line.append(job)
             self._waiting += job.size
             self._ready.notify()
-        waits_for(job.future)
+        cancel_with_caller(job.future)
         with contextlib.suppress(FutureTimeout, CancelledError):
             return job.future.result(self._deadline)
         if job.future.cancel() or job.future.cancelled():

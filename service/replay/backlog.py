@@ -1,8 +1,8 @@
 """
-All series that wait for a replay, read from the log and computed beside what is served.
+Replays the series that wait for it, in the background while the server answers.
 
-Workers take the next series each. What they make changes nothing until it is put in place, which
-takes its turn among all that is written.
+Workers take the next series each. Their results change nothing until they are put in place, which
+takes its turn among the writes.
 """
 
 import logging
@@ -23,13 +23,13 @@ from service.ingest.writer import Writer
 from service.replay.worker import ReplayWorker
 
 _FIRST, _PART_S = 64, 1.0
-"""Series in the first part, and seconds that a worker takes for the later ones."""
+"""Series in the first part, and the time that later parts should take, in seconds."""
 _LOOK_S, LONG_S = 1.0, 10.0
-"""Seconds after which to see how long it will be, and how many more are worth processes."""
+"""Seconds before the length of the replay is estimated, and length that justifies processes."""
 _MOST_DAMAGED = 256
-"""Series that are looked for one by one; with more, the damage is of the whole."""
+"""Most damaged series that are isolated; with more, the whole log counts as damaged."""
 Part = dict[str, int]
-"""Series that wait, with their numbers."""
+"""Names of waiting series, with their numbers."""
 logger = logging.getLogger("service.replaying")
 
 
@@ -42,31 +42,31 @@ def replay_waiting(
     long_s: float = LONG_S,
 ) -> None:
     """
-    Replay all that wait, the oldest first.
+    Replay all waiting series, the oldest first.
 
-    A part in which something is damaged is halved until the series that it is of are alone: they
-    go on waiting, the others come to life.
+    A part that meets damage is halved until the damaged series are alone. They keep waiting; all
+    others get live states.
 
     Args:
-        writer: Whose series wait.
-        put: Has `writer.put_in_place` called where nothing else uses the writer.
+        writer: The writer whose series wait.
+        put: Calls `writer.put_in_place` while nothing else uses the writer.
         stopped: Whether to leave the rest.
         told: Called after each part.
-        long_s: Seconds, of those it will yet take, that are worth processes.
+        long_s: Remaining time, in seconds, from which worker processes are started.
 
     Raises:
-        LogError: The log cannot be read; what was put in place before stays so.
-        DamagedLog: What the first series that is damaged failed with, after all else.
+        LogError: The log cannot be read; states that were put in place stay.
+        DamagedLog: The error of the first damaged series, after all others were replayed.
     """
-    size, begun, total = _FIRST, time.perf_counter(), len(writer.waiting)
+    size, start, total = _FIRST, time.perf_counter(), len(writer.waiting)
     workers = _Workers(writer)
     running: deque[tuple[Part, Future[tuple[Replay, float]]]] = deque()
-    left, halves = iter(writer.waiting.copy().items()), deque[Part]()
+    remaining, halves = iter(writer.waiting.copy().items()), deque[Part]()
     failures: list[DamagedLog] = []
     try:
         while not stopped():
             while len(running) <= usual_threads():
-                part = halves.popleft() if halves else dict(islice(left, size))
+                part = halves.popleft() if halves else dict(islice(remaining, size))
                 if not part:
                     break
                 running.append((part, workers.begin(part)))
@@ -74,21 +74,22 @@ def replay_waiting(
                 break
             part, future = running.popleft()
             try:
-                made, took = future.result()
+                replayed, seconds = future.result()
             except DamagedLog as error:
                 if len(part) == 1:
                     failures.append(error)
                 else:
-                    some = iter(part.items())
-                    halves += [dict(islice(some, len(part) // 2)), dict(some)]
+                    items = iter(part.items())
+                    halves += [dict(islice(items, len(part) // 2)), dict(items)]
             else:
-                put(made)
-                size = next_part_size(len(part), took, _PART_S, MAX_SERIES)
+                put(replayed)
+                size = next_part_size(len(part), seconds, _PART_S, MAX_SERIES)
                 told()
             if len(failures) == _MOST_DAMAGED:
                 break
-            spent, wait = time.perf_counter() - begun, len(writer.waiting)
-            if spent >= min(_LOOK_S, long_s) and spent * wait >= long_s * (total - wait):
+            elapsed, waiting = time.perf_counter() - start, len(writer.waiting)
+            done = total - waiting
+            if elapsed >= min(_LOOK_S, long_s) and elapsed * waiting >= long_s * done:
                 workers.add_processes()
     finally:
         workers.close()
@@ -98,10 +99,10 @@ def replay_waiting(
 
 class _Workers:
     """
-    A thread for each core, which replays parts itself or has a process do it.
+    One thread per core, which replays parts itself or has a worker process do it.
 
-    Threads take turns wherever the interpreter is needed, for each row of the log and each call of
-    a filter, and users with them; processes do not, but take seconds to start.
+    Threads share the GIL with the requests of users, for each row of the log and each call of a
+    filter. Processes do not, but take seconds to start.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -111,47 +112,49 @@ class _Workers:
         self._idle = SimpleQueue[ReplayWorker]()
 
     def begin(self, part: Part) -> Future[tuple[Replay, float]]:
-        """Have a part replayed; with the result comes how many seconds it took."""
+        """Start the replay of a part; the result comes with the time it took, in seconds."""
         return self._pool.submit(self._work, part)
 
     def add_processes(self) -> None:
-        """Have processes do the next parts, one for each thread; asked again, it does nothing."""
+        """Start a worker process for each thread, which takes the next parts."""
         if self._processes is not None:
             return
         self._processes = []
         for _ in range(usual_threads()):
             try:
                 process = ReplayWorker(self._log, self._bundle)
-            except (OSError, AssertionError) as error:  # no room; or daemonic: none may be started
-                logger.warning("no process could be started, the server replays itself: %s", error)
+            except (OSError, AssertionError) as error:  # No memory, or a daemon process.
+                logger.warning(
+                    "no worker process could be started, the server replays itself: %s", error
+                )
                 return
             self._processes.append(process)
             self._idle.put(process)
 
     def close(self) -> None:
-        """Drop what has not begun, and wait for what has."""
+        """Drop parts that have not started and wait for the others."""
         self._pool.shutdown(cancel_futures=True)
         for process in self._processes or ():
             process.close()
 
     def _work(self, part: Part) -> tuple[Replay, float]:
-        begun = time.perf_counter()
-        made = self._elsewhere(part) or replay(self._log, self._bundle, part, self._reading)
-        return made, time.perf_counter() - begun
+        start = time.perf_counter()
+        replayed = self._in_process(part) or replay(self._log, self._bundle, part, self._reading)
+        return replayed, time.perf_counter() - start
 
-    def _elsewhere(self, part: Part) -> Replay | None:
-        """By a process, if there is one."""
+    def _in_process(self, part: Part) -> Replay | None:
+        """Have an idle process replay a part; None if there is no process."""
         try:
             process = self._idle.get_nowait()
         except Empty:
             return None
         try:
-            made = process.replay(part)
+            replayed = process.replay(part)
         except (OSError, EOFError):
-            logger.warning("a process that replayed has ended: the server does its part")
+            logger.warning("a worker process has ended: the server replays its part")
             return None
         except ForecastError:
             self._idle.put(process)
             raise
         self._idle.put(process)
-        return made
+        return replayed

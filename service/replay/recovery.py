@@ -1,4 +1,4 @@
-"""From what is on the disk to live states: snapshots first, then what the log has had since."""
+"""Restores live states at a start: from snapshots, then from the log since then."""
 
 import logging
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ logger = logging.getLogger("service.recovery")
 
 def recover(writer: Writer, snapshots: Snapshots) -> int:
     """
-    Put the states of the snapshots in place, brought to where the log is.
+    Restore the states of snapshots and bring them up to date with the log.
 
-    Series that are in the log and not in the snapshots wait in `writer.waiting` to be replayed.
+    Series of the log that have no snapshot are put into `writer.waiting` for a replay.
 
     Returns:
-        How many series came from the snapshots.
+        The number of series restored from snapshots.
     """
     engine = writer.engine
     with writer.log.read() as transaction:
@@ -29,7 +29,7 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
         shortened = transaction.shortened(engine.digest)
     if shortened:
         logger.warning(
-            "%s: %d series were pruned before the model %s came: a replay of them begins where "
+            "%s: %d series were pruned before model %s was loaded: their replay starts where "
             "their log begins now",
             writer.log.place,
             shortened,
@@ -38,9 +38,9 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
     engine.executor.run(lambda: engine.make_room(len(names)), patient=True)
     since, blocks = snapshots.load(engine)
     for place, block in blocks.items():
-        kept = _of(block, names)
-        named = [names[number] for number in kept.numbers.tolist()]
-        engine.executor.run(partial(engine.adopt_block, place, kept, named), patient=True)
+        present = _without_removed(block, names)
+        block_names = [names[number] for number in present.numbers.tolist()]
+        engine.executor.run(partial(engine.adopt_block, place, present, block_names), patient=True)
     restored = len(engine)
     writer.waiting = {name: n for n, name in names.items() if name not in engine.rows}
     engine.batch = since if blocks else now
@@ -48,15 +48,15 @@ def recover(writer: Writer, snapshots: Snapshots) -> int:
     return restored
 
 
-def _of(block: Block, names: Mapping[int, str]) -> Block:
-    """Without the series that the log no longer has."""
-    there = np.array([number in names for number in block.numbers.tolist()], bool)
-    if there.all():
+def _without_removed(block: Block, names: Mapping[int, str]) -> Block:
+    """Return the block without the series that the log no longer has."""
+    present = np.array([number in names for number in block.numbers.tolist()], bool)
+    if present.all():
         return block
     return Block(
         block.batch,
-        block.numbers[there],
-        block.first_ds[there],
-        block.rebuilt[there],
-        block.states.take(np.flatnonzero(there)),
+        block.numbers[present],
+        block.first_ds[present],
+        block.rebuilt[present],
+        block.states.take(np.flatnonzero(present)),
     )

@@ -1,8 +1,8 @@
 """
-Processes that replay: an interpreter each, so that none waits for another, nor a user for them.
+Worker processes that replay series, so that replay does not hold the server's GIL.
 
-One is given series, reads the log, computes, and sends back what it made. It changes nothing, and
-ends with the server, however that ends.
+A worker receives series, reads the log, computes, and sends the states back. It changes nothing
+and ends with the server, however that ends.
 """
 
 import os
@@ -19,64 +19,69 @@ from service.engine.history import Replay, replay
 from service.storage.log import ObservationLog
 
 _NICE = 5
-"""The server goes before them where cores are short."""
+"""Lets the server go first if cores are scarce."""
 _END_S = 5.0
+"""Longest wait for a terminated worker, in seconds."""
 
 
 class ReplayWorker:
     """
-    A process that replays series of a log by a model.
+    A process that replays series of a log for a model.
 
-    Starting one takes seconds of a core, most of it to import torch.
+    Its start takes seconds, most of them to import torch.
 
     Args:
-        log: Opened anew there, to read only.
+        log: The log; the process opens it for reading.
         bundle: The model.
     """
 
     def __init__(self, log: ObservationLog, bundle: Bundle) -> None:
-        context = get_context("spawn")  # a fork would copy locks that other threads hold
-        self._here, there = context.Pipe()
+        context = get_context("spawn")  # A fork would copy locks that other threads hold.
+        self._pipe, other_end = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(there, log.url, log.covariates, bundle), name="replay", daemon=True
+            target=_serve,
+            args=(other_end, log.url, log.covariates, bundle),
+            name="replay",
+            daemon=True,
         )
         self._process.start()
-        there.close()
+        other_end.close()
 
     def replay(self, asked: Mapping[str, int]) -> Replay:
         """
-        As `histories.replay`, there.
+        Replay series in the process, as `history.replay` does here.
 
         Raises:
             OSError, EOFError: The process has ended.
+            LogError: The log cannot be read.
         """
-        self._here.send(asked)
-        made = self._here.recv()
-        if isinstance(made, ForecastError):
-            raise made
-        assert isinstance(made, Replay)
-        return made
+        self._pipe.send(asked)
+        answer = self._pipe.recv()
+        if isinstance(answer, ForecastError):
+            raise answer
+        assert isinstance(answer, Replay)
+        return answer
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
-        self._here.close()
+        """End the process, whatever it is doing."""
+        self._pipe.close()
         self._process.terminate()
         self._process.join(_END_S)
 
 
-def _serve(there: Connection, url: str, covariates: tuple[str, ...], bundle: Bundle) -> None:
-    """Until the server has gone, which closes the other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key pressed at the server is the server's
+def _serve(pipe: Connection, url: str, covariates: tuple[str, ...], bundle: Bundle) -> None:
+    """Answer requests until the server closes its end of the pipe or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server.
     os.nice(_NICE)
     torch.set_num_threads(1)
     log = ObservationLog(url, covariates, reads_only=True)
     while True:
         try:
-            asked = there.recv()
+            requested = pipe.recv()
         except EOFError:
             return
         try:
-            made: Replay | ForecastError = replay(log, bundle, asked)
+            answer: Replay | ForecastError = replay(log, bundle, requested)
         except ForecastError as error:
-            made = error
-        there.send(made)
+            answer = error
+        pipe.send(answer)

@@ -279,7 +279,7 @@ class Slot:
         """States of a model, none yet, over the log."""
         assert self._log is not None
         data, settings = bundle.config.data, self._settings
-        log = self._log.seen_by((*data.known_future, *data.past_only))
+        log = self._log.with_covariates((*data.known_future, *data.past_only))
         writer = Writer(
             Engine(bundle, self._executor),
             log,

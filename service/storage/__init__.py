@@ -1,1 +1,5 @@
-"""The observation log in SQLite or PostgreSQL."""
+"""
+The observation log in SQLite or PostgreSQL: schema, transactions, retention, export.
+
+May be imported by every other package of `service`.
+"""

@@ -1,9 +1,9 @@
 """
-What is taken out of the log, and what it leaves: of each model the state from which to go on.
+Base states: for pruned series, the state of each model from which a replay starts.
 
-A series that is pruned has one row in `pruned`, which says where its log begins now, and a base
-for each model that was at hand then: its state before the first step that is kept. All bases of a
-series stand at the same step; one that cannot be brought there is dropped.
+A pruned series has one row in `pruned`, which says where its log begins, and a base state for each
+model that was served then: its state before the first step that is kept. All base states of a
+series are at the same step; one that cannot be brought there is dropped.
 """
 
 import zlib
@@ -21,29 +21,30 @@ from service.errors import DamagedLog
 from service.storage.schema import base, pruned, series
 
 TOGETHER = 500
-"""Series in one query."""
+"""Most series in one query."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrunedSpans:
-    """Where the logs of pruned series begin; rows are series."""
+    """Where the logs of pruned series begin; one row for each series."""
 
     series: Int[np.ndarray, " series"]
     """Numbers of the log."""
     first_ds: Int[np.ndarray, " series"]
+    """First stamp that is kept."""
     steps: Int[np.ndarray, " series"]
-    """Taken out so far."""
+    """Number of steps removed so far."""
     newest: Int[np.ndarray, " series"]
-    """The last batch that wrote anything of what is taken out."""
+    """Last batch that wrote any of the removed rows."""
 
     def checksum(self) -> int:
-        """Tells one pruning from another; 0 where nothing was taken out."""
-        told = (self.series, self.first_ds, self.steps, self.newest)
-        return zlib.crc32(np.stack(told).tobytes()) if len(self.series) else 0
+        """Return a checksum that tells one pruning from another; 0 if nothing was removed."""
+        columns = (self.series, self.first_ds, self.steps, self.newest)
+        return zlib.crc32(np.stack(columns).tobytes()) if len(self.series) else 0
 
 
 def begins(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> PrunedSpans:
-    """Of the pruned series for which a condition on `pruned` holds."""
+    """Return the spans of the series for which a condition on the table `pruned` holds."""
     c = pruned.c
     query = sa.select(c.series, c.first_ds, c.steps, c.newest).where(chosen).order_by(c.series)
     rows = [tuple(row) for row in connection.execute(query)]
@@ -54,51 +55,57 @@ def load(
     connection: sa.Connection, chosen: sa.ColumnElement[bool], digest: str
 ) -> dict[int, States]:
     """
-    The bases of a model for which a condition on `base` holds, by number of the series.
+    Load base states of a model, by number of the series.
+
+    Args:
+        connection: Connection in a transaction of the log.
+        chosen: Condition on the table `base`.
+        digest: Digest of the model.
 
     Raises:
-        DamagedLog: One of them is not a state: which series it is of.
+        DamagedLog: A base state cannot be read; the error names the series.
     """
     query = sa.select(base.c.series, base.c.state).where(chosen, base.c.digest == digest)
-    found = {}
-    for number, state in connection.execute(query).all():  # nothing stays open if one is damaged
+    loaded = {}
+    # All rows are fetched first, so that no cursor stays open if one is damaged.
+    for number, state in connection.execute(query).all():
         try:
-            found[int(number)] = States.from_bytes(state)
+            loaded[int(number)] = States.from_bytes(state)
         except StateError as error:
-            its = sa.select(series.c.unique_id).where(series.c.series == number)
-            name = connection.execute(its).scalar_one()
+            query_name = sa.select(series.c.unique_id).where(series.c.series == number)
+            name = connection.execute(query_name).scalar_one()
             raise DamagedLog(
-                f"what pruning left of series '{name}' is damaged",
+                f"the base state that pruning left of series '{name}' is damaged",
                 where=error.message,
                 help="put a backup of the log in place, or delete the series and report it again",
             ) from error
-    return found
+    return loaded
 
 
 def shortened(connection: sa.Connection, digest: str) -> int:
-    """How many series a model knows less of than was observed: it came after they were pruned."""
-    ours = (base.c.series == pruned.c.series) & (base.c.digest == digest)
-    less = sa.or_(base.c.steps.is_(None), base.c.steps < pruned.c.steps)
-    query = sa.select(sa.func.count()).select_from(pruned.outerjoin(base, ours)).where(less)
+    """Count the series that were pruned before a model was loaded, so that it has seen less."""
+    own = (base.c.series == pruned.c.series) & (base.c.digest == digest)
+    incomplete = sa.or_(base.c.steps.is_(None), base.c.steps < pruned.c.steps)
+    query = sa.select(sa.func.count()).select_from(pruned.outerjoin(base, own)).where(incomplete)
     return int(connection.execute(query).scalar_one())
 
 
-def note(
-    connection: sa.Connection, now: PrunedSpans, batch: int, bases: Mapping[str, States]
+def store(
+    connection: sa.Connection, spans: PrunedSpans, batch: int, bases: Mapping[str, States]
 ) -> None:
     """
-    Note that what lies before `now.first_ds` is taken out; the bases are what is left of it.
+    Record where the logs of pruned series begin, and store their base states.
 
     Args:
-        connection: In a transaction of the log.
-        now: What `pruned` says of these series from now on.
-        batch: Of the transaction.
-        bases: By digest of the model, a row for each of the series.
+        connection: Connection in a transaction of the log.
+        spans: New rows of the table `pruned`.
+        batch: Batch of the transaction.
+        bases: States by digest of the model, with one row for each series.
     """
-    numbers = now.series.tolist()
+    numbers = spans.series.tolist()
     for table in (base, pruned):
         connection.execute(sa.delete(table).where(table.c.series.in_(numbers)))
-    columns = (numbers, now.first_ds.tolist(), now.steps.tolist(), now.newest.tolist())
+    columns = (numbers, spans.first_ds.tolist(), spans.steps.tolist(), spans.newest.tolist())
     connection.execute(
         sa.insert(pruned),
         [

@@ -1,4 +1,4 @@
-"""SQLite and PostgreSQL: engines, locks, chunked queries."""
+"""SQLite and PostgreSQL: connections, locks and queries in slices."""
 
 import contextlib
 import fcntl
@@ -14,10 +14,10 @@ from service.storage.schema import metadata
 
 _ADVISORY_LOCK = 0x57A7_ECA5
 _LOCK_S = 30
-"""Seconds to wait for another process that writes."""
+"""Longest wait for another process that writes, in seconds."""
 _WRITES = "statecast_writes"
 STANDBY = "standby"
-"""In place of a timeline: of a database that follows another, and may yet begin a new one."""
+"""Timeline of a standby: it follows a primary and may become one with a timeline of its own."""
 _TIMELINE = "timeline"
 _ASK_TIMELINE = (
     f"select case when pg_is_in_recovery() then '{STANDBY}' "
@@ -31,13 +31,18 @@ _PATIENCE = {
     "tcp_user_timeout": "30000",
 }
 """
-Of libpq, unless the address says otherwise: seconds until a database that does not answer is given
-up, and after which a machine that has gone away is noticed. The last is in milliseconds.
+Options of libpq, unless the URL sets them: how long to wait for a database that does not answer,
+and how soon to notice that its machine has gone away. In seconds, the last in milliseconds.
 """
 
 
 def open_engine(address: sa.URL) -> sa.Engine:
-    """For a file, or for a database and the schema that `?schema=` names."""
+    """
+    Return an engine for an SQLite file, or for a database and the schema that `?schema=` names.
+
+    Raises:
+        LogError: The URL names a database in memory.
+    """
     if address.get_backend_name() != "sqlite":
         return _open_server(address)
     if address.database in {None, "", ":memory:"}:
@@ -52,7 +57,7 @@ def open_engine(address: sa.URL) -> sa.Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say, tables included
+        connection.isolation_level = None  # We begin transactions ourselves, also for DDL.
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
@@ -60,16 +65,17 @@ def open_engine(address: sa.URL) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES)  # or it would not wait for others
+        # Only an immediate transaction waits for another writer.
+        writes = connection.get_execution_options().get(_WRITES)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
 
 def _open_server(address: sa.URL) -> sa.Engine:
-    given = address.difference_update_query(["schema"])
-    patience = {name: text for name, text in _PATIENCE.items() if name not in given.query}
-    engine = sa.create_engine(given.update_query_dict(patience), pool_pre_ping=True)
+    url = address.difference_update_query(["schema"])
+    patience = {name: text for name, text in _PATIENCE.items() if name not in url.query}
+    engine = sa.create_engine(url.update_query_dict(patience), pool_pre_ping=True)
 
     @event.listens_for(engine, "connect")
     def note_timeline(connection: Any, record: Any) -> None:
@@ -77,7 +83,9 @@ def _open_server(address: sa.URL) -> sa.Engine:
         try:
             cursor.execute(_ASK_TIMELINE)
             record.info[_TIMELINE] = cursor.fetchone()[0]
-        except engine.dialect.loaded_dbapi.Error:  # speaks like PostgreSQL and is something else
+        except (
+            engine.dialect.loaded_dbapi.Error
+        ):  # A database that only speaks PostgreSQL's protocol.
             record.info[_TIMELINE] = ""
         cursor.close()
         connection.rollback()
@@ -97,10 +105,10 @@ def _open_server(address: sa.URL) -> sa.Engine:
 
 def timeline_of(connection: sa.Connection) -> str:
     """
-    Which history of the database a connection sees; empty where there is but one.
+    Return the history of the database that a connection sees; empty if there is only one.
 
-    PostgreSQL begins another one when a standby becomes the primary, and when a backup is brought
-    to a point in time. Of connections that were there before, only those of the standby go on.
+    PostgreSQL begins a new timeline when a standby becomes the primary, and when a backup is
+    restored to a point in time. Of the connections of before, only those of the standby survive.
     """
     if connection.info.get(_TIMELINE) == STANDBY:
         connection.info[_TIMELINE] = connection.exec_driver_sql(_ASK_TIMELINE).scalar_one()
@@ -108,13 +116,13 @@ def timeline_of(connection: sa.Connection) -> str:
 
 
 def schema_of(address: sa.URL) -> str | None:
-    """The schema of a PostgreSQL database that `?schema=` names, if it does."""
+    """Return the schema that `?schema=` of a PostgreSQL URL names, or None."""
     named = address.query.get("schema")
     return named[-1] if isinstance(named, tuple) else named
 
 
 def make_schema(connection: sa.Connection, address: sa.URL) -> None:
-    """Unless it is there: making one needs a right that the owner of one may lack."""
+    """Create the schema unless it exists: creating one needs a right that its owner may lack."""
     schema = schema_of(address)
     if schema is not None and not sa.inspect(connection).has_schema(schema):
         connection.execute(sa.schema.CreateSchema(schema))
@@ -122,21 +130,21 @@ def make_schema(connection: sa.Connection, address: sa.URL) -> None:
 
 def need_file(address: sa.URL) -> None:
     """
-    Before a file is opened that must be there.
+    Check that the file of an SQLite log exists.
 
     Raises:
-        LogError: It is not.
+        LogError: It does not.
     """
     if address.get_backend_name() == "sqlite" and not Path(str(address.database)).is_file():
         raise LogError(
             "there is no observation log here",
             where=str(address.database),
-            help="the first start of the server, or `statecast observe FILE --offline`, makes it",
+            help="the first start of the server, or `statecast observe FILE --offline`, creates it",
         )
 
 
 def stored_bytes(connection: sa.Connection) -> int:
-    """How much room the tables take, with their indexes."""
+    """Return the size of the tables with their indexes, in bytes."""
     if connection.dialect.name == "sqlite":
         path = connection.engine.url.database
         files = (Path(f"{path}{rest}") for rest in ("", "-wal"))
@@ -157,14 +165,14 @@ def shrink(engine: sa.Engine) -> None:
 
 
 def snapshots(engine: sa.Engine) -> sa.Engine:
-    """The same pool, whose transactions see the database as it is at one moment."""
+    """Return an engine of the same pool whose transactions see one moment of the database."""
     if engine.dialect.name == "sqlite":
-        return engine  # they do by nature
+        return engine  # Its transactions always do.
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def writing(engine: sa.Engine) -> sa.Engine:
-    """The same pool, whose transactions wait for others that write, but not for ever."""
+    """Return an engine of the same pool whose transactions wait for other writers, for a time."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(**{_WRITES: True})
     engine = engine.execution_options()
@@ -177,14 +185,19 @@ def writing(engine: sa.Engine) -> sa.Engine:
 
 
 def alone(connection: sa.Connection) -> None:
-    """Wait until no other process changes the tables; until the transaction ends."""
+    """Keep other processes from changing the tables until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 
 @contextlib.contextmanager
 def only_writer(address: sa.URL, place: str) -> Iterator[None]:
-    """Hold a log that is a file for this process; the lock falls with it, however it ends."""
+    """
+    Lock the file of an SQLite log for this process; the lock falls with the process.
+
+    Raises:
+        LogLocked: Another process holds it.
+    """
     if address.get_backend_name() != "sqlite":
         yield
         return
@@ -202,12 +215,12 @@ def only_writer(address: sa.URL, place: str) -> Iterator[None]:
 
 T = TypeVar("T")
 MOST = 500
-"""Values in one `IN (...)`; SQLite allows 32,766."""
+"""Most values in one `IN (...)`; SQLite allows 32,766."""
 
 
 def slices(values: Sequence[T], most: int = MOST) -> Iterator[Sequence[T]]:
     """
-    Not too many at a time.
+    Split values into slices of at most `most`.
 
     >>> [len(part) for part in slices(range(1_200))]
     [500, 500, 200]
@@ -217,10 +230,12 @@ def slices(values: Sequence[T], most: int = MOST) -> Iterator[Sequence[T]]:
 
 def among(column: sa.Column[int], numbers: Sequence[int]) -> Iterator[sa.ColumnElement[bool]]:
     """
-    That a column has one of some numbers: between two ends where none is missing, else by slices.
+    Yield conditions that a column has one of the numbers.
+
+    Numbers without a gap become one range, others slices.
 
     >>> c = sa.Column("series", sa.Integer)
-    >>> [str(one) for one in among(c, [3, 1, 2])], len([*among(c, range(0, 2_000, 2))])
+    >>> [str(condition) for condition in among(c, [3, 1, 2])], len([*among(c, range(0, 2_000, 2))])
     (['series BETWEEN :series_1 AND :series_2'], 2)
     """
     ordered = sorted(numbers)

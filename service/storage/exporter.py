@@ -1,4 +1,4 @@
-"""The log as Parquet: a row group at a time, so that memory does not grow with the log."""
+"""Exports the log as Parquet, one row group at a time, so that memory stays flat."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,21 +13,21 @@ from service.storage.records import SeriesRecord
 from service.storage.transaction import Transaction
 
 GROUP = 65_536
-"""Rows in one row group."""
+"""Rows in a row group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which part of the log."""
+    """The part of the log to export."""
 
     unique_ids: tuple[str, ...] = ()
-    """None named: every series."""
+    """Names of the series; empty for all."""
     since: int | None = None
-    """First stamp."""
+    """First stamp, or None."""
     until: int | None = None
-    """Last stamp."""
+    """Last stamp, or None."""
     full: bool = False
-    """Every revision, with what the log notes of it, instead of the values that count."""
+    """Whether to export every revision with its details instead of the latest values."""
 
 
 def export(
@@ -41,65 +41,65 @@ def export(
     """
     Write a part of the log in the data format: `unique_id`, `ds`, `y`, covariates.
 
-    With `full` there follow `revision`, `filled` and `recorded_at`. A column whose name one before
-    it has already gets `_` behind it. The order is that of the log: series as they began, stamps
-    rising. A `ds` is a stamp in nanoseconds, or an integer.
+    With `full`, `revision`, `filled` and `recorded_at` follow. A column with the name of an earlier
+    one gets `_` appended. Rows are in the order of the log: by series as they were created, then by
+    stamp. `ds` is a stamp in nanoseconds, or an integer.
 
     Args:
-        transaction: Read to the end.
-        file: Written to from its beginning.
-        selection: Which part.
+        transaction: A transaction of the log.
+        file: File to write, from its beginning.
+        selection: The part to export.
         is_integer: Whether stamps are integers.
-        told: Rows written so far, and how many there are.
+        told: Called with the rows written so far and the total.
 
     Returns:
-        Counts: `series` looked through and `rows` written.
+        Counts: `series` selected and `rows` written.
 
     Raises:
-        UnknownSeries: One of those named is not there.
+        UnknownSeries: A named series is not in the log.
     """
-    chosen = selection.unique_ids
-    entries = named(transaction, chosen) if chosen else transaction.entries()
+    unique_ids = selection.unique_ids
+    entries = find_series(transaction, unique_ids) if unique_ids else transaction.entries()
     numbers = [entry.number for entry in entries]
     latest = not selection.full
 
-    asked = (numbers, selection.since, selection.until)
-    total, names = transaction.outline(*asked, latest=latest)
+    part = (numbers, selection.since, selection.until)
+    total, names = transaction.outline(*part, latest=latest)
     layout = _Layout(entries, tuple(names), is_integer=is_integer, full=selection.full)
     done = 0
     with pq.ParquetWriter(file, layout.schema, compression="zstd") as writer:
-        for rows in transaction.stream(*asked, latest=latest, size=GROUP):
+        for rows in transaction.stream(*part, latest=latest, size=GROUP):
             writer.write_table(layout.table(rows), row_group_size=GROUP)
             done += len(rows)
             told(done, total)
     return {"series": len(entries), "rows": done}
 
 
-def named(transaction: Transaction, unique_ids: Sequence[str]) -> list[SeriesRecord]:
+def find_series(transaction: Transaction, unique_ids: Sequence[str]) -> list[SeriesRecord]:
     """
-    These series, in the order of the log.
+    Return the records of named series, in the order of the log.
 
     Raises:
-        UnknownSeries: One of them is not there.
+        UnknownSeries: A series is not in the log.
     """
     names = list(dict.fromkeys(unique_ids))
-    found = transaction.find(names)
-    there = {entry.unique_id for entry in found}
-    lost = [name for name in names if name not in there]
-    if lost:
+    records = transaction.find(names)
+    present = {record.unique_id for record in records}
+    missing = [name for name in names if name not in present]
+    if missing:
         known = [entry.unique_id for entry in transaction.entries()]
-        near = nearest(lost[0], sorted(known))
-        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        near = nearest(missing[0], sorted(known))
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UnknownSeries(
-            f"no series {lost[0]!r}{more}",
+            f"no series {missing[0]!r}{more}",
             where=f"among {len(known):,} series of the log",
             help=f"did you mean {near!r}?" if near else "GET /v1/series lists them",
         )
-    return sorted(found, key=lambda entry: entry.number)
+    return sorted(records, key=lambda record: record.number)
 
 
 class _Layout:
-    """Columns of the file, and rows of the log as a table with them."""
+    """The columns of the file; turns rows of the log into tables with them."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Layout:
         }
         self._covariates = covariates
         self._full = full
-        noted = [
+        details = [
             ("revision", pa.int32()),
             ("filled", pa.bool_()),
             ("recorded_at", pa.timestamp("ms", "UTC")),
@@ -129,45 +129,48 @@ class _Layout:
             ("y", pa.float64()),
             *((name, pa.float64()) for name in covariates),
             *((name, pa.string()) for name in static),
-            *(noted if full else []),
+            *(details if full else []),
         ]
-        names = _apart([name for name, _ in columns])
+        names = _distinct([name for name, _ in columns])
         self.schema = pa.schema(list(zip(names, (kind for _, kind in columns), strict=True)))
 
     def table(self, rows: Sequence[Sequence[Any]]) -> pa.Table:
-        """At least one row, as `Transaction.stream` gives them."""
+        """Convert at least one row, as `Transaction.stream` yields them, to a table."""
         numbers, ds, revisions, y, texts, filled, recorded = zip(*rows, strict=True)
-        at = pa.array([self._place[number] for number in numbers], pa.int32())
-        told = [json.loads(text) if text else {} for text in texts] if self._covariates else []
+        index = pa.array([self._place[number] for number in numbers], pa.int32())
+        values = [json.loads(text) if text else {} for text in texts] if self._covariates else []
         columns = [
-            self._ids.take(at),
+            self._ids.take(index),
             pa.array(ds, pa.int64()).cast(self.schema.field("ds").type),
             pa.array(y, pa.float64()),
-            *(pa.array([one.get(name) for one in told], pa.float64()) for name in self._covariates),
-            *(values.take(at) for values in self._static.values()),
+            *(
+                pa.array([row.get(name) for row in values], pa.float64())
+                for name in self._covariates
+            ),
+            *(texts.take(index) for texts in self._static.values()),
         ]
         if self._full:
             columns += [
                 pa.array(revisions, pa.int32()),
-                pa.array([bool(made) for made in filled], pa.bool_()),
+                pa.array([bool(flag) for flag in filled], pa.bool_()),
                 pa.array(recorded, pa.int64()).cast(pa.timestamp("ms", "UTC")),
             ]
         return pa.table(columns, schema=self.schema)
 
 
-def _apart(names: Sequence[str]) -> list[str]:
+def _distinct(names: Sequence[str]) -> list[str]:
     """
-    The same names, none of them twice; the first to have one keeps it.
+    Make names distinct by appending `_`; the first of equal names stays as it is.
 
-    >>> _apart(["y", "filled", "filled_", "filled"])
+    >>> _distinct(["y", "filled", "filled_", "filled"])
     ['y', 'filled', 'filled_', 'filled__']
     """
-    made: list[str] = []
+    distinct: list[str] = []
     for name in names:
-        while name in made:
+        while name in distinct:
             name += "_"
-        made.append(name)
-    return made
+        distinct.append(name)
+    return distinct
 
 
 def _text(value: Any) -> str | None:

@@ -1,11 +1,11 @@
 """
-The observation log: append-only, with revisions. It is the truth; states are a cache of it.
+The observation log: append-only, with revisions. States are a cache of it.
 
-A series has a row for every step from its first to its last; a step filled by policy is a row
-marked `filled`. Correcting a value appends a row with the next revision; the highest revision
-counts. Each transaction that writes is a batch, numbered in the order in which they became
-visible, and is on the disk when it returns. SQLite (WAL, `synchronous=FULL`) is written by one
-process, which holds a lock; PostgreSQL by any number, one transaction at a time.
+A series has a row for every step from its first to its last; a step filled by policy is marked
+`filled`. A correction appends a row with the next revision; the highest revision counts. Each
+transaction that writes is a batch. Batches are numbered in the order in which they become visible,
+and a batch is on the disk when the transaction returns. SQLite (WAL, `synchronous=FULL`) is written
+by one process, which holds a lock; PostgreSQL by any number, one transaction at a time.
 """
 
 import contextlib
@@ -46,23 +46,23 @@ _KINDS = {
     "during recovery": "the database is a standby",
     "connection": "no connection to PostgreSQL",
 }
-"""What the database says, and what is told of it."""
+"""Texts in errors of the databases, and our words for them."""
 logger = logging.getLogger("service.log")
 
 
 class ObservationLog:
     """
-    The log behind one URL.
+    An open observation log.
 
     Args:
-        url: SQLAlchemy URL of an SQLite file or a PostgreSQL database; tables are made, and the
-            schema that `?schema=` names.
-        covariates: Names in the order in which `Rows.covariates` has them.
-        reads_only: Open a log that is there, whoever writes to it; it is not brought up to date.
+        url: SQLAlchemy URL of an SQLite file or a PostgreSQL database. Missing tables are created,
+            and the schema that `?schema=` names.
+        covariates: Names of the columns of `Observations.covariates`.
+        reads_only: Open an existing log for reading, even while others write; do not upgrade it.
 
     Raises:
-        LogLocked: Another process writes to it, and it is a file.
-        LogError: It cannot be opened or brought up to date, or a newer release wrote it.
+        LogLocked: Another process writes to the log, and the log is a file.
+        LogError: The log cannot be opened or upgraded, or a newer release wrote it.
     """
 
     def __init__(
@@ -96,27 +96,27 @@ class ObservationLog:
             raise _error_class(error)(
                 f"the observation log cannot be opened ({_kind(error)})",
                 where=f"{url.partition('?')[0].rpartition('@')[2]}: {_reason(error)}",
-                help=_way_out(
+                help=_advice(
                     error, url, "check STATECAST_DATABASE_URL, the folder's rights and free space"
                 ),
             ) from error
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Close the log and release its lock."""
         self._guard.close()
 
-    def seen_by(self, covariates: Sequence[str]) -> "ObservationLog":
-        """The same log, open already, for a model with other covariates."""
+    def with_covariates(self, covariates: Sequence[str]) -> "ObservationLog":
+        """Return the same open log for a model with other covariates."""
         other = copy.copy(self)
         other.covariates = tuple(covariates)
         return other
 
     def bind_calendar(self, calendar: Calendar) -> None:
         """
-        Note the frequency at first use, and hold every later model to it.
+        Record the frequency at first use, and require it of every later model.
 
         Raises:
-            LogFrequency: The log was begun with another one.
+            LogFrequency: The log has another frequency.
         """
         with self.write() as transaction:
             known = transaction.meta("freq")
@@ -132,36 +132,42 @@ class ObservationLog:
 
     @property
     def calendar(self) -> Calendar | None:
-        """The frequency that was noted at first use."""
+        """Calendar of the log, recorded at first use; None if it was not used yet."""
         with self.read() as transaction:
             known = transaction.meta("freq")
         return None if known is None else Calendar(json.loads(known))
 
     def size(self) -> int:
-        """Bytes on the disk, indexes and what is not yet merged into the file included."""
-        with self._told("read"), self._reader.connect() as connection:
+        """Return the size on the disk in bytes, including indexes and the write-ahead log."""
+        with self._errors_as("read"), self._reader.connect() as connection:
             return stored_bytes(connection)
 
     def vacuum(self) -> None:
         """
-        Give the space of what was taken out back to the disk; PostgreSQL does so by itself.
+        Return the space of removed rows to the disk; PostgreSQL does so by itself.
 
         Raises:
-            LogError: A reader is in the way, or there is no room: it needs the log's size again.
+            LogError: A reader is in the way, or the disk lacks room for another copy of the log.
         """
         if not self.shared:
-            with self._told("made smaller"):
+            with self._errors_as("vacuumed"):
                 shrink(self._engine)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """
-        One batch: on the disk when it returns, undone when it raises; one at a time.
+        Open a transaction that writes a batch; one at a time.
+
+        The batch is on the disk when the block returns, and undone if it raises.
 
         Raises:
-            LogError: It could not be written, or it is not known whether it was.
+            LogError: The batch could not be written, or it is unknown whether it was.
         """
-        with self._told("written"), self._writing.begin() as connection, self._damage(connection):
+        with (
+            self._errors_as("written"),
+            self._writing.begin() as connection,
+            self._closed_if_damaged(connection),
+        ):
             transaction = Transaction(connection, self.covariates, writes=True)
             yield transaction
             transaction.end()
@@ -169,29 +175,33 @@ class ObservationLog:
     @contextlib.contextmanager
     def read(self) -> Iterator[Transaction]:
         """
-        The log as it is at one moment; waits for no writer.
+        Open a transaction that reads the log at one moment; it waits for no writer.
 
         Raises:
-            LogError: It could not be read.
+            LogError: The log could not be read.
         """
-        with self._told("read"), self._reader.connect() as connection, self._damage(connection):
+        with (
+            self._errors_as("read"),
+            self._reader.connect() as connection,
+            self._closed_if_damaged(connection),
+        ):
             yield Transaction(connection, self.covariates)
 
     @contextlib.contextmanager
-    def _told(self, done: str) -> Iterator[None]:
+    def _errors_as(self, action: str) -> Iterator[None]:
         try:
             yield
         except self._errors as error:
             usual = "try again: nothing is stored twice; the server's log tells the reason"
             raise _error_class(error)(
-                f"the observation log cannot be {done} ({_kind(error)})",
+                f"the observation log cannot be {action} ({_kind(error)})",
                 where=f"{self.place}: {_reason(error)}",
-                help=_way_out(error, self.place, usual),
+                help=_advice(error, self.place, usual),
             ) from error
 
     @contextlib.contextmanager
-    def _damage(self, connection: sa.Connection) -> Iterator[None]:
-        """A connection that met damage is closed: it would answer out of its cache for ever."""
+    def _closed_if_damaged(self, connection: sa.Connection) -> Iterator[None]:
+        """Close a connection that met damage: it would keep answering from its cache."""
         try:
             yield
         except self._errors as error:
@@ -201,7 +211,7 @@ class ObservationLog:
 
     @property
     def _errors(self) -> tuple[type[Exception], ...]:
-        """Of the library, and of the driver whose rows are read without it."""
+        """Errors of SQLAlchemy, and of the driver, whose cursors are also read directly."""
         driver = self._engine.dialect.loaded_dbapi.Error
         return (sa.exc.DBAPIError, sa.exc.TimeoutError, driver)
 
@@ -211,13 +221,13 @@ def _error_class(error: Exception) -> type[LogError]:
 
 
 def _kind(error: Exception) -> str:
-    """In words where they are known, else the class."""
+    """Describe an error in words, or by its class if it is not known."""
     reason = _reason(error)
-    return next((told for said, told in _KINDS.items() if said in reason), type(error).__name__)
+    return next((words for text, words in _KINDS.items() if text in reason), type(error).__name__)
 
 
-def _way_out(error: Exception, place: str, usual: str) -> str:
-    """What to do about it: a file that is damaged is not mended by trying again."""
+def _advice(error: Exception, place: str, usual: str) -> str:
+    """Return what to do about an error; trying again does not help with a damaged file."""
     if _kind(error) != _DAMAGED:
         return usual
     name = place.partition("?")[0].rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Observations side by side, as arrays: what the log, the planner and the engine hand on."""
+"""Observations as arrays, passed between the log, the planner and the engine."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,20 +11,23 @@ from jaxtyping import Bool, Float, Int
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Observations side by side, series end to end, stamps rising."""
+    """Observations as columns; by series, and by increasing stamp within each."""
 
     series: Int[np.ndarray, " row"]
+    """Numbers of the log, rows of an engine, or indices, as the context says."""
     ds: Int[np.ndarray, " row"]
+    """Nanoseconds since the epoch in UTC, or the integer step."""
     y: Float[np.ndarray, " row"]
-    """NaN where not observed."""
+    """Value; NaN if not observed."""
     covariates: Float[np.ndarray, "row covariate"]
     filled: Bool[np.ndarray, " row"]
+    """Whether the step was filled by policy."""
 
     def __len__(self) -> int:
         return len(self.ds)
 
     def take(self, rows: Int[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "Observations":
-        """These rows, in this order."""
+        """Return some rows, in the given order."""
         return Observations(
             self.series[rows],
             self.ds[rows],
@@ -35,14 +38,14 @@ class Observations:
 
     @classmethod
     def concat(cls, parts: Sequence["Observations"]) -> "Observations":
-        """All parts, one after the other; at least one."""
+        """Return all parts, one after the other; at least one part is needed."""
         columns = zip(*((p.series, p.ds, p.y, p.covariates, p.filled) for p in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesRecord:
-    """One series of the log."""
+    """A series of the log."""
 
     number: int
     unique_id: str
@@ -50,10 +53,10 @@ class SeriesRecord:
 
 
 def nullable(y: Float[np.ndarray, " row"]) -> list[float | None]:
-    """Numbers with None for NaN, as SQL wants them."""
-    gone = np.isnan(y)
+    """Convert numbers for SQL, with None for NaN."""
+    missing = np.isnan(y)
     values: list[float | None] = y.tolist()
-    for row in np.flatnonzero(gone).tolist():
+    for row in np.flatnonzero(missing).tolist():
         values[row] = None
     return values
 
@@ -61,7 +64,7 @@ def nullable(y: Float[np.ndarray, " row"]) -> list[float | None]:
 def to_texts(
     covariates: Float[np.ndarray, "row covariate"], names: tuple[str, ...]
 ) -> Iterable[str | None]:
-    """Covariates of each row as a JSON object, or None where there are none."""
+    """Convert the covariates of each row to a JSON object; None if the model has none."""
     if not names:
         return [None] * len(covariates)
     return [json.dumps(dict(zip(names, row, strict=True))) for row in covariates.tolist()]
@@ -70,7 +73,7 @@ def to_texts(
 def from_texts(
     texts: Sequence[str | None], rows: int, names: tuple[str, ...]
 ) -> Float[np.ndarray, "row covariate"]:
-    """Covariates by name, in the order of `names`; NaN where a row lacks one."""
+    """Read covariates from JSON objects, in the order of `names`; NaN if a row lacks one."""
     table = np.full((rows, len(names)), np.nan)
     for row, text in enumerate(texts):
         values = json.loads(text or "{}")
@@ -79,5 +82,5 @@ def from_texts(
 
 
 def to_json(values: Mapping[str, Any]) -> str | None:
-    """A JSON object, or None when it would be empty."""
+    """Return a JSON object, or None if it would be empty."""
     return json.dumps(values, sort_keys=True) if values else None

@@ -1,9 +1,9 @@
 """
-Older steps are taken out of the log, and the states stay exact.
+Plans which older steps pruning removes from the log.
 
-What is taken out of a series leaves, in the same transaction, a base for each model at hand: its
-state before the first step that is kept. From there a replay goes on. Each series is pruned whole
-or not at all, some at a time, so that those who write need not wait long in between.
+Pruning stores, in the same transaction, a base state for each model: its state before the first
+step that is kept, from which replays start. A series is pruned whole or not at all. Series are
+pruned in parts, so that writers wait only briefly.
 """
 
 from collections.abc import Sequence
@@ -20,67 +20,68 @@ from service.storage.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
-    """What stays of each series: its last steps, or all from a stamp on; its last step always."""
+    """Steps to keep of each series: the last ones, or all from a stamp on; always the last step."""
 
     steps: int | None = None
-    """At least 1."""
+    """Number of last steps, at least 1."""
     since: int | None = None
-    """Nanoseconds, or the integer step; exactly one of the two is given."""
+    """First stamp to keep (nanoseconds or integer step); exactly one of the two is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was taken out, or would be."""
+    """Amount that was removed, or would be."""
 
     series: int = 0
+    """Series that lost steps."""
     steps: int = 0
     rows: int = 0
-    """Revisions included."""
+    """Rows, including revisions."""
 
     def __add__(self, other: "Pruned") -> "Pruned":
         return Pruned(self.series + other.series, self.steps + other.steps, self.rows + other.rows)
 
 
-def look(
+def plan_pruning(
     transaction: Transaction, numbers: Sequence[int], keep: RetentionRule, calendar: Calendar
 ) -> tuple[PrunedSpans, Pruned]:
     """
-    What would be taken out of some series, and where their logs would begin.
+    Return where the logs of series would begin, and how much would be removed.
 
-    A log begins with a value, so steps without one may go, too, at its beginning.
+    A log begins with a value, so steps without a value at its new beginning are removed as well.
 
     Args:
-        transaction: Of the log.
-        numbers: Of series; at most `bases.TOGETHER`.
-        keep: What stays.
-        calendar: Of all series in the log.
+        transaction: A transaction of the log.
+        numbers: Numbers of at most `base_states.TOGETHER` series.
+        keep: The steps to keep.
+        calendar: Calendar of the log.
     """
     cuts = _cuts(transaction, numbers, keep, calendar)
-    found = transaction.doomed(cuts)
-    told = [(*some, number) for number, some in found.items()]
-    steps, rows, newest, series = np.array(told, np.int64).reshape(-1, 4).T
+    sums = transaction.sums_before(cuts)
+    table = [(*amounts, number) for number, amounts in sums.items()]
+    steps, rows, newest, series = np.array(table, np.int64).reshape(-1, 4).T
     first_ds = cuts.ds[np.isin(cuts.series, series)]
-    now = PrunedSpans(series, first_ds, steps, newest)
-    return now, Pruned(len(series), int(steps.sum()), int(rows.sum()))
+    spans = PrunedSpans(series, first_ds, steps, newest)
+    return spans, Pruned(len(series), int(steps.sum()), int(rows.sum()))
 
 
 def preview(transaction: Transaction, keep: RetentionRule, calendar: Calendar) -> Pruned:
-    """What would be taken out of all series."""
+    """Return how much pruning would remove from all series."""
     numbers = list(transaction.names())
     parts = (numbers[start : start + TOGETHER] for start in range(0, len(numbers), TOGETHER))
-    return sum((look(transaction, part, keep, calendar)[1] for part in parts), Pruned())
+    return sum((plan_pruning(transaction, part, keep, calendar)[1] for part in parts), Pruned())
 
 
 def _cuts(
     transaction: Transaction, numbers: Sequence[int], keep: RetentionRule, calendar: Calendar
 ) -> Cuts:
-    """Of the series that begin earlier than they should."""
+    """Return the new beginnings of the series that begin too early."""
     spans = transaction.spans(numbers)
     series = np.array(sorted(spans), np.int64)
     first, last = np.array([spans[n] for n in series.tolist()], np.int64).reshape(-1, 2).T
-    wanted = np.minimum(_wanted(first, last, keep, calendar), last)
-    late = wanted > first
-    cuts = Cuts(series[late], wanted[late])
+    starts = np.minimum(_first_kept(first, last, keep, calendar), last)
+    late = starts > first
+    cuts = Cuts(series[late], starts[late])
     if not len(cuts):
         return cuts
     observed = transaction.first_observed(cuts)
@@ -88,7 +89,7 @@ def _cuts(
     return Cuts(cuts.series, np.array([observed.get(n, end) for n, end in ends], np.int64))
 
 
-def _wanted(
+def _first_kept(
     first: Int[np.ndarray, " series"],
     last: Int[np.ndarray, " series"],
     keep: RetentionRule,

@@ -1,4 +1,4 @@
-"""The tables of the observation log, and how they are reached."""
+"""The tables of the observation log."""
 
 import sqlalchemy as sa
 
@@ -29,7 +29,7 @@ head = sa.Table(
     "head",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("batch", sa.BigInteger, nullable=False, comment="the last one written"),
+    sa.Column("batch", sa.BigInteger, nullable=False, comment="last batch written"),
     sa.Column("width", sa.BigInteger, comment="stamps in one bucket of observations"),
 )
 observation = sa.Table(
@@ -41,7 +41,7 @@ observation = sa.Table(
     sa.Column("revision", sa.Integer, primary_key=True),
     sa.Column("y", sa.Double, comment="null: not observed"),
     sa.Column("covariates", sa.Text, comment="JSON object"),
-    sa.Column("filled", sa.Boolean, nullable=False, comment="made up by the fill policy"),
+    sa.Column("filled", sa.Boolean, nullable=False, comment="filled by policy"),
     sa.Column("recorded_at", sa.BigInteger, nullable=False, comment="Unix milliseconds"),
     sa.Column("batch", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("observation_batch", "batch"),
@@ -51,9 +51,9 @@ pruned = sa.Table(
     "pruned",
     metadata,
     sa.Column("series", sa.Integer, sa.ForeignKey("series.series"), primary_key=True),
-    sa.Column("first_ds", sa.BigInteger, nullable=False, comment="the first stamp that is kept"),
-    sa.Column("steps", sa.BigInteger, nullable=False, comment="taken out so far"),
-    sa.Column("newest", sa.BigInteger, nullable=False, comment="the last batch that wrote of them"),
+    sa.Column("first_ds", sa.BigInteger, nullable=False, comment="first stamp that is kept"),
+    sa.Column("steps", sa.BigInteger, nullable=False, comment="steps removed so far"),
+    sa.Column("newest", sa.BigInteger, nullable=False, comment="last batch that wrote them"),
     sa.Column("batch", sa.BigInteger, nullable=False),
     sa.Index("pruned_batch", "batch"),
 )
@@ -61,7 +61,9 @@ base = sa.Table(
     "base",
     metadata,
     sa.Column("series", sa.Integer, sa.ForeignKey("series.series"), primary_key=True),
-    sa.Column("digest", sa.Text, primary_key=True, comment="of the model"),
-    sa.Column("steps", sa.BigInteger, nullable=False, comment="that the state has seen"),
-    sa.Column("state", sa.LargeBinary, nullable=False, comment="before the first step kept"),
+    sa.Column("digest", sa.Text, primary_key=True, comment="digest of the model"),
+    sa.Column("steps", sa.BigInteger, nullable=False, comment="steps that the state has seen"),
+    sa.Column(
+        "state", sa.LargeBinary, nullable=False, comment="before the first step that is kept"
+    ),
 )

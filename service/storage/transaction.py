@@ -1,4 +1,4 @@
-"""What can be read from the observation log, and appended to it, inside one transaction."""
+"""Reads and appends to the observation log inside one transaction."""
 
 import copy
 import json
@@ -23,11 +23,11 @@ from service.storage.schema import base, head, meta, observation, pruned, remove
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Of the whole log."""
+    """Size of the whole log."""
 
     series: int
     rows: int
-    """Revisions included."""
+    """Rows, including revisions."""
     first_ds: int | None
     last_ds: int | None
     pruned_series: int
@@ -36,7 +36,7 @@ class Totals:
 
 
 def count_all(connection: sa.Connection) -> Totals:
-    """All of it, in one look."""
+    """Count the whole log in one query."""
     c, p = observation.c, pruned.c
     query = sa.select(
         sa.func.count(),
@@ -46,79 +46,80 @@ def count_all(connection: sa.Connection) -> Totals:
         sa.select(sa.func.count()).select_from(pruned).scalar_subquery(),
         sa.select(sa.func.coalesce(sa.func.sum(p.steps), 0)).scalar_subquery(),
     )
-    rows, first, last, begun, cut, steps = connection.execute(query).one()
+    rows, first, last, count, pruned_series, steps = connection.execute(query).one()
     schema = migrations.version(connection) or ""
-    return Totals(begun, rows, first, last, cut, int(steps), schema)
+    return Totals(count, rows, first, last, pruned_series, int(steps), schema)
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What was written to the log since a batch."""
+    """Changes of the log after a batch."""
 
     batch: int
-    """The last batch that is in it."""
+    """Last batch that is included."""
     begun: list[SeriesRecord]
-    """Series added since."""
+    """Series that were added."""
     removed: list[int]
-    """Numbers of series taken away since."""
+    """Numbers of series that were deleted."""
     rows: Observations
-    """New steps of series, each stamp for the first time; `series` are numbers."""
+    """New steps, without revisions; `series` are numbers."""
     revised: list[int]
-    """Numbers of the series of which a stored value was corrected."""
+    """Numbers of series with corrected values."""
     pruned: PrunedSpans
-    """Series whose older steps were taken out since."""
+    """Series whose older steps were pruned."""
 
 
 class Transaction:
     """
-    What can be read and appended inside one transaction.
+    A transaction of the observation log.
 
     Args:
-        connection: Where it is open.
-        covariates: Names in the order in which `Rows.covariates` has them.
-        writes: Whether it may append; then it waits for its turn among all that write.
+        connection: Connection in a transaction of the database.
+        covariates: Names of the columns of `Observations.covariates`.
+        writes: Whether it may write; it then waits for other writers.
     """
 
     def __init__(
         self, connection: sa.Connection, covariates: tuple[str, ...], *, writes: bool = False
     ) -> None:
         self._connection = connection
-        turn = sa.select(head.c.batch, head.c.width).where(head.c.id == 1)
-        before, width = connection.execute(turn.with_for_update() if writes else turn).one()
+        query = sa.select(head.c.batch, head.c.width).where(head.c.id == 1)
+        before, width = connection.execute(query.with_for_update() if writes else query).one()
         self.before = int(before)
-        """The last batch in the log when the transaction began."""
+        """Last batch of the log when the transaction began."""
         self.timeline = timeline_of(connection)
-        """Which history of the log it sees: in another one, the same number is another batch."""
-        self._stored = ObservationTable(connection, covariates, width)
+        """History of the log; the same number is another batch in another history."""
+        self._table = ObservationTable(connection, covariates, width)
         self._wrote = False
 
-    def seen_by(self, covariates: Sequence[str]) -> "Transaction":
-        """The same transaction, to read what a model with other covariates takes."""
+    def with_covariates(self, covariates: Sequence[str]) -> "Transaction":
+        """Return the same transaction for a model with other covariates."""
         other = copy.copy(self)
-        other._stored = replace(self._stored, covariates=tuple(covariates))
+        other._table = replace(self._table, covariates=tuple(covariates))
         return other
 
     @property
     def covariates(self) -> tuple[str, ...]:
-        """Names in the order in which `Rows.covariates` has them."""
-        return self._stored.covariates
+        """Names of the columns of `Observations.covariates`."""
+        return self._table.covariates
 
     @property
     def batch(self) -> int:
-        """The last batch of which this transaction knows: its own, if it wrote anything."""
+        """Last batch of the log as this transaction leaves it: its own, if it wrote anything."""
         return self.before + self._wrote
 
     def end(self) -> None:
-        """Number what was written; the last thing before the commit."""
+        """Record the batch number if anything was written; call it just before the commit."""
         if self._wrote:
             self._connection.execute(sa.update(head).values(batch=self.batch))
 
     def fingerprint(self, batch: int) -> list[int]:
         """
-        What tells a batch from another of the same number in a copy of this log.
+        Return numbers that tell a batch from another of the same number in a copy of this log.
 
-        Its rows, the latest time they were recorded at, the last series removed, and, where it
-        pruned some, where their logs begin; nothing of a batch that the log does not have.
+        They are the number of its rows, the latest time at which one was recorded, the last series
+        that it deleted and, if it pruned any, a checksum of where their logs begin. Empty for a
+        batch that the log does not have.
         """
         if batch > self.before:
             return []
@@ -126,30 +127,30 @@ class Transaction:
         query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(c.recorded_at), 0)).where(
             c.batch == batch
         )
-        gone = sa.select(sa.func.coalesce(sa.func.max(removed.c.series), 0))
+        last_removed = sa.select(sa.func.coalesce(sa.func.max(removed.c.series), 0))
         count, latest = self._connection.execute(query).one()
-        last = self._connection.execute(gone.where(removed.c.batch == batch)).scalar_one()
+        last = self._connection.execute(last_removed.where(removed.c.batch == batch)).scalar_one()
         cut = base_states.begins(self._connection, pruned.c.batch == batch).checksum()
-        told = [int(count), int(latest), int(last), *([cut] if cut else [])]
-        return told if batch else [0, 0, 0]
+        numbers = [int(count), int(latest), int(last), *([cut] if cut else [])]
+        return numbers if batch else [0, 0, 0]
 
     def changes(self, since: int) -> Changes:
-        """What was written after a batch, up to the last one."""
+        """Return what was written after a batch."""
         s, c = series.c, observation.c
-        begun = sa.select(s.series, s.unique_id, s.static).where(s.batch > since)
-        gone = sa.select(removed.c.series).where(removed.c.batch > since)
-        again = sa.select(c.series).distinct().where(c.batch > since, c.revision > 1)
+        added = sa.select(s.series, s.unique_id, s.static).where(s.batch > since)
+        deleted = sa.select(removed.c.series).where(removed.c.batch > since)
+        corrected = sa.select(c.series).distinct().where(c.batch > since, c.revision > 1)
         return Changes(
             batch=self.before,
-            begun=self._entries([begun.order_by(s.series)]),
-            removed=[int(n) for n in self._connection.execute(gone).scalars()],
-            rows=self._stored.since(since),
-            revised=[int(n) for n in self._connection.execute(again).scalars()],
+            begun=self._entries([added.order_by(s.series)]),
+            removed=[int(n) for n in self._connection.execute(deleted).scalars()],
+            rows=self._table.since(since),
+            revised=[int(n) for n in self._connection.execute(corrected).scalars()],
             pruned=base_states.begins(self._connection, pruned.c.batch > since),
         )
 
     def changed(self, numbers: Sequence[int], since: int) -> set[int]:
-        """Those of some series of which anything was written, or taken out, after a batch."""
+        """Return the numbers of series that were written, pruned or deleted after a batch."""
         if self.before == since:
             return set()
         return {
@@ -162,19 +163,19 @@ class Transaction:
         }
 
     def meta(self, key: str) -> str | None:
-        """One fact about the log itself."""
+        """Return a fact about the log itself, or None."""
         query = sa.select(meta.c.value).where(meta.c.key == key)
         return self._connection.execute(query).scalar_one_or_none()
 
     def note_calendar(self, calendar: Calendar) -> None:
-        """Note the frequency of all series, once."""
-        noted = {"key": "freq", "value": json.dumps(calendar.freq)}
-        self._connection.execute(sa.insert(meta).values(noted))
-        self._stored = replace(self._stored, width=usual_width(calendar))
-        self._connection.execute(sa.update(head).values(width=self._stored.width))
+        """Record the frequency of the log; done once."""
+        row = {"key": "freq", "value": json.dumps(calendar.freq)}
+        self._connection.execute(sa.insert(meta).values(row))
+        self._table = replace(self._table, width=usual_width(calendar))
+        self._connection.execute(sa.update(head).values(width=self._table.width))
 
     def entries(self, numbers: Sequence[int] | None = None) -> list[SeriesRecord]:
-        """Every series, or those with these numbers, in the order of their numbers."""
+        """Return all series, or those with some numbers, in the order of their numbers."""
         query = sa.select(series.c.series, series.c.unique_id, series.c.static)
         query = query.order_by(series.c.series)
         queries = [query]
@@ -183,72 +184,72 @@ class Transaction:
         return self._entries(queries)
 
     def names(self) -> dict[int, str]:
-        """Every series by its number; of a million, an `SeriesRecord` each costs twice the time."""
+        """Return all names by number, in half the time that a `SeriesRecord` each would take."""
         query = sa.select(series.c.series, series.c.unique_id).order_by(series.c.series)
         return dict(tuples(self._connection, query))
 
     def find(self, unique_ids: Sequence[str]) -> list[SeriesRecord]:
-        """Those of the series that are there, in no order."""
+        """Return the named series that the log has, in no particular order."""
         query = sa.select(series.c.series, series.c.unique_id, series.c.static)
         name = series.c.unique_id
         return self._entries([query.where(name.in_(part)) for part in slices(unique_ids)])
 
     def created_at(self, number: int) -> int:
-        """Unix milliseconds at which a series was first seen."""
+        """Return when a series was added, in Unix milliseconds."""
         query = sa.select(series.c.created_at).where(series.c.series == number)
         return int(self._connection.execute(query).scalar_one())
 
     def spans(self, numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
-        """First and last stamp of each of some series."""
-        return self._stored.spans(numbers)
+        """Return the first and last stamp of series, by number."""
+        return self._table.spans(numbers)
 
     def begins(self, numbers: Sequence[int]) -> PrunedSpans:
-        """Where those of the series begin that are pruned; at most some hundreds are asked for."""
+        """Return where the logs of pruned series begin, for at most some hundreds of series."""
         return base_states.begins(self._connection, pruned.c.series.in_(numbers))
 
     def shortened(self, digest: str) -> int:
-        """How many series a model knows less of than was observed, for they were pruned before."""
+        """Count the series that were pruned before a model was loaded, so that it has seen less."""
         return base_states.shortened(self._connection, digest)
 
     def bases(self, numbers: Sequence[int], digest: str) -> dict[int, States]:
-        """The states from which a model's replay of pruned series begins, by number."""
-        chosen = among(base.c.series, numbers)
-        loaded = (base_states.load(self._connection, some, digest) for some in chosen)
-        return {number: state for some in loaded for number, state in some.items()}
+        """Return the base states of a model for pruned series, by number."""
+        conditions = among(base.c.series, numbers)
+        parts = (base_states.load(self._connection, chosen, digest) for chosen in conditions)
+        return {number: state for part in parts for number, state in part.items()}
 
     def first_observed(self, cuts: Cuts) -> dict[int, int]:
-        """The first stamp with a value at or after each cut, of the series that have one."""
-        return self._stored.first_observed(cuts)
+        """Return the first stamp with a value at or after each cut, by number, if there is one."""
+        return self._table.first_observed(cuts)
 
-    def doomed(self, cuts: Cuts) -> dict[int, Sum]:
-        """What lies before the cuts, by number of the series."""
-        return self._stored.doomed(cuts)
+    def sums_before(self, cuts: Cuts) -> dict[int, Sum]:
+        """Return the amounts before the cuts, by number of the series."""
+        return self._table.sums_before(cuts)
 
     def history_before(self, cuts: Cuts) -> Observations:
-        """Every step before the cuts with its latest value, ordered by series and stamp."""
-        return self._stored.before(cuts)
+        """Return every step before the cuts with its latest value, by series and stamp."""
+        return self._table.before(cuts)
 
-    def prune(self, now: PrunedSpans, states: Mapping[str, States]) -> None:
-        """Take out what lies before `now.first_ds`; of each model, these states stay for it."""
+    def prune(self, spans: PrunedSpans, states: Mapping[str, States]) -> None:
+        """Remove the steps before `spans.first_ds` and store base states by digest of the model."""
         self._wrote = True
-        self._stored.cut(Cuts(now.series, now.first_ds))
-        base_states.note(self._connection, now, self.before + 1, states)
+        self._table.cut(Cuts(spans.series, spans.first_ds))
+        base_states.store(self._connection, spans, self.before + 1, states)
 
     def totals(self) -> Totals:
-        """How much there is."""
+        """Return the size of the log."""
         return count_all(self._connection)
 
     def summary(self, number: int) -> tuple[int, int, int, int, int]:
-        """First stamp, last stamp, steps, filled steps and revisions of what is stored."""
+        """Return first stamp, last stamp, steps, filled steps and revisions of a series."""
         rows = self.history([number])
-        stored = self._stored.count(number)
+        stored = self._table.count(number)
         first, last = int(rows.ds[0]), int(rows.ds[-1])
         return first, last, len(rows), int(rows.filled.sum()), stored - len(rows)
 
     def add_series(
         self, unique_ids: Sequence[str], static: Mapping[str, Mapping[str, Any]]
     ) -> list[int]:
-        """Number series never seen before; numbers rise in the order given, none comes twice."""
+        """Add new series and return their numbers, which increase and are never used again."""
         used = [
             self._connection.execute(sa.select(sa.func.max(table.c.series))).scalar_one() or 0
             for table in (series, removed)
@@ -270,14 +271,14 @@ class Transaction:
         return list(range(start, start + len(rows)))
 
     def history(self, numbers: Sequence[int]) -> Observations:
-        """Every step of these series with its latest value, ordered by series and stamp."""
-        return self._stored.history(numbers)
+        """Return every step of series with its latest value, by series and stamp."""
+        return self._table.history(numbers)
 
     def outline(
         self, numbers: Sequence[int], since: int | None, until: int | None, *, latest: bool
     ) -> tuple[int, list[str]]:
-        """How many rows `stream` gives, and the names of the covariates in them."""
-        return self._stored.outline(numbers, since, until, latest=latest)
+        """Return how many rows `stream` yields, and the names of the covariates in them."""
+        return self._table.outline(numbers, since, until, latest=latest)
 
     def stream(
         self,
@@ -288,56 +289,55 @@ class Transaction:
         latest: bool,
         size: int,
     ) -> Iterator[Sequence[Sequence[Any]]]:
-        """Rows of some series, so many at a time, as `Stored.stream` gives them."""
-        return self._stored.stream(numbers, since, until, latest=latest, size=size)
+        """Yield rows of series in parts of `size`, as `ObservationTable.stream` does."""
+        return self._table.stream(numbers, since, until, latest=latest, size=size)
 
     def current(self, asked: Observations, numbers: Sequence[int]) -> Observations:
         """
-        The latest values of the stamps in `asked`; those not stored are left out.
+        Return the latest values of some stamps, by series and stamp.
 
         Args:
-            asked: Its `series` count through `numbers`, as those of the answer do.
-            numbers: Of series in the log.
+            asked: The stamps; `series` indexes `numbers`, as in the result.
+            numbers: Numbers of the series.
 
         Returns:
-            Ordered by series and stamp.
+            The rows of the stamps that are stored.
         """
         known = np.asarray(numbers, np.int64)
-        found = self._stored.at(known[asked.series], asked.ds)
+        rows = self._table.at(known[asked.series], asked.ds)
         order = np.argsort(known, kind="stable")
-        place = order[np.searchsorted(known, found.series, sorter=order)]
-        found = replace(found, series=place)
-        return found.take(np.argsort(place, kind="stable"))
+        index = order[np.searchsorted(known, rows.series, sorter=order)]
+        return replace(rows, series=index).take(np.argsort(index, kind="stable"))
 
     def append(self, rows: Observations, *, revise: bool = False) -> None:
         """
-        Store observations, in any order.
+        Append observations, in any order.
 
         Args:
-            rows: Their `series` are numbers of the log.
-            revise: Whether these stamps are stored already and get the next revision.
+            rows: The observations; `series` are numbers.
+            revise: Whether the stamps are already stored and get the next revision.
         """
         if len(rows):
             self._wrote = True
-            self._stored.insert(rows, revise=revise, now=_now(), batch=self.before + 1)
+            self._table.insert(rows, revise=revise, now=_now(), batch=self.before + 1)
 
     def remove(self, numbers: Sequence[int]) -> int:
-        """Take series away with everything observed of them; returns how many rows those were."""
-        rows = self._stored.remove(numbers)
+        """Delete series with all their observations and return how many rows they had."""
+        rows = self._table.remove(numbers)
         for table in (base, pruned, series):
             for chosen in among(table.c.series, numbers):
                 self._connection.execute(sa.delete(table).where(chosen))
-        noted = [{"series": number, "batch": self.before + 1} for number in numbers]
-        if noted:
+        removals = [{"series": number, "batch": self.before + 1} for number in numbers]
+        if removals:
             self._wrote = True
-            self._connection.execute(sa.insert(removed), noted)
+            self._connection.execute(sa.insert(removed), removals)
         return rows
 
     def _entries(self, queries: Iterable[sa.Select[Any]]) -> list[SeriesRecord]:
-        """Of number, name and static covariates."""
-        found = chain.from_iterable(tuples(self._connection, query) for query in queries)
+        """Read queries for number, name and static covariates."""
+        rows = chain.from_iterable(tuples(self._connection, query) for query in queries)
         return [
-            SeriesRecord(n, name, json.loads(static) if static else {}) for n, name, static in found
+            SeriesRecord(n, name, json.loads(static) if static else {}) for n, name, static in rows
         ]
 
 

@@ -1,4 +1,4 @@
-"""A bundle on disk is the model, whole, or it is refused."""
+"""Bundles on disk: read back as the same model, or refused."""
 
 import json
 import os
@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 
 from forecast.bundle import JSON_NAME, MAX_BYTES, WEIGHTS_NAME, load_bundle, save_bundle
-from forecast.data import validation as frames
 from forecast.data.panel import Panel
+from forecast.data.validation import validate
 from forecast.errors import BundleError, DamagedBundle, NewerBundle, WrongType
 from forecast.features.static import StaticSpec
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 
-BUNDLES = Path(__file__).parent / "bundles"
+BUNDLES = Path(__file__).parents[1] / "compatibility"
 
 
 def test_a_loaded_bundle_forecasts_the_same(bundle, panel, tmp_path):
-    """Same digest, same states, same numbers."""
+    """Digest, configuration and forecasts are equal."""
     save_bundle(bundle, tmp_path / "m")
 
     loaded = load_bundle(tmp_path / "m")
@@ -35,12 +35,12 @@ def test_a_loaded_bundle_forecasts_the_same(bundle, panel, tmp_path):
 
 
 def test_a_bundle_of_an_earlier_release_is_read(retail, tmp_path):
-    """Settings that came since change neither its digest, which states carry, nor a forecast."""
+    """Settings that were added since change neither its digest nor its forecasts."""
     old = load_bundle(BUNDLES / "before_id_from")
     save_bundle(old, tmp_path / "again")
     sales = retail[retail["unique_id"].eq("A3349335T")].tail(120).assign(state="New South Wales")
 
-    panel = Panel.from_frame(frames.validate(sales, old.config.data))
+    panel = Panel.from_frame(validate(sales, old.config.data))
 
     assert load_bundle(tmp_path / "again").digest == old.digest
     np.testing.assert_allclose(
@@ -48,11 +48,11 @@ def test_a_bundle_of_an_earlier_release_is_read(retail, tmp_path):
     )
 
 
-def test_nothing_is_overwritten_unasked(bundle, tmp_path):
-    """A second save to the same place says so."""
+def test_a_bundle_is_overwritten_only_on_request(bundle, tmp_path):
+    """A second save to the same directory raises, unless `overwrite` is set."""
     save_bundle(bundle, tmp_path / "m")
 
-    with pytest.raises(BundleError, match="in the way"):
+    with pytest.raises(BundleError, match="already exists"):
         save_bundle(bundle, tmp_path / "m")
     save_bundle(bundle, tmp_path / "m", overwrite=True)
 
@@ -60,23 +60,28 @@ def test_nothing_is_overwritten_unasked(bundle, tmp_path):
 
 
 def test_altered_or_missing_files_are_refused(bundle, tmp_path):
-    """One flipped byte, a cut, a changed setting, a missing file: each is named."""
+    """A flipped byte, a truncated file, a changed setting and a missing file are each named."""
     save_bundle(bundle, tmp_path / "m")
     weights, text = tmp_path / "m" / WEIGHTS_NAME, tmp_path / "m" / JSON_NAME
-    whole, settings = weights.read_bytes(), json.loads(text.read_text())
+    content, settings = weights.read_bytes(), json.loads(text.read_text())
 
-    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(DamagedBundle, match="altered or cut short"):
         load_bundle(tmp_path / "m")
 
-    weights.write_bytes(whole[: len(whole) // 2])
+    weights.write_bytes(content[: len(content) // 2])
     with pytest.raises(DamagedBundle, match="altered or cut short"):
         load_bundle(tmp_path / "m")
 
-    weights.write_bytes(whole)
+    weights.write_bytes(content)
     settings["config"]["data"]["kind"] = "real"
     text.write_text(json.dumps(settings))
     with pytest.raises(DamagedBundle, match="was altered"):
+        load_bundle(tmp_path / "m")
+
+    settings["config"]["train"]["max_steps"] = None
+    text.write_text(json.dumps(settings))
+    with pytest.raises(DamagedBundle, match="max_steps is not set"):
         load_bundle(tmp_path / "m")
 
     text.write_text("{")
@@ -90,7 +95,7 @@ def test_altered_or_missing_files_are_refused(bundle, tmp_path):
 
 @pytest.mark.parametrize("name", [WEIGHTS_NAME, JSON_NAME])
 def test_files_of_absurd_size_are_not_read(bundle, tmp_path, name):
-    """A server must not be filled by what lies where a model should."""
+    """The memory of a server is not filled by a file in place of a model."""
     save_bundle(bundle, tmp_path / "m")
     os.truncate(tmp_path / "m" / name, MAX_BYTES + 1)
 
@@ -98,18 +103,18 @@ def test_files_of_absurd_size_are_not_read(bundle, tmp_path, name):
         load_bundle(tmp_path / "m")
 
 
-def test_what_could_not_be_read_is_not_written(bundle, tmp_path):
-    """Told at once, not when the model is wanted."""
-    vast = replace(bundle, facts={"notes": "x" * MAX_BYTES})
+def test_a_file_too_large_to_read_is_not_written(bundle, tmp_path):
+    """Saving raises, so that the error does not wait until the bundle is loaded."""
+    oversized = replace(bundle, facts={"notes": "x" * MAX_BYTES})
 
     with pytest.raises(BundleError, match="would have 268,"):
-        save_bundle(vast, tmp_path / "m")
+        save_bundle(oversized, tmp_path / "m")
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_format_version_is_refused(bundle, tmp_path):
-    """A bundle of the future is not guessed at."""
+    """A bundle in a later format is not read by guessing."""
     save_bundle(bundle, tmp_path / "m")
     text = tmp_path / "m" / JSON_NAME
     text.write_text(json.dumps(json.loads(text.read_text()) | {"version": 99}))
@@ -119,11 +124,11 @@ def test_another_format_version_is_refused(bundle, tmp_path):
 
 
 def test_only_a_bundle_is_overwritten(bundle, tmp_path):
-    """A slip of the path deletes nobody's files."""
+    """A wrong path does not delete other files."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
 
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         save_bundle(bundle, tmp_path / "mine", overwrite=True)
     save_bundle(bundle, tmp_path / "new")
     save_bundle(bundle, tmp_path / "new", overwrite=True)
@@ -132,8 +137,8 @@ def test_only_a_bundle_is_overwritten(bundle, tmp_path):
     assert load_bundle(tmp_path / "new").digest == bundle.digest
 
 
-def test_static_numbers_and_text_are_read_alike():
-    """Categories learned as text and given as numbers; text for a number is told."""
+def test_static_categories_may_be_numbers_or_text():
+    """Categories learned as text match numbers; text in a numeric column raises."""
     text = pd.DataFrame({"floor": ["1", "2"], "size": [10.0, 20.0]}, index=["a", "b"])
     spec = StaticSpec.learn(text)
     numbers = pd.DataFrame({"floor": [2.0], "size": [20.0]}, index=["c"])

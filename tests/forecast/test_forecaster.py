@@ -1,4 +1,4 @@
-"""The analyst's object: the ecosystem's frames in and out, covariates, and nothing lost."""
+"""The Forecaster takes and returns the tables of its users, and loses no state or covariate."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,25 +30,25 @@ QUICK = {"train": {"max_steps": 30}, "model": {"hidden_size": 16}}
 
 @pytest.fixture(scope="module")
 def quick() -> Config:
-    """Settings of a run of about a second."""
+    """Settings of a training run of about a second."""
     return Config.from_dict(QUICK)
 
 
 @pytest.fixture(scope="module")
 def weekly() -> pd.DataFrame:
-    """Weekly sales of some products with price and promotion."""
+    """Weekly sales of ten products with price and promotion."""
     frame = pd.read_parquet(EXAMPLES / "weekly_sales.parquet")
     return frame[frame["unique_id"].isin(sorted(frame["unique_id"].unique())[:10])]
 
 
 @pytest.fixture(scope="module")
 def weekly_config() -> Config:
-    """Price and promotion are known ahead."""
+    """Settings by which price and promotion are known in advance."""
     return Config.from_dict({**QUICK, "data": {"known_future": ["price", "deal", "feat"]}})
 
 
-def test_frames_are_those_of_the_ecosystem(retail, quick):
-    """Columns and rows are what utilsforecast evaluates, for pandas and polars alike."""
+def test_frames_are_those_that_utilsforecast_evaluates(retail, quick):
+    """Backtests of pandas and polars tables have the same columns and rows."""
     forecaster = Forecaster(h=6, config=quick)
 
     cv = forecaster.cross_validation(retail, n_windows=2, step_size=6, level=[80, 95])
@@ -75,8 +75,8 @@ def test_frames_are_those_of_the_ecosystem(retail, quick):
 
 
 @pytest.mark.parametrize("change", [lambda y: -y, lambda y: 0 * y, lambda y: 1000 * y])
-def test_nothing_is_known_of_what_follows_the_first_cutoff(retail, quick, change):
-    """Neither is the kind of the values: zeros to come make no counts of amounts."""
+def test_values_after_the_first_cutoff_change_no_forecast_from_it(retail, quick, change):
+    """The kind of the values is detected before the cutoff: later zeros do not make them counts."""
     last = retail.groupby("unique_id").tail(12).index
     changed = retail.copy()
     changed.loc[last, "y"] = change(changed.loc[last, "y"])
@@ -92,8 +92,8 @@ def test_nothing_is_known_of_what_follows_the_first_cutoff(retail, quick, change
     np.testing.assert_array_equal(first(changed), first(retail))
 
 
-def test_what_cannot_be_asked_is_told(retail, quick):
-    """No traceback of a library for a number that makes no sense, no interval of 0.8 percent."""
+def test_impossible_requests_are_refused_with_a_reason(retail, quick):
+    """Horizons, levels and window counts out of range are named errors."""
     six, sixteen = np.array([6, 16])
     forecaster = Forecaster(config=quick)
     forecaster.set_params(h=six, config__model__hidden_size=sixteen).fit(retail)
@@ -101,22 +101,22 @@ def test_what_cannot_be_asked_is_told(retail, quick):
     with pytest.raises(ConfigError, match="between 1 and 10,000"):
         forecaster.sample(20_000)
     for h in (-1, 0, 61):
-        for ask in (forecaster.predict, forecaster.sample):
-            with pytest.raises(UnseenHorizon, match="was asked"):
-                ask(h=h)
-    with pytest.raises(UnknownQuantile, match="expected percent, such as 80") as told:
+        for method in (forecaster.predict, forecaster.sample):
+            with pytest.raises(UnseenHorizon, match="was asked for"):
+                method(h=h)
+    with pytest.raises(UnknownQuantile, match="expected percent, such as 80") as caught:
         forecaster.predict(level=[0.8])
-    assert "ask for 80" in told.value.help
-    for asked in ({"level": 80}, {"quantiles": 0.9}):
-        many = {name: [value] for name, value in asked.items()}
-        pd.testing.assert_frame_equal(forecaster.predict(**asked), forecaster.predict(**many))
+    assert "ask for 80" in caught.value.help
+    for one in ({"level": 80}, {"quantiles": 0.9}):
+        many = {name: [value] for name, value in one.items()}
+        pd.testing.assert_frame_equal(forecaster.predict(**one), forecaster.predict(**many))
     for windows in ({"n_windows": 0}, {"n_windows": 2, "step_size": 0}):
         with pytest.raises(ConfigError, match="expected 1 or more of both"):
             forecaster.cross_validation(retail, **windows)
 
 
-def test_observing_equals_fitting_on_more_without_training(retail, quick, tmp_path):
-    """State moves on, weights stay, and a saved forecaster goes on where it was."""
+def test_observing_moves_the_states_and_keeps_the_weights(retail, quick, tmp_path):
+    """A saved forecaster goes on from where it was; a refused batch changes nothing."""
     last = retail.groupby("unique_id").tail(3).index
     forecaster = Forecaster(h=6, config=quick).fit(retail.drop(last))
     before = forecaster.predict()
@@ -139,7 +139,7 @@ def test_observing_equals_fitting_on_more_without_training(retail, quick, tmp_pa
 
 
 def test_a_new_series_begins_cold(retail, quick):
-    """Observed without training on it, it is forecast beside the others."""
+    """A series that training has not seen is observed and then forecast beside the others."""
     ids = sorted(retail["unique_id"].unique())
     forecaster = Forecaster(h=6, config=quick).fit(retail[retail["unique_id"] != ids[0]])
 
@@ -152,7 +152,7 @@ def test_a_new_series_begins_cold(retail, quick):
 
 
 def test_known_future_covariates_move_the_forecast(weekly, weekly_config):
-    """Another price in the future, another forecast; none at all is refused with the columns."""
+    """Another future price gives another forecast; missing prices are refused by column name."""
     forecaster = Forecaster(h=4, config=weekly_config).fit(weekly)
     future = pd.read_parquet(EXAMPLES / "weekly_sales_future.parquet")
     dear = future.assign(price=2 * future["price"])
@@ -171,8 +171,8 @@ def test_known_future_covariates_move_the_forecast(weekly, weekly_config):
         forecaster.predict(futr_df=future.drop(columns="feat"))
 
 
-def test_only_the_future_that_is_asked_for_is_read(weekly, weekly_config):
-    """What a covariate does after the horizon changes nothing (no leak from further ahead)."""
+def test_covariates_after_the_horizon_change_no_forecast(weekly, weekly_config):
+    """A shorter horizon reads only the future covariates of its own steps."""
     forecaster = Forecaster(h=4, config=weekly_config).fit(weekly)
     future = pd.read_parquet(EXAMPLES / "weekly_sales_future.parquet")
     later = future.groupby("unique_id").cumcount() >= 2
@@ -183,8 +183,8 @@ def test_only_the_future_that_is_asked_for_is_read(weekly, weekly_config):
     )
 
 
-def test_other_names_integer_ids_and_integer_stamps(quick):
-    """Columns are called what the user calls them, going in and coming out."""
+def test_columns_ids_and_stamps_come_out_as_they_went_in(quick):
+    """Column names of the user, integer names of series and integer stamps are kept."""
     t = np.arange(80)
     frame = pd.DataFrame(
         {
@@ -204,7 +204,7 @@ def test_other_names_integer_ids_and_integer_stamps(quick):
 
 
 def test_a_new_series_of_one_row_is_learned_from_and_forecast(retail, quick):
-    """Among a retailer's products there is always a new one."""
+    """A product of which there is a single sale stops neither training nor forecasts."""
     new = retail.tail(1).assign(unique_id="new", y=250.0)
 
     forecaster = Forecaster(h=3, config=quick).fit(pd.concat([retail, new]))
@@ -212,8 +212,8 @@ def test_a_new_series_of_one_row_is_learned_from_and_forecast(retail, quick):
     assert forecaster.predict(level=80).query("unique_id == 'new'")["statecast"].gt(0).sum() == 3
 
 
-def test_series_that_two_columns_name(quick):
-    """The history, its future and what happens next are all read alike."""
+def test_a_series_may_be_named_by_two_columns(quick):
+    """History, future covariates and new observations are all joined by both columns."""
     t = np.arange(80)
     history = pd.DataFrame(
         {
@@ -237,7 +237,7 @@ def test_series_that_two_columns_name(quick):
 
 
 def test_missing_steps_may_be_masked(retail, quick):
-    """With fill="mask" a hole is remembered as not observed, not as a value."""
+    """With fill="mask" a missing step counts as not observed, not as a value."""
     holes = retail.drop(retail.groupby("unique_id").nth([-20, -7]).index)
 
     masked = Forecaster(h=6, config=quick).fit(holes, fill="mask").predict()
@@ -260,8 +260,8 @@ def test_missing_steps_may_be_masked(retail, quick):
         ("count", "mask"),
     ],
 )
-def test_what_is_observed_may_begin_without_a_value(retail, quick, kind, fill):
-    """Rows that begin with missing values move a state as they do within a longer table."""
+def test_new_observations_may_begin_with_missing_values(retail, quick, kind, fill):
+    """They are filled from the last value of the state, as within one longer table."""
     last = retail.groupby("unique_id").tail(5).index
     lost = retail.loc[last].groupby("unique_id").nth([0, 1, 3]).index
     holes = retail.assign(y=retail["y"].where(~retail.index.isin(lost)))
@@ -278,7 +278,7 @@ def test_what_is_observed_may_begin_without_a_value(retail, quick, kind, fill):
 
 
 def test_negative_data_are_forecast_as_real(quick):
-    """Temperatures, balances: the level may cross zero and so may the forecast."""
+    """Temperatures or balances may cross zero, and so may their forecasts."""
     rng = np.random.default_rng(0)
     y = 5 * np.sin(np.arange(200) * 2 * np.pi / 7) + rng.normal(0, 0.5, 200)
     frame = pd.DataFrame({"unique_id": "t", "ds": pd.date_range("2024-01-01", periods=200), "y": y})
@@ -290,7 +290,7 @@ def test_negative_data_are_forecast_as_real(quick):
 
 
 def test_zeros_stay_possible_and_nothing_is_negative(quick):
-    """Sales with many zeros: every quantile at or above zero."""
+    """Of sales with many zeros, every quantile is at or above zero."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -307,7 +307,7 @@ def test_zeros_stay_possible_and_nothing_is_negative(quick):
 
 @pytest.mark.parametrize(("weekdays", "kind"), [((6,), "count"), ((), "positive")])
 def test_a_closed_shop_sells_nothing(weekdays, kind):
-    """Where a covariate says that nothing can be sold, the forecast is 0, not nearly."""
+    """Where a covariate says that nothing can be sold, the forecast is exactly 0."""
     days = pd.date_range("2024-01-01", periods=314, freq="D")
     closed = days.weekday.isin(weekdays) | (days.day == 1)
     rng = np.random.default_rng(3)
@@ -332,22 +332,22 @@ def test_a_closed_shop_sells_nothing(weekdays, kind):
     )
 
     forecaster = Forecaster(h=14, config=config).fit(known)
-    made = forecaster.predict(futr_df=ahead).merge(ahead, on=["unique_id", "ds"])
+    cv = forecaster.predict(futr_df=ahead).merge(ahead, on=["unique_id", "ds"])
 
     assert forecaster.bundle_.config.data.kind == kind
-    assert (made.loc[made["open"] == 0, "statecast"] == 0).all()
-    assert (made["statecast"] / made["y"])[made["open"] == 1].between(0.6, 1.6).all()
+    assert (cv.loc[cv["open"] == 0, "statecast"] == 0).all()
+    assert (cv["statecast"] / cv["y"])[cv["open"] == 1].between(0.6, 1.6).all()
 
 
-def test_a_forecaster_that_learned_nothing_says_so():
-    """Before fit there is nothing to ask."""
+def test_a_forecast_before_fit_is_refused():
+    """A forecaster without a model says that it has not learned anything yet."""
     with pytest.raises(NotFitted, match="not learned anything"):
         Forecaster(h=3).predict()
 
 
 @pytest.mark.parametrize("fill", ["zero", "forward", "mask"])
 def test_steps_missing_before_new_ones_are_filled_as_declared(retail, quick, fill):
-    """As if their rows had been sent: a series that sold nothing refuses no batch."""
+    """The states are those that rows for these steps would have given."""
     series = retail["unique_id"].unique()[:3]
     frame = retail[retail["unique_id"].isin(series)]
     ahead = frame.groupby("unique_id").tail(4)
@@ -355,16 +355,16 @@ def test_steps_missing_before_new_ones_are_filled_as_declared(retail, quick, fil
     config = replace(quick, data=replace(quick.data, fill=fill))
     sparse, whole = (Forecaster(h=6, config=config).fit(frame.drop(ahead.index)) for _ in range(2))
     last = frame[frame["unique_id"] == series[1]]["y"].iloc[-5]
-    meant = {"zero": 0.0, "forward": last, "mask": np.nan}[fill]
+    filled = {"zero": 0.0, "forward": last, "mask": np.nan}[fill]
 
     sparse.observe(ahead.drop(late))
-    whole.observe(ahead.assign(y=ahead["y"].mask(ahead.index.isin(late), meant)))
+    whole.observe(ahead.assign(y=ahead["y"].mask(ahead.index.isin(late), filled)))
 
     pd.testing.assert_frame_equal(sparse.predict(level=[80]), whole.predict(level=[80]))
 
 
-def test_a_gap_is_refused_where_nothing_says_how_to_fill_it(retail, quick):
-    """And one that would make more steps than a table may have."""
+def test_a_gap_is_refused_if_the_fill_policy_is_refuse(retail, quick):
+    """Without a fill policy, observations that leave a gap after the state are an error."""
     forecaster = Forecaster(h=6, config=quick).fit(retail)
     later = retail.groupby("unique_id").tail(1)
     later = later.assign(ds=later["ds"] + pd.DateOffset(months=3))
@@ -373,8 +373,8 @@ def test_a_gap_is_refused_where_nothing_says_how_to_fill_it(retail, quick):
         forecaster.observe(later)
 
 
-def test_numbered_series_may_be_joined_by_named_ones(retail, quick):
-    """Numbers come back as numbers as long as all are; floats are the numbers they stand for."""
+def test_integer_ids_stay_integers_until_a_series_has_a_name(retail, quick):
+    """Floats that are whole numbers name the same series as the integers."""
     numbers = {name: i for i, name in enumerate(retail["unique_id"].unique())}
     frame = retail.assign(unique_id=retail["unique_id"].map(numbers))
     history = frame.groupby("unique_id").head(-2)
@@ -394,14 +394,14 @@ def test_numbered_series_may_be_joined_by_named_ones(retail, quick):
 
 
 def test_static_columns_in_the_frame_are_read_when_a_series_is_new(retail, quick):
-    """As those of a table of their own."""
+    """They may stand in the table of observations or in a table of their own."""
     config = replace(quick, data=replace(quick.data, static=("shop",)))
     shops = {name: f"shop {i % 2}" for i, name in enumerate(retail["unique_id"].unique())}
     frame = retail.assign(shop=retail["unique_id"].map(shops))
     new = frame[frame["unique_id"] == frame["unique_id"].iloc[0]].assign(unique_id="new")
-    found = []
-    for given in ((new,), (new.drop(columns="shop"), new[["unique_id", "shop"]].head(1))):
-        forecaster = Forecaster(h=6, config=config).fit(frame).observe(*given)
-        found.append(forecaster.states_.static[-1].tolist())
+    codes = []
+    for tables in ((new,), (new.drop(columns="shop"), new[["unique_id", "shop"]].head(1))):
+        forecaster = Forecaster(h=6, config=config).fit(frame).observe(*tables)
+        codes.append(forecaster.states_.static[-1].tolist())
 
-    assert found[0] == found[1] == [1.0]
+    assert codes[0] == codes[1] == [1.0]

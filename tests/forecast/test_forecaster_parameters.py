@@ -1,4 +1,4 @@
-"""Parameters of the analyst's object, as scikit-learn names, copies and checks them."""
+"""Parameters of the Forecaster are named, copied and checked as scikit-learn does it."""
 
 import pandas as pd
 import pytest
@@ -13,12 +13,12 @@ from tests.forecast.test_forecaster import QUICK
 
 @pytest.fixture(scope="module")
 def quick() -> Config:
-    """Settings of a run of about a second."""
+    """Settings of a training run of about a second."""
     return Config.from_dict(QUICK)
 
 
-def test_a_clone_has_the_parameters_and_none_of_the_learning(retail, quick):
-    """What scikit-learn copies is how to learn, not what was learned."""
+def test_a_clone_has_the_parameters_and_is_not_fitted(retail, quick):
+    """scikit-learn copies the settings, not the model or the states."""
     forecaster = Forecaster(h=6, freq="MS", config=quick).fit(retail)
 
     copy = clone(forecaster)
@@ -31,19 +31,19 @@ def test_a_clone_has_the_parameters_and_none_of_the_learning(retail, quick):
         copy.predict()
 
 
-def test_a_clone_learns_what_the_original_learns(retail, quick):
+def test_a_clone_learns_the_same_as_the_original(retail, quick):
     """Equal parameters and equal data give equal forecasts."""
     forecaster = Forecaster(h=6, config=quick)
 
-    made = clone(forecaster).fit(retail).predict()
+    forecasts = clone(forecaster).fit(retail).predict()
 
-    pd.testing.assert_frame_equal(made, forecaster.fit(retail).predict())
+    pd.testing.assert_frame_equal(forecasts, forecaster.fit(retail).predict())
 
 
-def test_settings_have_names_of_their_own():
-    """A nested name changes one setting and leaves the given configuration as it was."""
-    given = Config.from_dict(QUICK)
-    forecaster = Forecaster(h=6, config=given)
+def test_every_setting_has_a_nested_name():
+    """A nested name changes one setting, and leaves the configuration that was passed unchanged."""
+    config = Config.from_dict(QUICK)
+    forecaster = Forecaster(h=6, config=config)
 
     forecaster.set_params(h=9, config__train__max_steps=7, config__model__cell="gru")
 
@@ -51,15 +51,15 @@ def test_settings_have_names_of_their_own():
     assert forecaster.get_params()["config__train__max_steps"] == 7
     assert forecaster.config.model.cell == "gru"
     assert forecaster.config.model.hidden_size == 16
-    assert given.train.max_steps == 30
+    assert config.train.max_steps == 30
     assert Forecaster().get_params(deep=False) == {"h": None, "freq": None, "config": None}
 
 
-def test_a_wrong_parameter_is_refused_with_the_names_there_are():
-    """Nothing is changed when one name is wrong, or one value impossible."""
+def test_a_wrong_parameter_is_refused_and_changes_nothing():
+    """The error for an unknown name lists the known ones; no other parameter is set either."""
     forecaster = Forecaster(h=6)
 
-    with pytest.raises(UnknownSetting, match="'config__train__steps' is no parameter") as caught:
+    with pytest.raises(UnknownSetting, match="'config__train__steps' is not a parameter") as caught:
         forecaster.set_params(h=9, config__train__steps=7)
     with pytest.raises(ConfigError, match="hidden_size=0 must be at least 1"):
         forecaster.set_params(h=9, config__model__hidden_size=0)

@@ -91,7 +91,7 @@ def _backtest(
         tempfile.TemporaryDirectory() as folder,
         BaselineProcess(series, panel, cutoffs, Path(folder)) as process,
     ):
-        evaluation = evaluate(bundle, series, panel, cutoffs, rivals=process.wait())
+        evaluation = evaluate(bundle, series, panel, cutoffs, baselines=process.wait())
     scores = evaluation.flat()
     session.console.print_result(
         {

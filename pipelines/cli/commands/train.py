@@ -202,14 +202,15 @@ def _explain_interrupt(stopped: "Stopped", resume_command: str | None) -> Interr
     if resume_command is None:
         arguments = [redact_url(argument) for argument in sys.argv[1:] if argument != "--resume"]
         resume_command = shlex.join(["statecast", *arguments, "--resume"])
-    checkpoint = stopped.work.saved_step()
+    checkpoint = stopped.workspace.saved_step()
     if checkpoint is None:
         return Interrupted(
-            f"no checkpoint yet in {stopped.work.folder}", f"start again with: {resume_command}"
+            f"no checkpoint yet in {stopped.workspace.folder}",
+            f"start again with: {resume_command}",
         )
     stage, step = checkpoint
     return Interrupted(
-        f"saved: {stage}, step {step}, in {stopped.work.folder}",
+        f"saved: {stage}, step {step}, in {stopped.workspace.folder}",
         f"resume with: {resume_command}",
     )
 

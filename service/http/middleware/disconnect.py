@@ -1,14 +1,14 @@
-"""Notice a client that hung up."""
+"""Notices clients that hang up while their request is computed."""
 
 import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.engine.cancellation import _Caller, _caller
+from service.engine.cancellation import Caller, current_caller
 
 
 class DisconnectWatch:
-    """Looks out for the end of the connection from when the body has been read. Pure ASGI."""
+    """Watches for the end of the connection once the body has been read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -17,7 +17,7 @@ class DisconnectWatch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        caller = _Caller()
+        caller = Caller()
         ahead: asyncio.Task[Message] | None = None
 
         async def read() -> Message:
@@ -33,10 +33,10 @@ class DisconnectWatch:
                 ahead = asyncio.create_task(read())
             return message
 
-        token = _caller.set(caller)
+        token = current_caller.set(caller)
         try:
             await self._app(scope, watched, send)
         finally:
-            _caller.reset(token)
+            current_caller.reset(token)
             if ahead is not None:
                 ahead.cancel()

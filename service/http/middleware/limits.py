@@ -1,29 +1,27 @@
 """
-What surrounds every request: its number, its measure, and the bounds. Pure ASGI throughout.
+Limits on requests: how many run at once, how large a body is and how slowly it may arrive.
 
-A body is counted while it arrives, whatever Content-Length says; more requests than the server
-takes are refused at once instead of waiting.
+Bytes are counted while they arrive, whatever Content-Length says. Requests above the limit are
+refused at once instead of waiting.
 """
 
 import asyncio
-import logging
 import time
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Overloaded, RequestTooLarge
-from service.http.middleware.model_path import parted
+from service.http.middleware.model_path import split_model_path
 from service.http.problems import of_error
 
 _SLOWEST = 10_000
-"""Bytes of a body in a second."""
-_ALWAYS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
-logger = logging.getLogger("service")
+"""Least bytes of a body per second."""
+_UNLIMITED = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
 class ConcurrencyLimit:
-    """Answers 503 with Retry-After when as many requests as allowed are running."""
+    """Answers 503 with Retry-After while the largest allowed number of requests runs."""
 
     def __init__(self, app: ASGIApp, *, most: int, retry_after: int) -> None:
         self._app = app
@@ -32,12 +30,12 @@ class ConcurrencyLimit:
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or parted(scope["path"])[1] in _ALWAYS:
+        if scope["type"] != "http" or split_model_path(scope["path"])[1] in _UNLIMITED:
             await self._app(scope, receive, send)
             return
         if self._running >= self._most:
             error = Overloaded(
-                f"{self._most} requests are running, as many as this server takes",
+                f"{self._most} requests are running, the most that this server accepts",
                 help="try again after the time in Retry-After",
             )
             answer = of_error(scope, error, retry_after=self._retry_after)
@@ -52,10 +50,10 @@ class ConcurrencyLimit:
 
 class BodyLimit:
     """
-    Refuses bodies of too many bytes: by Content-Length at once, else as they arrive.
+    Refuses bodies that are too large: by Content-Length at once, else while they arrive.
 
-    A body that comes slower than 10 kB a second, the first `patience` seconds aside, is given up:
-    a client that has gone away would keep its place for ever.
+    After the first `patience` seconds, a body that arrives slower than 10 kB per second is refused,
+    because a client that has gone away would occupy its place for ever.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, patience: float = 30.0) -> None:
@@ -75,22 +73,22 @@ class BodyLimit:
         if declared.isdigit() and int(declared[:20]) > self._most:
             await of_error(scope, error)(scope, receive, send)
             return
-        seen, whole, begun = 0, False, time.perf_counter()
+        received, complete, start = 0, False, time.perf_counter()
 
-        async def counted() -> Message:
-            nonlocal seen, whole
-            left = begun + self._patience + seen / _SLOWEST - time.perf_counter()
+        async def receive_counted() -> Message:
+            nonlocal received, complete
+            left = start + self._patience + received / _SLOWEST - time.perf_counter()
             try:
-                async with asyncio.timeout(None if whole else max(left, 0)):
+                async with asyncio.timeout(None if complete else max(left, 0)):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(
-                    408, f"the rest of the body did not come: {seen:,} bytes are here"
+                    408, f"the rest of the body did not arrive: received {received:,} bytes"
                 ) from None
-            whole = not message.get("more_body", False)
-            seen += len(message.get("body", b""))
-            if seen > self._most:  # HTTPException is what the framework lets through
+            complete = not message.get("more_body", False)
+            received += len(message.get("body", b""))
+            if received > self._most:  # The framework lets only an HTTPException through.
                 raise HTTPException(413, error.message)
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_counted, send)

@@ -1,7 +1,7 @@
 """
-Which of several models an address names: each has all addresses below `/models/NAME`.
+Finds the model that a path names: with several models, each has all paths below `/models/NAME`.
 
-The routes know nothing of it: they find the slot of the model in the state of the request.
+The routes find the slot of the model in the state of the request.
 """
 
 import re
@@ -17,41 +17,41 @@ from service.serving.catalog import Catalog
 _PREFIX = re.compile(r"/models/([^/]+)(?=/|$)")
 
 
-def parted(path: str) -> tuple[str, str]:
+def split_model_path(path: str) -> tuple[str, str]:
     """
-    The model that a path names, if any, and the path below it.
+    Return the model that a path names, if any, and the path below it.
 
-    >>> parted("/models/sales/v1/series"), parted("/livez")
+    >>> split_model_path("/models/sales/v1/series"), split_model_path("/livez")
     (('sales', '/v1/series'), ('', '/livez'))
     """
-    found = _PREFIX.match(path)
-    return (found[1], path[found.end() :]) if found else ("", path)
+    match = _PREFIX.match(path)
+    return (match[1], path[match.end() :]) if match else ("", path)
 
 
 def no_model_named(name: str, names: Sequence[str]) -> NoSuchModel:
-    """The error that names the models there are, and the nearest one."""
+    """Return the error for an unknown model, which names the known ones and the nearest."""
     near = nearest(name, names)
-    way_out = f"did you mean {near!r}? " if near else ""
+    advice = f"did you mean {near!r}? " if near else ""
     return NoSuchModel(
         f"{f'no model {name[:80]!r}' if name else 'no model named'}: here are {', '.join(names)}",
-        help=f"{way_out}call it as /models/{near or names[0]}/v1/...",
+        help=f"{advice}call it as /models/{near or names[0]}/v1/...",
     )
 
 
 class ModelPath:
-    """Puts the slot of the model that the path names in the state of the request."""
+    """Puts the slot of the model that the path names into the state of the request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = parted(scope["path"])[0] if scope["type"] == "http" else ""
+        name = split_model_path(scope["path"])[0] if scope["type"] == "http" else ""
         if name:
-            slots: Catalog = scope["state"]["slots"]
-            if name not in slots.by_name:
-                refused = of_error(scope, no_model_named(name, list(slots.by_name)))
+            catalog: Catalog = scope["state"]["catalog"]
+            if name not in catalog.by_name:
+                refused = of_error(scope, no_model_named(name, list(catalog.by_name)))
                 await refused(scope, receive, send)
                 return
-            scope["state"]["slot"] = slots.by_name[name]
+            scope["state"]["slot"] = catalog.by_name[name]
             scope["root_path"] = f"{scope.get('root_path', '')}/models/{name}"
         await self._app(scope, receive, send)

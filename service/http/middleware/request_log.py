@@ -1,4 +1,4 @@
-"""Request id, access log, timing."""
+"""Request ids, the access log and request metrics."""
 
 import logging
 import re
@@ -7,20 +7,20 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.middleware.limits import logger
 from service.http.problems import internal
 from service.metrics import Metrics
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+logger = logging.getLogger("service")
 access = logging.getLogger("service.access")
 
 
 class RequestLog:
     """
-    The outermost layer: request id in and out, one line of log, metrics, and the last resort.
+    The outermost layer: request id, one log line, metrics, and the handling of unexpected errors.
 
-    An error nobody foresaw is logged here, with its traceback, and answered as 500.
+    An unexpected error is logged here with its traceback and answered with 500.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -33,10 +33,10 @@ class RequestLog:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        begun = time.perf_counter()
+        start = time.perf_counter()
         status = 0
 
-        async def number(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -47,16 +47,16 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, number)
+            await self._app(scope, receive, send_with_id)
         except Exception:
-            logger.exception("unforeseen error, request_id=%s", request_id)
+            logger.exception("unexpected error, request_id=%s", request_id)
             if status:
                 raise
-            await internal(scope)(scope, receive, number)
+            await internal(scope)(scope, receive, send_with_id)
         finally:
-            self._note(scope, status, time.perf_counter() - begun, request_id)
+            self._record(scope, status, time.perf_counter() - start, request_id)
 
-    def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         handler = getattr(scope.get("route"), "path_format", "none")
         slot = scope["state"].get("slot")

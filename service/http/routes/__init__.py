@@ -1,1 +1,5 @@
-"""One file a resource; handlers say what is done, other modules do it."""
+"""
+Routes, one module per resource. A handler calls one function of `service.api`.
+
+May be imported by `service.app` only.
+"""

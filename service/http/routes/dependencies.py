@@ -1,7 +1,7 @@
 """
-What handlers ask for: the model that the address names, the settings, the metrics.
+Dependencies of handlers: the model that the path names, the settings, the metrics.
 
-All are coroutines that wait for nothing: a function would cost a trip through the thread pool.
+They are coroutines that never wait, because FastAPI would run plain functions in the thread pool.
 """
 
 from typing import Annotated
@@ -16,9 +16,9 @@ from service.serving.slot import Serving, Slot
 from service.settings import Settings
 
 
-async def _slots(request: Request) -> Catalog:
-    slots: Catalog = request.state.slots
-    return slots
+async def _catalog(request: Request) -> Catalog:
+    catalog: Catalog = request.state.catalog
+    return catalog
 
 
 async def _any_slot(request: Request) -> Slot | None:
@@ -26,13 +26,13 @@ async def _any_slot(request: Request) -> Slot | None:
     return slot
 
 
-AllSlots = Annotated[Catalog, Depends(_slots)]
+AllModels = Annotated[Catalog, Depends(_catalog)]
 AnySlot = Annotated[Slot | None, Depends(_any_slot)]
 
 
-async def _slot(slots: AllSlots, slot: AnySlot) -> Slot:
+async def _slot(catalog: AllModels, slot: AnySlot) -> Slot:
     if slot is None:
-        raise no_model_named("", list(slots.by_name))
+        raise no_model_named("", list(catalog.by_name))
     return slot
 
 
@@ -65,4 +65,4 @@ DOCUMENTED_KEYS = [
     Security(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="ApiKey")),
     Security(HTTPBearer(auto_error=False, scheme_name="Bearer")),
 ]
-"""Only told in the OpenAPI document: `service.auth` has checked the key before."""
+"""Documents the keys in the OpenAPI document; `ApiKeyAuth` has checked them before."""

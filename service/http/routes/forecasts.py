@@ -1,4 +1,4 @@
-"""`/v1/forecasts`."""
+"""`/v1/forecasts`: forecasts of series."""
 
 from fastapi import APIRouter
 
@@ -20,9 +20,9 @@ def create_forecasts(
     body: ForecastRequest, serving: Current, settings: AppSettings, metrics: ModelMetrics
 ) -> ForecastResponse:
     """
-    Forecast from the live states of `unique_ids`, or cold from the histories in `series`.
+    Forecast from the live states of `unique_ids`, or from the histories in `series`.
 
-    Nothing is stored or changed: a forecast only reads the states. Models with known-future
-    covariates need them in `futr`, for every series and each of the `h` coming stamps.
+    A forecast only reads states; nothing is stored or changed. A model with known-future covariates
+    needs them in `futr` for every series and each of the `h` coming stamps.
     """
     return forecasts.forecast(serving, body, settings.limits, metrics)

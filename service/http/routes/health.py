@@ -1,4 +1,4 @@
-"""For operators: is it alive, is it ready, what runs, and its metrics."""
+"""Probes, metrics and versions, for operators."""
 
 import platform
 from importlib.metadata import version as version_of
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from service.api import readiness
 from service.api.schemas import Liveness, Readiness, Version
 from service.http.problems import responses
-from service.http.routes.dependencies import DOCUMENTED_KEYS, AllSlots, AnySlot, AppMetrics
+from service.http.routes.dependencies import DOCUMENTED_KEYS, AllModels, AnySlot, AppMetrics
 
 router = APIRouter(tags=["operations"])
 _NOT_READY: dict[int | str, dict[str, Any]] = {
@@ -18,55 +18,55 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/livez", operation_id="get_liveness", summary="Is the process alive?")
-@router.get("/healthz", operation_id="get_health", summary="The same, under another name")
+@router.get("/livez", operation_id="get_liveness", summary="Liveness")
+@router.get("/healthz", operation_id="get_health", summary="Liveness under another name")
 def livez() -> Liveness:
-    """Answers whenever the process can; says nothing of the model."""
+    """Answer as long as the process runs, whatever the state of the model."""
     return Liveness()
 
 
 @router.get(
     "/readyz",
     operation_id="get_readiness",
-    summary="Can it answer forecasts?",
+    summary="Readiness",
     responses={**responses(), **_NOT_READY},
 )
-def readyz(slots: AllSlots, slot: AnySlot, response: Response) -> Readiness:
+def readyz(models: AllModels, slot: AnySlot, response: Response) -> Readiness:
     """
-    Tells phase and progress; 503 while no forecasts are answered.
+    Report phase and progress; 503 while no forecasts can be answered.
 
-    While the phase is `replaying`, a series that has no state yet is replayed when asked for;
-    `cut off` is a server whose last look at a shared log failed. `successor` is the last model
-    that was to take over; `reason` says what is wrong. A server of several models tells of each
-    in `models`: it is ready once none is being loaded and one answers.
+    In the phase `replaying`, a series without a state is replayed when it is requested. `cut off`
+    means that the last read of a shared log failed. `successor` is the last model of a rollout;
+    `reason` says what is wrong. A server of several models reports each in `models`; it is ready
+    once no model is being loaded and one can answer.
     """
-    told = readiness.readiness_of_all(slots) if slot is None else readiness.readiness(slot)
-    response.status_code = 200 if told.ready else 503
-    return told
+    report = readiness.readiness_of_all(models) if slot is None else readiness.readiness(slot)
+    response.status_code = 200 if report.ready else 503
+    return report
 
 
 @router.get(
     "/metrics",
     operation_id="get_metrics",
-    summary="For Prometheus",
+    summary="Metrics for Prometheus",
     response_class=Response,
     responses={**responses(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     dependencies=DOCUMENTED_KEYS,
 )
 def get_metrics(metrics: AppMetrics) -> Response:
-    """Counters and histograms in Prometheus' text format."""
+    """Return counters, gauges and histograms in the text format of Prometheus."""
     return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get(
     "/version",
     operation_id="get_version",
-    summary="What runs",
+    summary="Versions",
     responses=responses(),
     dependencies=DOCUMENTED_KEYS,
 )
 def get_version() -> Version:
-    """Versions of Statecast, Python and torch."""
+    """Return the versions of Statecast, Python and torch."""
     return Version(
         version=version_of("statecast"), python=platform.python_version(), torch=torch.__version__
     )

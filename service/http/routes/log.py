@@ -1,4 +1,4 @@
-"""`/v1/log`: the log itself, read out and pruned."""
+"""`/v1/log`: export and pruning of the observation log."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ _FILE = {"content": {log.PARQUET: {"schema": {"type": "string", "format": "binar
 @router.get(
     "/log",
     operation_id="export_log",
-    summary="The log as Parquet",
+    summary="Export the log as Parquet",
     response_class=StreamingResponse,
     responses={**responses(404, 422), 200: _FILE},
 )
@@ -25,9 +25,9 @@ def export_log(
     query: Annotated[LogQuery, Query()], serving: Current, settings: AppSettings
 ) -> StreamingResponse:
     """
-    A file in the data format: `unique_id`, `ds`, `y`, covariates, one row a step.
+    Export a file in the data format: `unique_id`, `ds`, `y`, covariates, one row per step.
 
-    It is what can be trained on, or read into another log. With `full` it has every revision.
+    It can be used for training or be read into another log. With `full` it has every revision.
     """
     return log.parquet(serving, query, settings)
 
@@ -35,15 +35,14 @@ def export_log(
 @router.post(
     "/log:prune",
     operation_id="prune_log",
-    summary="Take older steps out of the log",
+    summary="Remove older steps from the log",
     responses=responses(409, 413, 415, 422, 504),
 )
 def prune_log(body: PruneRequest, slot: CurrentSlot) -> PrunedLog:
     """
-    Take out what is older than `before`, or beyond the last `keep_steps`; `dry_run` only counts.
+    Remove the steps before `before`, or all but the last `keep_steps`; `dry_run` only counts.
 
-    Forecasts stay what they are: a state stays for each series from which a replay goes on. What
-    is taken out cannot be corrected any more (`data.pruned`), and a model that comes later never
-    sees it.
+    Forecasts do not change: a base state is kept for each series, from which replays start. Removed
+    steps cannot be corrected any more (`data.pruned`), and later models do not see them.
     """
     return log.prune(slot, body)

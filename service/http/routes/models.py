@@ -1,4 +1,4 @@
-"""`/v1/models`."""
+"""`/v1/models`: the models that the server holds, refresh and rollback."""
 
 from fastapi import APIRouter
 
@@ -13,23 +13,27 @@ router = APIRouter(prefix="/v1", tags=["models"], dependencies=DOCUMENTED_KEYS)
 @router.get(
     "/models",
     operation_id="list_models",
-    summary="Models this server holds",
+    summary="List models",
     responses=responses(),
 )
 def list_models(slot: CurrentSlot) -> Models:
-    """The model in service, and the one before it: what they take, and how they scored."""
+    """Describe the model in service and the one before it: inputs, facts and scores."""
     return Models(models=models.models(slot))
 
 
 @router.post(
     "/models:refresh",
     operation_id="refresh_models",
-    summary="Look for a new model now",
+    summary="Check for a new model now",
     status_code=202,
     responses=responses(),
 )
 def refresh_models(slot: CurrentSlot) -> Readiness:
-    """The server looks by itself from time to time; `GET /readyz` tells what came of it."""
+    """
+    Check for a new model now, without waiting for the next regular check.
+
+    `GET /readyz` reports the outcome.
+    """
     slot.refresh()
     return readiness.readiness(slot)
 
@@ -37,13 +41,13 @@ def refresh_models(slot: CurrentSlot) -> Readiness:
 @router.post(
     "/models:rollback",
     operation_id="rollback_model",
-    summary="Go back to the model before",
+    summary="Go back to the previous model",
     responses=responses(409),
 )
 def rollback_model(slot: CurrentSlot) -> ModelDetail:
     """
-    Put the model that was in service before back; its states take in what came since.
+    Put the previous model back into service; its states catch up with the log.
 
-    It stays until the source names yet another version.
+    It stays in service until the source names yet another version.
     """
     return models.model(slot.rollback())

@@ -1,4 +1,4 @@
-"""`/v1/series`: what is stored of each series, and its live state."""
+"""`/v1/series`: stored series and their live states."""
 
 from typing import Annotated
 
@@ -11,34 +11,35 @@ from service.http.routes.dependencies import DOCUMENTED_KEYS, Current
 
 router = APIRouter(prefix="/v1", tags=["series"], dependencies=DOCUMENTED_KEYS)
 Name = Annotated[
-    str, Path(min_length=1, max_length=200, description="The series; slashes stay as they are.")
+    str,
+    Path(min_length=1, max_length=200, description="The series; slashes are not encoded."),
 ]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Search = Annotated[str | None, Query(max_length=200, description="Part of the name; any case.")]
+Search = Annotated[str | None, Query(max_length=200, description="Part of the name, in any case.")]
 
 
 @router.get(
     "/series",
     operation_id="list_series",
-    summary="Series with a live state",
+    summary="List series",
     responses=responses(422),
 )
 def list_series(
     serving: Current, cursor: Cursor = None, limit: Limit = 100, q: Search = None
 ) -> SeriesPage:
-    """Series in the order of their names, one page at a time."""
+    """List series in the order of their names, one page at a time."""
     return series.page(serving, cursor=cursor, limit=limit, q=q)
 
 
 @router.get(
     "/series/{unique_id:path}/state",
     operation_id="get_state",
-    summary="Where a state stands",
+    summary="Describe a state",
     responses=responses(404, 422),
 )
 def get_state(unique_id: Name, serving: Current) -> StateDetail:
-    """Position, model and origin (live or rebuilt) of a series' state."""
+    """Return position, model and origin (live or rebuilt) of the state of a series."""
     return series.state(serving, unique_id)
 
 
@@ -49,7 +50,7 @@ def get_state(unique_id: Name, serving: Current) -> StateDetail:
     responses=responses(404, 422),
 )
 def rebuild_state(unique_id: Name, serving: Current) -> StateDetail:
-    """Make the state anew from everything the log has of the series."""
+    """Replay the state from everything the log has of the series."""
     serving.write_queue.rebuild(unique_id)
     return series.state(serving, unique_id)
 
@@ -57,20 +58,20 @@ def rebuild_state(unique_id: Name, serving: Current) -> StateDetail:
 @router.get(
     "/series/{unique_id:path}",
     operation_id="get_series",
-    summary="One series",
+    summary="Describe a series",
     responses=responses(404, 422),
 )
 def get_series(unique_id: Name, serving: Current) -> SeriesDetail:
-    """What the log has of a series: span, filled steps, revisions, static covariates."""
+    """Return what the log has of a series: span, filled steps, revisions, static covariates."""
     return series.detail(serving, unique_id)
 
 
 @router.delete(
     "/series/{unique_id:path}",
     operation_id="delete_series",
-    summary="Forget a series",
+    summary="Delete a series",
     responses=responses(404, 422),
 )
 def delete_series(unique_id: Name, serving: Current) -> RemovedSeries:
-    """Take a series away for good: its observations, its revisions and its state."""
+    """Delete a series for good: its observations, its revisions and its state."""
     return RemovedSeries(unique_id=unique_id, rows=serving.write_queue.remove(unique_id))

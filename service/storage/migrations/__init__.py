@@ -1,8 +1,8 @@
 """
-The log's schema, version by version; an older log is brought up to date where it lies.
+Migrations of the log's schema: an older log is upgraded in place when it is opened.
 
-Each version is one script of Alembic. All that a log needs is done in one transaction: a process
-killed in the midst leaves the log as it was.
+Each version is an Alembic script. All scripts that a log needs run in one transaction, so a process
+that is killed during a migration leaves the log as it was.
 """
 
 import threading
@@ -17,73 +17,72 @@ from alembic.script import ScriptDirectory
 from service.errors import LogError
 
 FIRST = "0001"
-"""What logs had before versions were noted by Alembic."""
-_ONE_AT_A_TIME = threading.Lock()
-"""Alembic's `op` is one for the whole process, and logs are opened from several threads."""
+"""Schema of logs that were written before Alembic recorded versions."""
+_ALEMBIC_LOCK = threading.Lock()
+"""Alembic's `op` is shared by the whole process, and logs are opened from several threads."""
 
 
 def upgrade(connection: sa.Connection, place: str, *, note: Callable[[str], None]) -> None:
     """
-    Make the tables, or bring those there are up to date, inside the connection's transaction.
+    Create the tables, or upgrade existing ones, inside the connection's transaction.
 
     Args:
-        connection: In a transaction that nobody else writes beside.
-        place: For messages.
-        note: Told what is done to a log that holds something.
+        connection: Connection in a transaction; nobody else may write meanwhile.
+        place: Place of the log, for messages.
+        note: Called with a message before a log with content is upgraded.
 
     Raises:
-        LogError: A newer release, or another program, made these tables.
+        LogError: The tables were made by a newer release or by another program.
     """
     config, scripts = _scripts()
     newest = scripts.get_current_head()
-    here = MigrationContext.configure(connection)
-    found = here.get_current_revision()
+    context = MigrationContext.configure(connection)
+    current = context.get_current_revision()
     tables = set(sa.inspect(connection).get_table_names())
-    if found is None and {"meta", "series", "observation"} <= tables:
-        here.stamp(scripts, FIRST)
-        found = FIRST
-    elif found is None and tables & {"meta", "series", "observation"}:
+    if current is None and {"meta", "series", "observation"} <= tables:
+        context.stamp(scripts, FIRST)
+        current = FIRST
+    elif current is None and tables & {"meta", "series", "observation"}:
         raise LogError(
             "this database has tables of another program",
             where=place,
             help="name a database of its own in STATECAST_DATABASE_URL",
         )
     known = {script.revision for script in scripts.walk_revisions()}
-    if found is not None and found not in known:
+    if current is not None and current not in known:
         raise LogError(
-            f"the log has schema version {found}; this release reads up to {newest}",
+            f"the log has schema version {current}; this release reads up to {newest}",
             where=place,
             help="use the release that wrote it, or a newer one",
         )
-    if found == newest:
+    if current == newest:
         return
-    if found is not None:
-        note(f"bringing the log from schema version {found} to {newest}: {place}")
-    steps = scripts._upgrade_revs("head", found or "base")  # as Alembic's own command does
-    with _ONE_AT_A_TIME, EnvironmentContext(config, scripts, fn=lambda *_: steps) as environment:
+    if current is not None:
+        note(f"upgrading the log from schema version {current} to {newest}: {place}")
+    steps = scripts._upgrade_revs("head", current or "base")  # As Alembic's own command does.
+    with _ALEMBIC_LOCK, EnvironmentContext(config, scripts, fn=lambda *_: steps) as environment:
         environment.configure(connection=connection, transactional_ddl=False)
         environment.run_migrations()
 
 
 def version(connection: sa.Connection) -> str | None:
-    """Which schema a log has."""
+    """Return the schema version of a log."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def need_newest(connection: sa.Connection, place: str) -> None:
     """
-    For those who only read.
+    Check that a log that is only read has the newest schema.
 
     Raises:
-        LogError: The log has another schema than this release reads.
+        LogError: It has another schema.
     """
-    found, newest = version(connection), _scripts()[1].get_current_head()
-    if found != newest:
+    current, newest = version(connection), _scripts()[1].get_current_head()
+    if current != newest:
         raise LogError(
-            f"the log has schema version {found}; this release reads {newest}",
+            f"the log has schema version {current}; this release reads {newest}",
             where=place,
-            help="the server brings an older log up to date when it starts; a newer one needs a "
-            "newer release",
+            help="a server upgrades an older log when it starts; a newer log needs a newer release",
         )
 
 

@@ -1,5 +1,6 @@
-"""Diagnostics: each table says what is true of a model whose truth is known."""
+"""Diagnostics agree with what is known about models and data made for the test."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +35,7 @@ from forecast.training.train import train
 
 
 def quick(**model: object) -> Config:
-    """A recipe of a second for the counts."""
+    """Settings of a training run of about a second on the counts."""
     return Config(
         data=DataConfig(freq="D", kind="count", season_lengths=(7,), known_future=("promo",)),
         model=ModelConfig(hidden_size=8, horizon=4, **model),
@@ -44,7 +45,7 @@ def quick(**model: object) -> Config:
 
 @pytest.fixture(scope="module")
 def counts() -> Panel:
-    """Counts with many zeros, with a covariate that adds ten."""
+    """Counts with many zeros, and with a covariate that adds ten."""
     rng = np.random.default_rng(0)
     promo = rng.random(480) < 0.2
     frame = pd.DataFrame(
@@ -60,15 +61,15 @@ def counts() -> Panel:
 
 @pytest.fixture(scope="module")
 def counted(counts):
-    """A model of them."""
+    """A model of the counts, without their last four steps."""
     return train(counts.head(counts.lengths - 4), quick()).bundle
 
 
 def test_memory_of_one_lag_is_the_change_of_the_forecast(bundle, panel):
-    """The table's number is what one gets by changing the value by hand."""
+    """Changing the value by hand changes the forecast by the number in the table."""
     lag, horizon = 5, 3
     one = panel.take([2])
-    found = memory_profile(bundle, one, horizon=horizon, lags=[lag], num_series=1)
+    memory = memory_profile(bundle, one, horizon=horizon, lags=[lag], num_series=1)
 
     history = one.head(one.lengths - horizon)
     unit = series_units(history, 12)[0]
@@ -79,43 +80,43 @@ def test_memory_of_one_lag_is_the_change_of_the_forecast(bundle, panel):
         for p in (history, replace(history, values=values))
     )
 
-    assert found.table["lag"].tolist() == [0, lag]
+    assert memory.table["lag"].tolist() == [0, lag]
     by_hand = np.abs(after - before).mean() / unit
-    assert found.table["total"].iloc[1] == pytest.approx(by_hand, rel=1e-5)
-    assert found.num_series == 1
+    assert memory.table["total"].iloc[1] == pytest.approx(by_hand, rel=1e-5)
+    assert memory.num_series == 1
 
 
 def test_memory_fades_and_its_reach_is_where_it_stays_small(bundle, panel):
-    """Before the reach the dependence is 1 % or more, from it on less."""
-    found = memory_profile(bundle, panel)
+    """The dependence is below 1 % from the reach on, and not just before it."""
+    memory = memory_profile(bundle, panel)
 
-    share = found.table.set_index("lag")["share"]
-    assert found.reach is not None
-    assert (share[share.index >= found.reach] < 0.01).all()
-    assert share[share.index < found.reach].iloc[-1] >= 0.01
+    share = memory.table.set_index("lag")["share"]
+    assert memory.reach is not None
+    assert (share[share.index >= memory.reach] < 0.01).all()
+    assert share[share.index < memory.reach].iloc[-1] >= 0.01
     assert share.iloc[0] == 1
-    assert (found.table["network"] > 0).any()
+    assert (memory.table["network"] > 0).any()
 
 
 def test_a_network_without_memory_depends_through_the_filters_alone(bundle, panel):
-    """With recurrent and state weights at 0 nothing reaches the forecast through the state."""
+    """With all recurrent weights at 0, nothing reaches the forecast through the state."""
     forgetful = replace(bundle, network=_forgetful(bundle))
 
-    found = memory_profile(forgetful, panel, lags=[1, 4, 9], num_series=3)
+    memory = memory_profile(forgetful, panel, lags=[1, 4, 9], num_series=3)
 
-    assert (found.table["network"] < 1e-7).all()
-    assert found.network_reach == 0
-    np.testing.assert_allclose(found.table["total"], found.table["filters"], rtol=1e-5)
+    assert (memory.table["network"] < 1e-7).all()
+    assert memory.network_reach == 0
+    np.testing.assert_allclose(memory.table["total"], memory.table["filters"], rtol=1e-5)
 
 
 def test_memory_needs_two_steps_before_the_cutoff(bundle, panel):
-    """Series as long as the horizon tell nothing."""
+    """Series that are only one step longer than the horizon are too short."""
     with pytest.raises(TooShort, match="two steps before its last 6"):
         memory_profile(bundle, panel.head(np.full(panel.num_series, 7)))
 
 
 def test_gradients_through_time_are_those_of_autograd():
-    """The last state's gradient is the loss's own; an earlier one agrees with differences."""
+    """The last gradient is that of the loss; an earlier one equals autograd on the fused call."""
     torch.manual_seed(0)
     stack = RecurrentStack("gru", 3, 4, 1, 0.0)
     inputs = torch.randn(2, 5, 3)
@@ -135,8 +136,8 @@ def test_gradients_through_time_are_those_of_autograd():
 
 
 @pytest.mark.parametrize(("scale", "flow"), [(0.01, "vanishing"), (6.0, "exploding")])
-def test_recurrent_weights_too_small_or_large_are_named(scale, flow):
-    """A linear-looking relu network multiplies the gradient by its weights at each step."""
+def test_small_recurrent_weights_vanish_and_large_ones_explode(scale, flow):
+    """A ReLU network without negative values multiplies the gradient by its weights."""
     torch.manual_seed(0)
     stack = RecurrentStack("rnn_relu", 3, 4, 1, 0.0)
     with torch.no_grad():
@@ -151,18 +152,18 @@ def test_recurrent_weights_too_small_or_large_are_named(scale, flow):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_gradient_profile_has_a_row_a_step_and_layer(counts, cell):
-    """Four chunks back, for each layer; an LSTM's cell beside its hidden state."""
+def test_the_gradient_profile_has_one_row_a_step_and_layer(counts, cell):
+    """It reaches four chunks back; an LSTM has a column for its cell state."""
     config = quick(num_layers=2, cell=cell)
     trained = train(counts, replace(config, train=replace(config.train, max_steps=10))).bundle
 
-    found = gradient_profile(trained, counts)
+    gradients = gradient_profile(trained, counts)
 
-    assert len(found.table) == 4 * 8 * 2
-    assert found.table["back"].max() == 31
-    assert set(found.flow) == {1, 2}
-    assert ("cell" in found.table) == (cell == "lstm")
-    first = found.table[found.table["back"] == 0].set_index("layer")
+    assert len(gradients.table) == 4 * 8 * 2
+    assert gradients.table["back"].max() == 31
+    assert set(gradients.flow) == {1, 2}
+    assert ("cell" in gradients.table) == (cell == "lstm")
+    first = gradients.table[gradients.table["back"] == 0].set_index("layer")
     assert first["hidden"][1] == 0, "the heads read the last layer alone"
     assert first["hidden"][2] > 0
 
@@ -175,19 +176,19 @@ def test_gradient_that_the_guard_keeps_out_is_called_none(bundle, panel):
 
 
 def test_a_model_of_windows_remembers_its_window_and_has_no_gradient_through_time(panel, config):
-    """The network forgets what lies before its window; the profile of gradients is refused."""
+    """The memory profile reaches the window only, and the gradient profile is refused."""
     stateless = replace(config.train, stateful=False, chunk_length=8)
     windowed = train(panel, replace(config, train=stateless)).bundle
 
-    found = memory_profile(windowed, panel, lags=[0, 3, 200], num_series=4)
+    memory = memory_profile(windowed, panel, lags=[0, 3, 200], num_series=4)
 
-    assert found.table["network"].iloc[1] > 1e-5
+    assert memory.table["network"].iloc[1] > 1e-5
     with pytest.raises(ConfigError, match="reads windows of 8 steps anew"):
         gradient_profile(windowed, panel)
 
 
 def test_clipping_weighs_reports_by_their_steps():
-    """The share is of steps, not of reports; the last quarter is told apart."""
+    """The share is one of steps, not of reports, also for the last quarter of the run."""
 
     def event(step: int, clipped: float, norm: float) -> TrainEvent:
         return TrainEvent(
@@ -204,15 +205,15 @@ def test_clipping_weighs_reports_by_their_steps():
             seconds=1.0,
         )
 
-    found = clipping([event(60, 0.5, 3.0), event(80, 0.0, 0.5), event(100, 1.0, 2.0)], limit=1.0)
+    summary = clipping([event(60, 0.5, 3.0), event(80, 0.0, 0.5), event(100, 1.0, 2.0)], limit=1.0)
 
-    assert found.clipped == pytest.approx(0.6 * 0.5 + 0.2 * 1.0)
-    assert found.clipped_late == pytest.approx(0.5)
-    assert found.max_grad_norm == 3.0
+    assert summary.clipped == pytest.approx(0.6 * 0.5 + 0.2 * 1.0)
+    assert summary.clipped_late == pytest.approx(0.5)
+    assert summary.max_grad_norm == 3.0
 
 
-def test_reset_state_remembers_the_last_chunk_alone(bundle, panel):
-    """Dropping the state at step 0 changes nothing; later it changes the hidden state only."""
+def test_a_reset_state_remembers_the_last_chunk_alone(bundle, panel):
+    """A reset at step 0 changes nothing; a later one changes the hidden state but no filter."""
     whole = warm_up(bundle, panel)
 
     never = reset_before(bundle, panel, panel.lengths, 0 * panel.lengths)
@@ -223,41 +224,41 @@ def test_reset_state_remembers_the_last_chunk_alone(bundle, panel):
     assert np.abs(late.hidden - whole.hidden).max() > 1e-3
 
 
-def test_carried_column_is_the_backtest(bundle, panel):
-    """The carried way is what the product does, at the same cutoffs, and gains are beside it."""
-    found = carry_gain(bundle, panel, n_windows=3, step_size=2)
+def test_the_carried_column_equals_the_backtest(bundle, panel):
+    """Both have the same cutoffs, and the gain compares the two errors."""
+    gain = carry_gain(bundle, panel, n_windows=3, step_size=2)
 
-    usual = backtest(bundle, panel, horizon=6, n_windows=3, step_size=2, levels=())
-    merged = found.cv.merge(usual, on=["unique_id", "ds", "cutoff"], validate="1:1")
+    cv = backtest(bundle, panel, horizon=6, n_windows=3, step_size=2, levels=())
+    merged = gain.cv.merge(cv, on=["unique_id", "ds", "cutoff"], validate="1:1")
     np.testing.assert_allclose(merged[CARRIED], merged[MODEL], rtol=1e-5)
-    assert (found.cv[CARRIED] != found.cv[RESET]).any()
-    scores = found.scores.set_index("way")
+    assert (gain.cv[CARRIED] != gain.cv[RESET]).any()
+    scores = gain.scores.set_index("way")
     expected = 1 - scores["mase"][CARRIED] / scores["mase"][RESET]
     assert scores["gain"][RESET] == pytest.approx(expected)
     assert scores["gain"][CARRIED] == 0
 
 
 def test_nothing_is_gained_where_a_chunk_holds_the_whole_history(bundle, panel):
-    """A reset at the first step of a series is no reset."""
-    found = carry_gain(bundle, panel, n_windows=2, chunk_length=int(panel.lengths.max()))
+    """A reset at the first step of a series does nothing."""
+    gain = carry_gain(bundle, panel, n_windows=2, chunk_length=int(panel.lengths.max()))
 
-    assert found.scores["gain"].tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert gain.scores["gain"].tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_both_ways_of_training_are_scored_at_the_same_cutoffs(panel, config):
-    """Two columns; the carried one is the recipe as it always is."""
-    found = train_both_ways(panel, config, n_windows=2)
+    """The carried column equals the backtest of the recipe; the windowed one differs."""
+    gain = train_both_ways(panel, config, n_windows=2)
 
     known = panel.head(panel.lengths - 12)
-    usual = backtest(train(known, config).bundle, panel, horizon=6, n_windows=2, step_size=6)
-    assert found.scores["way"].tolist() == [CARRIED, WINDOWED]
-    merged = found.cv.merge(usual, on=["unique_id", "ds", "cutoff"], validate="1:1")
+    cv = backtest(train(known, config).bundle, panel, horizon=6, n_windows=2, step_size=6)
+    assert gain.scores["way"].tolist() == [CARRIED, WINDOWED]
+    merged = gain.cv.merge(cv, on=["unique_id", "ds", "cutoff"], validate="1:1")
     np.testing.assert_allclose(merged[CARRIED], merged[MODEL], rtol=1e-5)
-    assert (found.cv[WINDOWED] != found.cv[CARRIED]).any()
+    assert (gain.cv[WINDOWED] != gain.cv[CARRIED]).any()
 
 
 def test_worst_series_and_groups_come_first_with_their_bias(bundle, panel):
-    """A series forecast a quarter too high is named, and so is its group."""
+    """A series that is forecast a quarter too high comes first, and so does its group."""
     cv = backtest(bundle, panel, horizon=6, n_windows=2, step_size=6, levels=())
     bad = panel.ids[3]
     high = cv["unique_id"] == bad
@@ -267,20 +268,20 @@ def test_worst_series_and_groups_come_first_with_their_bias(bundle, panel):
         index=panel.ids,
     )
 
-    found = error_tables(cv, panel_frame(panel, bundle), season_length=12, groups=groups)
+    errors = error_tables(cv, panel_frame(panel, bundle), season_length=12, groups=groups)
 
-    top = found.by_series.iloc[0]
-    assert found.worst[0] == top["unique_id"] == bad
+    top = errors.by_series.iloc[0]
+    assert errors.worst[0] == top["unique_id"] == bad
     assert top["bias"] == pytest.approx(0.25)
-    assert found.by_series["share"].sum() == pytest.approx(1)
-    state = found.by_group[found.by_group["column"] == "state"]
+    assert errors.by_series["share"].sum() == pytest.approx(1)
+    state = errors.by_group[errors.by_group["column"] == "state"]
     assert state["group"].tolist() == ["north", "south"]
     assert state["series"].tolist() == [1, 11]
     assert state["share"].iloc[0] == pytest.approx(top["share"])
 
 
-def test_a_column_that_names_series_is_no_group(bundle, panel):
-    """More than fifty values make no table of groups."""
+def test_a_column_with_many_values_makes_no_groups(bundle, panel):
+    """A column with more than fifty values is left out of the table of groups."""
     cv = backtest(bundle, panel, horizon=6, n_windows=1, step_size=6, levels=())
     many = pd.concat([cv.assign(unique_id=cv["unique_id"] + str(i)) for i in range(5)])
     history = panel_frame(panel, bundle)
@@ -288,27 +289,27 @@ def test_a_column_that_names_series_is_no_group(bundle, panel):
     names = many["unique_id"].unique()
     groups = pd.DataFrame({"code": names}, index=names)
 
-    found = error_tables(many, history, season_length=12, groups=groups)
+    errors = error_tables(many, history, season_length=12, groups=groups)
 
-    assert len(found.by_series) == 60
-    assert found.by_group.empty
+    assert len(errors.by_series) == 60
+    assert errors.by_group.empty
 
 
 def test_parts_add_up_to_the_forecast_on_the_log_scale(bundle, panel):
-    """In the unit of y, for every series and step; before training there is nothing but skip."""
-    made = attribution(bundle, panel)
+    """They do so in the unit of `y`, for every series and step."""
+    table = attribution(bundle, panel)
 
-    usual = backtest(bundle, panel, horizon=6, n_windows=1, step_size=1, levels=())
-    np.testing.assert_allclose(made[MODEL], usual[MODEL])
-    np.testing.assert_allclose(made[list(PARTS)].sum(axis=1), made[MODEL])
+    cv = backtest(bundle, panel, horizon=6, n_windows=1, step_size=1, levels=())
+    np.testing.assert_allclose(table[MODEL], cv[MODEL])
+    np.testing.assert_allclose(table[list(PARTS)].sum(axis=1), table[MODEL])
     assert bundle.spec.filters.space == "log"
-    assert made["correction"].abs().max() > 0
-    assert (made["skip"] > 0).all()
+    assert table["correction"].abs().max() > 0
+    assert (table["skip"] > 0).all()
 
 
 def test_without_a_guard_the_parts_leave_no_rest(bundle, panel):
     """With full trust what is left over is rounding: the split is exact on the log scale."""
-    network = _copy(bundle)
+    network = copy.deepcopy(bundle.network)
     network.point.trust.fill_(1.0)
 
     made = attribution(replace(bundle, network=network), panel)
@@ -317,25 +318,19 @@ def test_without_a_guard_the_parts_leave_no_rest(bundle, panel):
 
 
 def test_parts_of_counts_follow_the_covariate(counted, counts):
-    """Counts multiply: the parts still add up, and the promoted days have the larger effect."""
-    made = attribution(counted, counts)
+    """The parts add up although effects multiply, and promoted days have the larger effect."""
+    table = attribution(counted, counts)
 
     ahead = counts.indptr[1:, None] - 4 + np.arange(4)
     promo = counts.known_future[ahead].ravel() > 0
-    np.testing.assert_allclose(made[list(PARTS)].sum(axis=1), made[MODEL])
-    effect = made["covariates"]
+    np.testing.assert_allclose(table[list(PARTS)].sum(axis=1), table[MODEL])
+    effect = table["covariates"]
     assert effect[promo].mean() > effect[~promo].mean()
 
 
-def _copy(bundle):
-    import copy
-
-    return copy.deepcopy(bundle.network)
-
-
 def _forgetful(bundle):
-    """Weights under which hidden and cell are 0 after every step."""
-    network = _copy(bundle)
+    """Return a network whose hidden and cell states are 0 after every step."""
+    network = copy.deepcopy(bundle.network)
     with torch.no_grad():
         for weight in network.stack.parameters():
             weight.zero_()

@@ -1,4 +1,4 @@
-"""Rolling origins in one pass say what forecasting from each cutoff by itself says."""
+"""One pass over rolling origins equals a forecast from each cutoff by itself."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from forecast.inference.observing import warm_up
 
 
 def test_one_pass_equals_a_cold_start_at_each_cutoff(bundle, panel):
-    """Rolling the state on gives what re-reading the whole history gives."""
+    """Moving the state on gives the same forecasts as reading the whole history again."""
     frame = backtest(bundle, panel, horizon=6, n_windows=4, step_size=3, levels=(80,))
 
     known = cutoff_lengths(panel, horizon=6, n_windows=4, step_size=3)
@@ -24,23 +24,23 @@ def test_one_pass_equals_a_cold_start_at_each_cutoff(bundle, panel):
 
 
 def test_values_after_a_cutoff_do_not_reach_its_forecasts(bundle, panel):
-    """With everything after the first cutoff replaced by noise, its forecasts stay."""
+    """Noise after the first cutoff changes none of its forecasts."""
     wild = replace(panel, values=panel.values.copy())
     for end in panel.indptr[1:]:
         wild.values[end - 12 : end] = 1e9
 
-    honest = backtest(bundle, panel, horizon=6, n_windows=3, step_size=3)
-    leaky = backtest(bundle, wild, horizon=6, n_windows=3, step_size=3)
+    before = backtest(bundle, panel, horizon=6, n_windows=3, step_size=3)
+    after = backtest(bundle, wild, horizon=6, n_windows=3, step_size=3)
 
-    first = honest["cutoff"] == honest["cutoff"].min()
-    columns = [name for name in honest if name.startswith("statecast")]
+    first = before["cutoff"] == before["cutoff"].min()
+    columns = [name for name in before if name.startswith("statecast")]
     np.testing.assert_array_equal(
-        honest.loc[first, columns].to_numpy(), leaky.loc[first, columns].to_numpy()
+        before.loc[first, columns].to_numpy(), after.loc[first, columns].to_numpy()
     )
 
 
 def test_targets_and_cutoffs_are_those_of_the_data(bundle, panel, retail):
-    """Each row's y is the value at its stamp, and the cutoff is `h` steps before it."""
+    """Each `y` is the value at its stamp, and the cutoff lies `h` steps before it."""
     frame = backtest(bundle, panel, horizon=6, n_windows=2, step_size=1)
 
     merged = frame.merge(retail, on=["unique_id", "ds"], suffixes=("", "_true"))
@@ -53,14 +53,14 @@ def test_targets_and_cutoffs_are_those_of_the_data(bundle, panel, retail):
     assert months.tolist() == list(range(1, 7)) * (2 * panel.num_series)
 
 
-def test_training_may_see_what_precedes_the_first_cutoff(panel):
-    """And not a step more."""
+def test_training_sees_exactly_what_precedes_the_first_cutoff(panel):
+    """Three windows of six steps, two apart, hold out ten steps of every series."""
     seen = history(panel, horizon=6, n_windows=3, step_size=2)
 
     np.testing.assert_array_equal(panel.lengths - seen.lengths, 10)
 
 
 def test_more_windows_than_the_history_holds_are_refused(panel):
-    """With the shortest series named and what would fit."""
+    """The error counts the series that are too short."""
     with pytest.raises(TooShort, match="12 of 12 series have nothing before"):
         cutoff_lengths(panel, horizon=6, n_windows=500, step_size=1)

@@ -1,4 +1,4 @@
-"""The baselines: right stamps and values on every calendar, and never a missing forecast."""
+"""Baselines have the right stamps and values on every calendar, and no missing forecast."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ CHEAP = ("SeasonalNaive", "Drift")
 
 
 def example(name: str, num_series: int, length: int) -> pd.DataFrame:
-    """The last `length` steps of the first series of a bundled file."""
+    """Return the last `length` steps of the first series of a bundled file."""
     frame = pd.read_parquet(f"examples/data/{name}.parquet")[["unique_id", "ds", "y"]]
     frame = frame[frame["unique_id"].isin(sorted(frame["unique_id"].unique())[:num_series])]
     frame["ds"] = frame["ds"].astype("datetime64[ns]")
@@ -33,14 +33,14 @@ def example(name: str, num_series: int, length: int) -> pd.DataFrame:
 
 
 def test_seasonal_naive_and_drift_equal_their_formulas():
-    """The value a season ago, and the line through the first and the last value."""
+    """They are the value a season ago, and the line through the first and the last value."""
     frame = example("monthly_retail", 2, 30)
 
-    made = forecast(frame, Calendar("MS"), horizon=14, season_length=12, models=CHEAP)
+    table = forecast(frame, Calendar("MS"), horizon=14, season_length=12, models=CHEAP)
 
     for name, series in frame.groupby("unique_id"):
         y = series["y"].to_numpy()
-        own = made[made["unique_id"] == name]
+        own = table[table["unique_id"] == name]
         step = np.arange(1, 15)
         expected = y[len(y) - 12 + (step - 1) % 12]
         np.testing.assert_allclose(own["SeasonalNaive"], expected)
@@ -52,7 +52,7 @@ def test_seasonal_naive_and_drift_equal_their_formulas():
     [("monthly_retail", "MS"), ("weekly_sales", "W-THU"), ("daily_stocks", "XNYS")],
 )
 def test_stamps_of_a_backtest_are_those_of_the_data(name, freq):
-    """Months, weeks and sessions of an exchange: every forecast meets the value of its stamp."""
+    """On months, weeks and sessions of an exchange, every `y` is the value at its stamp."""
     frame = example(name, 2, 60)
 
     cv = cross_validate(
@@ -71,13 +71,13 @@ def test_integer_steps_stay_integers():
     frame = example("monthly_retail", 1, 24)
     frame["ds"] = np.arange(10, 34)
 
-    made = forecast(frame, Calendar(1), horizon=3, season_length=12, models=CHEAP)
+    table = forecast(frame, Calendar(1), horizon=3, season_length=12, models=CHEAP)
 
-    assert made["ds"].tolist() == [34, 35, 36]
+    assert table["ds"].tolist() == [34, 35, 36]
 
 
 def test_each_cutoff_sees_only_what_precedes_it():
-    """Noise after a cutoff changes no forecast from it, for every baseline."""
+    """Noise after a cutoff changes no forecast of any baseline."""
     frame = example("monthly_retail", 1, 60)
     noisy = frame.copy()
     noisy.loc[noisy.index[-6:], "y"] = [1e6, 0.0, 5.0, 1e7, 2.0, 9.0]
@@ -90,7 +90,7 @@ def test_each_cutoff_sees_only_what_precedes_it():
 
 
 def test_windows_equal_forecasts_from_the_cut_series():
-    """The first of two windows is what `forecast` gives on the series that ends there."""
+    """The first of two windows equals `forecast` on series that end at its cutoff."""
     frame = example("monthly_retail", 2, 48)
     settings = {"horizon": 4, "season_length": 12, "models": CHEAP, "levels": (80, 95)}
 
@@ -103,17 +103,17 @@ def test_windows_equal_forecasts_from_the_cut_series():
 
 
 def test_intervals_surround_the_point_and_nest():
-    """For every model lo-95 <= lo-80 <= point <= hi-80 <= hi-95, in the columns named so."""
+    """For every model, lo-95 <= lo-80 <= point <= hi-80 <= hi-95."""
     frame = example("monthly_retail", 2, 72)
 
     models = (*STATISTICAL, BOOSTED)
-    made = forecast(
+    table = forecast(
         frame, Calendar("MS"), horizon=6, season_length=12, levels=(95, 80), models=models
     )
 
     for model in models:
         ends = ["-lo-95", "-lo-80", "", "-hi-80", "-hi-95"]
-        ordered = made[[model + end for end in ends]].to_numpy()
+        ordered = table[[model + end for end in ends]].to_numpy()
         least = 0 if model == BOOSTED else 1e-9  # its errors may all lie on one side
         assert (np.diff(ordered, axis=1) >= least).all(), model
         assert (ordered[:, 0] < ordered[:, -1]).all(), model
@@ -121,35 +121,37 @@ def test_intervals_surround_the_point_and_nest():
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 11, 13])
 def test_series_too_short_for_a_model_get_the_naive_forecast(length):
-    """However short a series is, every column of every model is a number, its neighbours' too."""
+    """Every column of every model is a number, and the other series do not change."""
     long, short = example("monthly_retail", 1, 48), example("monthly_retail", 2, length)
     short = short[short["unique_id"] != long["unique_id"].iloc[0]]
     frame = pd.concat([long, short], ignore_index=True)
 
-    made = forecast(frame, Calendar("MS"), horizon=3, season_length=12, levels=(80, 95))
+    table = forecast(frame, Calendar("MS"), horizon=3, season_length=12, levels=(80, 95))
 
     alone = forecast(long, Calendar("MS"), horizon=3, season_length=12, levels=(80, 95))
-    pd.testing.assert_frame_equal(made[:3], alone)
-    assert np.isfinite(made.drop(columns=["unique_id", "ds"]).to_numpy()).all()
+    pd.testing.assert_frame_equal(table[:3], alone)
+    assert np.isfinite(table.drop(columns=["unique_id", "ds"]).to_numpy()).all()
     if length < 5:
         last = short["y"].iloc[-1]
-        assert (made["AutoETS"][3:] == last).all()
-        assert (made["AutoETS-lo-95"][3:] <= made["AutoETS-lo-80"][3:]).all()
-        assert (made["AutoETS-hi-80"][3:] <= made["AutoETS-hi-95"][3:]).all()
+        assert (table["AutoETS"][3:] == last).all()
+        assert (table["AutoETS-lo-95"][3:] <= table["AutoETS-lo-80"][3:]).all()
+        assert (table["AutoETS-hi-80"][3:] <= table["AutoETS-hi-95"][3:]).all()
 
 
-def test_a_constant_series_is_forecast_as_it_is():
-    """A series that repeats one value is forecast at that value by every model."""
+def test_a_constant_series_is_forecast_at_its_value():
+    """Every model repeats the one value of the series."""
     frame = example("monthly_retail", 1, 48).assign(y=7.0)
 
-    made = forecast(frame, Calendar("MS"), horizon=3, season_length=12, levels=(80,), models=MODELS)
+    settings = {"horizon": 3, "season_length": 12, "levels": (80,), "models": MODELS}
 
-    np.testing.assert_allclose(made[list(MODELS)], 7.0, atol=1e-6)
-    assert np.isfinite(made.drop(columns=["unique_id", "ds"]).to_numpy()).all()
+    table = forecast(frame, Calendar("MS"), **settings)
+
+    np.testing.assert_allclose(table[list(MODELS)], 7.0, atol=1e-6)
+    assert np.isfinite(table.drop(columns=["unique_id", "ds"]).to_numpy()).all()
 
 
 def test_missing_steps_repeat_the_one_before():
-    """NaN in `y` is filled forward for the baselines, and stays NaN in the table to score."""
+    """NaN in `y` is filled forward for the models, and stays NaN in the table to score."""
     frame = example("monthly_retail", 1, 40)
     frame.loc[[0, 9, 10, 38], "y"] = np.nan
     settings = {"horizon": 3, "season_length": 12, "models": CHEAP}
@@ -162,8 +164,8 @@ def test_missing_steps_repeat_the_one_before():
     assert cv["y"].isna().tolist() == [False, True, False]
 
 
-def test_warnings_do_not_decide_which_model_answers():
-    """The same forecasts come out whether the caller makes warnings errors or not."""
+def test_warnings_as_errors_change_no_forecast():
+    """A model that warns is not replaced by the naive one if the caller makes warnings errors."""
     frame = example("monthly_retail", 1, 9)
     settings = {"horizon": 3, "season_length": 12, "levels": (80,)}
 
@@ -178,7 +180,7 @@ def test_warnings_do_not_decide_which_model_answers():
 
 
 def test_a_series_shorter_than_the_backtest_is_refused():
-    """The error counts the series, names one and says how many steps it takes."""
+    """The error counts the series, names one and says how many steps are needed."""
     frame = pd.concat([example("monthly_retail", 1, 30), example("weekly_sales", 1, 8)])
     frame = frame.reset_index(drop=True)
 
@@ -187,7 +189,7 @@ def test_a_series_shorter_than_the_backtest_is_refused():
 
 
 def test_an_unknown_baseline_is_refused():
-    """The message lists the baselines there are."""
+    """The message lists the known baselines."""
     frame = example("monthly_retail", 1, 30)
 
     with pytest.raises(ConfigError, match="'Prophet' is not a baseline") as caught:
@@ -197,17 +199,17 @@ def test_an_unknown_baseline_is_refused():
 
 
 def test_naive2_follows_a_clear_season():
-    """A multiplicative season on a level is found and carried on."""
+    """A multiplicative season around a level continues in the forecast."""
     season = np.array([0.5, 1.0, 1.5, 1.0])
     history = 10.0 * np.tile(season, 8)
 
-    made = naive2(history, horizon=6, season_length=4)
+    values = naive2(history, horizon=6, season_length=4)
 
-    np.testing.assert_allclose(made, 10.0 * np.tile(season, 2)[:6])
+    np.testing.assert_allclose(values, 10.0 * np.tile(season, 2)[:6])
 
 
 def test_naive2_is_the_last_value_without_a_season():
-    """Too short a history, a constant one and one without season repeat the last value."""
+    """Histories that are too short, constant or without a season repeat the last value."""
     rng = np.random.default_rng(0)
     noise = 100.0 + rng.normal(size=60)
 
@@ -217,14 +219,14 @@ def test_naive2_is_the_last_value_without_a_season():
 
 
 def test_importing_the_module_does_not_import_statsforecast():
-    """A server without the `trainer` extra can import everything that imports the baselines."""
-    code = "import sys, forecast.baselines; sys.exit('statsforecast' in sys.modules)"
+    """A server without the `trainer` extra can import the module."""
+    code = "import sys, forecast.evaluation.baselines; sys.exit('statsforecast' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def demand(num_series: int = 8, length: int = 84) -> pd.DataFrame:
-    """Counts with many zeros and a weekly season."""
+    """Return counts with many zeros and a weekly season."""
     rng = np.random.default_rng(0)
     mean = 0.6 * (1 + 0.9 * np.sin(np.arange(length) * 2 * np.pi / 7))
     days = pd.date_range("2024-01-01", periods=length)
@@ -236,20 +238,20 @@ def demand(num_series: int = 8, length: int = 84) -> pd.DataFrame:
 
 
 def promoted_demand() -> pd.DataFrame:
-    """The same with 10 more on one day in five, which nothing but `promo` tells."""
+    """Return such counts with 10 more on one day in five, as only the column `promo` tells."""
     frame = demand()
     frame["promo"] = np.random.default_rng(1).random(len(frame)) < 0.2
     return frame.assign(y=frame["y"] + 10 * frame["promo"])
 
 
 def test_intermittent_models_forecast_a_flat_mean_without_intervals():
-    """They stand beside the others in the order asked, and have no columns for intervals."""
+    """Columns stand in the order of `models`; these models have none for intervals."""
     frame = demand()
     models = ("TSB", "SeasonalNaive", "CrostonOptimized")
 
-    made = forecast(frame, Calendar("D"), horizon=4, season_length=7, models=models, levels=(80,))
+    table = forecast(frame, Calendar("D"), horizon=4, season_length=7, models=models, levels=(80,))
 
-    assert made.columns.tolist() == [
+    assert table.columns.tolist() == [
         "unique_id",
         "ds",
         "TSB",
@@ -259,12 +261,12 @@ def test_intermittent_models_forecast_a_flat_mean_without_intervals():
         "CrostonOptimized",
     ]
     for model in INTERMITTENT:
-        assert (made.groupby("unique_id")[model].nunique() == 1).all()
-        assert made[model].mean() == pytest.approx(frame["y"].mean(), rel=0.5)
+        assert (table.groupby("unique_id")[model].nunique() == 1).all()
+        assert table[model].mean() == pytest.approx(frame["y"].mean(), rel=0.5)
 
 
-def test_covariates_move_the_boosted_model_alone():
-    """Only the model that reads them changes with them, and it must be given all of them."""
+def test_covariates_change_the_boosted_model_alone():
+    """Other models do not read them; a step without its covariates is an error."""
     frame = promoted_demand()
     days = pd.date_range(frame["ds"].max(), periods=5)[1:]
     future = pd.MultiIndex.from_product([frame["unique_id"].unique(), days]).to_frame(index=False)
@@ -276,19 +278,19 @@ def test_covariates_move_the_boosted_model_alone():
         "known_future": ("promo",),
     }
 
-    quiet, loud = (
+    without, promoted = (
         forecast(frame, Calendar("D"), future=future.assign(promo=promo), **settings)
         for promo in (False, True)
     )
 
-    assert (quiet["SeasonalNaive"] == loud["SeasonalNaive"]).all()
-    assert (loud[BOOSTED] - quiet[BOOSTED]).mean() > 5
+    assert (without["SeasonalNaive"] == promoted["SeasonalNaive"]).all()
+    assert (promoted[BOOSTED] - without[BOOSTED]).mean() > 5
     with pytest.raises(MissingFuture, match="8 of 32 steps to forecast have no promo"):
         forecast(frame, Calendar("D"), future=future[future["ds"] < days[3]], **settings)
 
 
-def test_backtest_gives_the_boosted_model_the_covariates_of_its_horizon():
-    """The values of known-future columns at the steps to forecast are read, `y` is not."""
+def test_a_backtest_gives_the_boosted_model_the_covariates_of_its_horizon():
+    """Known-future columns are read at the steps to forecast; `y` is not."""
     frame = promoted_demand()
     settings = {
         "horizon": 5,
@@ -298,10 +300,10 @@ def test_backtest_gives_the_boosted_model_the_covariates_of_its_horizon():
         "models": (BOOSTED,),
     }
 
-    blind = cross_validate(frame, Calendar("D"), **settings)
-    told = cross_validate(frame, Calendar("D"), known_future=("promo",), **settings)
+    without = cross_validate(frame, Calendar("D"), **settings)
+    promoted = cross_validate(frame, Calendar("D"), known_future=("promo",), **settings)
 
     def error(cv: pd.DataFrame) -> float:
         return float((cv[BOOSTED] - cv["y"]).abs().mean())
 
-    assert error(told) < 0.5 * error(blind)
+    assert error(promoted) < 0.5 * error(without)

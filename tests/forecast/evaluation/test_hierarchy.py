@@ -1,4 +1,4 @@
-"""Scores of a hierarchy equal their formulas, series by series and group by group."""
+"""Scores of a hierarchy equal their formulas in loops over series and groups."""
 
 import numpy as np
 import pandas as pd
@@ -20,33 +20,33 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_wrmsse_is_the_formula(rng):
-    """Sum up, take each group's RMSSE, weigh."""
-    y, made = rng.poisson(3.0, (6, 5)).astype(float), rng.gamma(3.0, 1.0, (6, 5))
+def test_wrmsse_equals_its_formula(rng):
+    """Errors are summed to groups, scaled and weighted."""
+    y, forecast = rng.poisson(3.0, (6, 5)).astype(float), rng.gamma(3.0, 1.0, (6, 5))
     codes = np.array([0, 2, 1, 2, 0, 0])
     weights, scales = np.array([0.5, 0.2, 0.3]), np.array([2.0, 1.0, 4.0])
 
-    found = wrmsse(y, made, [Level(codes=codes, weights=weights, scales=scales)])
+    scores = wrmsse(y, forecast, [Level(codes=codes, weights=weights, scales=scales)])
 
     expected = 0.0
     for group in range(3):
-        error = sum(y[i] - made[i] for i in range(6) if codes[i] == group)
+        error = sum(y[i] - forecast[i] for i in range(6) if codes[i] == group)
         expected += weights[group] * np.sqrt(np.mean(error**2)) / scales[group]
-    assert found[0] == pytest.approx(expected)
+    assert scores[0] == pytest.approx(expected)
 
 
 def test_errors_of_opposite_sign_cancel_in_the_sum(rng):
-    """What one item lacks another has too much: right at the top, wrong at the bottom."""
+    """The total is right though both of its series are wrong."""
     y = rng.poisson(3.0, (2, 7)).astype(float)
-    made = y + np.array([[1.0], [-1.0]])
+    forecast = y + np.array([[1.0], [-1.0]])
     total = Level(codes=np.zeros(2, int), weights=np.ones(1), scales=np.ones(1))
     bottom = Level(codes=np.arange(2), weights=np.full(2, 0.5), scales=np.ones(2))
 
-    assert wrmsse(y, made, [total, bottom]) == pytest.approx([0.0, 1.0])
+    assert wrmsse(y, forecast, [total, bottom]) == pytest.approx([0.0, 1.0])
 
 
 def test_a_group_without_a_scale_is_left_out(rng):
-    """Its weight goes to the others; the score stays a number."""
+    """Its weight goes to the other groups, and the score stays finite."""
     y = rng.poisson(3.0, (2, 7)).astype(float)
     level = Level(codes=np.arange(2), weights=np.full(2, 0.5), scales=np.array([1.0, np.nan]))
 
@@ -54,7 +54,7 @@ def test_a_group_without_a_scale_is_left_out(rng):
 
 
 def test_scales_begin_with_the_first_sale(rng):
-    """Equal to a loop over the days, with zeros before the first sale left out."""
+    """They equal a loop over the days that leaves out the zeros before the first sale."""
     history = rng.poisson(1.0, (5, 40)).astype(float)
     history[1, :25] = history[3] = 0.0
 
@@ -69,19 +69,19 @@ def test_scales_begin_with_the_first_sale(rng):
     assert np.isnan(absolute[3])
 
 
-def test_pinball_of_an_exact_forecast_is_zero_and_that_of_a_shift_is_linear(rng):
-    """Too low by 1 costs the quantile, too high by 1 what is left of it."""
+def test_the_pinball_loss_is_zero_if_exact_and_linear_in_a_shift(rng):
+    """A forecast too low by 1 costs the quantile q, one too high by 1 costs 1 - q."""
     y = rng.poisson(3.0, (3, 4)).astype(float)
-    at = {"weights": np.array([0.5, 0.3, 0.2]), "scales": np.array([2.0, 2.0, np.nan])}
+    options = {"weights": np.array([0.5, 0.3, 0.2]), "scales": np.array([2.0, 2.0, np.nan])}
 
-    assert weighted_pinball(y, y[..., None], [0.9], **at) == 0.0
-    assert weighted_pinball(y, y[..., None] - 1, [0.9], **at) == pytest.approx(0.45)
-    assert weighted_pinball(y, y[..., None] + 1, [0.9], **at) == pytest.approx(0.05)
+    assert weighted_pinball(y, y[..., None], [0.9], **options) == 0.0
+    assert weighted_pinball(y, y[..., None] - 1, [0.9], **options) == pytest.approx(0.45)
+    assert weighted_pinball(y, y[..., None] + 1, [0.9], **options) == pytest.approx(0.05)
 
 
 @pytest.fixture
 def shops(tmp_path, rng):
-    """The files of M5's hierarchy for two items in two stores each of two states."""
+    """The files of the M5 hierarchy for two items in two stores of each of two states."""
     rows = [
         (f"{item}_{store}", item, item[:-4], "FOODS", store, store[:2])
         for item in ("FOODS_1_001", "FOODS_2_001")
@@ -104,7 +104,7 @@ def shops(tmp_path, rng):
 
 
 def test_levels_find_their_weights_and_scales(shops):
-    """By the names of their groups; official scales up to level 9, from the history above."""
+    """Groups are matched by name; levels up to 9 take the official scales, others the history."""
     folder, static, history = shops
 
     levels = m5.read_levels(folder, static, history)
@@ -113,22 +113,22 @@ def test_levels_find_their_weights_and_scales(shops):
     assert all(level.weights.sum() == pytest.approx(1.0) for level in levels.values())
     table = pd.read_parquet(folder / "rmsse_scale_levels.parquet")
     row = table.query("level_id == 'Level9' and agg_level_1 == 'TX_1' and agg_level_2 == 'FOODS_2'")
-    at = levels[9].codes[static["unique_id"].tolist().index("FOODS_2_001_TX_1")]
-    assert levels[9].scales[at] == row["rmsse_scale"].item()
-    item = group_sums(history, levels[10].codes, 2)
-    assert levels[10].scales == pytest.approx(change_scales(item))
+    group = levels[9].codes[static["unique_id"].tolist().index("FOODS_2_001_TX_1")]
+    assert levels[9].scales[group] == row["rmsse_scale"].item()
+    items = group_sums(history, levels[10].codes, 2)
+    assert levels[10].scales == pytest.approx(change_scales(items))
 
 
 def test_the_benchmark_stops_when_the_naive_does_not_score_as_published(shops):
-    """A wrong file or formula cannot pass for the competition."""
+    """A wrong file or formula cannot pass for the competition's."""
     levels = m5.read_levels(*shops)
 
     with pytest.raises(SystemExit, match="as published"):
         m5.check_published(shops[2], shops[2][:, :28], levels)
 
 
-def test_baselines_repeat_what_they_say():
-    """Twenty-eight days are four weeks; the average of each weekday over them."""
+def test_baselines_of_m5_equal_their_definitions():
+    """They repeat the last day, week or mean of 28 days, or the mean of each weekday."""
     history = np.arange(35.0)[None]
 
     assert m5.baseline("Naive", history, 7).tolist() == [[34.0] * 7]

@@ -1,4 +1,4 @@
-"""Every score equals a slow loop that transcribes its formula, and leaves nothing out unsaid."""
+"""Every score equals its formula in a slow loop, and reports what it leaves out."""
 
 import numpy as np
 import pandas as pd
@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.errors import MissingColumns, MissingValues
-from forecast.training.objective import metrics
+from forecast.evaluation import metrics
 
 RETAIL = "examples/data/monthly_retail.parquet"
 HORIZON = 6
 
 
 def retail(num_series: int = 5) -> pd.DataFrame:
-    """The first series of the bundled retail data, as a long frame."""
+    """Return the first series of the bundled retail data as a long frame."""
     frame = pd.read_parquet(RETAIL)[["unique_id", "ds", "y"]]
     return frame[frame["unique_id"].isin(sorted(frame["unique_id"].unique())[:num_series])]
 
 
 def backtest(frame: pd.DataFrame, *, n_windows: int, step_size: int = 4) -> pd.DataFrame:
-    """Last value and a shrunk last value as models `flat` and `low`, with crude intervals."""
+    """Forecast the last value (`flat`) and 90 % of it (`low`), with crude intervals."""
     rows = []
     for name, series in frame.groupby("unique_id"):
         stamps, y = series["ds"].to_numpy(), series["y"].to_numpy(np.float64)
@@ -46,7 +46,7 @@ def backtest(frame: pd.DataFrame, *, n_windows: int, step_size: int = 4) -> pd.D
 
 
 def slow_scores(window: pd.DataFrame, known: list[float], model: str, m: int) -> dict[str, float]:
-    """All scores of one window, a loop and a formula each."""
+    """Compute all scores of one window by their formulas, in loops."""
     steps = [row for row in window.to_dict("records") if not np.isnan(row["y"])]
     h = len(steps)
     changes = [abs(known[t] - known[t - m]) for t in range(m, len(known))]
@@ -73,7 +73,7 @@ def slow_scores(window: pd.DataFrame, known: list[float], model: str, m: int) ->
 def slow_evaluate(
     cv: pd.DataFrame, history: pd.DataFrame, model: str, m: int
 ) -> dict[str, dict[str, float]]:
-    """Per series the mean over its cutoffs of `slow_scores`."""
+    """Average `slow_scores` over the cutoffs of each series."""
     scores: dict[str, dict[str, float]] = {}
     for name, series in cv.groupby("unique_id"):
         windows = []
@@ -86,7 +86,7 @@ def slow_evaluate(
 
 @pytest.mark.parametrize("season_length", [1, 12])
 def test_every_score_equals_its_formula_in_a_loop(season_length):
-    """Vectorised over series and cutoffs, the scores are those of the plain formulas."""
+    """The order of rows does not matter."""
     frame = retail()
     cv = backtest(frame, n_windows=3)
     shuffled = frame.sample(frac=1.0, random_state=0)
@@ -102,8 +102,8 @@ def test_every_score_equals_its_formula_in_a_loop(season_length):
             assert actual == pytest.approx(expected, rel=1e-9)
 
 
-def test_steps_without_a_value_count_for_nothing():
-    """NaN in `y`, in the test part and in the history, leaves both out of every mean."""
+def test_steps_without_a_value_are_left_out():
+    """NaN in `y`, in the backtest or in the history, enters no mean."""
     frame = retail(3).reset_index(drop=True)
     cv = backtest(frame, n_windows=2)
     cv.loc[::5, "y"] = np.nan
@@ -116,15 +116,15 @@ def test_steps_without_a_value_count_for_nothing():
         assert fast["flat", name].to_dict() == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_table_is_the_mean_over_series():
-    """`evaluate` averages `by_series` with equal weight on every series."""
+def test_evaluate_averages_over_series():
+    """`evaluate` is the mean of `by_series` with equal weights."""
     frame = retail()
     cv = backtest(frame, n_windows=2)
 
     total = metrics.evaluate(cv, frame, season_length=12, levels=(80, 95))
 
-    each = metrics.by_series(cv, frame, season_length=12, levels=(80, 95))
-    means = each.groupby(["metric", "model"])["value"].mean()
+    scores = metrics.by_series(cv, frame, season_length=12, levels=(80, 95))
+    means = scores.groupby(["metric", "model"])["value"].mean()
     actual = total.set_index(["metric", "model"])["value"]
     pd.testing.assert_series_equal(actual.sort_index(), means.sort_index())
     assert (total["series"] == 5).all()
@@ -132,7 +132,7 @@ def test_the_table_is_the_mean_over_series():
 
 
 def test_scores_by_horizon_average_to_the_whole():
-    """The means of MASE, sMAPE, coverage and MSIS over the steps ahead are those of `evaluate`."""
+    """Means over the steps ahead equal `evaluate` for all metrics that are not pooled."""
     frame = retail()
     cv = backtest(frame, n_windows=2)
 
@@ -147,7 +147,7 @@ def test_scores_by_horizon_average_to_the_whole():
 
 
 def test_scores_at_one_step_are_those_of_that_step_alone():
-    """Step 2 of `by_horizon` is what the rows two steps after each cutoff give."""
+    """Step 2 of `by_horizon` equals the scores of the rows two steps after each cutoff."""
     frame = retail()
     cv = backtest(frame, n_windows=2)
     second = cv[cv.groupby(["unique_id", "cutoff"]).cumcount() == 1]
@@ -163,7 +163,7 @@ def test_scores_at_one_step_are_those_of_that_step_alone():
 
 
 def test_a_constant_history_is_left_out_of_scaled_scores_and_counted():
-    """A series that repeats itself has no scale: no infinite mean, and the table says so."""
+    """A series that repeats itself has no scale; means stay finite, and `excluded` counts it."""
     frame = retail(3)
     first = frame["unique_id"].iloc[0]
     cv = backtest(frame, n_windows=1)
@@ -171,8 +171,8 @@ def test_a_constant_history_is_left_out_of_scaled_scores_and_counted():
 
     total = metrics.evaluate(cv, frame, season_length=12, levels=(95,)).set_index("metric")
 
-    each = metrics.by_series(cv, frame, season_length=12, models=["flat"])
-    scaled = each[each["metric"] == "mase"].set_index("unique_id")["value"]
+    scores = metrics.by_series(cv, frame, season_length=12, models=["flat"])
+    scaled = scores[scores["metric"] == "mase"].set_index("unique_id")["value"]
     assert np.isnan(scaled[first])
     assert total.loc["mase", "excluded"].tolist() == [1, 1]
     assert total.loc["msis", "excluded"].tolist() == [1, 1]
@@ -181,7 +181,7 @@ def test_a_constant_history_is_left_out_of_scaled_scores_and_counted():
 
 
 def test_a_series_without_history_is_left_out_and_counted():
-    """A new series can be scored by sMAPE but not by MASE."""
+    """A new series has an sMAPE but no MASE."""
     frame = retail(2)
     cv = backtest(frame, n_windows=1)
     known = frame[frame["unique_id"] != frame["unique_id"].iloc[0]]
@@ -192,22 +192,22 @@ def test_a_series_without_history_is_left_out_and_counted():
     assert total.loc["smape", "series"].tolist() == [2, 2]
 
 
-def test_series_are_the_same_as_numbers_and_as_text():
-    """The backtest may name them one way and the history the other."""
+def test_integer_ids_match_ids_that_are_text():
+    """The backtest may name series by integers and the history by text."""
     frame = retail(2)
     numbers = dict(zip(frame["unique_id"].unique(), (7, 8), strict=True))
     frame["unique_id"] = frame["unique_id"].map(numbers)
     cv = backtest(frame, n_windows=1)
     as_text = frame.assign(unique_id=frame["unique_id"].astype(str))
 
-    told = [metrics.mase(cv, ["flat"], history, season_length=12) for history in (frame, as_text)]
+    scores = [metrics.mase(cv, ["flat"], history, season_length=12) for history in (frame, as_text)]
 
-    pd.testing.assert_frame_equal(*told)
-    assert told[1]["flat"].notna().all()
+    pd.testing.assert_frame_equal(*scores)
+    assert scores[1]["flat"].notna().all()
 
 
-def test_nothing_after_the_cutoff_reaches_a_score():
-    """Noise in the history after every cutoff changes no scaled score."""
+def test_history_after_the_cutoff_changes_no_score():
+    """Noise in the history after every cutoff leaves scaled scores unchanged."""
     frame = retail()
     cv = backtest(frame, n_windows=1)
     later = frame["ds"] > frame["unique_id"].map(cv.groupby("unique_id")["cutoff"].min())
@@ -220,7 +220,7 @@ def test_nothing_after_the_cutoff_reaches_a_score():
 
 
 def test_without_cutoffs_the_history_ends_before_the_first_step():
-    """A table of one window a series needs no `cutoff` column."""
+    """A table with one window a series needs no column `cutoff`."""
     frame = retail()
     cv = backtest(frame, n_windows=1)
 
@@ -230,8 +230,8 @@ def test_without_cutoffs_the_history_ends_before_the_first_step():
     pd.testing.assert_frame_equal(actual, expected)
 
 
-def test_single_scores_agree_with_the_table():
-    """`mase`, `msis`, `smape`, `wape`, `rmse`, `coverage` of each window are those of the table."""
+def test_single_scores_agree_with_evaluate():
+    """The means over windows of each score function are the values of `evaluate`."""
     frame = retail()
     cv = backtest(frame, n_windows=1)
 
@@ -253,7 +253,7 @@ def test_single_scores_agree_with_the_table():
 
 
 def test_owa_of_the_reference_is_one():
-    """OWA compares means over series, and the reference with itself gives 1."""
+    """OWA divides means over series, so the reference has 1."""
     frame = retail()
     cv = backtest(frame, n_windows=2).rename(columns={"flat": "Naive2"})
 
@@ -266,7 +266,7 @@ def test_owa_of_the_reference_is_one():
 
 
 def test_there_is_no_owa_without_its_reference():
-    """Without Naive2 among the models the table holds no `owa`."""
+    """Without Naive2 among the models the table has no row `owa`."""
     frame = retail(2)
 
     total = metrics.evaluate(backtest(frame, n_windows=1), frame, season_length=12)
@@ -275,7 +275,7 @@ def test_there_is_no_owa_without_its_reference():
 
 
 def test_a_model_without_intervals_has_no_interval_scores():
-    """Coverage is given for the models that forecast intervals, and only those."""
+    """Only models with both ends of an interval get coverage and MSIS."""
     frame = retail(2)
     cv = backtest(frame, n_windows=1).drop(columns=["low-lo-80", "low-hi-95"])
 
@@ -290,7 +290,7 @@ def test_a_model_without_intervals_has_no_interval_scores():
     f=st.floats(0, 1e6),
 )
 def test_smape_stays_within_its_range(y, f):
-    """Whatever is forecast, M4's sMAPE lies between 0 and 200, two zeros included."""
+    """M4's sMAPE of any forecast lies between 0 and 200, also where both values are 0."""
     cv = pd.DataFrame({"unique_id": "a", "ds": range(len(y)), "y": y, "flat": f})
 
     score = float(metrics.smape(cv, ["flat"])["flat"].iloc[0])
@@ -299,8 +299,8 @@ def test_smape_stays_within_its_range(y, f):
 
 
 @pytest.mark.parametrize("column", ["flat", "flat-hi-80"])
-def test_a_forecast_that_is_no_number_is_refused(column):
-    """A NaN forecast is an error that names model, series and step, not a better average."""
+def test_a_forecast_that_is_nan_is_refused(column):
+    """The error names model, series and step; leaving the row out would flatter the model."""
     frame = retail(2)
     cv = backtest(frame, n_windows=1)
     cv.loc[3, column] = np.nan
@@ -312,8 +312,8 @@ def test_a_forecast_that_is_no_number_is_refused(column):
     assert repr(cv.loc[3, "unique_id"]) in caught.value.where
 
 
-def test_an_unknown_model_is_refused_with_what_there_is():
-    """A model that was not forecast is named beside the columns that are there."""
+def test_an_unknown_model_is_refused():
+    """The error names the missing model and lists the columns of the table."""
     frame = retail(2)
 
     with pytest.raises(MissingColumns, match=r"'high' is not in the table .*'flat', 'low'"):
@@ -321,7 +321,7 @@ def test_an_unknown_model_is_refused_with_what_there_is():
 
 
 def test_integer_steps_are_scored_like_dates():
-    """Positions instead of stamps give the same scores."""
+    """Integer positions in place of stamps give the same scores."""
     frame = retail()
     cv = backtest(frame, n_windows=2)
     stamps = np.sort(frame["ds"].unique())

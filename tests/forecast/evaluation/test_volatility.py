@@ -1,4 +1,4 @@
-"""Variance from ranges, the linear models to beat, and the scores: equal to their formulas."""
+"""Variances from prices, linear baselines and their scores equal their formulas."""
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,12 @@ from forecast.data.ohlc import COVARIATES, FLOOR, from_ohlc
 from forecast.errors import BadStamps, ConfigError, MissingColumns
 from forecast.evaluation.volatility import diebold_mariano, ewma, log_har, qlike, targets
 from forecast.forecaster import Forecaster
-from forecast.inference import forecasting as _forecasting
+from forecast.inference.forecasting import forecast
+from forecast.inference.observing import warm_up
 
 
 def prices(days=400, *, names=("a", "b", "c"), seed=0):
-    """Made-up shares whose volatility moves slowly and in common."""
+    """Return prices of made-up shares whose volatilities move slowly and together."""
     rng = np.random.default_rng(seed)
     common = np.cumsum(rng.normal(0, 0.05, days))
     frames = []
@@ -40,7 +41,7 @@ def prices(days=400, *, names=("a", "b", "c"), seed=0):
 
 
 def test_variance_is_garman_klass_parkinson_or_the_floor():
-    """Parkinson's where the close moved further than the range allows, the floor where none."""
+    """Parkinson's is used where the close moved beyond the range, the floor where none moved."""
     frame = pd.DataFrame({
         "unique_id": "a", "ds": [1, 2, 3], "open": [100.0, 100.0, 101.0],
         "high": [102.0, 101.0, 101.0], "low": [99.0, 100.0, 101.0], "y": [101.0, 101.0, 101.0],
@@ -55,21 +56,21 @@ def test_variance_is_garman_klass_parkinson_or_the_floor():
     assert y[2] == FLOOR
 
 
-def test_a_slip_of_the_decimal_point_is_not_observed():
-    """Neither the day of a wrong low nor that of a wrong close; covariates stay finite."""
+def test_a_misplaced_decimal_point_is_not_observed():
+    """Days with a wrong low or a wrong close have no variance; covariates stay finite."""
     frame = prices(60)
     frame.loc[20, "low"] /= 10
     frame.loc[90, ["open", "high", "low", "y"]] /= 10
 
-    made = from_ohlc(frame)
+    days = from_ohlc(frame)
 
-    assert np.flatnonzero(made["y"].isna()).tolist() == [20, 90, 91]
-    assert np.isfinite(made[list(COVARIATES)].to_numpy()).all()
+    assert np.flatnonzero(days["y"].isna()).tolist() == [20, 90, 91]
+    assert np.isfinite(days[list(COVARIATES)].to_numpy()).all()
 
 
 @pytest.mark.parametrize("name", ["y", *COVARIATES])
-def test_nothing_after_a_day_changes_what_is_known_on_it(name):
-    """All of `from_ohlc` is causal, across series too."""
+def test_prices_after_a_day_change_nothing_on_it(name):
+    """Every column of `from_ohlc` is causal, also across series."""
     frame = prices(80)
     cut = frame["ds"].iloc[50]
     other = frame.copy()
@@ -80,27 +81,27 @@ def test_nothing_after_a_day_changes_what_is_known_on_it(name):
     assert from_ohlc(frame)[name][before].equals(from_ohlc(other)[name][before])
 
 
-def test_market_is_the_mean_of_the_day():
-    """The mean logarithm of the variances of all series on that day."""
-    made = from_ohlc(prices(30))
+def test_the_market_column_is_the_mean_over_series_of_a_day():
+    """It is the mean logarithm of the variances of all series on that day."""
+    days = from_ohlc(prices(30))
 
-    day = made[made["ds"] == made["ds"].iloc[7]]
+    day = days[days["ds"] == days["ds"].iloc[7]]
     assert day["market_log_variance"].to_numpy() == pytest.approx(np.log(day["y"]).mean())
 
 
 def test_a_missing_price_is_named():
-    """Prices without a low have no range."""
+    """The error for prices without a low names that column."""
     with pytest.raises(MissingColumns, match="'low'"):
         from_ohlc(prices(30).drop(columns="low"))
 
 
-def test_targets_and_ewma_are_their_loops():
-    """Means of what follows, days without a value left out; the running mean of what was."""
+def test_targets_and_ewma_equal_their_loops():
+    """Both leave days without a variance out of their means."""
     frame = from_ohlc(prices(40))
     frame.loc[[5, 60], "y"] = np.nan
     wide = frame["y"].to_numpy().reshape(3, 40)
 
-    made = targets(frame, [1, 5]).to_numpy().reshape(3, 40, 2)
+    values = targets(frame, [1, 5]).to_numpy().reshape(3, 40, 2)
     smooth = ewma(frame).reshape(3, 40)
 
     for row in range(3):
@@ -110,29 +111,29 @@ def test_targets_and_ewma_are_their_loops():
                 ahead = wide[row, t + 1 : t + 1 + h]
                 known = ahead[~np.isnan(ahead)]
                 expected = known.mean() if len(ahead) == h and len(known) else np.nan
-                assert made[row, t, i] == pytest.approx(expected, nan_ok=True)
+                assert values[row, t, i] == pytest.approx(expected, nan_ok=True)
             if not np.isnan(wide[row, t]):
                 top, bottom = 0.94 * top + wide[row, t], 0.94 * bottom + 1
             assert smooth[row, t] == pytest.approx(top / bottom)
 
 
-def test_log_har_finds_the_coefficients_it_was_made_with():
-    """Tomorrow's logarithm is 0.6 of today's plus a constant: nothing is left over."""
+def test_log_har_recovers_the_coefficients_of_its_data():
+    """If tomorrow's logarithm is 0.6 of today's plus a constant, forecasts are nearly exact."""
     log_y = np.zeros(300)
     for t in range(1, 300):
         log_y[t] = -3 + 0.6 * log_y[t - 1] if t % 30 else -9.0
     frame = pd.DataFrame({"unique_id": "a", "ds": np.arange(300), "y": np.exp(log_y)})
-    kept = np.arange(300) % 30 != 29
+    regular = np.arange(300) % 30 != 29
 
-    made = log_har(frame, until=299, horizons=(1,), lags=(1,))["y_1"].to_numpy()
+    values = log_har(frame, until=299, horizons=(1,), lags=(1,))["y_1"].to_numpy()
 
-    error = np.log(made[:-1]) - log_y[1:]
-    assert np.corrcoef(np.log(made[:-1])[kept[:-1]], log_y[1:][kept[:-1]])[0, 1] > 0.999
+    error = np.log(values[:-1]) - log_y[1:]
+    assert np.corrcoef(np.log(values[:-1])[regular[:-1]], log_y[1:][regular[:-1]])[0, 1] > 0.999
     assert np.mean(np.exp(-error)) == pytest.approx(1.0)
 
 
 def test_log_har_learns_from_nothing_after_its_end():
-    """The same coefficients whatever comes later, and its forecasts right in the mean before."""
+    """Later values do not change the coefficients; forecasts are unbiased before the end."""
     frame = from_ohlc(prices(300))
     end = frame["ds"].iloc[200]
     other = frame.copy()
@@ -147,15 +148,15 @@ def test_log_har_learns_from_nothing_after_its_end():
     assert ratio[learned].mean() == pytest.approx(1.0)
 
 
-def test_log_har_without_a_history_says_so():
-    """Fewer rows than coefficients cannot be fitted."""
+def test_log_har_with_too_few_rows_is_refused():
+    """More coefficients than rows cannot be fitted."""
     frame = from_ohlc(prices(60))
 
     with pytest.raises(ConfigError, match="coefficients"):
         log_har(frame, until=frame["ds"].iloc[10])
 
 
-def test_qlike_is_least_at_the_mean():
+def test_qlike_is_lowest_at_the_mean():
     """Of all constant forecasts the mean of the values has the lowest mean loss."""
     y = np.random.default_rng(0).gamma(1.0, 1.0, 500)
     constant = np.linspace(0.5, 2.0, 301)
@@ -167,7 +168,7 @@ def test_qlike_is_least_at_the_mean():
 
 
 def test_diebold_mariano_counts_days_not_rows():
-    """Ten copies of every series say no more than one; the wrong sign has the large p."""
+    """Ten copies of a series give the same result as one; exchanged losses give 1 - p."""
     rng = np.random.default_rng(0)
     days = np.arange(300)
     better, worse = rng.gamma(2.0, 1.0, 300), rng.gamma(2.0, 1.15, 300)
@@ -183,7 +184,7 @@ def test_diebold_mariano_counts_days_not_rows():
 
 
 def test_diebold_mariano_keeps_its_level_when_targets_overlap():
-    """Of equal forecasts about one in twenty is called better at 5 %, not one in eight."""
+    """Of equally good forecasts, about one in twenty is called better at 5 %."""
     rng = np.random.default_rng(1)
     noise = rng.normal(size=(400, 1021))
     overlapping = np.stack([np.convolve(row, np.ones(22), "valid") for row in noise])
@@ -194,8 +195,8 @@ def test_diebold_mariano_keeps_its_level_when_targets_overlap():
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.09
 
 
-def test_rolling_equals_a_new_forecast_from_each_day():
-    """The state that rolled on forecasts what one read from scratch does."""
+def test_rolling_states_forecast_like_new_ones_on_each_day():
+    """A state that moved on day by day forecasts the same as one warmed up to that day."""
     frame = prices(140)[["unique_id", "ds", "y"]]
     config = Config.from_dict(
         {
@@ -211,10 +212,10 @@ def test_rolling_equals_a_new_forecast_from_each_day():
 
     assert rolled.origin[0, 0] == frame["ds"].iloc[100].value
     assert len(rolled.origin) == 40 - stocks.H
-    fresh = _forecasting.streaming.warm_up(fitted.bundle_, panel.head(np.full(3, 111)))
-    made = _forecasting.streaming.forecast(fitted.bundle_, fresh, quantiles=(0.1, 0.9))
-    assert rolled.point[10] == pytest.approx(made[..., 0], rel=1e-5)
-    assert rolled.next_day[10] == pytest.approx(made[:, 0, 1:], rel=1e-5)
+    states = warm_up(fitted.bundle_, panel.head(np.full(3, 111)))
+    outputs = forecast(fitted.bundle_, states, quantiles=(0.1, 0.9))
+    assert rolled.point[10] == pytest.approx(outputs[..., 0], rel=1e-5)
+    assert rolled.next_day[10] == pytest.approx(outputs[:, 0, 1:], rel=1e-5)
     values = frame["y"].to_numpy().reshape(3, 140)
     assert rolled.last[10] == pytest.approx(values[:, 110])
     assert rolled.y[10] == pytest.approx(values[:, 111 : 111 + stocks.H])
@@ -222,20 +223,20 @@ def test_rolling_equals_a_new_forecast_from_each_day():
 
 @pytest.mark.parametrize("order", [["ds", "unique_id"], None])
 def test_the_order_of_prices_does_not_matter(order):
-    """By day, as feeds give them, or shuffled: the same days of the same shares."""
-    given = prices(60)
-    other = given.sort_values(order) if order else given.sample(frac=1, random_state=0)
+    """Rows sorted by day or shuffled give the same table."""
+    rows = prices(60)
+    other = rows.sort_values(order) if order else rows.sample(frac=1, random_state=0)
 
-    pd.testing.assert_frame_equal(from_ohlc(other), from_ohlc(given))
+    pd.testing.assert_frame_equal(from_ohlc(other), from_ohlc(rows))
 
 
 @pytest.mark.parametrize(
-    "read", [targets, ewma, lambda days: log_har(days, until=days["ds"].max())]
+    "function", [targets, ewma, lambda days: log_har(days, until=days["ds"].max())]
 )
-def test_days_out_of_order_are_refused_where_rows_are_answered(read):
-    """Each row's answer would be of another share."""
+def test_days_out_of_order_are_refused_by_functions_that_return_rows(function):
+    """Otherwise each row would mix the days of several shares."""
     days = from_ohlc(prices(60)).sort_values(["ds", "unique_id"], ignore_index=True)
 
-    with pytest.raises(BadStamps, match="rows of a series together") as told:
-        read(days)
-    assert "sort_values" in told.value.help
+    with pytest.raises(BadStamps, match="rows of a series together") as caught:
+        function(days)
+    assert "sort_values" in caught.value.help

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecast.data.panel import Panel
-from forecast.features.filter_spec import GAP, HETEROGENEOUS, LAST, LEVEL, MEANS, PEAK, FilterSpec
-from forecast.features.filters import FilterState, advance
+from forecast.features.filter_spec import HETEROGENEOUS, MEANS, FilterSpec, Scalar
+from forecast.features.filter_state import FilterState
+from forecast.features.filters import advance
 from forecast.features.origin import columns_at_origin, latest_seasons, lower_bound, season_offsets
 
 SPECS = [
@@ -176,11 +177,11 @@ def test_a_closed_shop_sinks_to_a_bound_and_comes_back():
     shut, _ = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), shops(days[:480]))
     again, _ = advance(AMOUNTS, shut, shops(days[480:495]))
 
-    floor = shut.scalars[0, LEVEL]
+    floor = shut.scalars[0, Scalar.LEVEL]
     assert np.log(100) - 7.2 < floor < np.log(100) - 6.6
-    assert floor == pytest.approx(shut.scalars[0, LAST], abs=1e-3)
-    assert lower_bound(AMOUNTS, shut)[0] > shut.scalars[0, LAST]  # such a forecast is a zero
-    assert again.scalars[0, LEVEL] == pytest.approx(np.log(100), abs=0.2)
+    assert floor == pytest.approx(shut.scalars[0, Scalar.LAST], abs=1e-3)
+    assert lower_bound(AMOUNTS, shut)[0] > shut.scalars[0, Scalar.LAST]  # such a forecast is a zero
+    assert again.scalars[0, Scalar.LEVEL] == pytest.approx(np.log(100), abs=0.2)
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
@@ -192,7 +193,7 @@ def test_a_series_begins_with_what_is_sold_first(unit):
     state, seen = advance(AMOUNTS, start, shops(np.r_[np.zeros(10), sold], sold))
 
     assert state.count.tolist() == [50, 40]
-    assert state.scalars[:, GAP].tolist() == [10, 0]
+    assert state.scalars[:, Scalar.GAP].tolist() == [10, 0]
     np.testing.assert_array_equal(seen.features[10:50], seen.features[50:])
     np.testing.assert_array_equal(*columns_at_origin(AMOUNTS, state))
     np.testing.assert_array_equal(*latest_seasons(AMOUNTS, state, 9))
@@ -217,6 +218,6 @@ def test_what_is_not_observed_leaves_the_level_where_it_was(spec):
     after, _ = advance(spec, before, shops(np.zeros(365), observed=np.zeros(365, np.bool_)))
 
     seen = grown if spec.space == "linear" else np.log(grown)
-    assert seen[-21:].min() <= after.scalars[0, LEVEL] <= seen.max()
-    assert after.scalars[0, PEAK] == before.scalars[0, PEAK]
+    assert seen[-21:].min() <= after.scalars[0, Scalar.LEVEL] <= seen.max()
+    assert after.scalars[0, Scalar.PEAK] == before.scalars[0, Scalar.PEAK]
     assert after.rings.max() <= 1.3 * seen.max()

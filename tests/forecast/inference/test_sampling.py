@@ -1,4 +1,4 @@
-"""Sample paths: their steps have the forecast's quantiles, their sums the spread they should."""
+"""Sample paths have the quantiles of the forecast at each step, and sums of the right spread."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from forecast.models.conformal import neighbour_correlation, normal_scores
 
 
 def test_each_step_of_the_paths_has_the_forecasts_quantiles(bundle: Bundle, panel: Panel):
-    """Of many paths, a tenth lies below the 10 % quantile at every step."""
+    """A tenth of many paths lies below the 10 % quantile at every step; equal seeds repeat them."""
     states = warm_up(bundle, panel)
 
     paths = sample(bundle, states, paths=4000, seed=1)
@@ -25,32 +25,31 @@ def test_each_step_of_the_paths_has_the_forecasts_quantiles(bundle: Bundle, pane
     np.testing.assert_array_equal(paths, sample(bundle, states, paths=4000, seed=1))
 
 
-def test_steps_that_go_together_make_sums_wider(bundle: Bundle, panel: Panel):
+def test_correlated_steps_make_sums_wider(bundle: Bundle, panel: Panel):
     """The correlation changes the spread of a sum over steps, never that of a step."""
-    apart, tied = (replace(bundle, correlation=rho) for rho in (0.0, 0.95))
-    states = [warm_up(model, panel) for model in (apart, tied)]
+    bundles = [replace(bundle, correlation=rho) for rho in (0.0, 0.95)]
 
-    free, bound = (
-        sample(model, state, paths=3000) for model, state in zip((apart, tied), states, strict=True)
+    independent, correlated = (
+        sample(model, warm_up(model, panel), paths=3000) for model in bundles
     )
 
-    assert (bound.sum(2).std(1) > 1.5 * free.sum(2).std(1)).all()
-    np.testing.assert_allclose(bound.std(1), free.std(1), rtol=0.15)
+    assert (correlated.sum(2).std(1) > 1.5 * independent.sum(2).std(1)).all()
+    np.testing.assert_allclose(correlated.std(1), independent.std(1), rtol=0.15)
 
 
-def test_normal_scores_find_the_place_in_the_distribution():
-    """At a quantile the score is its deviate; beyond the last one it is the last one."""
+def test_normal_scores_are_deviates_of_the_forecast_distribution():
+    """At a quantile the score is its deviate; beyond the last quantile it is that of the last."""
     distances = np.array([[[[1.0, 2.0]], [[2.0, 6.0]]]])
     upper = (0.75, 0.975)
     residuals = {2.0: 0.6745, 4.0: 1.3172, 6.0: 1.96, 99.0: 1.96, -1.0: -0.6745, 0.0: 0.0}
 
     for residual, score in residuals.items():
-        found = normal_scores(np.array([[residual]]), distances, upper)
-        np.testing.assert_allclose(found, [[score]], atol=1e-3)
+        actual = normal_scores(np.array([[residual]]), distances, upper)
+        np.testing.assert_allclose(actual, [[score]], atol=1e-3)
 
 
-def test_the_correlation_of_an_autoregression_is_found():
-    """Scores made with 0.7 give about 0.7, whatever is not known."""
+def test_the_correlation_of_an_autoregression_is_estimated():
+    """Scores of an autoregression with 0.7 give about 0.7, though a fifth is unknown."""
     rng = np.random.default_rng(0)
     z = rng.standard_normal((4000, 6))
     for h in range(1, 6):

@@ -17,6 +17,7 @@ from forecast.models.quantile_head import QuantileHead
 from forecast.models.recurrent import CELLS, RecurrentStack, State, run_cells
 from forecast.models.skip import LEAST
 from forecast.models.windowed import WindowedStack
+from forecast.resolved_config import ResolvedModelConfig
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
@@ -65,7 +66,7 @@ def test_chunking_does_not_change_what_the_network_computes(cell: Cell):
     """Steps cut in two with the state carried give what they give in one piece."""
     torch.manual_seed(0)
     network = Network(
-        ModelConfig(cell=cell, hidden_size=8, horizon=2),
+        ResolvedModelConfig(cell=cell, hidden_size=8, horizon=2, members=1),
         FilterSpec(space="log", seasons=()),
         num_features=4,
         num_dates=0,
@@ -161,7 +162,7 @@ def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
 
 
 def test_the_guard_draws_the_forecast_back_to_its_anchor():
-    """Trust 0 is the anchor, 1 the network, and half of it half the way."""
+    """A shrinkage of 0 gives the best skip, 1 the network, and 0.5 their mean."""
     torch.manual_seed(0)
     spec = FilterSpec(space="log", seasons=())
     head = PointHead(spec, 6, 4, 3, 0).eval()
@@ -172,15 +173,15 @@ def test_the_guard_draws_the_forecast_back_to_its_anchor():
         torch.randn(5, 6),
         Future(torch.zeros(5, 3, 0), torch.zeros(5, 3, 0)),
     )
-    head.anchor.fill_(2)
+    head.best_skip.fill_(2)
     free = head(memory, skips, future)
 
-    head.trust.copy_(torch.tensor([0.0, 0.5, 1.0]))
-    guarded = head(memory, skips, future)
+    head.shrinkage.copy_(torch.tensor([0.0, 0.5, 1.0]))
+    shrunk = head(memory, skips, future)
 
-    torch.testing.assert_close(guarded[:, 0], skips[:, 2, 0])
-    torch.testing.assert_close(guarded[:, 1], (skips[:, 2, 1] + free[:, 1]) / 2)
-    torch.testing.assert_close(guarded[:, 2], free[:, 2])
+    torch.testing.assert_close(shrunk[:, 0], skips[:, 2, 0])
+    torch.testing.assert_close(shrunk[:, 1], (skips[:, 2, 1] + free[:, 1]) / 2)
+    torch.testing.assert_close(shrunk[:, 2], free[:, 2])
 
 
 @pytest.mark.parametrize("space", ["log", "ratio"])
@@ -212,7 +213,7 @@ def test_without_trust_a_spread_is_the_usual_one(space: Literal["log", "ratio"])
     memory, point = torch.randn(50, 6), torch.rand(1, 3).expand(50, -1)
     with torch.no_grad():
         free = head(memory, point)
-        head.trust.fill_(0.0)
+        head.shrinkage.fill_(0.0)
         usual = head(memory, point)
 
     assert float(free.distances.std(0).min()) > 1e-3
@@ -223,7 +224,8 @@ def test_without_trust_a_spread_is_the_usual_one(space: Literal["log", "ratio"])
 def test_members_forecast_as_their_mean():
     """An ensemble carries each member's state apart and averages what they forecast."""
     torch.manual_seed(0)
-    spec, config = FilterSpec(space="log", seasons=(2,)), ModelConfig(hidden_size=4, horizon=3)
+    spec = FilterSpec(space="log", seasons=(2,))
+    config = ResolvedModelConfig(hidden_size=4, horizon=3, members=1)
     members = [Network(config, spec, num_features=5, num_dates=1).eval() for _ in range(3)]
     for member in members:
         for parameter in member.parameters():
@@ -265,3 +267,11 @@ def test_quantiles_that_make_no_interval_are_refused(quantiles):
     """Before a network is made of them."""
     with pytest.raises(ConfigError, match="one interval at least"):
         ModelConfig(quantiles=quantiles)
+
+
+def test_shrinkage_and_best_skip_keep_their_names_in_bundles(bundle):
+    """The names in the state dict are part of the digest that live states carry."""
+    names = bundle.network.state_dict()
+
+    assert {"point.anchor", "point.trust", "quantiles.trust"} <= names.keys()
+    assert not any("shrinkage" in name or "best_skip" in name for name in names)

@@ -1,4 +1,4 @@
-"""Guard and calibration on the steps kept: what they tell of the intervals to come."""
+"""Calibration and shrinkage from held-out steps, and the intervals that result."""
 
 from copy import deepcopy
 
@@ -28,7 +28,7 @@ UPPER = (0.75, 0.9, 0.975)
 
 
 def walks(count: int, length: int, seed: int) -> pd.DataFrame:
-    """Random walks in percent of their level."""
+    """Return random walks whose steps are a few percent of their level."""
     rng = np.random.default_rng(seed)
     y = 100 * np.exp(rng.normal(0, 0.05, (count, length)).cumsum(axis=1))
     return pd.DataFrame(
@@ -40,45 +40,46 @@ def walks(count: int, length: int, seed: int) -> pd.DataFrame:
     )
 
 
-def test_a_few_short_series_get_intervals_that_hold():
-    """Learned by heart within seconds, and yet as unsure as what was kept back says."""
-    horizon, held, config = 4, [], Config(model=ModelConfig(members=1))
+def test_a_few_short_series_get_intervals_that_cover():
+    """A network overfits them within seconds; the held-out steps still make intervals wide."""
+    horizon, covered, config = 4, [], Config(model=ModelConfig(members=1))
     for seed in range(4):
         frame = walks(5, 12 + horizon, seed)
         past, future = frame[frame["ds"] < 12], frame[frame["ds"] >= 12]
-        made = Forecaster(h=horizon, freq=1, config=config).fit(past).predict(level=[80])
-        low, high = made["statecast-lo-80"].to_numpy(), made["statecast-hi-80"].to_numpy()
+        forecast = Forecaster(h=horizon, freq=1, config=config).fit(past).predict(level=[80])
+        low, high = forecast["statecast-lo-80"].to_numpy(), forecast["statecast-hi-80"].to_numpy()
         y = future["y"].to_numpy()
-        held.append(((y >= low) & (y <= high)).mean())
-    assert np.mean(held) > 0.6
+        covered.append(((y >= low) & (y <= high)).mean())
+    assert np.mean(covered) > 0.6
 
 
-def test_of_very_many_targets_some_tell_enough(monkeypatch):
+def test_a_sample_of_very_many_targets_gives_similar_factors(monkeypatch):
     """Calibrated on a tenth of the origins, intervals are about as wide."""
     frame = walks(40, 150, 7)
     config = Config(train=TrainConfig(max_steps=60), model=ModelConfig(hidden_size=8))
-    whole = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
+    full = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
     monkeypatch.setattr("forecast.training.calibration.MAX_TARGETS", 40 * 20 * 6 // 10)
 
-    thin = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
+    thinned = Forecaster(h=6, freq=1, config=config).fit(frame).bundle_
 
-    assert not np.array_equal(thin.factors, whole.factors)
-    assert np.abs(np.log(thin.factors / whole.factors)).mean() < 0.25
+    assert not np.array_equal(thinned.factors, full.factors)
+    assert np.abs(np.log(thinned.factors / full.factors)).mean() < 0.25
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_memory_has_a_say_in_the_spread_where_it_tells_of_it(told: bool):
-    """Kept where the errors grow with what the head says; dropped where the two are strangers."""
+@pytest.mark.parametrize("related", [True, False])
+def test_the_spread_depends_on_memory_only_if_that_predicts_the_errors(related: bool):
+    """It is not shrunk if the errors grow with it, and shrunk fully if they are unrelated."""
     rng = np.random.default_rng(0)
     head = QuantileHead(FilterSpec(space="log", seasons=()), 1, 2, 1, UPPER, shifted=False)
-    with torch.no_grad():  # silu(x) - silu(-x) is x, and the softplus of little is its exponential
+    # silu(x) - silu(-x) is x, and softplus(x) is close to exp(x) for small x.
+    with torch.no_grad():
         head.inner.weight.copy_(torch.tensor([[1.0], [-1.0]]))
         head.outer.weight.copy_(torch.tensor([[1.0, -1.0]] * 2))
         head.inner.bias.zero_()
         head.outer.bias.fill_(-5.0)
     spread = rng.normal(size=2000)
-    memory = spread if told else rng.permutation(spread)
-    late = HeldOut(
+    memory = spread if related else rng.permutation(spread)
+    held_out = HeldOut(
         series=torch.arange(2000) % 20,
         memory=torch.from_numpy(memory).float()[:, None],
         point=torch.zeros(2000, 1),
@@ -87,20 +88,20 @@ def test_memory_has_a_say_in_the_spread_where_it_tells_of_it(told: bool):
     )
 
     with torch.no_grad():
-        learn_spread_shrinkage(head, late, UPPER, 2000.0)
+        learn_spread_shrinkage(head, held_out, UPPER, 2000.0)
 
-    assert float(head.trust) == (1.0 if told else 0.0)
+    assert float(head.shrinkage) == (1.0 if related else 0.0)
 
 
-def test_members_that_are_alike_are_calibrated_as_one_of_them():
-    """Two copies of a network, before and after the second leg: nothing is to be made up for."""
+def test_an_ensemble_of_two_copies_is_calibrated_like_its_member():
+    """Their mean errs as each of them does, before and after the second phase."""
     panel = Panel.from_frame(validate(walks(20, 60, 3), DataConfig(freq=1, kind="positive")))
     config = Config(
         data=DataConfig(freq=1, kind="positive"),
         model=ModelConfig(hidden_size=8, horizon=6),
         train=TrainConfig(max_steps=60),
     )
-    config = resolve(config, Calendar(1), panel.lengths)
+    resolved = resolve(config, Calendar(1), panel.lengths)
     spec = InputSpec(
         filters=FilterSpec(space="log", seasons=()),
         calendar=Calendar(1),
@@ -109,22 +110,21 @@ def test_members_that_are_alike_are_calibrated_as_one_of_them():
         holidays=None,
         static=StaticSpec(),
     )
-    yardstick = LossScale.measure(panel, config, window=spec.filters.window)
+    loss_scale = LossScale.measure(panel, resolved, window=spec.filters.window)
     static = spec.static.encode(None, panel.ids)
-    examples = TrainingSet.build(spec, panel, static, horizon=6, scale=yardstick.scale)
-    lesson = TrainingTask(examples, config, yardstick)
-    network = make_network(config, spec)
-    progress = fit_network(network, lesson)
-    before = deepcopy(network)
-    before.load_state_dict(progress.settled)
+    training_set = TrainingSet.build(spec, panel, static, horizon=6, scale=loss_scale.scale)
+    task = TrainingTask(training_set, resolved, loss_scale)
+    network = make_network(resolved, spec)
+    progress = fit_network(network, task)
+    calibrated = deepcopy(network)
+    calibrated.load_state_dict(progress.calibrated_weights)
 
-    made = calibrate_ensemble(
-        Ensemble([network] * 2), Ensemble([before] * 2), lesson, phases(lesson)[0].until
+    calibration = calibrate_ensemble(
+        Ensemble([network] * 2), Ensemble([calibrated] * 2), task, phases(task)[0].until
     )
 
-    assert progress.leg == 2
-    assert not torch.equal(before.quantiles.outer.weight, network.quantiles.outer.weight)
-    assert progress.factors is not None
-    assert made.factors is not None
-    np.testing.assert_allclose(made.factors, progress.factors, rtol=1e-4)
-    assert made.correlation == pytest.approx(progress.correlation, abs=1e-4)
+    assert progress.phase == 2
+    assert not torch.equal(calibrated.quantiles.outer.weight, network.quantiles.outer.weight)
+    assert progress.calibration is not None
+    np.testing.assert_allclose(calibration.factors, progress.calibration.factors, rtol=1e-4)
+    assert calibration.correlation == pytest.approx(progress.calibration.correlation, abs=1e-4)

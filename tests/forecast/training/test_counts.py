@@ -1,4 +1,4 @@
-"""Counts: what their totals are held to, within a season and on any scale."""
+"""Counts: the usual counts that totals are compared with, within a season and on any scale."""
 
 from dataclasses import replace
 
@@ -21,29 +21,15 @@ from forecast.training.lanes import iter_chunks
 from forecast.training.loop import fit_network
 from forecast.training.objective import LossScale, TrainingTask
 from forecast.training.train import train
+from tests.forecast.training.helpers import to_panel
 
 DAY = np.r_[6, 9, 8, 6, 5, 5, 6, 8, 9, 9, 7, 5, 4, 3, 2, 1, np.zeros(7), 2]
-"""What a shop sells in each hour, from the morning on: nothing at night."""
+"""Mean sales of a shop in each hour, from the morning on; nothing at night."""
 DAYS = 30
 
 
-def panel_of(y: np.ndarray) -> Panel:
-    """One series a row."""
-    count, length = y.shape
-    none = np.zeros((y.size, 0), np.float32)
-    return Panel(
-        ids=tuple(f"s{i}" for i in range(count)),
-        indptr=length * np.arange(count + 1, dtype=np.int64),
-        ds=np.tile(np.arange(length), count),
-        values=y.ravel(),
-        observed=np.ones(y.size, np.bool_),
-        known_future=none,
-        past_only=none,
-    )
-
-
-def examples_of(panel: Panel, seasons: tuple[int, ...], horizon: int) -> TrainingSet:
-    """What training sees of counts by the hour."""
+def hourly_set(panel: Panel, seasons: tuple[int, ...], horizon: int) -> TrainingSet:
+    """Return the training set of hourly counts."""
     spec = InputSpec(
         filters=FilterSpec(space="ratio", seasons=seasons, trends=MEANS, unit=None),
         calendar=Calendar(1),
@@ -52,24 +38,24 @@ def examples_of(panel: Panel, seasons: tuple[int, ...], horizon: int) -> Trainin
         holidays=None,
         static=StaticSpec(),
     )
-    nothing, ones = np.zeros((panel.num_series, 0), np.float32), np.ones(panel.num_series)
-    return TrainingSet.build(spec, panel, nothing, horizon=horizon, scale=ones)
+    static, scale = np.zeros((panel.num_series, 0), np.float32), np.ones(panel.num_series)
+    return TrainingSet.build(spec, panel, static, horizon=horizon, scale=scale)
 
 
 @pytest.fixture(scope="module")
 def means() -> np.ndarray:
-    """What three shops of different size sell in each hour, had they no luck."""
+    """Mean sales of three shops of different size, hour by hour."""
     return np.outer([0.5, 1, 2], np.tile(DAY, DAYS))
 
 
 @pytest.fixture(scope="module")
 def shops(means: np.ndarray) -> Panel:
-    """What they do sell."""
-    return panel_of(np.random.default_rng(0).poisson(means).astype(float))
+    """Sales of the three shops: Poisson counts with these means."""
+    return to_panel(np.random.default_rng(0).poisson(means).astype(float))
 
 
 def config_of(horizon: int) -> Config:
-    """Counts by the hour."""
+    """Return the settings for hourly counts."""
     return Config(
         data=DataConfig(freq=1, kind="count", season_lengths=(24,)),
         model=ModelConfig(hidden_size=16, horizon=horizon),
@@ -78,37 +64,39 @@ def config_of(horizon: int) -> Config:
 
 
 @pytest.mark.parametrize("horizon", [1, 6, 23])
-def test_what_counts_usually_come_to_follows_the_season(means, horizon):
-    """Where every day is like the one before, that is what comes, from any hour."""
-    examples = examples_of(panel_of(means), (24,), horizon)
-    late = torch.full((3,), 24 * (DAYS - 4))
+def test_usual_counts_follow_the_season(means, horizon):
+    """If every day is like the one before, they equal the targets, from any hour."""
+    training_set = hourly_set(to_panel(means), (24,), horizon)
+    earliest = torch.full((3,), 24 * (DAYS - 4))
 
-    for chunk in iter_chunks(examples.lengths.numpy(), num_lanes=3, chunk_length=12):
-        origins = examples.origins(chunk, torch.arange(12), examples.lengths, late)
-        usual = torch.where(origins.known, examples.usual_counts(origins), 0.0)
+    for chunk in iter_chunks(training_set.lengths.numpy(), num_lanes=3, chunk_length=12):
+        origins = training_set.origins(chunk, torch.arange(12), training_set.lengths, earliest)
+        usual = torch.where(origins.known, training_set.usual_counts(origins), 0.0)
 
         np.testing.assert_allclose(usual, origins.y * origins.known, rtol=0.02, atol=1e-6)
 
 
-def test_until_a_week_is_seen_the_day_stands_for_it(means):
-    """In the first week yesterday is a simple forecast twice, later last week is the other."""
-    examples = examples_of(panel_of(means * np.repeat(np.arange(1, DAYS + 1), 24)), (24, 168), 6)
-    (chunk,) = iter_chunks(examples.lengths.numpy(), num_lanes=3, chunk_length=24 * DAYS)
+def test_the_daily_season_replaces_the_weekly_one_in_the_first_week(means):
+    """Both seasonal forecasts are those of yesterday until there is a last week."""
+    training_set = hourly_set(to_panel(means * np.repeat(np.arange(1, DAYS + 1), 24)), (24, 168), 6)
+    (chunk,) = iter_chunks(training_set.lengths.numpy(), num_lanes=3, chunk_length=24 * DAYS)
     noons = torch.tensor([3 * 24 + 5, 10 * 24 + 5])
 
-    origins = examples.origins(chunk, noons, examples.lengths, torch.zeros(3, dtype=torch.int64))
-    young, old = origins.at == noons[0], origins.at == noons[1]
+    origins = training_set.origins(
+        chunk, noons, training_set.lengths, torch.zeros(3, dtype=torch.int64)
+    )
+    first_week, second_week = origins.position == noons[0], origins.position == noons[1]
     day, day_usual, week, week_usual = (origins.unit[..., None] * origins.skips[:, -4:]).unbind(1)
 
-    torch.testing.assert_close(week[young], day[young])
-    torch.testing.assert_close(week_usual[young], day_usual[young])
-    y = examples.y.pick(torch.arange(3 * DAYS * 24)).reshape(3, DAYS, 24)
-    torch.testing.assert_close(week[old], y[:, 10 - 7, 6:12])
-    torch.testing.assert_close(day[old], y[:, 10 - 1, 6:12])
+    torch.testing.assert_close(week[first_week], day[first_week])
+    torch.testing.assert_close(week_usual[first_week], day_usual[first_week])
+    y = training_set.y.pick(torch.arange(3 * DAYS * 24)).reshape(3, DAYS, 24)
+    torch.testing.assert_close(week[second_week], y[:, 10 - 7, 6:12])
+    torch.testing.assert_close(day[second_week], y[:, 10 - 1, 6:12])
 
 
-def test_a_part_of_a_day_is_not_drawn_to_the_mean_of_the_day(means, shops):
-    """Six hours ahead, at any hour: nearer to what is to be expected than yesterday was."""
+def test_forecasts_of_a_part_of_the_day_follow_the_hour(means, shops):
+    """Six hours ahead, from any hour, they are closer to the means than yesterday's sales."""
     ours, naive = [], []
     bundle = train(shops.head(shops.lengths - 48), config_of(6)).bundle
     for back in range(48, 0, -6):
@@ -122,33 +110,33 @@ def test_a_part_of_a_day_is_not_drawn_to_the_mean_of_the_day(means, shops):
     assert np.mean(ours) < 0.45 * np.mean(naive)
 
 
-def test_amounts_are_forecast_alike_on_any_scale(shops):
-    """Revenue in dollars or in thousands of them: no choice depends on where the point is."""
+def test_forecasts_do_not_depend_on_the_unit(shops):
+    """Revenue in dollars and in thousands of dollars gets the same forecasts, scaled."""
     until_noon = shops.head(shops.lengths - 12)
     dollars = replace(until_noon, values=2.5 * until_noon.values)
     thousands = replace(dollars, values=dollars.values / 1024)
 
-    made = [
+    in_dollars, in_thousands = (
         forecast(bundle, warm_up(bundle, panel))[..., 0]
         for panel in (dollars, thousands)
         for bundle in [train(panel, config_of(6)).bundle]
-    ]
+    )
 
-    np.testing.assert_allclose(made[0], 1024 * made[1], rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(in_dollars, 1024 * in_thousands, rtol=0.05, atol=0.05)
 
 
-def test_quantiles_are_learned_beside_what_the_guard_leaves():
-    """Where the last value is trusted and not the network, they are as wide as its errors are."""
-    panel = panel_of(np.random.default_rng(0).poisson(20, (20, 400)).astype(float))
+def test_quantiles_are_learned_around_the_shrunken_forecast():
+    """If forecasts are shrunk to the last value, the intervals are as wide as its errors."""
+    panel = to_panel(np.random.default_rng(0).poisson(20, (20, 400)).astype(float))
     config = replace(config_of(2), train=TrainConfig(max_steps=400, val_size=0))
-    config = resolve(config, Calendar(1), panel.lengths)
-    examples = examples_of(panel, (), 2)
-    network = make_network(config, examples.spec)
-    network.point.anchor.zero_()
-    network.point.trust.fill_(1e-6)
-    yardstick = LossScale.measure(panel, config, window=8)
+    resolved = resolve(config, Calendar(1), panel.lengths)
+    training_set = hourly_set(panel, (), 2)
+    network = make_network(resolved, training_set.spec)
+    network.point.best_skip.zero_()
+    network.point.shrinkage.fill_(1e-6)
+    loss_scale = LossScale.measure(panel, resolved, window=8)
 
-    progress = fit_network(network, TrainingTask(examples, config, yardstick))
+    progress = fit_network(network, TrainingTask(training_set, resolved, loss_scale))
 
-    assert progress.factors is not None
-    assert progress.factors.mean() == pytest.approx(1.0, abs=0.1)  # nothing is left to correct
+    assert progress.calibration is not None
+    assert progress.calibration.factors.mean() == pytest.approx(1.0, abs=0.1)

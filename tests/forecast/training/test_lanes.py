@@ -10,14 +10,14 @@ lengths = st.lists(st.integers(0, 40), min_size=1, max_size=12).map(np.array)
 
 
 def steps_of(chunk: Chunk, lane: int) -> list[tuple[int, int]]:
-    """(series, step) of each real step of a lane."""
+    """Return (series, step) for each real step of a lane."""
     start, length = int(chunk.start[lane]), int(chunk.length[lane])
     return [(int(chunk.series[lane]), start + k) for k in range(length)]
 
 
 @given(lengths=lengths, lanes=st.integers(1, 5), size=st.integers(1, 9), seed=st.integers(0, 99))
 def test_every_step_is_in_exactly_one_chunk(lengths, lanes, size, seed):
-    """However series are shared out, no step is lost, repeated or invented."""
+    """However series are distributed, no step is lost, repeated or invented."""
     rng = np.random.default_rng(seed)
     chunks = list(iter_chunks(lengths, num_lanes=lanes, chunk_length=size, rng=rng))
 
@@ -27,10 +27,10 @@ def test_every_step_is_in_exactly_one_chunk(lengths, lanes, size, seed):
 
 
 @given(lengths=lengths, lanes=st.integers(1, 5), size=st.integers(1, 9), seed=st.integers(0, 99))
-def test_each_lane_goes_on_where_it_stopped_unless_it_is_fresh(lengths, lanes, size, seed):
-    """A lane's next chunk begins at the step after its last, or a series begins and says so."""
+def test_each_lane_continues_where_it_stopped_unless_it_is_fresh(lengths, lanes, size, seed):
+    """A chunk of a lane begins one step after its last chunk, or at step 0 and marked fresh."""
     rng = np.random.default_rng(seed)
-    before: dict[int, tuple[int, int]] = {}
+    last_steps: dict[int, tuple[int, int]] = {}
 
     for chunk in iter_chunks(lengths, num_lanes=lanes, chunk_length=size, rng=rng):
         for lane in range(len(chunk.series)):
@@ -39,13 +39,13 @@ def test_each_lane_goes_on_where_it_stopped_unless_it_is_fresh(lengths, lanes, s
             series, step = steps_of(chunk, lane)[0]
             assert chunk.fresh[lane] == (step == 0)
             if not chunk.fresh[lane]:
-                assert before[lane] == (series, step - 1)
-            before[lane] = steps_of(chunk, lane)[-1]
+                assert last_steps[lane] == (series, step - 1)
+            last_steps[lane] = steps_of(chunk, lane)[-1]
 
 
 @given(lengths=lengths, size=st.integers(1, 9), stride=st.integers(1, 9), seed=st.integers(0, 99))
-def test_windows_without_overlap_cover_each_step_once(lengths, size, stride, seed):
-    """The stateless mode sees all steps; with a stride of one chunk, each exactly once."""
+def test_windows_cover_every_step(lengths, size, stride, seed):
+    """Windows cover all steps; if the stride is their length, each step exactly once."""
     rng = np.random.default_rng(seed)
     stride = min(stride, size)
     chunks = list(iter_windows(lengths, num_lanes=3, chunk_length=size, stride=stride, rng=rng))
@@ -58,7 +58,7 @@ def test_windows_without_overlap_cover_each_step_once(lengths, size, stride, see
 
 
 def test_lanes_are_balanced():
-    """No lane runs on long after the others have run out."""
+    """Less than a tenth of the batch is padding."""
     lengths = np.random.default_rng(0).integers(10, 200, 300)
 
     chunks = list(iter_chunks(lengths, num_lanes=16, chunk_length=12))

@@ -1,4 +1,4 @@
-"""The losses of training against their definitions."""
+"""The training losses, compared with their definitions."""
 
 import torch
 
@@ -8,7 +8,7 @@ UPPER = (0.6, 0.9, 0.975)
 
 
 def by_definition(median, target, distances):
-    """Mean of `max(q e, (q - 1) e)` over the quantiles on both sides."""
+    """Return `max(q e, (q - 1) e)` summed over all quantiles, divided by the number of pairs."""
     losses = []
     for i, q in enumerate(UPPER):
         for level, quantile in (
@@ -21,10 +21,10 @@ def by_definition(median, target, distances):
 
 
 def test_pinball_and_its_gradient_are_those_of_the_definition():
-    """Of the distances, and of the median where it is learned here."""
+    """The gradients of the distances and of the median agree too."""
     generator = torch.Generator().manual_seed(0)
     target = torch.randn((40, 6), generator=generator)
-    found = []
+    results = []
     for loss in (
         lambda m, d: pinball(target - m, d, UPPER, with_median=False),
         lambda m, d: by_definition(m, target, d),
@@ -34,19 +34,18 @@ def test_pinball_and_its_gradient_are_those_of_the_definition():
         distances = steps.cumsum(-1).requires_grad_()
         value = loss(median, distances)
         value.sum().backward()
-        found.append((value.detach(), median.grad, distances.grad))
+        results.append((value.detach(), median.grad, distances.grad))
 
-    for made, expected in zip(*found, strict=True):
-        torch.testing.assert_close(made, expected)
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_the_median_adds_its_own_loss():
-    """Half the absolute error, as that of every other quantile at one half."""
+    """It is half the absolute error, the pinball loss at one half."""
     residual = torch.tensor([[3.0, -1.0]])
     distances = torch.zeros((1, 2, 2, 3))
 
-    both = pinball(residual, distances, UPPER, with_median=True)
+    with_median = pinball(residual, distances, UPPER, with_median=True)
+    without_median = pinball(residual, distances, UPPER, with_median=False)
 
-    torch.testing.assert_close(
-        both - pinball(residual, distances, UPPER, with_median=False), 0.5 * residual.abs()
-    )
+    torch.testing.assert_close(with_median - without_median, 0.5 * residual.abs())

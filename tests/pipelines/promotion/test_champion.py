@@ -170,7 +170,7 @@ def test_champion_is_judged_at_the_cutoffs_that_it_has_not_seen(trained, champio
     assert f"{outcome.scores['mase_champion']:.3f}" != before
     assert f"(MASE {before} -> " in outcome.verdict.reason
     assert "; judged at the last 2 of 4 cutoffs: the champion has" in outcome.verdict.reason
-    assert "the verdict looks at the last 2 of 4 cutoffs alone" in warnings_of(events)[0]
+    assert "the verdict uses only the last 2 of 4 cutoffs" in warnings_of(events)[0]
 
 
 def test_champion_whose_honest_weights_are_gone_is_told_to_have_an_advantage(trained):
@@ -190,4 +190,4 @@ def test_champion_whose_honest_weights_are_gone_is_told_to_have_an_advantage(tra
         "; the champion was scored on targets that it has learned from"
     )
     assert "its scores flatter it" in warning
-    assert "the weights that its own backtest scored cannot be read" in warning
+    assert "the weights of its own backtest cannot be read" in warning

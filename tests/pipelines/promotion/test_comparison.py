@@ -151,7 +151,7 @@ def test_champion_of_other_data_is_told_apart(mixed, small, retail):
     negative = mixed.frame.assign(y=mixed.frame["y"] - 1e6)
 
     assert "freq='MS'" in incompatibility(small, frames.validate(quarterly, DataConfig()), 6)
-    assert "6 steps, and 7 are asked" in incompatibility(small, mixed, 7)
+    assert "6 steps, and 7 are needed" in incompatibility(small, mixed, 7)
     assert "never negative" in incompatibility(small, frames.validate(negative, DataConfig()), 6)
     assert incompatibility(small, mixed, 6) == ""
 

@@ -20,8 +20,9 @@ import yaml
 from forecast.data import validation as frames
 from forecast.errors import BundleError
 from forecast.inference.batch import forecast_table
+from pipelines.tracking import flavor
+from pipelines.tracking.connection import mlflow
 from pipelines.tracking.flavor import HELD_OUT
-from pipelines.tracking.store import flavor, mlflow
 
 
 @pytest.fixture(scope="module")

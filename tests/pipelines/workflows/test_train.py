@@ -115,7 +115,7 @@ def test_champion_that_cannot_forecast_these_data_is_not_replaced(trained):
 
     warned = [event.text for event in events if isinstance(event, train.Warned)]
     assert not outcome.verdict.promote
-    assert "it forecasts 6 steps, and 9 are asked" in outcome.verdict.reason
+    assert "it forecasts 6 steps, and 9 are needed" in outcome.verdict.reason
     assert "--name" in warned[0]
 
 
@@ -203,7 +203,7 @@ def test_interrupted_job_goes_on_where_it_was(trained, tmp_path):
         lambda e: steps.append((e.stage, e.event.step)) if isinstance(e, train.Step) else None,
     )
 
-    assert stopped.value.work.saved_step() is None  # the folder is gone once the job is done
+    assert stopped.value.workspace.saved_step() is None  # the folder is gone once the job is done
     assert killed.status == "KILLED"
     assert outcome.run_id == killed.run_id
     assert steps == [("refit", step) for step in range(11, 61)]

@@ -16,7 +16,7 @@ from forecast.data.validation import validate
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 from service.api import schemas
-from service.api.requests import numbers_of
+from service.api.forecast_requests import QuantilePlan
 from tests.service.conftest import HORIZON, Serve, train_tiny
 
 RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}
@@ -168,4 +168,4 @@ def test_the_numbers_of_an_answer_are_counted_by_column():
     """A point, two ends a level, one a quantile; the same one asked twice counts once."""
     body = schemas.ForecastRequest(unique_ids=["a"], level=[80, 80], quantiles=[0.9])
 
-    assert numbers_of(body, series=3, horizon=5) == 3 * 5 * 4
+    assert QuantilePlan.of(body).answer_size(series=3, horizon=5) == 3 * 5 * 4

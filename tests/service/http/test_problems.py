@@ -143,7 +143,7 @@ def test_a_body_that_stops_coming_is_given_up():
     app = BodyLimit(read, most=10_000, patience=0.1)
     begun = time.monotonic()
 
-    with pytest.raises(HTTPException, match="4,000 bytes are here") as told:
+    with pytest.raises(HTTPException, match="received 4,000 bytes") as told:
         asyncio.run(app({"type": "http", "headers": []}, receive, None))
 
     assert told.value.status_code == 408

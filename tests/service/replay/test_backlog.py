@@ -255,7 +255,7 @@ def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, 
     write_queue.close()
 
     assert len(killed) == usual_threads()
-    assert "a process that replayed has ended" in caplog.text
+    assert "a worker process has ended" in caplog.text
     assert host.writer.waiting == {}
     assert_as_replayed(host, begin, many)
 
@@ -361,7 +361,7 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
 
     host = begin(many)
     write_queue = WriteQueue(host.writer, 60.0)
-    with pytest.raises(DamagedLog, match="what pruning left of series 's0500' is damaged"):
+    with pytest.raises(DamagedLog, match="pruning left of series 's0500' is damaged"):
         replay_waiting(
             write_queue.writer,
             write_queue.put_in_place,

@@ -101,8 +101,8 @@ def test_requests_that_wait_together_are_answered_by_their_own_model(
     name = monthly["unique_id"].iloc[0]
     observe(client, "north", name, "2019-01-01", 9_000.0)
     alone = {model: point(client, model, name) for model in ("north", "south")}
-    executor = client.app.state.slots.by_name["north"].serving.engine.executor
-    assert client.app.state.slots.by_name["south"].serving.engine.executor is executor
+    executor = client.app.state.catalog.by_name["north"].serving.engine.executor
+    assert client.app.state.catalog.by_name["south"].serving.engine.executor is executor
     hold = threading.Event()
     registry = client.app.state.metrics.registry
     with ThreadPoolExecutor(9) as callers:

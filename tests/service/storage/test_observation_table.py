@@ -76,7 +76,7 @@ def test_what_lies_before_a_cut_is_found_series_by_series(url):
 
     with log.write() as transaction:
         before = transaction.history_before(cuts)
-        doomed = transaction.doomed(cuts)
+        doomed = transaction.sums_before(cuts)
         observed = transaction.first_observed(cuts)
 
     log.close()

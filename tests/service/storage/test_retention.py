@@ -267,7 +267,7 @@ def test_a_model_that_comes_later_knows_what_was_left_and_a_rollback_knows_all(
 
     new, old = client.get("/v1/models").json()["models"]
     assert (new["shortened"], old["shortened"]) == (5, 0)
-    assert "5 series were pruned before the model" in caplog.text
+    assert "5 series were pruned before model" in caplog.text
     assert forecasts(client, names)[0]["position"]["observations"] == 24
     assert client.post("/v1/log:prune", json={"keep_steps": 12}).json()["steps"] == 60
     assert client.get("/v1/models").json()["models"][0]["shortened"] == 5

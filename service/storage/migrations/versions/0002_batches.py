@@ -1,4 +1,4 @@
-"""Each write is a batch with a number, so that a reader can ask what came since."""
+"""Number each write as a batch, so that a reader can ask what was written since."""
 
 import uuid
 
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Number what is there as batch 0; name the log."""
+    """Number existing rows as batch 0, and give the log an id."""
     op.create_table(
         "head",
         sa.Column("id", sa.Integer, primary_key=True),

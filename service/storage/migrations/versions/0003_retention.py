@@ -1,4 +1,4 @@
-"""What is taken out of the log leaves the states from which a replay begins."""
+"""Add tables for pruned series and their base states."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Nothing is pruned yet."""
+    """Create the tables; nothing is pruned yet."""
     op.create_table(
         "pruned",
         sa.Column("series", sa.Integer, sa.ForeignKey("series.series"), primary_key=True),

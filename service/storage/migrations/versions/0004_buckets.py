@@ -1,4 +1,4 @@
-"""Observations lie by bucket of time first: new steps of all series touch few pages."""
+"""Order observations by bucket of time first, so that new steps of all series touch few pages."""
 
 import json
 
@@ -15,7 +15,7 @@ _COLUMNS = "series, ds, revision, y, covariates, filled, recorded_at, batch"
 
 
 def upgrade() -> None:
-    """Write all of them anew, in their new order."""
+    """Write all observations again in the new order."""
     op.add_column("head", sa.Column("width", sa.BigInteger))
     freq = sa.text("select value from meta where key = 'freq'")
     noted = op.get_bind().execute(freq).scalar_one_or_none()

@@ -1,1 +1,1 @@
-"""One script a version, each from the one before."""
+"""Alembic scripts, one for each version of the schema."""
