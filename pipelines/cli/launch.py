@@ -97,7 +97,7 @@ def build_log_settings(settings: ResolvedProject, name: str | None) -> Settings:
     if not names:
         raise UsageError(
             f"no log is named {name!r}: STATECAST_MODELS names no models",
-            help="leave out --name: a single model is served, which has the only log",
+            help="leave out --name: there is only one log",
         )
     if name not in names:
         suggestion = nearest(name or "", names) or names[0]

@@ -104,7 +104,6 @@ def _backtest(
         },
         make_scores_table(scores),
     )
+    count = f"{cutoffs.windows} cutoff{'' if cutoffs.windows == 1 else 's'}"
     duration = format_duration(time.perf_counter() - start)
-    session.console.say(
-        f"{len(cutoffs.rows):,} series scored at {cutoffs.windows} cutoffs in {duration}"
-    )
+    session.console.say(f"{len(cutoffs.rows):,} series scored at {count} in {duration}")
