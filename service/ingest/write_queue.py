@@ -24,6 +24,7 @@ from service.engine.engine import Engine
 from service.engine.history import Replay, next_part_size
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
 from service.ingest.batch import BatchResult, ObservationBatch
+from service.ingest.catch_up import is_behind
 from service.ingest.single_flight import SingleFlight
 from service.ingest.writer import Writer
 from service.storage.base_states import TOGETHER
@@ -64,7 +65,7 @@ class WriteQueue:
     Puts requests in a line and has them written.
 
     Args:
-        writer: It is used on this recorder's thread only.
+        writer: It is used on the thread of this queue only.
         deadline: Seconds that a request waits for its turn.
     """
 
@@ -76,7 +77,7 @@ class WriteQueue:
         self._ready = threading.Condition()
         self._closed = False
         self._looking = SingleFlight(self._look, deadline)
-        self._thread = threading.Thread(target=self._loop, name="recorder", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="write queue", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -203,7 +204,7 @@ class WriteQueue:
 
     def _look(self) -> None:
         with self.writer.log.read() as transaction:
-            behind = self.writer.is_behind(transaction)
+            behind = is_behind(self.writer.engine, self.writer.log, transaction)
         if behind:
             self._ask(lambda: self.writer.catch_up())
 

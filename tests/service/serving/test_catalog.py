@@ -227,7 +227,7 @@ def test_an_address_without_a_model_or_with_a_wrong_one_names_those_there_are(
     nowhere = client.get("/models/sales/nowhere").json()
     assert (nowhere["code"], nowhere["help"]) == (
         "request.not_found",
-        "see /docs for all addresses",
+        "see /docs for all paths",
     )
     assert client.get("/models/sales").text == client.get("/models/sales/docs").text
 
