@@ -14,7 +14,7 @@ from service.ingest.write_queue import WriteQueue
 from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.recovery import recover
-from service.serving.local_copy import choose, keep
+from service.serving import local_copy
 from service.serving.serving import Models, Serving, Successor
 from service.settings import Settings
 from service.storage.log import ObservationLog
@@ -46,7 +46,7 @@ def load(context: Context) -> Models:
         DataError: The seed data cannot be used.
     """
     start, settings = time.perf_counter(), context.settings
-    copy = choose(settings)
+    copy = local_copy.choose(settings)
     if settings.seed_data is not None:
         seed(settings.log_url, settings.seed_data, copy.bundle.config.data)
     log = ObservationLog(settings.log_url)
@@ -55,7 +55,7 @@ def load(context: Context) -> Models:
         writer, snapshots = open_states(context, log, copy.bundle)
         restored = recover(writer, snapshots)
         snapshots.forget_others()
-        keep(settings, copy)
+        local_copy.save(settings, copy)
     except BaseException:
         log.close()
         raise
@@ -69,11 +69,12 @@ def load(context: Context) -> Models:
         time.perf_counter() - start,
     )
     models = Models(
-        Serving(copy.source, writer, snapshots, write_queue, time.time()), named=copy.source.mark
+        Serving(copy.source, writer, snapshots, write_queue, time.time()),
+        named=copy.source.identifier,
     )
-    if copy.left is not None:
-        models.ignored = copy.left.mark
-        models.successor = Successor(copy.left, "rolled back")
+    if copy.rolled_back is not None:
+        models.ignored = copy.rolled_back.identifier
+        models.successor = Successor(copy.rolled_back, "rolled back")
     return models
 
 

@@ -1,8 +1,8 @@
 """
 Rollout: replace the model in service by the one that the source names, or by the one before it.
 
-A new model gets states of its own, by a replay of the log beside the model in service. It takes
-over in one step once its states are where the log is and its forecasts pass the check. If anything
+A new model gets states of its own by a replay of the log, while the model in service answers. It
+takes over in one step once its states have caught up and its forecasts pass the check. If anything
 is wrong with it, the model in service stays.
 """
 
@@ -14,9 +14,10 @@ from forecast.errors import ForecastError, NothingBefore
 from service.errors import LogError, LogFrequency, ServiceError
 from service.replay.backlog import replay_waiting
 from service.replay.recovery import recover
+from service.serving import local_copy
 from service.serving.loading import Context, open_states
-from service.serving.local_copy import LocalCopy, keep
-from service.serving.model_source import Source, fetch, look
+from service.serving.local_copy import LocalCopy
+from service.serving.model_source import Source, fetch, identify
 from service.serving.serving import Models, Serving, Successor
 from service.serving.shadow import check_forecasts
 
@@ -29,15 +30,15 @@ def check_source(models: Models, context: Context) -> None:
         UnknownModel, ModelSourceError, BundleError: The source names no model that can be loaded.
     """
     settings = context.settings
-    models.named = named = look(settings)
+    models.named = named = identify(settings)
     with models.lock:
         current = models.serving
         if named == models.ignored:
             return
         if models.ignored:
             models.ignored, models.successor = "", None
-            keep(settings, LocalCopy(current.source, current.bundle))
-        if named == current.source.mark:
+            local_copy.save(settings, LocalCopy(current.source, current.bundle))
+        if named == current.source.identifier:
             return
     source, bundle = fetch(settings)
     if source.digest == current.source.digest:
@@ -50,6 +51,7 @@ def check_source(models: Models, context: Context) -> None:
             _take_over(models, context, current, successor)
     except ForecastError as error:
         context.logger.warning("version %s stays out [%s]: %s", source.version, error.code, error)
+        # A log that is away, or a busy server, may do better at the next check.
         temporary = isinstance(error, LogError | ServiceError)
         retry = temporary and not isinstance(error, LogFrequency)
         _refuse(models, context, source, "" if retry else named, error.message)
@@ -60,7 +62,7 @@ def check_source(models: Models, context: Context) -> None:
 
 def roll_back(models: Models, context: Context) -> Serving:
     """
-    Put the model before this one back in service, once its states are where the log is.
+    Put the model before this one back in service, once its states have caught up with the log.
 
     Raises:
         NothingBefore: No other model was in service since the server started.
@@ -76,7 +78,10 @@ def roll_back(models: Models, context: Context) -> Serving:
         restored = _swap(models, context, models.previous)
         models.successor = Successor(current.source, "rolled back")
         models.ignored = models.named
-        keep(context.settings, LocalCopy(restored.source, restored.bundle, left=current.source))
+        local_copy.save(
+            context.settings,
+            LocalCopy(restored.source, restored.bundle, rolled_back=current.source),
+        )
         return restored
 
 
@@ -86,7 +91,7 @@ def _rename(models: Models, context: Context, current: Serving, source: Source) 
         if models.serving is current:
             models.serving = replace(current, source=source)
             context.report(models.serving)
-            keep(context.settings, LocalCopy(source, current.bundle))
+            local_copy.save(context.settings, LocalCopy(source, current.bundle))
 
 
 def _prepare(
@@ -115,12 +120,12 @@ def _prepare(
 
 
 def _take_over(models: Models, context: Context, current: Serving, successor: Serving) -> None:
-    """Swap, unless another model came into service meanwhile; the next check then starts anew."""
+    """Swap, unless another model came into service meanwhile; then the next check decides."""
     with models.lock:
         if models.serving is current:
             _swap(models, context, successor)
             models.successor = Successor(successor.source, "in service")
-            keep(context.settings, LocalCopy(successor.source, successor.bundle))
+            local_copy.save(context.settings, LocalCopy(successor.source, successor.bundle))
 
 
 def _refuse(models: Models, context: Context, source: Source, ignored: str, reason: str) -> None:

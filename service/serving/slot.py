@@ -62,13 +62,13 @@ class Slot:
         )
         first_snapshot = time.monotonic() + settings.snapshot_seconds
         self._snapshot = PeriodicTask(
-            "snapshot", self._save_states, settings.snapshot_seconds, at=first_snapshot
+            "snapshot", self._save_states, settings.snapshot_seconds, due=first_snapshot
         )
         self._tasks = (
-            PeriodicTask("look at the log", self._catch_up, _CHECK_S),
-            PeriodicTask("replay", self._replay, _CHECK_S, longest=_MAX_PAUSE_S),
+            PeriodicTask("catch-up", self._catch_up, _CHECK_S),
+            PeriodicTask("replay", self._replay, _CHECK_S, max_pause=_MAX_PAUSE_S),
             self._snapshot,
-            PeriodicTask("look for a new model", self._check_source, settings.watch_seconds),
+            PeriodicTask("model check", self._check_source, settings.watch_seconds),
         )
 
     def start(self) -> None:
@@ -97,14 +97,14 @@ class Slot:
         models = self._models
         if models is not None:
             models.serving.write_queue.close()
-            self._snapshot.do(self._logger)
+            self._snapshot.run(self._logger)
         self._models, self.progress = None, replace(self.progress, phase="stopped")
         if models is not None:
             models.serving.log.close()
 
     @property
     def trouble(self) -> str:
-        """Background tasks that fail and why; empty if none does. Forecasts are answered anyway."""
+        """The background tasks that fail, each with the reason; forecasts are still answered."""
         return "; ".join(f"{task.name}: {task.trouble}" for task in self._tasks if task.trouble)
 
     @property
@@ -131,7 +131,7 @@ class Slot:
 
     def rollback(self) -> Serving:
         """
-        Put the model before this one back in service, once its states are where the log is.
+        Put the model before this one back in service, once its states have caught up with the log.
 
         Raises:
             NotReady: No model is loaded yet.
@@ -151,7 +151,7 @@ class Slot:
         progress = self.progress
         raise NotReady(
             f"{progress.phase}: {progress.replayed:,} of {progress.series:,} series are ready",
-            help="try again; GET /readyz tells how far it is",
+            help="try again; GET /readyz reports the progress",
         )
 
     def _run(self) -> None:
@@ -177,8 +177,8 @@ class Slot:
             self.failure = error
             if error.message != known:
                 self._logger.error("cannot serve [%s]: %s", error.code, error)  # noqa: TRY400 - no traceback
-        except Exception:  # Nobody waits for this thread, so the log is the place to tell.
-            self.failure = ForecastError("internal error while loading; the log tells more")
+        except Exception:  # Logged here, because nobody waits for this thread.
+            self.failure = ForecastError("internal error while loading; see the server's log")
             if self.failure.message != known:
                 self._logger.exception("cannot serve")
         else:
@@ -200,7 +200,7 @@ class Slot:
         )
 
     def _catch_up(self) -> None:
-        """Apply what other processes wrote; if the log was put back, every series then waits."""
+        """Apply what other processes wrote; a log that was restored leaves every series waiting."""
         self.serving.write_queue.catch_up()
         if self.serving.writer.waiting and self.progress.phase == "ready":
             self._report(self.serving)
