@@ -23,7 +23,7 @@ from service.engine.engine import Engine
 from service.engine.warm_up import replayed
 from service.errors import Abandoned, Refused, ServiceError
 from service.metrics import Metrics
-from service.serving.slot import Serving
+from service.serving.serving import Serving
 from service.settings import Limits
 
 Flags = Bool[np.ndarray, " series"]
