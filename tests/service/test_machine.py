@@ -27,8 +27,7 @@ from forecast.inference.observing import warm_up
 from forecast.models.recurrent import RecurrentStack, State, run_cells
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import train_tiny
-from tests.service.serving.test_slot import put
+from tests.helpers.service import replace_model, train_tiny
 
 NAMES = ("a", "b/c", "é")
 MONTHS = pd.date_range("2020-01-01", periods=60, freq="MS")
@@ -197,7 +196,7 @@ class Server(RuleBasedStateMachine):
         """The source names the other model."""
         self.named = self.serving = 1 - self.serving
         self.previous = True
-        put(self.folders[self.named], self.pointer)
+        replace_model(self.folders[self.named], self.pointer)
         digest = self.oracles[self.named].digest
         wait_until(
             lambda: self.client.get("/readyz").json(),
@@ -217,7 +216,7 @@ class Server(RuleBasedStateMachine):
     def agree(self) -> None:
         """The source names what a rollback brought back: the other may come again."""
         self.named = self.serving
-        put(self.folders[self.named], self.pointer)
+        replace_model(self.folders[self.named], self.pointer)
         wait_until(
             lambda: self.client.get("/readyz").json(), lambda told: told["successor"] is None
         )

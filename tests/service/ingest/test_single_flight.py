@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.speed.servers import wait_until
 from service.errors import DeadlinePassed
 from service.ingest.single_flight import SingleFlight
 from service.ingest.write_queue import WriteQueue
-from tests.service.conftest import wait_until
-from tests.service.hosts import Host
+from tests.helpers.hosts import Host
 
 CALLERS = 32
 

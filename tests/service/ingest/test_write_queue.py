@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -22,16 +21,8 @@ from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.recovery import recover
 from service.settings import Limits
-from tests.service.hosts import MONTHLY, Host, assert_equal
-
-
-def sent(*items: tuple[str, str, float]) -> ObservationBatch:
-    """Observations as a request brings them."""
-    names, months, y = zip(*items, strict=True)
-    stamps = np.array([pd.Timestamp(month).value for month in months])
-    return ObservationBatch(
-        names, stamps, np.array(y), np.empty((len(names), 0)), (), lambda item: f"/{item}"
-    )
+from tests.helpers.hosts import MONTHLY, Host, assert_equal
+from tests.helpers.service import batch_of
 
 
 @pytest.fixture
@@ -77,9 +68,9 @@ def test_requests_that_wait_are_one_batch(host, write_queue, monthly):
     """One transaction for all; each is told what became of its own."""
     names = sorted(monthly["unique_id"].unique())
     before = host.engine.batch
-    requests = [sent((name, "2019-01-01", 300.0)) for name in names]
-    requests.append(sent((names[0], "2019-02-01", 301.0), ("new", "2019-01-01", 5.0)))
-    requests.append(sent((names[0], "2019-01-01", 300.0), ("new", "2019-02-01", 6.0)))
+    requests = [batch_of((name, "2019-01-01", 300.0)) for name in names]
+    requests.append(batch_of((names[0], "2019-02-01", 301.0), ("new", "2019-01-01", 5.0)))
+    requests.append(batch_of((names[0], "2019-01-01", 300.0), ("new", "2019-02-01", 6.0)))
 
     outcomes = together(write_queue, requests)
 
@@ -93,10 +84,10 @@ def test_a_request_with_a_fault_is_refused_alone(host, write_queue, monthly):
     """Wherever it stood in the line, the others are stored."""
     names = sorted(monthly["unique_id"].unique())
     requests = [
-        sent((names[0], "2019-01-01", 300.0)),
-        sent((names[1], "2019-01-01", 300.0), (names[2], "2019-03-01", 300.0)),  # a gap
-        sent((names[3], "2019-01-01", 300.0)),
-        sent((names[0], "2019-02-01", 301.0)),
+        batch_of((names[0], "2019-01-01", 300.0)),
+        batch_of((names[1], "2019-01-01", 300.0), (names[2], "2019-03-01", 300.0)),  # a gap
+        batch_of((names[3], "2019-01-01", 300.0)),
+        batch_of((names[0], "2019-02-01", 301.0)),
     ]
 
     outcomes = together(write_queue, requests)
@@ -154,7 +145,7 @@ def test_many_corrections_are_replayed_some_series_at_a_time(
     host = Host(url, monthly_bundle, tmp_path / "snapshots", 4096)
     host.states()
 
-    outcome = host.writer.write(sent(*((name, "2018-06-01", 77.0) for name in names)))
+    outcome = host.writer.write(batch_of(*((name, "2018-06-01", 77.0) for name in names)))
 
     assert outcome.count(2) == len(names)
     live = host.states()
@@ -170,4 +161,4 @@ def test_what_can_never_be_written_is_told(host, write_queue):
         write_queue.remove("nobody")
     write_queue.close()
     with pytest.raises(NotReady):
-        write_queue.record(sent(("a", "2019-01-01", 1.0)))
+        write_queue.record(batch_of(("a", "2019-01-01", 1.0)))
