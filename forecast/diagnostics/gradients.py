@@ -27,7 +27,7 @@ VANISHING = 1e-3
 MAX_WARM_UP = 512
 """Most steps that build the state before the steps that the gradient is followed through."""
 Flow = Literal["steady", "exploding", "vanishing", "none"]
-"""`none`: the guard leaves nothing to the network, so that no gradient reaches it."""
+"""`none`: the forecast is shrunk to the best skip, so that no gradient reaches the network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

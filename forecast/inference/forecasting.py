@@ -157,7 +157,7 @@ def _as_observed(
 
 
 class Origin(NamedTuple):
-    """What the heads read of the states."""
+    """Inputs of the heads at the origin of each series."""
 
     memory: Float[Tensor, "series memory"]
     """Output of the network at the last step."""

@@ -45,7 +45,7 @@ def host(url, monthly, monthly_bundle, tmp_path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def recorder(host) -> Iterator[WriteQueue]:
+def write_queue(host) -> Iterator[WriteQueue]:
     """Its writer, in a thread of its own."""
     made = WriteQueue(host.writer, 30.0)
     yield made
@@ -165,7 +165,7 @@ def test_many_corrections_are_replayed_some_series_at_a_time(
 
 
 def test_what_can_never_be_written_is_told(host, write_queue):
-    """A series that is not there; anything, once the recorder is closed."""
+    """A series that is not there; anything, once the queue is closed."""
     with pytest.raises(UnknownSeries):
         write_queue.remove("nobody")
     write_queue.close()

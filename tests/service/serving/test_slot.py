@@ -1,4 +1,4 @@
-"""A new model takes over while the server answers; a bad one stays out; the last one comes back."""
+"""Rollout and rollback while the server answers, and starts from the copy of the last model."""
 
 import shutil
 from collections.abc import Callable
@@ -21,21 +21,21 @@ WATCH = {"watch_seconds": 0.05}
 
 @pytest.fixture(scope="module")
 def second(monthly, tmp_path_factory) -> Path:
-    """Another model of the same data."""
+    """Return another model of the same data."""
     folder = tmp_path_factory.mktemp("second")
     return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "b", max_steps=6)
 
 
 @pytest.fixture
 def pointer(tmp_path, monthly_bundle) -> Path:
-    """A directory that is served; its contents will change."""
+    """Return a directory that is served and whose content a test replaces."""
     folder = tmp_path / "served"
     shutil.copytree(monthly_bundle, folder)
     return folder
 
 
 def put(bundle: Path | Bundle, folder: Path) -> None:
-    """Another bundle where the first was, as a deployment leaves it."""
+    """Replace a bundle by another one, as a deployment does."""
     fresh = folder.with_name("fresh")
     if isinstance(bundle, Path):
         shutil.copytree(bundle, fresh)
@@ -46,41 +46,41 @@ def put(bundle: Path | Bundle, folder: Path) -> None:
 
 
 def forecasts(client: TestClient, names: list[str]) -> list[dict[str, Any]]:
-    """Of some series, with the model that made them."""
+    """Return the answer to a forecast request for some series."""
     answer = client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def successor(client: TestClient, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """What became of the last new model."""
+    """Wait until `done` accepts the successor in `/readyz`, and return it."""
     ready = wait_until(
-        lambda: client.get("/readyz").json(), lambda told: done(told["successor"] or {})
+        lambda: client.get("/readyz").json(), lambda ready: done(ready["successor"] or {})
     )
     assert ready["ready"]
     return ready["successor"]
 
 
 def observe(client: TestClient, name: str, ds: str, y: float) -> None:
-    """One value."""
+    """Report one value of a series."""
     row = {"unique_id": name, "ds": ds, "y": y}
     answer = client.post("/v1/observations", json={"observations": [row]})
     assert answer.status_code == 200, answer.text
 
 
 def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, monthly, tmp_path):
-    """It has everything observed by then, and what a start with it would have."""
+    """Its states hold all observations, and equal those of a start without snapshots."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH, data_dir=tmp_path / "data")
     observe(client, names[0], "2019-01-01", 300.0)
     before = forecasts(client, names)
 
     put(second, pointer)
-    told = successor(client, lambda s: s.get("phase") == "in service")
+    rollout = successor(client, lambda s: s.get("phase") == "in service")
 
-    assert told["digest"] == load_bundle(second).digest
+    assert rollout["digest"] == load_bundle(second).digest
     after = forecasts(client, names)
-    assert after["model"]["digest"] == told["digest"] != before["model"]["digest"]
+    assert after["model"]["digest"] == rollout["digest"] != before["model"]["digest"]
     assert after["forecasts"][0]["position"] == before["forecasts"][0]["position"]
     observe(client, names[0], "2019-02-01", 310.0)
     live = forecasts(client, names)
@@ -91,10 +91,10 @@ def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, m
         np.testing.assert_allclose(one["statecast"], other["statecast"], rtol=1e-5)
 
 
-def test_a_rollback_brings_the_model_before_back_with_what_came_since(
+def test_a_rollback_restores_the_model_before_with_all_later_observations(
     serve, pointer, second, monthly
 ):
-    """One call, and it stays although the source still names the other."""
+    """It stays in service although the source still names the other model."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     first = forecasts(client, names)["model"]["digest"]
@@ -106,15 +106,15 @@ def test_a_rollback_brings_the_model_before_back_with_what_came_since(
     back = client.post("/v1/models:rollback").json()
 
     assert (back["digest"], back["in_service"]) == (first, True)
-    made = forecasts(client, names)
-    assert made["model"]["digest"] == first
-    assert made["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
+    answer = forecasts(client, names)
+    assert answer["model"]["digest"] == first
+    assert answer["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
     assert client.post("/v1/models:refresh").status_code == 202
-    kept = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
-    assert kept == [(first, True), (load_bundle(second).digest, False)]
+    held = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
+    assert held == [(first, True), (load_bundle(second).digest, False)]
     assert client.get("/readyz").json()["successor"]["phase"] == "rolled back"
-    again = client.post("/v1/models:rollback").json()
-    assert again["digest"] == load_bundle(second).digest
+    forward = client.post("/v1/models:rollback").json()
+    assert forward["digest"] == load_bundle(second).digest
 
 
 def _wild(bundle: Bundle) -> Bundle:
@@ -133,15 +133,15 @@ def _broken(bundle: Bundle) -> Bundle:
 
 @pytest.mark.parametrize(("harm", "reason"), [(_wild, "lie further than"), (_broken, "finite")])
 def test_a_model_that_forecasts_wildly_stays_out(serve, pointer, second, monthly, harm, reason):
-    """The one in service answers on, to the digit."""
+    """The model in service gives the same forecasts as before."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
 
     put(harm(load_bundle(second)), pointer)
-    told = successor(client, lambda s: s.get("phase") == "refused")
+    rollout = successor(client, lambda s: s.get("phase") == "refused")
 
-    assert reason in told["reason"]
+    assert reason in rollout["reason"]
     assert forecasts(client, names) == before
 
 
@@ -154,7 +154,7 @@ def test_a_model_that_forecasts_wildly_stays_out(serve, pointer, second, monthly
     ],
 )
 def test_a_damaged_bundle_stays_out(serve, pointer, second, monthly, harm, code, tmp_path):
-    """Half written or gone: `/readyz` says what is wrong with the source, and a whole one heals."""
+    """`/readyz` gives the reason, and a whole bundle is served as soon as it is there."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
@@ -165,9 +165,9 @@ def test_a_damaged_bundle_stays_out(serve, pointer, second, monthly, harm, code,
     if damaged.exists():
         damaged.rename(pointer)
 
-    told = wait_until(lambda: client.get("/readyz").json(), lambda told: code in told["reason"])
+    ready = wait_until(lambda: client.get("/readyz").json(), lambda ready: code in ready["reason"])
 
-    assert told["ready"]
+    assert ready["ready"]
     assert forecasts(client, names)["forecasts"] == before["forecasts"]
     pointer.mkdir(exist_ok=True)
     put(second, pointer)
@@ -176,22 +176,24 @@ def test_a_damaged_bundle_stays_out(serve, pointer, second, monthly, harm, code,
 
 
 def test_a_model_of_another_frequency_stays_out(serve, pointer, weekly_bundle, monthly):
-    """It would read the stamps of this log wrongly."""
+    """It would misread the stamps of this log."""
     client = serve(pointer, monthly, **WATCH)
 
     put(weekly_bundle, pointer)
-    told = successor(client, lambda s: s.get("phase") == "refused")
+    rollout = successor(client, lambda s: s.get("phase") == "refused")
 
-    assert "freq='MS'" in told["reason"]
+    assert "freq='MS'" in rollout["reason"]
 
 
 def digest(folder: Path) -> str:
-    """What a bundle is known by."""
+    """Return the digest of a bundle."""
     return load_bundle(folder).digest
 
 
-def test_a_start_begins_with_what_served_and_follows_the_source(serve, pointer, second, monthly):
-    """Its states are there at once; what the source names by then takes over beside it."""
+def test_a_restart_serves_the_last_model_first_and_then_follows_the_source(
+    serve, pointer, second, monthly
+):
+    """The model that the source names by then replaces it by a rollout."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     first = forecasts(client, names)["model"]["digest"]
@@ -199,11 +201,11 @@ def test_a_start_begins_with_what_served_and_follows_the_source(serve, pointer, 
     put(second, pointer)
 
     client = serve(pointer, **WATCH)
-    told = successor(client, lambda s: s.get("phase") == "in service")
+    rollout = successor(client, lambda s: s.get("phase") == "in service")
 
-    assert told["digest"] == digest(second) == forecasts(client, names)["model"]["digest"]
-    kept = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
-    assert kept == [(told["digest"], True), (first, False)]
+    assert rollout["digest"] == digest(second) == forecasts(client, names)["model"]["digest"]
+    held = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
+    assert held == [(rollout["digest"], True), (first, False)]
 
 
 @pytest.mark.parametrize(
@@ -215,8 +217,8 @@ def test_a_start_begins_with_what_served_and_follows_the_source(serve, pointer, 
         lambda folder: put(_wild(load_bundle(folder)), folder),
     ],
 )
-def test_a_bad_source_keeps_no_server_from_starting_again(serve, pointer, second, monthly, harm):
-    """Damaged, gone or wild: what served goes on, to the digit, and `/readyz` tells why."""
+def test_a_bad_source_does_not_prevent_a_restart(serve, pointer, second, monthly, harm):
+    """The last model gives the same forecasts as before, and `/readyz` gives the reason."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
@@ -225,19 +227,19 @@ def test_a_bad_source_keeps_no_server_from_starting_again(serve, pointer, second
     harm(pointer)
 
     client = serve(pointer, **WATCH)
-    told = wait_until(
+    ready = wait_until(
         lambda: client.get("/readyz").json(),
-        lambda told: told["reason"] or (told["successor"] or {}).get("phase") == "refused",
+        lambda ready: ready["reason"] or (ready["successor"] or {}).get("phase") == "refused",
     )
 
-    assert told["ready"]
+    assert ready["ready"]
     assert forecasts(client, names) == before
 
 
-def test_a_rollback_outlasts_the_server_until_the_source_names_another(
+def test_a_rollback_outlasts_a_restart_until_the_source_names_another_model(
     serve, pointer, second, monthly, tmp_path
 ):
-    """A restart brings the model that was left not back; the source does, once it changed."""
+    """The model that was rolled back returns only after the source has named another one."""
     client = serve(pointer, monthly, **WATCH)
     first, names = digest(pointer), sorted(monthly["unique_id"].unique())
     put(second, pointer)
@@ -247,21 +249,21 @@ def test_a_rollback_outlasts_the_server_until_the_source_names_another(
 
     client = serve(pointer, **WATCH)
 
-    told = client.get("/readyz").json()
-    assert told["model"]["digest"] == first == forecasts(client, names)["model"]["digest"]
-    assert told["successor"]["digest"] == digest(second)
-    assert told["successor"]["phase"] == "rolled back"
+    ready = client.get("/readyz").json()
+    assert ready["model"]["digest"] == first == forecasts(client, names)["model"]["digest"]
+    assert ready["successor"]["digest"] == digest(second)
+    assert ready["successor"]["phase"] == "rolled back"
     copies = tmp_path / f"data of {pointer.name}" / "bundles"
     put(copies / first, pointer)
-    wait_until(lambda: client.get("/readyz").json(), lambda told: told["successor"] is None)
+    wait_until(lambda: client.get("/readyz").json(), lambda ready: ready["successor"] is None)
     put(second, pointer)
     assert successor(client, lambda s: s.get("phase") == "in service")["digest"] == digest(second)
 
 
-def test_an_empty_log_begins_with_what_the_source_names(
+def test_an_empty_log_starts_with_the_model_of_the_source(
     serve, pointer, weekly_bundle, weekly, monthly, tmp_path
 ):
-    """Another frequency over a new log: what served before has no say in it."""
+    """The model that served before has another frequency and is not used."""
     serve(pointer, monthly).__exit__(None, None, None)
     home = tmp_path / f"data of {pointer.name}"
     for path in home.glob("observations.db*"):
