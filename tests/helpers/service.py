@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+import torch
 from starlette.testclient import TestClient
 
 from benchmarks.speed.servers import wait_until
@@ -29,6 +30,21 @@ Serve = Callable[..., TestClient]
 ServeNamed = Callable[..., TestClient]
 
 HORIZON = 6
+WATCH = {"watch_seconds": 0.05}
+"""Settings of a server that checks for a new model all the time."""
+PROBLEM_FIELDS = {
+    "type",
+    "title",
+    "status",
+    "detail",
+    "instance",
+    "code",
+    "request_id",
+    "where",
+    "help",
+    "errors",
+}
+"""Every field of a problem document."""
 
 
 def train_tiny(
@@ -151,3 +167,29 @@ def forecast_values(url: str, names: list[str]) -> np.ndarray:
 def last_stamp(client: TestClient, model: str, name: str) -> str:
     """Return the last stamp that the state of one series has seen."""
     return client.get(f"/models/{model}/v1/series/{name}/state").json()["position"]["last_ds"]
+
+
+def forecasts(client: TestClient, names: list[str]) -> list[dict[str, Any]]:
+    """Return the answer to a forecast request for some series."""
+    answer = client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def make_wild(bundle: Bundle) -> Bundle:
+    """Return the bundle with a bias that makes its forecasts absurd."""
+    with torch.no_grad():
+        bundle.network.point.shrinkage.fill_(1.0)
+        bundle.network.point.outer.bias.fill_(5.0)
+    return replace(bundle)
+
+
+def assert_problem(answer, status: int, code: str) -> dict:
+    """Require a problem document with every field and the request id of the header; return it."""
+    told = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, told["status"], told["code"]) == (status, status, code)
+    assert told.keys() == PROBLEM_FIELDS
+    assert told["request_id"] == answer.headers["x-request-id"]
+    assert told["type"] == f"urn:statecast:problem:{code}"
+    return told

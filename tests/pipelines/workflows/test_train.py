@@ -12,7 +12,6 @@ from forecast.bundle import load_bundle
 from forecast.config import Config, DataConfig
 from forecast.data.validation import validate
 from forecast.errors import DataError, MissingSteps
-from pipelines.tracking import registry as publish
 from pipelines.tracking.flavor import HELD_OUT
 from pipelines.workflows import train
 from pipelines.workflows.job import Job
@@ -92,16 +91,6 @@ def test_first_model_becomes_challenger_and_champion(trained):
     assert "no champion to beat" in version.tags["gate.reason"]
 
 
-def test_same_job_again_gives_the_same_scores_and_is_not_promoted(trained):
-    """The champion is scored again on the same cutoffs: a tie, so it stays in service."""
-    again = trained.again()
-
-    assert again.scores["mase_champion"] == again.scores["mase"] == trained.outcome.scores["mase"]
-    assert not again.verdict.promote
-    assert trained.tracking.version("retail", "champion").version == trained.outcome.version
-    assert trained.tracking.version("retail", "challenger").version == again.version
-
-
 def test_champion_that_cannot_forecast_these_data_is_not_replaced(trained):
     """A longer horizon than the champion's cannot be compared; a warning says so before work."""
     config = dataclasses.replace(
@@ -117,26 +106,6 @@ def test_champion_that_cannot_forecast_these_data_is_not_replaced(trained):
     assert not outcome.verdict.promote
     assert "it forecasts 6 steps, and 9 are needed" in outcome.verdict.reason
     assert "--name" in warned[0]
-
-
-def test_champion_that_changes_while_a_job_learns_is_not_replaced(trained):
-    """Judged against nobody, and by its end another serves: registered, told, not promoted."""
-    tracking, name = trained.tracking, "overtaken"
-    uri, run_id = trained.outcome.model_uri, trained.outcome.run_id
-
-    def promote_another(event: train.Event) -> None:
-        if isinstance(event, train.Stage) and event.name == "backtest":
-            publish.promote(tracking, name, publish.register(tracking, uri, name, run_id))
-
-    outcome = train.run(dataclasses.replace(trained.job, name=name, refit=False), promote_another)
-
-    run = tracking.client.get_run(outcome.run_id)
-    assert outcome.change is None
-    assert tracking.version(name, "champion").version == 1
-    assert tracking.version(name, "challenger").version == outcome.version == 2
-    assert outcome.verdict.reason == "the champion changed meanwhile from none to v1: train again"
-    assert run.data.tags["gate.promote"] == "false"
-    assert run.data.tags["gate.reason"] == outcome.verdict.reason
 
 
 def test_job_that_may_not_promote_leaves_the_champion(trained):
@@ -177,40 +146,6 @@ def test_failure_after_the_start_is_on_the_run(trained):
         train.run(dataclasses.replace(trained.job, name="broken"), break_)
 
     assert trained.tracking.runs(1)[0].status == "FAILED"
-
-
-def test_interrupted_job_goes_on_where_it_was(trained, tmp_path):
-    """
-    Resumed, it trains nothing twice and gives the scores of an unbroken run, in the same run.
-
-    It is stopped in its second training, with checkpoints each 5 steps.
-    """
-    config = dataclasses.replace(
-        trained.job.config, train=dataclasses.replace(trained.job.config.train, checkpoint_every=5)
-    )
-    job = dataclasses.replace(trained.job, config=config, name="stopped")
-
-    def stop(event: train.Event) -> None:
-        if isinstance(event, train.Step) and (event.stage, event.event.step) == ("refit", 12):
-            raise KeyboardInterrupt
-
-    with pytest.raises(Stopped) as stopped:
-        train.run(job, stop)
-    killed = trained.tracking.runs(1)[0]
-    steps: list[tuple[str, int]] = []
-    outcome = train.run(
-        dataclasses.replace(job, resume=True),
-        lambda e: steps.append((e.stage, e.event.step)) if isinstance(e, train.Step) else None,
-    )
-
-    assert stopped.value.workspace.saved_step() is None  # the folder is gone once the job is done
-    assert killed.status == "KILLED"
-    assert outcome.run_id == killed.run_id
-    assert steps == [("refit", step) for step in range(11, 61)]
-    assert outcome.scores["mase"] == trained.outcome.scores["mase"]
-    folder = trained.tracking.download(f"runs:/{outcome.run_id}/", tmp_path)
-    table = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    assert len(table["data"]) == len({tuple(row[:2]) for row in table["data"]})
 
 
 def test_a_run_goes_on_on_another_machine_with_other_demands(trained, monkeypatch):

@@ -1,120 +1,13 @@
 """Rollout and rollback while the server answers, and starts from the copy of the last model."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from starlette.testclient import TestClient
 
 from benchmarks.speed.servers import wait_until
-from forecast.bundle import Bundle, load_bundle
-from forecast.config import DataConfig
-from tests.helpers.service import observe, replace_model, train_tiny, wait_for_successor
-
-WATCH = {"watch_seconds": 0.05}
-
-
-@pytest.fixture(scope="module")
-def second(monthly, tmp_path_factory) -> Path:
-    """Return another model of the same data."""
-    folder = tmp_path_factory.mktemp("second")
-    return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "b", max_steps=6)
-
-
-@pytest.fixture
-def pointer(tmp_path, monthly_bundle) -> Path:
-    """Return a directory that is served and whose content a test replaces."""
-    folder = tmp_path / "served"
-    shutil.copytree(monthly_bundle, folder)
-    return folder
-
-
-def forecasts(client: TestClient, names: list[str]) -> list[dict[str, Any]]:
-    """Return the answer to a forecast request for some series."""
-    answer = client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, monthly, tmp_path):
-    """Its states hold all observations, and equal those of a start without snapshots."""
-    names = sorted(monthly["unique_id"].unique())
-    client = serve(pointer, monthly, **WATCH, data_dir=tmp_path / "data")
-    observe(client, names[0], "2019-01-01", 300.0)
-    before = forecasts(client, names)
-
-    replace_model(second, pointer)
-    rollout = wait_for_successor(client, lambda s: s.get("phase") == "in service")
-
-    assert rollout["digest"] == load_bundle(second).digest
-    after = forecasts(client, names)
-    assert after["model"]["digest"] == rollout["digest"] != before["model"]["digest"]
-    assert after["forecasts"][0]["position"] == before["forecasts"][0]["position"]
-    observe(client, names[0], "2019-02-01", 310.0)
-    live = forecasts(client, names)
-    client.__exit__(None, None, None)
-    shutil.rmtree(tmp_path / "data" / "snapshots")
-    fresh = forecasts(serve(pointer, data_dir=tmp_path / "data"), names)
-    for one, other in zip(live["forecasts"], fresh["forecasts"], strict=True):
-        np.testing.assert_allclose(one["statecast"], other["statecast"], rtol=1e-5)
-
-
-def test_a_rollback_restores_the_model_before_with_all_later_observations(
-    serve, pointer, second, monthly
-):
-    """It stays in service although the source still names the other model."""
-    names = sorted(monthly["unique_id"].unique())
-    client = serve(pointer, monthly, **WATCH)
-    first = forecasts(client, names)["model"]["digest"]
-    assert client.post("/v1/models:rollback").status_code == 409
-    replace_model(second, pointer)
-    wait_for_successor(client, lambda s: s.get("phase") == "in service")
-    observe(client, names[0], "2019-01-01", 300.0)
-
-    back = client.post("/v1/models:rollback").json()
-
-    assert (back["digest"], back["in_service"]) == (first, True)
-    answer = forecasts(client, names)
-    assert answer["model"]["digest"] == first
-    assert answer["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
-    assert client.post("/v1/models:refresh").status_code == 202
-    held = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
-    assert held == [(first, True), (load_bundle(second).digest, False)]
-    assert client.get("/readyz").json()["successor"]["phase"] == "rolled back"
-    forward = client.post("/v1/models:rollback").json()
-    assert forward["digest"] == load_bundle(second).digest
-
-
-def _wild(bundle: Bundle) -> Bundle:
-    with torch.no_grad():
-        bundle.network.point.trust.fill_(1.0)
-        bundle.network.point.outer.bias.fill_(5.0)
-    return replace(bundle)
-
-
-def _broken(bundle: Bundle) -> Bundle:
-    with torch.no_grad():
-        bundle.network.point.trust.fill_(1.0)
-        bundle.network.point.outer.bias.fill_(float("nan"))
-    return replace(bundle)
-
-
-@pytest.mark.parametrize(("harm", "reason"), [(_wild, "lie further than"), (_broken, "finite")])
-def test_a_model_that_forecasts_wildly_stays_out(serve, pointer, second, monthly, harm, reason):
-    """The model in service gives the same forecasts as before."""
-    names = sorted(monthly["unique_id"].unique())
-    client = serve(pointer, monthly, **WATCH)
-    before = forecasts(client, names)
-
-    replace_model(harm(load_bundle(second)), pointer)
-    rollout = wait_for_successor(client, lambda s: s.get("phase") == "refused")
-
-    assert reason in rollout["reason"]
-    assert forecasts(client, names) == before
+from forecast.bundle import load_bundle
+from tests.helpers.service import WATCH, forecasts, make_wild, replace_model, wait_for_successor
 
 
 @pytest.mark.parametrize(
@@ -186,7 +79,7 @@ def test_a_restart_serves_the_last_model_first_and_then_follows_the_source(
         lambda folder: (folder / "weights.safetensors").write_bytes(b"torn"),
         lambda folder: (folder / "bundle.json").write_text("{"),
         lambda folder: shutil.rmtree(folder),
-        lambda folder: replace_model(_wild(load_bundle(folder)), folder),
+        lambda folder: replace_model(make_wild(load_bundle(folder)), folder),
     ],
 )
 def test_a_bad_source_does_not_prevent_a_restart(serve, pointer, second, monthly, harm):

@@ -1,5 +1,5 @@
 """
-State machine: random operations on a server, whose forecasts must equal those of a simple oracle.
+Promise 11: after random operations, the forecasts equal those of a replay by a simple oracle.
 
 The oracle keeps a list of values per series and replays it through recurrent cells written by hand.
 """

@@ -1,5 +1,5 @@
 """
-A server process is killed with SIGKILL while clients report observations and ask for forecasts.
+Promise 10: a server is killed with SIGKILL while clients report observations and ask for forecasts.
 
 Every acknowledged observation is stored exactly once, and the states equal a replay of the log,
 whether they were restored from snapshots or not.
