@@ -71,7 +71,7 @@ class Successor:
 
 @dataclass(slots=True)
 class Models:
-    """The models that a slot holds; whoever changes them holds `lock`."""
+    """The models that a slot holds; `lock` is held while the model in service changes."""
 
     serving: Serving
     """The model in service."""

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.speed.servers import server
 from forecast.config import DataConfig
 from service.ingest.importer import import_history
-from tests.service.conftest import train_tiny
+from tests.helpers.service import train_tiny
 
 HOURS = 24 * 20
 

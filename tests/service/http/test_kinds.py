@@ -17,7 +17,7 @@ from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 from service.api import schemas
 from service.api.forecast_requests import QuantilePlan
-from tests.service.conftest import HORIZON, Serve, train_tiny
+from tests.helpers.service import HORIZON, Serve, train_tiny
 
 RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}
 

@@ -16,9 +16,9 @@ def operations(document: dict) -> list[dict]:
     return [op for item in document["paths"].values() for op in item.values()]
 
 
-def test_every_documented_example_works(retail, juice):
+def test_every_documented_example_works(retail_client, juice_client):
     """Each request body, posted as it stands, is answered with 200."""
-    for client in (retail, juice):
+    for client in (retail_client, juice_client):
         for path, item in client.get("/openapi.json").json()["paths"].items():
             for body in _bodies(item):
                 answer = client.post(path, json=body)
@@ -30,9 +30,9 @@ def _bodies(item: dict) -> list[dict]:
     return [e["value"] for e in content.get("application/json", {}).get("examples", {}).values()]
 
 
-def test_operations_are_named_once_and_documented(retail):
+def test_operations_are_named_once_and_documented(retail_client):
     """Unique ids that read well in generated clients; a summary, and the failures."""
-    named = operations(retail.get("/openapi.json").json())
+    named = operations(retail_client.get("/openapi.json").json())
     ids = [op["operationId"] for op in named]
 
     assert len(set(ids)) == len(ids)
@@ -59,16 +59,16 @@ def test_examples_wait_for_the_first_series(serve, monthly_bundle):
     assert client.get("/openapi.json").status_code == 200
 
 
-def test_the_documentation_page_fetches_nothing_from_elsewhere(retail):
+def test_the_documentation_page_fetches_nothing_from_elsewhere(retail_client):
     """All of its assets are served by this server; whoever opens its address finds the page."""
     pytest.importorskip("fastapi_offline")
-    page = retail.get("/docs").text
+    page = retail_client.get("/docs").text
 
     assert "://" not in page
-    assert retail.get("/", follow_redirects=True).text == page
+    assert retail_client.get("/", follow_redirects=True).text == page
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"):
         assert f"docs/assets/{asset}" in page
-        assert retail.get(f"/docs/assets/{asset}").status_code == 200
+        assert retail_client.get(f"/docs/assets/{asset}").status_code == 200
 
 
 CHECKS = [

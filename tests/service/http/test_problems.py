@@ -45,12 +45,12 @@ def assert_problem(answer, status: int, code: str) -> dict:
     return told
 
 
-def test_what_the_framework_refuses_is_a_problem_document_too(retail):
+def test_what_the_framework_refuses_is_a_problem_document_too(retail_client):
     """404, 405, 422, malformed JSON and a missing content type."""
-    post = retail.post
-    assert_problem(retail.get("/nowhere"), 404, "request.not_found")
-    assert_problem(retail.put("/v1/series"), 405, "request.method")
-    assert_problem(retail.get("/v1/series?limit=0"), 422, "request.validation")
+    post = retail_client.post
+    assert_problem(retail_client.get("/nowhere"), 404, "request.not_found")
+    assert_problem(retail_client.put("/v1/series"), 405, "request.method")
+    assert_problem(retail_client.get("/v1/series?limit=0"), 422, "request.validation")
     json_type = {"content-type": "application/json"}
     broken = post("/v1/forecasts", content=b'{"unique_ids": [', headers=json_type)
     assert_problem(broken, 400, "request.malformed")
@@ -61,22 +61,22 @@ def test_what_the_framework_refuses_is_a_problem_document_too(retail):
     assert_problem(post("/v1/forecasts", json=[1]), 422, "request.validation")
 
 
-def test_a_problem_repeats_no_values_that_were_sent(retail):
+def test_a_problem_repeats_no_values_that_were_sent(retail_client):
     """Validation tells the place and the rule, not the input."""
     body = {"observations": [{"unique_id": "a", "ds": "2019-01-01", "y": "s3cr3t-value"}]}
 
-    answer = retail.post("/v1/observations", json=body)
+    answer = retail_client.post("/v1/observations", json=body)
 
     assert_problem(answer, 422, "request.validation")
     assert "s3cr3t-value" not in answer.text
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_that_are_none_are_refused(retail, number):
+def test_numbers_that_are_none_are_refused(retail_client, number):
     """NaN and infinity never reach the model."""
     text = '{"observations": [{"unique_id": "A3349335T", "ds": "2019-01-01", "y": %s}]}'
 
-    answer = retail.post(
+    answer = retail_client.post(
         "/v1/observations",
         content=(text % number).encode(),
         headers={"content-type": "application/json"},
@@ -85,12 +85,14 @@ def test_numbers_that_are_none_are_refused(retail, number):
     assert_problem(answer, 422, "request.validation")
 
 
-def test_an_error_nobody_foresaw_tells_a_number_and_nothing_else(retail, monkeypatch, caplog):
+def test_an_error_nobody_foresaw_tells_a_number_and_nothing_else(
+    retail_client, monkeypatch, caplog
+):
     """The traceback is logged under the request id and stays out of the answer."""
-    engine = retail.app.state.slot.serving.engine
+    engine = retail_client.app.state.slot.serving.engine
     monkeypatch.setattr(engine, "bundle", None)
 
-    answer = retail.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
+    answer = retail_client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
 
     told = assert_problem(answer, 500, "internal")
     assert told["detail"] == "internal error"
@@ -99,10 +101,10 @@ def test_an_error_nobody_foresaw_tells_a_number_and_nothing_else(retail, monkeyp
     assert "Traceback" in caplog.text
 
 
-def test_a_request_id_is_taken_over_when_it_is_sane(retail):
+def test_a_request_id_is_taken_over_when_it_is_sane(retail_client):
     """A caller's number is kept; anything odd is replaced."""
-    kept = retail.get("/livez", headers={"x-request-id": "job-17.a"})
-    replaced = retail.get("/livez", headers={"x-request-id": "a b\tc"})
+    kept = retail_client.get("/livez", headers={"x-request-id": "job-17.a"})
+    replaced = retail_client.get("/livez", headers={"x-request-id": "a b\tc"})
 
     assert kept.headers["x-request-id"] == "job-17.a"
     assert len(replaced.headers["x-request-id"]) == 32
@@ -282,13 +284,13 @@ def test_without_keys_only_this_machine_may_reach_the_server(host):
     Settings(host=host, api_keys="k").check_bind()
 
 
-def test_without_keys_a_foreign_host_header_is_refused(retail):
+def test_without_keys_a_foreign_host_header_is_refused(retail_client):
     """A page elsewhere cannot call under a name of its own that it points here."""
-    answer = retail.get("/v1/models", headers={"host": "evil.example:8000"})
+    answer = retail_client.get("/v1/models", headers={"host": "evil.example:8000"})
 
     assert_problem(answer, 400, "request.host")
-    assert retail.get("/v1/models", headers={"host": "localhost:8000"}).status_code == 200
-    assert retail.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
+    assert retail_client.get("/v1/models", headers={"host": "localhost:8000"}).status_code == 200
+    assert retail_client.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
 
 
 def test_settings_come_from_the_environment(monkeypatch):

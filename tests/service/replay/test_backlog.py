@@ -23,10 +23,8 @@ from service.ingest.importer import import_history
 from service.ingest.write_queue import WriteQueue
 from service.replay.backlog import LONG_S, replay_waiting
 from service.storage.retention import RetentionRule
-from tests.service.conftest import emptied
-from tests.service.hosts import MONTHLY, Host, assert_equal
-from tests.service.ingest.test_write_queue import sent
-from tests.service.storage.test_migrations import run
+from tests.helpers.hosts import MONTHLY, Host, assert_equal
+from tests.helpers.service import batch_of, empty_database, run_sql
 
 SERIES, STEPS = 1_000, 14
 MONTHS = [str(month.date()) for month in pd.date_range("2019-01-01", periods=60, freq="MS")]
@@ -134,7 +132,7 @@ def test_what_another_process_writes_meanwhile_is_not_lost(
     postgres, begin, change: Change, monthly
 ):
     """Two servers on one log: the other changes what this one has read."""
-    url = emptied(postgres)
+    url = empty_database(postgres)
     import_history(url, monthly, MONTHLY)
     host, other = begin(url), begin(url)
     name = sorted(host.writer.waiting)[2]
@@ -176,8 +174,12 @@ class Users:
         self.turns += 1
         write_queue, rng, steps = self.write_queue, self.rng, self.steps
         works = [
-            lambda name: write_queue.record(sent((name, MONTHS[steps[name]], rng.uniform(1, 100)))),
-            lambda name: write_queue.record(sent((name, MONTHS[STEPS - 1], rng.uniform(1, 100)))),
+            lambda name: write_queue.record(
+                batch_of((name, MONTHS[steps[name]], rng.uniform(1, 100)))
+            ),
+            lambda name: write_queue.record(
+                batch_of((name, MONTHS[STEPS - 1], rng.uniform(1, 100)))
+            ),
             lambda name: write_queue.need([name]),
             write_queue.rebuild,
         ]
@@ -335,13 +337,13 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
     assert (len(turns), live + len(host.writer.waiting)) == (2, SERIES)
     assert 0 < live < SERIES
 
-    run(many, "alter table observation rename to gone")
+    run_sql(many, "alter table observation rename to gone")
     with pytest.raises(LogError):
         replay_waiting(
             write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told
         )
     assert (len(host.engine), len(host.writer.waiting)) == (live, SERIES - live)
-    run(many, "alter table gone rename to observation")
+    run_sql(many, "alter table gone rename to observation")
 
     replay_waiting(write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told)
     write_queue.close()
@@ -357,7 +359,7 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
     for name in ("s0007", "s0500"):
         prune(host, name)
     host.close()
-    run(many, f"update base set state = substr(state, 1, 40) where series = {number}")
+    run_sql(many, f"update base set state = substr(state, 1, 40) where series = {number}")
 
     host = begin(many)
     write_queue = WriteQueue(host.writer, 60.0)
@@ -387,7 +389,7 @@ def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
     write_queue.prune(RetentionRule(steps=9), list)
     write_queue.close()
     host.close()
-    run(many, "update base set state = substr(state, 1, 40)")
+    run_sql(many, "update base set state = substr(state, 1, 40)")
 
     host = begin(many)
     write_queue, turns = WriteQueue(host.writer, 60.0), list[int]()

@@ -15,14 +15,14 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.speed.servers import server
+from benchmarks.speed.servers import server, wait_until
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
 from pipelines.cli.http_client import call
 from service.ingest.importer import import_history
 from service.settings import Settings
-from tests.service.conftest import ready, train_tiny, wait_until
+from tests.helpers.service import last_stamp, read_readiness, train_tiny
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,6 @@ def observe(client: TestClient, model: str, name: str, ds: str, y: float) -> Non
     assert answer.status_code == 200, answer.text
 
 
-def last_ds(client: TestClient, model: str, name: str) -> str:
-    """Return the last stamp that the state of one series has seen."""
-    return client.get(f"/models/{model}/v1/series/{name}/state").json()["position"]["last_ds"]
-
-
 def test_models_of_one_server_keep_their_series_apart(
     serve_named, monthly, weekly, monthly_bundle, weekly_bundle
 ):
@@ -62,7 +57,7 @@ def test_models_of_one_server_keep_their_series_apart(
     for model, table in (("sales", monthly), ("juice", weekly)):
         listed = client.get(f"/models/{model}/v1/series").json()["series"]
         assert [one["unique_id"] for one in listed] == sorted(table["unique_id"].unique())
-    report = ready(client)
+    report = read_readiness(client)
     assert (report["ready"], report["series"]) == (True, 9)
     assert [*report["models"]] == ["sales", "juice"]
     assert client.get("/models/juice/readyz").json()["series"] == 4
@@ -82,12 +77,12 @@ def test_equal_names_under_equal_bundles_are_still_two_series(serve_named, month
 
     assert point(client, "south", series) == before
     assert point(client, "north", series) != before
-    assert last_ds(client, "north", series) == "2019-01-01"
-    assert last_ds(client, "south", series) == "2018-12-01"
+    assert last_stamp(client, "north", series) == "2019-01-01"
+    assert last_stamp(client, "south", series) == "2018-12-01"
     client.__exit__(None, None, None)
     restarted = serve_named(bundles)
-    assert last_ds(restarted, "north", series) == "2019-01-01"
-    assert last_ds(restarted, "south", series) == "2018-12-01"
+    assert last_stamp(restarted, "north", series) == "2019-01-01"
+    assert last_stamp(restarted, "south", series) == "2018-12-01"
     np.testing.assert_allclose(point(restarted, "south", series), before, rtol=1e-5)
 
 
@@ -189,7 +184,7 @@ def test_a_damaged_model_does_not_affect_the_others_and_is_served_once_repaired(
     assert point(client, "sales", name)
     shutil.copyfile(monthly_bundle / "weights.safetensors", pointer / "weights.safetensors")
     wait_until(lambda: client.get("/models/torn/readyz").status_code, lambda code: code == 200)
-    assert ready(client)["reason"] == ""
+    assert read_readiness(client)["reason"] == ""
 
 
 def test_a_model_that_fails_to_start_gives_its_log_back(
@@ -204,11 +199,11 @@ def test_a_model_that_fails_to_start_gives_its_log_back(
     pointer = tmp_path / "served"
     shutil.copytree(weekly_bundle, pointer)
     client = serve_named({"sales": pointer, "other": weekly_bundle}, watch_seconds=0.05)
-    assert "freq='MS'" in ready(client)["reason"]
+    assert "freq='MS'" in read_readiness(client)["reason"]
 
     shutil.copytree(monthly_bundle, pointer, dirs_exist_ok=True)
 
-    wait_until(lambda: ready(client)["reason"], lambda reason: reason == "")
+    wait_until(lambda: read_readiness(client)["reason"], lambda reason: reason == "")
     assert client.get("/models/sales/v1/series").json()["total"] == 5
 
 
@@ -231,12 +226,12 @@ def test_a_path_without_a_known_model_is_answered_with_the_known_names(serve_nam
     assert client.get("/models/sales").text == client.get("/models/sales/docs").text
 
 
-def test_a_server_of_one_model_has_no_paths_by_name(retail):
+def test_a_server_of_one_model_has_no_paths_by_name(retail_client):
     """The answer says to leave the name out."""
-    answer = retail.get("/models/sales/v1/series").json()
+    answer = retail_client.get("/models/sales/v1/series").json()
     assert answer["code"] == "request.not_found"
     assert "one model: leave out /models/NAME" in answer["help"]
-    assert ready(retail)["models"] == {}
+    assert read_readiness(retail_client)["models"] == {}
 
 
 def test_the_openapi_document_fits_each_model(serve_named, monthly, monthly_bundle):

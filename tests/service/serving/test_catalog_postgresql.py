@@ -9,7 +9,7 @@ from forecast.bundle import load_bundle
 from service import log_admin
 from service.ingest.importer import import_history
 from service.settings import Settings
-from tests.service.serving.test_catalog import last_ds
+from tests.helpers.service import last_stamp
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_on_postgresql_each_model_has_a_schema(schemas, serve_named, monthly_bun
 
     restarted = serve_named(bundles, database_url=schemas)
 
-    assert last_ds(restarted, "sales", "tea") == "2019-01-01"
+    assert last_stamp(restarted, "sales", "tea") == "2019-01-01"
     assert restarted.get("/models/4-stocks/v1/series").json()["total"] == 0
     engine = sa.create_engine(schemas)
     for name, freq in (("sales", '"MS"'), ("4-stocks", '"W-THU"')):

@@ -14,7 +14,7 @@ from service.serving import local_copy
 from service.serving.local_copy import LocalCopy
 from service.serving.model_source import fetch
 from service.settings import Settings
-from tests.service.conftest import train_tiny
+from tests.helpers.service import train_tiny
 
 NAME = "models:/juice@champion"
 

@@ -2,14 +2,11 @@
 
 import itertools
 import random
-import signal
-import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import cycle
-from typing import Any
 
 import httpx
 import numpy as np
@@ -21,31 +18,12 @@ from benchmarks.speed.servers import server, wait_until
 from forecast.bundle import load_bundle
 from service.ingest.importer import import_history
 from service.storage import schema as tables
-from tests.service.conftest import emptied
+from tests.helpers.service import crash, empty_database, restart
+from tests.helpers.service import forecast_values as forecasts
 
 ROUNDS = 12
 DAYS = 40
 """Days that each client reports."""
-
-
-def forecasts(url: str, names: list[str]) -> np.ndarray:
-    """Return point forecasts and bounds of some series, of shape (series, 3, horizon)."""
-    body = {"unique_ids": names, "level": [80]}
-    answer = httpx.post(f"{url}/v1/forecasts", json=body).json()["forecasts"]
-    return np.array([[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer])
-
-
-def crash(cluster: Any) -> None:
-    """End PostgreSQL at once, without an orderly shutdown."""
-    postmaster = cluster.get_postmaster_info().process
-    postmaster.send_signal(signal.SIGQUIT)
-    postmaster.wait(30)
-
-
-def restart(cluster: Any) -> None:
-    """Start PostgreSQL; it may recover for longer than the call waits."""
-    with suppress(subprocess.TimeoutExpired):
-        cluster.ensure_postgres_running()
 
 
 def is_log_away(answer: httpx.Response) -> bool:
@@ -62,7 +40,7 @@ def test_a_client_reads_its_own_writes_through_any_server(
     postgres, monthly, monthly_bundle, tmp_path
 ):
     """A server is killed half-way, and nothing is lost."""
-    url = emptied(postgres)
+    url = empty_database(postgres)
     import_history(url, monthly, load_bundle(monthly_bundle).config.data)
     names = sorted(monthly["unique_id"].unique())
     months = pd.date_range("2019-01-01", periods=ROUNDS, freq="MS")
@@ -110,7 +88,7 @@ def test_a_client_reads_its_own_writes_through_any_server(
 
 def test_servers_survive_a_crash_of_postgresql(cluster, postgres, daily_models, tmp_path):
     """They answer 503 with Retry-After while it is away; afterwards nothing is lost."""
-    url, turns, back = emptied(postgres), itertools.count(), threading.Event()
+    url, turns, back = empty_database(postgres), itertools.count(), threading.Event()
     reporters = [Reporter([f"{i}-{j}" for j in range(3)], random.Random(i)) for i in range(4)]
     *working, waiting = reporters
     refused = [0] * len(working)
@@ -186,7 +164,7 @@ def test_an_idle_server_notices_that_postgresql_is_away_and_back(
     """`/readyz` turns 503 with the reason, then 200; the server logs each change once."""
     environment = {
         "STATECAST_MODEL": str(daily_models[0]),
-        "STATECAST_DATABASE_URL": emptied(postgres),
+        "STATECAST_DATABASE_URL": empty_database(postgres),
         "STATECAST_DATA_DIR": str(tmp_path),
     }
     with server(environment) as running, httpx.Client(base_url=running.url) as client:
@@ -206,7 +184,7 @@ def test_an_idle_server_notices_that_postgresql_is_away_and_back(
 
 def test_a_server_notices_that_the_log_lost_its_last_batches(postgres, daily_models, tmp_path):
     """A failover to a replica that lags has this effect; what was lost can be sent again."""
-    url = emptied(postgres)
+    url = empty_database(postgres)
     environment = {
         "STATECAST_MODEL": str(daily_models[0]),
         "STATECAST_DATABASE_URL": url,

@@ -1,7 +1,6 @@
 """Rollout and rollback while the server answers, and starts from the copy of the last model."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import torch
 from starlette.testclient import TestClient
 
 from benchmarks.speed.servers import wait_until
-from forecast.bundle import Bundle, load_bundle, save_bundle
+from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
-from tests.service.conftest import train_tiny
+from tests.helpers.service import observe, replace_model, train_tiny, wait_for_successor
 
 WATCH = {"watch_seconds": 0.05}
 
@@ -34,38 +33,11 @@ def pointer(tmp_path, monthly_bundle) -> Path:
     return folder
 
 
-def put(bundle: Path | Bundle, folder: Path) -> None:
-    """Replace a bundle by another one, as a deployment does."""
-    fresh = folder.with_name("fresh")
-    if isinstance(bundle, Path):
-        shutil.copytree(bundle, fresh)
-    else:
-        save_bundle(bundle, fresh)
-    shutil.rmtree(folder)
-    fresh.rename(folder)
-
-
 def forecasts(client: TestClient, names: list[str]) -> list[dict[str, Any]]:
     """Return the answer to a forecast request for some series."""
     answer = client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]})
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-def successor(client: TestClient, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Wait until `done` accepts the successor in `/readyz`, and return it."""
-    ready = wait_until(
-        lambda: client.get("/readyz").json(), lambda ready: done(ready["successor"] or {})
-    )
-    assert ready["ready"]
-    return ready["successor"]
-
-
-def observe(client: TestClient, name: str, ds: str, y: float) -> None:
-    """Report one value of a series."""
-    row = {"unique_id": name, "ds": ds, "y": y}
-    answer = client.post("/v1/observations", json={"observations": [row]})
-    assert answer.status_code == 200, answer.text
 
 
 def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, monthly, tmp_path):
@@ -75,8 +47,8 @@ def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, m
     observe(client, names[0], "2019-01-01", 300.0)
     before = forecasts(client, names)
 
-    put(second, pointer)
-    rollout = successor(client, lambda s: s.get("phase") == "in service")
+    replace_model(second, pointer)
+    rollout = wait_for_successor(client, lambda s: s.get("phase") == "in service")
 
     assert rollout["digest"] == load_bundle(second).digest
     after = forecasts(client, names)
@@ -99,8 +71,8 @@ def test_a_rollback_restores_the_model_before_with_all_later_observations(
     client = serve(pointer, monthly, **WATCH)
     first = forecasts(client, names)["model"]["digest"]
     assert client.post("/v1/models:rollback").status_code == 409
-    put(second, pointer)
-    successor(client, lambda s: s.get("phase") == "in service")
+    replace_model(second, pointer)
+    wait_for_successor(client, lambda s: s.get("phase") == "in service")
     observe(client, names[0], "2019-01-01", 300.0)
 
     back = client.post("/v1/models:rollback").json()
@@ -138,8 +110,8 @@ def test_a_model_that_forecasts_wildly_stays_out(serve, pointer, second, monthly
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
 
-    put(harm(load_bundle(second)), pointer)
-    rollout = successor(client, lambda s: s.get("phase") == "refused")
+    replace_model(harm(load_bundle(second)), pointer)
+    rollout = wait_for_successor(client, lambda s: s.get("phase") == "refused")
 
     assert reason in rollout["reason"]
     assert forecasts(client, names) == before
@@ -170,8 +142,8 @@ def test_a_damaged_bundle_stays_out(serve, pointer, second, monthly, harm, code,
     assert ready["ready"]
     assert forecasts(client, names)["forecasts"] == before["forecasts"]
     pointer.mkdir(exist_ok=True)
-    put(second, pointer)
-    successor(client, lambda s: s.get("phase") == "in service")
+    replace_model(second, pointer)
+    wait_for_successor(client, lambda s: s.get("phase") == "in service")
     wait_until(lambda: client.get("/readyz").json()["reason"], lambda reason: not reason)
 
 
@@ -179,8 +151,8 @@ def test_a_model_of_another_frequency_stays_out(serve, pointer, weekly_bundle, m
     """It would misread the stamps of this log."""
     client = serve(pointer, monthly, **WATCH)
 
-    put(weekly_bundle, pointer)
-    rollout = successor(client, lambda s: s.get("phase") == "refused")
+    replace_model(weekly_bundle, pointer)
+    rollout = wait_for_successor(client, lambda s: s.get("phase") == "refused")
 
     assert "freq='MS'" in rollout["reason"]
 
@@ -198,10 +170,10 @@ def test_a_restart_serves_the_last_model_first_and_then_follows_the_source(
     client = serve(pointer, monthly, **WATCH)
     first = forecasts(client, names)["model"]["digest"]
     client.__exit__(None, None, None)
-    put(second, pointer)
+    replace_model(second, pointer)
 
     client = serve(pointer, **WATCH)
-    rollout = successor(client, lambda s: s.get("phase") == "in service")
+    rollout = wait_for_successor(client, lambda s: s.get("phase") == "in service")
 
     assert rollout["digest"] == digest(second) == forecasts(client, names)["model"]["digest"]
     held = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
@@ -214,7 +186,7 @@ def test_a_restart_serves_the_last_model_first_and_then_follows_the_source(
         lambda folder: (folder / "weights.safetensors").write_bytes(b"torn"),
         lambda folder: (folder / "bundle.json").write_text("{"),
         lambda folder: shutil.rmtree(folder),
-        lambda folder: put(_wild(load_bundle(folder)), folder),
+        lambda folder: replace_model(_wild(load_bundle(folder)), folder),
     ],
 )
 def test_a_bad_source_does_not_prevent_a_restart(serve, pointer, second, monthly, harm):
@@ -223,7 +195,7 @@ def test_a_bad_source_does_not_prevent_a_restart(serve, pointer, second, monthly
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
     client.__exit__(None, None, None)
-    put(second, pointer)
+    replace_model(second, pointer)
     harm(pointer)
 
     client = serve(pointer, **WATCH)
@@ -242,8 +214,8 @@ def test_a_rollback_outlasts_a_restart_until_the_source_names_another_model(
     """The model that was rolled back returns only after the source has named another one."""
     client = serve(pointer, monthly, **WATCH)
     first, names = digest(pointer), sorted(monthly["unique_id"].unique())
-    put(second, pointer)
-    successor(client, lambda s: s.get("phase") == "in service")
+    replace_model(second, pointer)
+    wait_for_successor(client, lambda s: s.get("phase") == "in service")
     client.post("/v1/models:rollback").raise_for_status()
     client.__exit__(None, None, None)
 
@@ -254,10 +226,12 @@ def test_a_rollback_outlasts_a_restart_until_the_source_names_another_model(
     assert ready["successor"]["digest"] == digest(second)
     assert ready["successor"]["phase"] == "rolled back"
     copies = tmp_path / f"data of {pointer.name}" / "bundles"
-    put(copies / first, pointer)
+    replace_model(copies / first, pointer)
     wait_until(lambda: client.get("/readyz").json(), lambda ready: ready["successor"] is None)
-    put(second, pointer)
-    assert successor(client, lambda s: s.get("phase") == "in service")["digest"] == digest(second)
+    replace_model(second, pointer)
+    assert wait_for_successor(client, lambda s: s.get("phase") == "in service")["digest"] == digest(
+        second
+    )
 
 
 def test_an_empty_log_starts_with_the_model_of_the_source(
@@ -268,7 +242,7 @@ def test_an_empty_log_starts_with_the_model_of_the_source(
     home = tmp_path / f"data of {pointer.name}"
     for path in home.glob("observations.db*"):
         path.unlink()
-    put(weekly_bundle, pointer)
+    replace_model(weekly_bundle, pointer)
 
     client = serve(pointer, weekly)
 
