@@ -338,7 +338,7 @@ def test_other_servers_take_a_pruning_in(postgres, begin, names, tmp_path):
         assert_equal(states(one), states(first))
         engine = one.host.engine
         assert engine.position(engine.rows[names[0]]).rebuilt == rebuilt
-        with pytest.raises(Refused, match="the log of their series begins"):
+        with pytest.raises(Refused, match="before the first step that pruning kept"):
             one.host.observe(names[1], "2010-01-01", 5.0)
         one.close()
 
