@@ -9,7 +9,7 @@ from forecast.calendars.calendar import Calendar
 from forecast.calendars.frequency import infer_freq
 from forecast.calendars.grid import DAY
 from forecast.config import DataConfig, Kind
-from forecast.data.io import quote_some
+from forecast.data.locator import quote_some
 from forecast.data.long_table import LongTable
 from forecast.errors import (
     ConstantSeries,

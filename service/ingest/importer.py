@@ -12,8 +12,8 @@ import pandas as pd
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from forecast.data.checks import problems
+from forecast.data.columns import need_columns
 from forecast.data.future_covariates import read_history
-from forecast.data.io import need_columns
 from forecast.data.long_table import LongTable as FoundRows
 from forecast.data.long_table import read_long_table
 from forecast.data.validation import validate
@@ -36,7 +36,7 @@ def import_history(
 
     Args:
         database_url: Of the log; no server may have it open.
-        table: Anything `forecast.frames.read_table` takes, one row per series and stamp.
+        table: Anything `forecast.data.io.read_table` takes, one row per series and stamp.
         data: Roles, frequency and fill policy, as the model that will serve has them (its
             bundle's `config.data`).
         query: SQL, when `table` is a database URL.

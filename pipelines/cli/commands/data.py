@@ -58,13 +58,14 @@ def install(app: typer.Typer) -> None:
 
 
 def _check(session: Session, found: project.ResolvedProject) -> None:
-    from forecast.data import validation as frames
+    from forecast.data import validation
+    from forecast.data.future_covariates import read_history
     from pipelines.cli.commands.train import need_source
 
     source = need_source(found)
     data = found.config.data
-    history, ahead = frames.read_history(source, data, query=found.project.query)
-    told = {**frames.report(history, data), "rows_ahead": len(ahead)}
+    history, ahead = read_history(source, data, query=found.project.query)
+    told = {**validation.report(history, data), "rows_ahead": len(ahead)}
     session.console.result(
         {"source": redact_url(source), "usable": not told["problems"], **told}, _text(told)
     )

@@ -59,8 +59,9 @@ def _diagnose(
     import time
     from dataclasses import replace
 
-    from forecast.data import validation as frames
+    from forecast.data.future_covariates import read_history
     from forecast.data.panel import Panel
+    from forecast.data.validation import validate
     from forecast.diagnostics.carry_gain import carry_gain
     from pipelines.cli.model_choice import choose_bundle, data_settings
     from pipelines.promotion.comparison import evaluate
@@ -72,8 +73,8 @@ def _diagnose(
     bundle, told = choose_bundle(found, model)
     session.console.step("model", told)
     data = data_settings(found, bundle)
-    history, _ = frames.read_history(source, data, query=found.project.query)
-    series = frames.validate(history, data)
+    history, _ = read_history(source, data, query=found.project.query)
+    series = validate(history, data)
     series = replace(series, data=replace(series.data, kind=bundle.config.data.kind))
     panel = Panel.from_frame(series)
     cutoffs = plan(

@@ -118,12 +118,13 @@ def _data_dir(folder: Path) -> Check:
 
 
 def _source(found: project.ResolvedProject) -> Check:
-    from forecast.data import validation as frames
+    from forecast.data import validation
+    from forecast.data.future_covariates import read_history
     from forecast.redact import redact_url
 
     source = str(found.project.source)
-    history, _ = frames.read_history(source, found.config.data, query=found.project.query)
-    report = frames.report(history, found.config.data)
+    history, _ = read_history(source, found.config.data, query=found.project.query)
+    report = validation.report(history, found.config.data)
     told = f"{redact_url(source)}: {report['series']:,} series, {report['rows']:,} rows"
     if report["problems"]:
         return Check(

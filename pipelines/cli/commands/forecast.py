@@ -78,7 +78,7 @@ def _compute(
     import time
 
     source = need_source(found)
-    from forecast.data import validation as frames
+    from forecast.data.io import read_table
     from forecast.inference.batch import forecast_table, only
     from pipelines.cli.model_choice import choose_bundle, data_settings
 
@@ -87,10 +87,10 @@ def _compute(
     session.console.step("model", told, time.perf_counter() - begun)
     begun = time.perf_counter()
     data = data_settings(found, bundle)
-    table = frames.read_table(source, query=found.project.query, data=data)
+    table = read_table(source, query=found.project.query, data=data)
     if ids:
         table = only(table, data, ids)
-    ahead = None if future is None else frames.read_table(future, data=data)
+    ahead = None if future is None else read_table(future, data=data)
     made = forecast_table(bundle, table, horizon=h, level=level, futr_df=ahead, data=data)
     told = f"{made['unique_id'].nunique():,} series, {len(made):,} rows"
     session.console.step("forecast", told, time.perf_counter() - begun)
@@ -107,7 +107,7 @@ def _ask(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    from forecast.data import validation as frames
+    from forecast.data.io import read_table
     from pipelines.cli.http_client import call
     from pipelines.cli.json_rows import to_rows
 
@@ -115,7 +115,7 @@ def _ask(
     if h is not None:
         body["h"] = h
     if future is not None:
-        table = frames.read_table(future, data=found.config.data)
+        table = read_table(future, data=found.config.data)
         named = {found.config.data.id_col: "unique_id", found.config.data.time_col: "ds"}
         table = table.rename(columns=named)
         kept = _covariates(call(server, "/v1/models"), table)

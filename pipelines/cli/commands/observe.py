@@ -49,7 +49,7 @@ def install(app: typer.Typer) -> None:
 def _send(
     session: Session, found: project.ResolvedProject, file: str, query: str | None, name: str | None
 ) -> dict[str, Any]:
-    from forecast.data import validation as frames
+    from forecast.data.future_covariates import read_history
     from pipelines.cli.http_client import base_url, call
     from pipelines.cli.json_rows import to_rows
 
@@ -57,7 +57,7 @@ def _send(
     models = call(server, "/v1/models")["models"]
     served = next((model for model in models if model["in_service"]), models[0])
     data = replace(found.config.data, known_future=tuple(served["known_future"]))
-    table, _ = frames.read_history(file, data, query=query)
+    table, _ = read_history(file, data, query=query)
     table = _columns(table, found, served)
     counts = dict.fromkeys(("new", "duplicate", "revised", "created", "filled"), 0)
     with session.console.progress("observe", len(table)) as steps:
@@ -79,7 +79,8 @@ def _columns(
     table: "pd.DataFrame", found: project.ResolvedProject, served: dict[str, Any]
 ) -> "pd.DataFrame":
     """The columns that the model takes, under the names of the service, in order of time."""
-    from forecast.data.io import Locator, need_columns
+    from forecast.data.columns import need_columns
+    from forecast.data.locator import Locator
     from forecast.data.parsing import read_names
 
     data = found.config.data
