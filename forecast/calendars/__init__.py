@@ -1,1 +1,1 @@
-"""From `freq` to timestamps and back."""
+"""Arithmetic of frequencies: stamps of a series, steps between them, and inference of `freq`."""

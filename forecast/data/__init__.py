@@ -1,1 +1,1 @@
-"""From any table to a checked panel of series."""
+"""Read tables, check them and lay the series out as a panel. Features and models build on it."""

@@ -88,7 +88,7 @@ def validate(
         raise problem
     static = _static(frame, static_df, rows, data)
     rows, filled = _fill(rows, data, calendar, last := last or {})
-    for problem in size_problems(rows, data, to_learn=to_learn, going_on=last):
+    for problem in size_problems(rows, data, to_learn=to_learn, continued=last):
         raise problem
     kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
     return CheckedSeries(

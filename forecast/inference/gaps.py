@@ -35,8 +35,8 @@ def fill_gap(
     """
     Put the steps missing between each series' last step and its first new one into the panel.
 
-    The model's fill policy gives them their values, and the first new step its covariates. Under
-    the policy `refuse` the panel is returned as it is.
+    They take their values from the model's fill policy and their covariates from the first new
+    step. Under the policy `refuse` the panel is returned as it is.
 
     Args:
         bundle: The model whose states the panel continues.
