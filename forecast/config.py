@@ -1,11 +1,9 @@
 """What can be set, what it means, in which unit, and what each data kind sets by default."""
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from forecast.errors import (
@@ -258,15 +256,6 @@ class Config:
             model=_build(ModelConfig, tables.get("model", {}), where or "model"),
             train=_build(TrainConfig, tables.get("train", {}), where or "train"),
         )
-
-    @classmethod
-    def from_toml(cls, path: Path) -> "Config":
-        """Read `[data]`, `[model]` and `[train]` of a TOML file; raises `ConfigError`."""
-        try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"cannot read the configuration: {error}", where=str(path)) from error
-        return cls.from_dict(tables, where=str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """

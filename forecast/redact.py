@@ -13,9 +13,9 @@ def redact_url(address: "str | sqlalchemy.URL") -> str:
     """
     An address without its secrets, wherever they stand; a path as it is.
 
-    >>> shown("postgresql://bob:hunter2@host/sales?sslmode=require&password=hunter2")
+    >>> redact_url("postgresql://bob:hunter2@host/sales?sslmode=require&password=hunter2")
     'postgresql://bob:***@host/sales?sslmode=require'
-    >>> shown("sales.csv")
+    >>> redact_url("sales.csv")
     'sales.csv'
     """
     if isinstance(address, str) and "://" not in address:

@@ -1,5 +1,5 @@
 """
 Calendars: from a frequency such as `B` or `MS` to timestamps, step numbers and season lengths.
 
-May be imported by everything in `forecast` but `config`, `errors`, `files` and `device`.
+May be imported by `forecast.data` and the layers above it, and by service and pipelines.
 """

@@ -1,4 +1,9 @@
-"""Every complaint about the content of a table."""
+"""
+Checks of the content of a table: duplicates, frequency, gaps, missing and forbidden values, size.
+
+Each check looks at all series at once and yields at most one error per kind of fault, which names
+the first row at fault and counts the others.
+"""
 
 from collections.abc import Collection, Iterator
 
@@ -9,7 +14,7 @@ from forecast.calendars.calendar import Calendar
 from forecast.calendars.frequency import infer_freq
 from forecast.calendars.grid import DAY
 from forecast.config import DataConfig, Kind
-from forecast.data.io import quote_some
+from forecast.data.locator import quote_some
 from forecast.data.long_table import LongTable
 from forecast.errors import (
     ConstantSeries,
@@ -23,35 +28,39 @@ from forecast.errors import (
 )
 
 ABOVE_ZERO: tuple[Kind, ...] = ("price", "volatility")
-"""Kinds that are learned on the log scale whatever the data: 0 means nothing there."""
+"""Kinds whose values are always above 0, since they are learned on the log scale."""
 LARGEST = 1e18
-"""Most that a value may be in size: single precision computes with it safely."""
+"""Largest absolute value accepted; single precision computes with it safely."""
 
 
 def problems(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
-    """Whatever is wrong with the content; the first is the one to raise."""
-    yield from _duplicates(rows, data)
-    yield from _off_frequency(rows, calendar)
-    yield from _gaps(rows, data, calendar)
-    yield from _missing_values(rows, data)
-    yield from _negatives(rows, data)
+    """
+    Yield an error for each kind of fault in the content, the most important first.
+
+    Later checks assume what earlier ones establish: raise the first error, or list them all.
+    """
+    yield from _check_duplicates(rows, data)
+    yield from _check_frequency(rows, calendar)
+    yield from _check_gaps(rows, data, calendar)
+    yield from _check_missing_values(rows, data)
+    yield from _check_kind(rows, data)
 
 
-def _duplicates(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
-    again = np.r_[False, rows.stamps[1:] == rows.stamps[:-1]] & ~rows.new_series
-    if not again.any():
+def _check_duplicates(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
+    repeated = np.r_[False, rows.stamps[1:] == rows.stamps[:-1]] & ~rows.new_series
+    if not repeated.any():
         return
-    extra = np.flatnonzero(again)
+    extra = np.flatnonzero(repeated)
     differs = np.zeros(len(extra), bool)
     for values in (rows.y, *rows.covariates.values()):
-        a, b = values[extra], values[extra - 1]
-        differs |= (a != b) & ~(np.isnan(a) & np.isnan(b))
+        later, earlier = values[extra], values[extra - 1]
+        differs |= (later != earlier) & ~(np.isnan(later) & np.isnan(earlier))
     keys = f"[{data.id_col!r}, {data.time_col!r}]"
     if not differs.any():
         row = extra[0]
         yield DuplicateStamps(
-            f"{rows.name(row)} has {rows.text(row)} twice with equal values: expected one row a "
-            f"stamp {rows.extent(extra, unit='repeated row')}",
+            f"{rows.name(row)} has {rows.text(row)} twice with equal values: expected one row "
+            f"per stamp {rows.extent(extra, unit='repeated row')}",
             where=rows.where(row),
             help=f"drop the repeats: df.drop_duplicates({keys})",
         )
@@ -61,21 +70,21 @@ def _duplicates(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
     if rows.y[row - 1] == rows.y[row]:
         found = f"{found}, with different covariates"
     yield DuplicateStamps(
-        f"{rows.name(row)} has {rows.text(row)} twice with conflicting values: expected one row a "
-        f"stamp, found {found} {rows.extent(extra[differs], unit='conflicting row')}",
+        f"{rows.name(row)} has {rows.text(row)} twice with conflicting values: expected one "
+        f"row per stamp, found {found} {rows.extent(extra[differs], unit='conflicting row')}",
         where=rows.where(row),
         help=f"keep the right one, or add them up: df.groupby({keys}, as_index=False)"
         f"[{data.target_col!r}].sum(); hourly local time repeats an hour each autumn: use UTC",
     )
 
 
-def _off_frequency(rows: LongTable, calendar: Calendar) -> Iterator[DataError]:
-    step, phase, on = calendar.locate(rows.stamps)
-    if not on.all():
-        bad = np.flatnonzero(~on)
+def _check_frequency(rows: LongTable, calendar: Calendar) -> Iterator[DataError]:
+    step, phase, valid = calendar.locate(rows.stamps)
+    if not valid.all():
+        bad = np.flatnonzero(~valid)
         row = bad[0]
         yield WrongFrequency(
-            f"{rows.name(row)} has {rows.text(row)}, which is no stamp of freq={calendar.freq!r}"
+            f"{rows.name(row)} has {rows.text(row)}, which is not a stamp of freq={calendar.freq!r}"
             f"{calendar.neighbours(rows.stamps[row])} {rows.extent(bad)}"
             f"{_looks_like(rows, calendar)}",
             where=rows.where(row),
@@ -84,8 +93,8 @@ def _off_frequency(rows: LongTable, calendar: Calendar) -> Iterator[DataError]:
             + _zone_hint(rows.stamps[row], calendar),
         )
         return
-    inside = ~rows.new_series[1:]
-    shifted = np.flatnonzero((phase[1:] != phase[:-1]) & inside) + 1
+    same_series = ~rows.new_series[1:]
+    shifted = np.flatnonzero((phase[1:] != phase[:-1]) & same_series) + 1
     if shifted.size:
         row = shifted[0]
         expected = calendar.stamp_at(step[row - 1 : row] + 1, phase[row - 1 : row])[0]
@@ -98,10 +107,9 @@ def _off_frequency(rows: LongTable, calendar: Calendar) -> Iterator[DataError]:
             + f", or round the stamps to {calendar.freq!r}"
             + _zone_hint(rows.stamps[row], calendar),
         )
-        return
 
 
-def _inferred(rows: LongTable) -> str | int | None:
+def _inferred_freq(rows: LongTable) -> str | int | None:
     try:
         return infer_freq(rows.stamps, rows.new_series, integer=rows.integer)
     except WrongFrequency:
@@ -109,25 +117,28 @@ def _inferred(rows: LongTable) -> str | int | None:
 
 
 def _looks_like(rows: LongTable, calendar: Calendar) -> str:
-    looks = _inferred(rows)
-    return f"; most stamps look like {looks!r}" if looks not in (None, calendar.freq) else ""
+    inferred = _inferred_freq(rows)
+    return f"; most stamps look like {inferred!r}" if inferred not in (None, calendar.freq) else ""
 
 
 def _zone_hint(stamp: np.integer, calendar: Calendar) -> str:
     if calendar.grid.days < 1 or stamp % DAY == 0:
         return ""
-    return "; dates with a time zone become UTC: drop the zone before, with .dt.tz_localize(None)"
+    return (
+        "; dates with a time zone are converted to UTC: to keep the local date, drop the zone "
+        "first with .dt.tz_localize(None)"
+    )
 
 
 def _frequency_help(rows: LongTable, calendar: Calendar) -> str:
-    looks = _inferred(rows)
-    if looks in (None, calendar.freq):
+    inferred = _inferred_freq(rows)
+    if inferred in (None, calendar.freq):
         return "declare the true frequency"
-    value = f'"{looks}"' if isinstance(looks, str) else looks
+    value = f'"{inferred}"' if isinstance(inferred, str) else inferred
     return f"declare freq = {value}"
 
 
-def _gaps(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
+def _check_gaps(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterator[DataError]:
     step, phase, _ = calendar.locate(rows.stamps)
     jump = np.where(rows.new_series[1:], 0, np.diff(step))
     bad = np.flatnonzero(jump > 1) + 1
@@ -136,8 +147,8 @@ def _gaps(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterator[Dat
     row = bad[0]
     expected = calendar.text(calendar.stamp_at(step[row - 1 : row] + 1, phase[row - 1 : row])[0])
     found = f"after {rows.text(row - 1)} expected {expected}, found {rows.text(row)}"
-    looks = _inferred(rows)
-    if looks not in (None, calendar.freq, "B") and _too_wide(jump[jump > 0], data):
+    inferred = _inferred_freq(rows)
+    if inferred not in (None, calendar.freq, "B") and _too_wide(jump[jump > 0], data):
         yield WrongFrequency(
             f"{rows.name(row)} does not advance by freq={calendar.freq!r}: {found} "
             f"{rows.extent(bad, unit='wider step')}{_looks_like(rows, calendar)}",
@@ -145,40 +156,43 @@ def _gaps(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterator[Dat
             help=_frequency_help(rows, calendar),
         )
     elif data.fill == "refuse":
-        lost = int(jump[row - 1]) - 1
+        missing = int(jump[row - 1]) - 1
         count = int((jump[jump > 1] - 1).sum())
         yield MissingSteps(
-            f"{rows.name(row)} skips {lost:,} step{'s' if lost > 1 else ''} of "
+            f"{rows.name(row)} skips {missing:,} step{'s' if missing > 1 else ''} of "
             f"freq={calendar.freq!r}: {found} {rows.extent(bad, count, unit='missing step')}",
             where=rows.where(row),
             help=f'{_exchange_hint(rows, calendar)}no row means nothing sold? fill = "zero"; the '
             'last value still holds? fill = "forward"; not known? fill = "mask", which keeps the '
-            "steps and learns nothing from them",
+            "steps but does not learn from them",
         )
 
 
 def _too_wide(jumps: Int64[np.ndarray, " step"], data: DataConfig) -> bool:
-    """Whether single steps are so rare that the frequency is wrong, and not some rows missing."""
+    """Tell whether single steps are so rare that the frequency must be wrong."""
     if data.fill == "refuse":
         return len(jumps) > 1 and bool((jumps == 1).mean() < 0.5)
     return len(jumps) > 1 and bool((jumps == 1).mean() < 0.02 and (jumps == jumps[0]).mean() > 0.9)
 
 
 def _exchange_hint(rows: LongTable, calendar: Calendar) -> str:
-    """Whether the holes are weekends, or the holidays of New York's exchange."""
-    if calendar.freq not in ("D", "B") or (calendar.freq == "D" and _inferred(rows) != "B"):
+    """Return advice for gaps that are weekends or the holidays of an exchange, or an empty text."""
+    if calendar.freq not in ("D", "B") or (calendar.freq == "D" and _inferred_freq(rows) != "B"):
         return ""
     sessions = Calendar("XNYS")
-    step, _, on = sessions.locate(rows.stamps)
-    whole = (np.diff(step)[~rows.new_series[1:]] == 1).mean() > 0.99
-    if on.mean() > 0.99 and whole:
-        return 'these are the sessions of New York\'s exchange: declare freq = "XNYS"; otherwise: '
+    step, _, valid = sessions.locate(rows.stamps)
+    complete = (np.diff(step)[~rows.new_series[1:]] == 1).mean() > 0.99
+    if valid.mean() > 0.99 and complete:
+        return (
+            "the stamps are the sessions of the New York Stock Exchange: declare "
+            'freq = "XNYS"; otherwise: '
+        )
     if calendar.freq == "D":
         return 'no rows at weekends? declare freq = "B", or an exchange such as "XNYS"; '
-    return 'an exchange\'s holidays? declare its calendar, such as freq = "XNYS" or "XLON"; '
+    return 'holidays of an exchange? declare its calendar, such as freq = "XNYS" or "XLON"; '
 
 
-def _missing_values(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
+def _check_missing_values(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
     allowed = data.fill != "refuse"
     for name, values in ((data.target_col, rows.y), *rows.covariates.items()):
         bad = np.flatnonzero(~(np.abs(values) <= LARGEST))
@@ -187,17 +201,17 @@ def _missing_values(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
         if not bad.size:
             continue
         row = bad[0]
-        found = "NaN (nothing)" if np.isnan(values[row]) else f"{values[row]:g}"
-        advice = "fill the column before: a covariate must be known at every step"
+        found = "NaN" if np.isnan(values[row]) else f"{values[row]:g}"
+        advice = "fill the column first: a covariate must be known at every step"
         if np.isinf(values[row]):
-            advice = "correct these rows: a division by zero before?"
+            advice = "correct these rows; were they divided by zero?"
         elif np.isfinite(values[row]):
             advice = "correct these rows, or use a larger unit"
         elif name == data.target_col:
             advice = 'not known? fill = "mask"; nothing sold? fill = "zero"; or correct these rows'
         yield MissingValues(
             f"{rows.name(row)} has {name}={found} at {rows.text(row)}: expected a finite number, "
-            f"at most {LARGEST:g} in size {rows.extent(bad)}",
+            f"at most {LARGEST:g} in absolute value {rows.extent(bad)}",
             where=rows.where(row),
             help=advice,
         )
@@ -205,7 +219,7 @@ def _missing_values(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
 
 def forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " row"]:
     """
-    Where a value cannot be of a kind; NaN can be of any.
+    Return True for each value that the kind does not allow; every kind allows NaN.
 
     >>> y = np.array([-1.0, 0.0, 2.0])
     >>> [forbidden(y, kind).tolist() for kind in ("count", "price")]
@@ -216,15 +230,15 @@ def forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " 
     return np.asarray(y <= 0 if kind in ABOVE_ZERO else y < 0)
 
 
-def _negatives(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
+def _check_kind(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
     bad = np.flatnonzero(forbidden(rows.y, data.kind))
     if not bad.size:
         return
-    expected, advice = "0 or more", 'declare kind = "real", or correct returns and bookings before'
+    expected, advice = "0 or more", 'declare kind = "real", or correct returns and reversals first'
     if data.kind in ABOVE_ZERO:
         expected = "values above 0"
         advice = (
-            'no trade on that day? leave the value out, with fill = "mask"; values that may '
+            'no trade on that day? leave the value out and set fill = "mask"; may values '
             'be 0 or less? declare kind = "real"'
         )
     yield NegativeValues(
@@ -236,12 +250,21 @@ def _negatives(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
 
 
 def size_problems(
-    rows: LongTable, data: DataConfig, *, to_learn: bool, going_on: Collection[str] = ()
+    rows: LongTable, data: DataConfig, *, to_learn: bool, continued: Collection[str] = ()
 ) -> Iterator[DataError]:
-    """What is empty, but for what goes on; what nothing can be learned from. Steps are filled."""
+    """
+    Yield an error for series without a value, or else for data that nothing can be learned from.
+
+    Args:
+        rows: Rows in which missing steps have been filled.
+        data: Names of the columns.
+        to_learn: True if a model will be trained: some series must have two values, and some
+            value must change.
+        continued: Series that continue a state; they may be empty.
+    """
     lengths = np.bincount(rows.series[~np.isnan(rows.y)], minlength=len(rows.names))
     source = str(rows.place.frame.attrs.get("source", ""))
-    new = np.array([name not in going_on for name in rows.names], bool)
+    new = np.array([name not in continued for name in rows.names], bool)
     empty = np.flatnonzero(new & (lengths == 0))
     if len(empty):
         yield TooShort(
@@ -254,10 +277,10 @@ def size_problems(
         return
     if to_learn and lengths.max() < 2:
         yield TooShort(
-            f"no series has two rows with a value: expected at least one that has, found "
+            f"no series has two rows with a value: expected at least one such series, found "
             f"{len(lengths):,} series of 1 row",
             where=source,
-            help="give more history; do the names of the series change from row to row?",
+            help="give more history, and check that id_col is not different in every row",
         )
         return
     first = rows.y[rows.starts][rows.series - rows.series[0]] if len(rows.y) else rows.y

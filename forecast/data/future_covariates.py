@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
-from forecast.data.io import Locator, need_columns, quote_some, read_table
+from forecast.data.columns import need_columns
+from forecast.data.io import read_table
+from forecast.data.locator import Locator, quote_some
 from forecast.data.parsing import read_names, read_numbers, read_stamps
 from forecast.errors import DuplicateStamps, MissingFuture, TooShort
 

@@ -1,8 +1,6 @@
 """Any table in, a pandas frame out, and back to the kind it came from."""
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +8,11 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import Int64
 
 from forecast.config import DataConfig
-from forecast.errors import BadStamps, MissingColumns, UnreadableSource, nearest
+from forecast.data.csv_files import read_csv
+from forecast.data.locator import Locator
+from forecast.errors import BadStamps, UnreadableSource, nearest
 from forecast.redact import redact_url
 
 _CSV = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".csv.xz", ".tsv", ".txt")
@@ -124,149 +123,6 @@ def to_native(frame: pd.DataFrame, like: Any) -> Any:
     return frame
 
 
-@dataclass(frozen=True, slots=True)
-class Locator:
-    """Names series and places of rows, for messages; rows are positions in `frame`."""
-
-    frame: pd.DataFrame
-    id_col: str
-    label: str = ""
-    """Which table it is, when a call takes several."""
-
-    def series(self, row: int | np.integer) -> str:
-        """The series of a row, quoted."""
-        return f"series {str(self.frame[self.id_col].iat[int(row)])!r}"
-
-    def where(self, row: int | np.integer) -> str:
-        """File and line, or the position of the row."""
-        source = self.frame.attrs.get("source", self.label)
-        first_line = self.frame.attrs.get("first_line")
-        if first_line is not None:
-            return f"{source}, line {int(row) + first_line}"
-        return f"{source}{', ' if source else ''}row {int(row)} (counted from 0)"
-
-    def extent(self, rows: Int64[np.ndarray, " row"], unit: str = "row") -> str:
-        """How bad it is: rows and series that share the fault, the first few by name."""
-        ids = self.frame[self.id_col]
-        bad = ids.iloc[rows].astype(str).unique()
-        plural = unit if len(rows) == 1 else f"{unit}s"
-        return (
-            f"({len(rows):,} {plural} in {len(bad):,} of {ids.nunique():,} series: "
-            f"{quote_some(sorted(bad))})"
-        )
-
-
-def quote_some(names: Sequence[str], limit: int = 3) -> str:
-    """
-    The first few names, quoted, and how many more there are.
-
-    >>> some(["a", "b", "c", "d", "e"])
-    "'a', 'b', 'c' and 2 more"
-    """
-    few = ", ".join(repr(str(name)) for name in names[:limit])
-    return few + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
-
-
-def need_columns(
-    frame: pd.DataFrame, data: DataConfig, roles: Sequence[str], *, label: str = ""
-) -> None:
-    """
-    Raise `MissingColumns` unless the columns of `roles` (fields of `data`) are there.
-
-    Columns named in `data` that are missing are told with the nearest name that is there. With a
-    `label`, the table is a second one beside the history and must use the same names.
-    """
-    here = [str(name) for name in frame.columns]
-    doubled = sorted({name for name in here if here.count(name) > 1})
-    if doubled:
-        raise MissingColumns(
-            f"column {doubled[0]!r} is there {here.count(doubled[0])} times: expected one",
-            where=str(frame.attrs.get("source", "")),
-            help="rename or drop the others",
-        )
-    lacking: list[tuple[str, str]] = []
-    for role in roles:
-        if role == "id_col" and data.id_from and data.id_col not in here:
-            role = "id_from"
-        named = getattr(data, role)
-        for name in (named,) if isinstance(named, str) else named:
-            lacking += [(role, name)] if name not in here else []
-    if not lacking:
-        return
-    advice = []
-    for role, name in lacking:
-        near = _likely_column(role, name, here)
-        if near:
-            value = f'"{near}"' if isinstance(getattr(data, role), str) else f'["{near}"]'
-            advice.append(f"rename {near!r} to {name!r}" if label else f"set {role} = {value}")
-        elif role == "id_col" and not label:
-            advice.append('all rows are one series: set only_series = "sales"')
-            advice.append('several columns name a series: set id_from = ["store", "item"]')
-    told = ", ".join(f"{name!r} ({role})" for role, name in lacking)
-    raise MissingColumns(
-        f"missing column{'s' if len(lacking) > 1 else ''} {told}: found "
-        f"{quote_some(here, 20) or 'none'}",
-        where=str(frame.attrs.get("source", label)),
-        help=(f"did you mean: {'; '.join(advice)}?" if advice else "rename the columns, or name ")
-        + ("" if advice else "them: id_col, time_col, target_col, known_future, past_only, static"),
-    )
-
-
-_OTHER_NAMES = {
-    "id_col": (
-        "id",
-        "item_id",
-        "series",
-        "series_id",
-        "store",
-        "item",
-        "sku",
-        "ticker",
-        "symbol",
-        "product",
-        "name",
-        "key",
-    ),
-    "time_col": (
-        "date",
-        "datetime",
-        "timestamp",
-        "time",
-        "day",
-        "week",
-        "month",
-        "period",
-        "date_time",
-        "ts",
-    ),
-    "target_col": (
-        "sales",
-        "value",
-        "target",
-        "close",
-        "quantity",
-        "demand",
-        "units",
-        "volume",
-        "price",
-        "turnover",
-        "amount",
-        "qty",
-    ),
-}
-
-
-def _likely_column(role: str, name: str, here: Sequence[str]) -> str | None:
-    lower = {column.lower(): column for column in reversed(here)}
-    if name.lower() in lower:
-        return lower[name.lower()]
-    for other in _OTHER_NAMES.get(role, ()):
-        if other in lower:
-            return lower[other]
-    near = nearest(name.lower(), sorted(lower))
-    return lower[near] if near else None
-
-
 def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFrame:
     if query is not None:
         raise UnreadableSource(
@@ -287,7 +143,7 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
         if name.endswith(_PARQUET) or path.is_dir():
             frame = _read_parquet(path)
         elif name.endswith(_CSV):
-            frame = _read_csv(path, texts)
+            frame = read_csv(path, texts)
         else:
             raise UnreadableSource(
                 f"files ending in {path.suffix!r} are not known: expected {_KINDS}",
@@ -311,43 +167,6 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     frame = pd.read_parquet(path)
     pa.default_memory_pool().release_unused()
     return frame
-
-
-def _read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
-    """Names of series as they are written, and no column taken for an index."""
-    sep, decimal = _dialect(path, texts)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            frame = pd.read_csv(
-                path,
-                sep=sep,
-                decimal=decimal,
-                low_memory=False,
-                index_col=False,
-                converters=dict.fromkeys(texts, lambda text: text or None),
-            )
-        except pd.errors.ParserWarning:
-            raise UnreadableSource(
-                "the rows have more fields than the header has names",
-                where=str(path),
-                help="name every column in the first line",
-            ) from None
-    written = pd.read_csv(path, sep=sep, nrows=1, header=None, dtype=str).iloc[0]
-    names = np.where(written.notna(), written, frame.columns)
-    frame.columns = pd.Index(names)  # as written: pandas would call a second `y` another name
-    return frame
-
-
-def _dialect(path: Path, texts: Sequence[str]) -> tuple[str, str]:
-    """What is between the columns, and in a number: spreadsheets of many countries write 7;1,5."""
-    header = pd.read_csv(path, nrows=0).columns
-    sep = next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), ",")
-    if sep != ";":
-        return sep, "."
-    first = pd.read_csv(path, sep=sep, nrows=1_000, dtype=str, index_col=False)
-    cells = first[[name for name in first if name not in texts]].stack()
-    return sep, "," if cells.str.fullmatch(r"[+-]?\d+,\d+").any() else "."
 
 
 def _read_sql(url: str, query: str | None) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from forecast.calendars.calendar import Calendar, stamp_text
 from forecast.config import DataConfig
-from forecast.data.io import Locator, need_columns, quote_some
+from forecast.data.columns import need_columns
+from forecast.data.locator import Locator, quote_some
 from forecast.data.parsing import read_names, read_numbers, read_stamps
 from forecast.errors import TooShort, WrongFrequency
 

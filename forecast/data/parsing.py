@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from forecast.data.io import Locator, series_name
+from forecast.data.io import series_name
+from forecast.data.locator import Locator
 from forecast.errors import BadStamps, MissingValues, WrongType
 
 _ZONE = re.compile(r"\d{1,2}:\d{2}.*?(Z|[+-]\d{2}:?\d{2})$", re.IGNORECASE)

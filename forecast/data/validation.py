@@ -19,21 +19,14 @@ from forecast.calendars.calendar import Calendar
 from forecast.calendars.frequency import infer_freq
 from forecast.config import DataConfig, Kind
 from forecast.data.checks import ABOVE_ZERO, problems, size_problems
-from forecast.data.future_covariates import check_future, read_history
-from forecast.data.io import Locator, need_columns, quote_some, read_table, to_native
+from forecast.data.columns import need_columns
+from forecast.data.gaps import carry_forward, fill_values, insert_steps, missing_before
+from forecast.data.io import read_table
+from forecast.data.locator import Locator, quote_some
 from forecast.data.long_table import LongTable, read_long_table
 from forecast.data.parsing import read_names
 from forecast.errors import ConfigError, DataError, MissingSteps, MissingValues, WrongType
 
-__all__ = [
-    "CheckedSeries",
-    "check_future",
-    "read_history",
-    "read_table",
-    "report",
-    "to_native",
-    "validate",
-]
 MANY_ZEROS = 0.05
 """Share of zeros from which values are counts rather than amounts."""
 
@@ -83,7 +76,7 @@ def validate(
 
     >>> months = pd.date_range("2024-01-01", periods=3, freq="MS")
     >>> table = pd.DataFrame({"unique_id": "a", "ds": months, "y": [1.0, 3.0, 2.0]})
-    >>> checked = check(table, DataConfig())
+    >>> checked = validate(table, DataConfig())
     >>> checked.calendar.freq, checked.kind, checked.rows
     ('MS', 'positive', 3)
     """
@@ -95,7 +88,7 @@ def validate(
         raise problem
     static = _static(frame, static_df, rows, data)
     rows, filled = _fill(rows, data, calendar, last := last or {})
-    for problem in size_problems(rows, data, to_learn=to_learn, going_on=last):
+    for problem in size_problems(rows, data, to_learn=to_learn, continued=last):
         raise problem
     kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
     return CheckedSeries(
@@ -201,55 +194,59 @@ def _calendar(rows: LongTable, data: DataConfig) -> Calendar:
 def _fill(
     rows: LongTable, data: DataConfig, calendar: Calendar, last: Mapping[str, float]
 ) -> tuple[LongTable, int]:
-    """Put missing steps in as the policy says; returns also how many values it made up."""
+    """
+    Insert the missing steps and fill them by policy.
+
+    Covariates of an inserted step are those of the row before it.
+
+    Returns:
+        The filled rows, and how many values the policy supplied.
+    """
     if data.fill == "refuse":
         return rows, 0
-    if data.fill in ("mask", "forward"):  # before the first value there is nothing to know
-        known = np.flatnonzero(~np.isnan(rows.y))
-        begin = np.full(len(rows.names), len(rows.y))
-        np.minimum.at(begin, rows.series[known], known)
-        begin[[name in last for name in rows.names]] = 0
-        rows = rows.take(np.flatnonzero(np.arange(len(rows.y)) >= begin[rows.series]))
+    if data.fill in ("mask", "forward"):
+        rows = _from_first_value(rows, last)
         if not len(rows.y):
             return rows, 0
-    step, phase, _ = calendar.locate(rows.stamps)
-    starts = rows.starts
-    jump = np.where(rows.new_series, 1, np.diff(step, prepend=step[:1]))
-    at = np.cumsum(jump) - 1
-    total = int(at[-1]) + 1
-    if total > 20 * len(at) + 10_000_000:
+    new_series = rows.new_series
+    previous = np.where(new_series, rows.stamps, np.roll(rows.stamps, 1))
+    missing = missing_before(calendar, previous, rows.stamps)
+    total = len(missing) + int(missing.sum())
+    if total > 20 * len(missing) + 10_000_000:
         raise MissingSteps(
             f"fill={data.fill!r} with freq={calendar.freq!r} would make {total:,} rows of "
-            f"{len(at):,}: expected a frequency near the true one",
-            where=rows.where(int(np.argmax(jump))),
+            f"{len(missing):,}: expected a frequency near the true one",
+            where=rows.where(int(np.argmax(missing))),
             help="declare the true frequency, or aggregate the series first",
         )
-    source = np.zeros(total, np.int64)
-    source[at] = np.arange(len(at))
-    source = np.maximum.accumulate(source)
-    inserted = np.ones(total, bool)
-    inserted[at] = False
-    series = rows.series[source]
-    first = at[starts][np.searchsorted(starts, source, side="right") - 1]
-    offset = np.arange(total) - first
-    head = starts[np.searchsorted(starts, source, side="right") - 1]
-    y = rows.y[source]
-    y[inserted] = np.nan
-    gone = np.isnan(y)
-    if data.fill == "zero":
-        y[gone] = 0.0
-    elif data.fill == "forward":
-        for row in starts[gone[at[starts]]].tolist():  # of a series that goes on
-            y[at[row]] = last[rows.names[rows.series[row]]]
-        y = y[np.maximum.accumulate(np.where(np.isnan(y), 0, np.arange(total)))]
+    filled = insert_steps(calendar, rows.stamps, missing)
+    source = filled.source - filled.inserted  # the row before an inserted step
+    y = np.where(filled.inserted, np.nan, rows.y[source])
+    unknown = np.isnan(y)
+    if data.fill == "forward":
+        first = new_series[source] & ~filled.inserted
+        for row in np.flatnonzero(first & unknown).tolist():  # of a series that continues a state
+            y[row] = last[rows.names[rows.series[source[row]]]]
+        y = carry_forward(y)
+    if data.fill != "mask":  # NaN keeps its bytes, over which the digest is computed
+        y[unknown] = fill_values(data.fill, y[unknown])
     return replace(
         rows,
-        series=series,
-        stamps=calendar.stamp_at(step[head] + offset, phase[head]),
+        series=rows.series[source],
+        stamps=filled.stamps,
         y=y,
         covariates={name: values[source] for name, values in rows.covariates.items()},
         origin=rows.origin[source],
-    ), int(gone.sum())
+    ), int(unknown.sum())
+
+
+def _from_first_value(rows: LongTable, last: Mapping[str, float]) -> LongTable:
+    """Drop the rows before the first value of each series that is not in `last`."""
+    known = np.flatnonzero(~np.isnan(rows.y))
+    begin = np.full(len(rows.names), len(rows.y))
+    np.minimum.at(begin, rows.series[known], known)
+    begin[[name in last for name in rows.names]] = 0
+    return rows.take(np.flatnonzero(np.arange(len(rows.y)) >= begin[rows.series]))
 
 
 def _static(

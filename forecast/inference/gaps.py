@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from forecast.bundle import Bundle
+from forecast.data.gaps import fill_values, insert_steps, missing_before
 from forecast.data.panel import Panel
 from forecast.errors import MissingSteps
 from forecast.features.filter_state import ScalarViews
@@ -34,8 +35,8 @@ def fill_gap(
     """
     Put the steps missing between each series' last step and its first new one into the panel.
 
-    The model's fill policy gives them their values, and the first new step its covariates. Under
-    the policy `refuse` the panel is returned as it is.
+    They take their values from the model's fill policy and their covariates from the first new
+    step. Under the policy `refuse` the panel is returned as it is.
 
     Args:
         bundle: The model whose states the panel continues.
@@ -47,33 +48,32 @@ def fill_gap(
     Raises:
         MissingSteps: More than 10,000,000 steps are missing.
     """
-    fill, calendar = bundle.config.data.fill, bundle.calendar
+    policy, calendar = bundle.config.data.fill, bundle.calendar
     begins = panel.indptr[:-1]
-    step, phase, _ = calendar.locate(panel.ds[begins])
-    before, last_phase, _ = calendar.locate(last_ds)
-    between = np.where(phase == last_phase, np.maximum(step - before - 1, 0), 0)
-    if fill == "refuse" or not between.any():
+    gaps = missing_before(calendar, last_ds, panel.ds[begins])
+    if policy == "refuse" or not gaps.any():
         return panel
-    if between.sum() > MAX_STEPS:
-        worst = int(between.argmax())
+    if gaps.sum() > MAX_STEPS:
+        worst = int(gaps.argmax())
         raise MissingSteps(
-            f"{between.sum():,} steps are missing before the new ones: at most {MAX_STEPS:,} are "
+            f"{gaps.sum():,} steps are missing before the new ones: at most {MAX_STEPS:,} are "
             "filled at once",
-            where=f"series {panel.ids[worst]!r}: {between[worst]:,} steps",
+            where=f"series {panel.ids[worst]!r}: {gaps[worst]:,} steps",
             help="send the steps between, or begin the state anew",
         )
-    lengths = panel.lengths + between
-    indptr = np.r_[0, np.cumsum(lengths)].astype(np.int64)
-    row = np.repeat(np.arange(panel.num_series), lengths)
-    at = np.arange(indptr[-1]) - (indptr[:-1] + between)[row]
-    flat, made = begins[row] + np.maximum(at, 0), at < 0
-    filler = last[row] if fill == "forward" else np.zeros(len(row))
+    missing = np.zeros(len(panel.ds), np.int64)
+    missing[begins] = gaps
+    filled = insert_steps(calendar, panel.ds, missing)
+    source, inserted = filled.source, filled.inserted
+    lengths = panel.lengths + gaps
+    # A panel holds 0, not NaN, where nothing was observed.
+    values = fill_values("zero" if policy == "mask" else policy, np.repeat(last, lengths))
     return replace(
         panel,
-        indptr=indptr,
-        ds=np.where(made, calendar.stamp_at(step[row] + at, phase[row]), panel.ds[flat]),
-        values=np.where(made, filler, panel.values[flat]),
-        observed=np.where(made, fill != "mask", panel.observed[flat]),
-        known_future=panel.known_future[flat],
-        past_only=panel.past_only[flat],
+        indptr=np.r_[0, np.cumsum(lengths)].astype(np.int64),
+        ds=filled.stamps,
+        values=np.where(inserted, values, panel.values[source]),
+        observed=np.where(inserted, policy != "mask", panel.observed[source]),
+        known_future=panel.known_future[source],
+        past_only=panel.past_only[source],
     )

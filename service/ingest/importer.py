@@ -12,8 +12,8 @@ import pandas as pd
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from forecast.data.checks import problems
+from forecast.data.columns import need_columns
 from forecast.data.future_covariates import read_history
-from forecast.data.io import need_columns
 from forecast.data.long_table import LongTable, read_long_table
 from forecast.data.validation import validate
 from service.errors import Refused

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from forecast.calendars.calendar import Calendar
-from forecast.config import DataConfig
+from forecast.config import DataConfig, Fill
 from forecast.data.checks import ABOVE_ZERO, forbidden
+from forecast.data.gaps import fill_values, insert_steps
 from forecast.errors import (
     DuplicateStamps,
     ForecastError,
@@ -355,22 +356,19 @@ def _fill(
     rows: Observations,
     before: Int[np.ndarray, " row"],
     steps: Int[np.ndarray, " row"],
-    fill: str,
+    fill: Fill,
     stored: Callable[[Observations], Observations],
 ) -> Observations:
-    """Put the missing steps in front of the rows that follow them, marked as filled."""
+    """Insert the missing steps in front of the rows that follow them, marked as filled."""
     last_y, last_covariates = _before(rows, before, steps, stored)
-    owner = np.repeat(np.arange(len(rows)), steps)
-    ahead_by = np.cumsum(steps)[owner] - 1 - np.arange(len(owner))
-    made = ahead_by > 0
-    step, phase, _ = batch.calendar.locate(rows.ds)
-    policy = {"zero": np.zeros(len(rows)), "forward": last_y}
+    filled = insert_steps(batch.calendar, rows.ds, steps - 1)
+    source, inserted = filled.source, filled.inserted
     return Observations(
-        rows.series[owner],
-        batch.calendar.stamp_at(step[owner] - ahead_by, phase[owner]),
-        np.where(made, policy.get(fill, np.full(len(rows), np.nan))[owner], rows.y[owner]),
-        np.where(made[:, None], last_covariates[owner], rows.covariates[owner]),
-        made | rows.filled[owner],
+        rows.series[source],
+        filled.stamps,
+        np.where(inserted, fill_values(fill, last_y)[source], rows.y[source]),
+        np.where(inserted[:, None], last_covariates[source], rows.covariates[source]),
+        inserted | rows.filled[source],
     )
 
 

@@ -88,7 +88,8 @@ def _select_columns(
     table: "pd.DataFrame", settings: ResolvedProject, served: dict[str, Any]
 ) -> "pd.DataFrame":
     """Return the columns the model takes, named as the service expects, sorted by time."""
-    from forecast.data.io import Locator, need_columns
+    from forecast.data.columns import need_columns
+    from forecast.data.locator import Locator
     from forecast.data.parsing import read_names
 
     data = settings.config.data
