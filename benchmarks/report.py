@@ -274,7 +274,7 @@ def commands(rows: list[Row]) -> list[str]:
     for name in {row.benchmark for row in rows if row.ours}:
         options = {"m4": f" --freq {case.partition('_')[2]}", "m5": "", "stocks": ""}
         options_text = options.get(name, f" --sets {case}")
-        lines.append(f"python -m benchmarks.{name}{options_text} --data PATH")
+        lines.append(f"python -m benchmarks.accuracy.{name}{options_text} --data PATH")
     if any(row.settings or row.failure for row in rows):
         lines.append(f"python -m benchmarks.peers --data PATH --case {case}")
     return lines

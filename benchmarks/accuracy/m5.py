@@ -29,9 +29,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.accuracy.cases import Case, load
+from benchmarks.accuracy.cases import Case
 from benchmarks.accuracy.retail import settings, statecast
 from benchmarks.accuracy.scoring import quantile_columns
+from benchmarks.accuracy.sets import load
 from benchmarks.records import add_set_option, emit, find, note
 from forecast.evaluation.hierarchy import (
     Level,

@@ -28,8 +28,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.accuracy.cases import SETS, Case, load
+from benchmarks.accuracy.cases import Case
+from benchmarks.accuracy.retail_sets import SETS
 from benchmarks.accuracy.scoring import LEVELS, QUANTILES, quantile_columns, score
+from benchmarks.accuracy.sets import load
 from benchmarks.records import Progress, add_set_option, emit, note, with_settings
 from forecast.calendars.calendar import Calendar
 from forecast.config import Config

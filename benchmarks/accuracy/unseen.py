@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from benchmarks.accuracy import retail
-from benchmarks.accuracy.cases import Case, cut, every_step, read, whole
+from benchmarks.accuracy.cases import Case, cut, insert_missing_steps, make_case, read
 from benchmarks.records import find
 
 COLUMNS = ["unique_id", "ds", "y"]
@@ -50,7 +50,7 @@ def _m1(period: str, horizon: int, season_length: int, data: Path) -> Case:
     parts = [read(folder / f"{period}_{part}.parquet", COLUMNS) for part in ("train", "test")]
     frame = pd.concat(parts).sort_values(["unique_id", "ds"], ignore_index=True)
     seasons = (season_length,) if season_length > 1 else ()
-    return whole(
+    return make_case(
         f"m1_{period}", frame, freq=1, horizon=horizon, season_length=season_length, seasons=seasons
     )
 
@@ -59,13 +59,13 @@ def _nn5(data: Path) -> Case:
     """Daily withdrawals; a day without a number was not recorded."""
     parts = [read(find(data, "nn5") / f"{part}.parquet", COLUMNS) for part in ("train", "test")]
     frame = pd.concat(parts).sort_values(["unique_id", "ds"], ignore_index=True)
-    return whole("nn5", frame, freq="D", horizon=56, season_length=7, fill="mask")
+    return make_case("nn5", frame, freq="D", horizon=56, season_length=7, fill="mask")
 
 
 def _cheese(data: Path) -> Case:
     """Sliced cheese by retailer; weeks are numbered."""
     frame = read(find(data, "cheese") / "cheese.parquet", COLUMNS)
-    return whole("cheese", frame, freq=1, horizon=4, season_length=52, seasons=(52,))
+    return make_case("cheese", frame, freq=1, horizon=4, season_length=52, seasons=(52,))
 
 
 def _commodities(data: Path) -> Case:
@@ -73,9 +73,9 @@ def _commodities(data: Path) -> Case:
     frame = read(find(data, "commodities") / "commodities.parquet", COLUMNS)
     months = frame["ds"].to_numpy().astype("datetime64[M]").astype(np.int64)
     frame = frame[frame["y"] > 0].assign(ds=months[frame["y"] > 0])
-    frame = every_step(frame, np.int64(1))
+    frame = insert_missing_steps(frame, np.int64(1))
     dates = frame["ds"].to_numpy().astype("datetime64[M]").astype("datetime64[ns]")
-    return whole(
+    return make_case(
         "commodities", frame.assign(ds=dates), freq="MS", horizon=12, season_length=12, fill="mask"
     )
 
@@ -83,7 +83,7 @@ def _commodities(data: Path) -> Case:
 def _exchange_rate(data: Path) -> Case:
     """Eight currencies on trading days, which are numbered."""
     frame = read(find(data, "exchange_rate") / "exchange_rate.parquet", COLUMNS)
-    return whole("exchange_rate", frame, freq=1, horizon=30, season_length=5, seasons=(5,))
+    return make_case("exchange_rate", frame, freq=1, horizon=30, season_length=5, seasons=(5,))
 
 
 SETS: dict[str, Callable[[Path], Case]] = {

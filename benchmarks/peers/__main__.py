@@ -21,14 +21,14 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.accuracy import cases, unseen
+from benchmarks.accuracy import sets, unseen
 from benchmarks.accuracy.cases import Case
 from benchmarks.peers import handover
 from benchmarks.peers.catalogue import BUDGET_S, LIMIT_S, SCRIPTS, UNLIMITED_S, budget_of, models_of
 from benchmarks.peers.scores import score
 from benchmarks.records import note
 
-NAMES = (*cases.NAMES, *unseen.SETS)
+NAMES = (*sets.NAMES, *unseen.SETS)
 TIMES = ("fit_seconds", "predict_seconds", "fit_cpu_seconds", "predict_cpu_seconds")
 
 
@@ -46,7 +46,7 @@ def main() -> None:
         wanted = [m for m in args.model or models_of(name) if (label, m) not in done]
         if not wanted:
             continue
-        load = unseen.load if name in unseen.SETS else cases.load
+        load = unseen.load if name in unseen.SETS else sets.load
         case = load(name, args.data, val=args.val)
         for model in wanted:
             if time.monotonic() - start > args.stop_after:
