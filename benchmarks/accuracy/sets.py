@@ -13,7 +13,7 @@ from benchmarks.accuracy import m4
 from benchmarks.accuracy.cases import Case, cut
 from benchmarks.accuracy.m5_set import read_m5
 from benchmarks.accuracy.retail_sets import SETS
-from benchmarks.records import find
+from benchmarks.records import find_folder
 
 NAMES: tuple[str, ...] = (*(f"m4_{name}" for name in m4.CASES), *SETS, "m5")
 
@@ -35,14 +35,14 @@ def load(name: str, data: Path, *, val: bool = False) -> Case:
     if name.startswith("m4_"):
         return _m4(name, data, val=val)
     if name == "m5":
-        return read_m5(find(data, name), val=val)
-    return cut(SETS[name](find(data, name)), val=val)
+        return read_m5(find_folder(data, name), val=val)
+    return cut(SETS[name](find_folder(data, name)), val=val)
 
 
 def _m4(name: str, data: Path, *, val: bool) -> Case:
     """Read one frequency of M4, whose steps have no dates."""
     case = m4.CASES[name.removeprefix("m4_")]
-    train, test = m4.load(find(data, "m4"), case, val=val)
+    train, test = m4.load(find_folder(data, "m4"), case, val=val)
     return Case(
         name=name,
         train=train[["unique_id", "ds", "y"]],

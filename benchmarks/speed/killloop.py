@@ -197,7 +197,7 @@ def databases(home: Path) -> Iterator[Callable[[int], str]]:
 
 def main() -> None:
     """Kill, and print the lines."""
-    args = arguments()
+    args = parse_arguments()
     torch.set_num_threads(1)
     rng, verdict, requests = random.Random(args.seed), Verdict(), 0
     start = time.perf_counter()
@@ -223,8 +223,8 @@ def main() -> None:
         emit("killloop", case, "statecast", metric, value, seconds)
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.killloop",
         description=__doc__,
