@@ -32,7 +32,7 @@ class Task:
     freq: str | int
     """A pandas offset, or 1 for integer stamps."""
     period: str
-    """Frequency of a step as in a pandas `Period` (h, D, W-SUN, M, Q, Y), also for integer stamps."""
+    """Frequency as in a pandas `Period` (h, D, W-SUN, M, Q, Y), also for integer stamps."""
     season_length: int
     """Season length of the statistical models, in steps."""
     seasons: tuple[int, ...]
