@@ -1,4 +1,4 @@
-"""The sets of the benchmarks: cut where they say, nothing known too early, gaps as decided."""
+"""The sets of the benchmarks: their cutoffs, covariates and gaps."""
 
 import numpy as np
 import pandas as pd
@@ -7,25 +7,26 @@ import pytest
 from benchmarks.accuracy.sets import NAMES, load
 
 
-def store(folder, name, **files):
-    """Write the files of one set."""
+def write_set(folder, name, **files):
+    """Write the Parquet files of a set."""
     (folder / name).mkdir()
     for stem, frame in files.items():
         frame.to_parquet(folder / name / f"{stem}.parquet")
 
 
 def months(number, *, first="2000-01-01"):
+    """Return consecutive month starts."""
     return pd.date_range(first, periods=number, freq="MS")
 
 
 def check(case):
-    """What every case promises."""
+    """Assert what holds for every case."""
     steps = case.test.groupby("unique_id").size()
     assert (steps == case.horizon).all()
     assert set(case.train["unique_id"]) == set(steps.index)
-    begins = case.test.groupby("unique_id")["ds"].min()
+    starts = case.test.groupby("unique_id")["ds"].min()
     ends = case.train.groupby("unique_id")["ds"].max()
-    assert (ends < begins).all()
+    assert (ends < starts).all()
     columns = list(case.known_future)
     for frame in (case.train, case.test):
         assert list(frame.columns) == ["unique_id", "ds", "y", *columns]
@@ -37,84 +38,89 @@ def check(case):
 
 @pytest.fixture
 def turnover(tmp_path):
-    """Two series of different ends, and one too short for a season before its cutoff."""
+    """Write two series with different ends, and one too short for a season before its cutoff."""
     parts = [("a", 60), ("b", 46), ("short", 30)]
     frames = [
         pd.DataFrame({"unique_id": name, "ds": months(size), "y": np.arange(size) + 1.0})
         for name, size in parts
     ]
-    store(tmp_path, "aus_retail", aus_retail=pd.concat(frames))
+    write_set(tmp_path, "aus_retail", aus_retail=pd.concat(frames))
     return tmp_path
 
 
-def test_each_series_is_cut_one_horizon_before_its_own_end(turnover):
-    """A series ends where it ends; one with no season before its cutoff is left out."""
+def test_each_series_is_cut_one_horizon_before_its_end(turnover):
+    """A series without a season before its cutoff is left out."""
     case = load("aus_retail", turnover)
 
     check(case)
     assert case.train.groupby("unique_id").size().to_dict() == {"a": 42, "b": 28}
 
 
-def test_val_never_sees_the_test(turnover):
-    """The validation cut ends where the test begins."""
+def test_validation_cut_ends_where_the_test_starts(turnover):
+    """With `val` no value of the test is read."""
     case, val = load("aus_retail", turnover), load("aus_retail", turnover, val=True)
 
     check(val)
     assert val.train.groupby("unique_id").size().to_dict() == {"a": 24}
-    own = case.train[case.train["unique_id"] == "a"]
-    pd.testing.assert_frame_equal(pd.concat([val.train, val.test], ignore_index=True), own)
+    expected = case.train[case.train["unique_id"] == "a"]
+    pd.testing.assert_frame_equal(pd.concat([val.train, val.test], ignore_index=True), expected)
 
 
-def test_an_unknown_case_is_refused_with_those_there_are(tmp_path):
-    """The message names them."""
+def test_unknown_case_is_refused_with_the_known_names(tmp_path):
+    """The message lists them."""
     with pytest.raises(SystemExit, match="carparts"):
         load("m6", tmp_path)
     assert {"m4_hourly", "m5", "rossmann"} <= set(NAMES)
 
 
-def test_carparts_leaves_out_what_has_no_record_in_the_test(tmp_path):
-    """A part whose months are missing to the end cannot be scored."""
+def test_carparts_without_values_at_the_end_are_left_out(tmp_path):
+    """A part whose last months are missing cannot be scored."""
     y = np.tile([0.0, 3.0], 20)
-    gone = np.where(np.arange(40) < 15, y, np.nan)
+    cut_short = np.where(np.arange(40) < 15, y, np.nan)
     frame = pd.DataFrame(
         {
-            "unique_id": np.repeat(["kept", "gone"], 40),
+            "unique_id": np.repeat(["whole", "cut short"], 40),
             "ds": np.tile(months(40), 2),
-            "y": np.r_[y, gone],
+            "y": np.r_[y, cut_short],
         }
     )
-    store(tmp_path, "carparts", carparts=frame)
+    write_set(tmp_path, "carparts", carparts=frame)
 
     case = load("carparts", tmp_path)
 
     check(case)
-    assert set(case.train["unique_id"]) == {"kept"}
+    assert set(case.train["unique_id"]) == {"whole"}
 
 
 @pytest.fixture
 def walmart(tmp_path):
-    """Two departments; the second lacks weeks, before and after the cutoff, and has a return."""
+    """Write two departments; the second has missing weeks and returns in train and test."""
     weeks = pd.date_range("2010-02-05", "2012-10-26", freq="W-FRI")
     holidays = pd.to_datetime(["2010-11-26", "2011-11-25", "2011-12-30"])
     row = np.arange(len(weeks))
-    both = pd.DataFrame({
-        "unique_id": np.repeat(["s01_d01", "s01_d02"], len(weeks)),
-        "ds": np.tile(weeks, 2),
-        "y": np.tile(100.0 + row, 2),
-        "is_holiday": np.tile(weeks.isin(holidays), 2),
-        "store_size": 5.0,
-        "store_type": "A",
-        **{f"markdown{i}": np.tile(np.where(row < 92, np.nan, 10.0 * i), 2) for i in range(1, 6)},
-    })  # fmt: skip
+    both = pd.DataFrame(
+        {
+            "unique_id": np.repeat(["s01_d01", "s01_d02"], len(weeks)),
+            "ds": np.tile(weeks, 2),
+            "y": np.tile(100.0 + row, 2),
+            "is_holiday": np.tile(weeks.isin(holidays), 2),
+            "store_size": 5.0,
+            "store_type": "A",
+            **{
+                f"markdown{i}": np.tile(np.where(row < 92, np.nan, 10.0 * i), 2)
+                for i in range(1, 6)
+            },
+        }
+    )
     both.loc[len(weeks) + 3, "y"] = -7.0
     both.loc[2 * len(weeks) - 2, "y"] = -9.0
     both = both.drop(index=[len(weeks) + 10, 2 * len(weeks) - 4])
-    store(tmp_path, "walmart_weekly", train=both)
+    write_set(tmp_path, "walmart_weekly", train=both)
     return tmp_path
 
 
-def test_walmart_has_no_sales_in_a_missing_week_and_keeps_the_test_as_it_was(walmart):
-    """Training has 0 for no row and for a net return; the test has NaN and the return itself."""
+def test_walmart_training_has_zeros_where_the_test_keeps_gaps_and_returns(walmart):
+    """Missing weeks and net returns are 0 in training; the test has NaN and the return itself."""
     case = load("walmart_weekly", walmart)
 
     check(case)
@@ -124,22 +130,22 @@ def test_walmart_has_no_sales_in_a_missing_week_and_keeps_the_test_as_it_was(wal
     assert (test[-2], test[-1]) == (-9.0, 242.0)
 
 
-def test_walmart_knows_holidays_and_markdowns_ahead(walmart):
-    """Also in the week without a row; nothing was marked down before November 2011."""
+def test_walmart_has_holidays_and_markdowns_in_weeks_without_a_row(walmart):
+    """There is no markdown before November 2011."""
     case = load("walmart_weekly", walmart)
 
     both = pd.concat([case.train, case.test])
-    named = both[both["thanksgiving"] == 1]["ds"].unique()
-    assert list(named) == list(pd.to_datetime(["2010-11-26", "2011-11-25"]))
-    marked = both[both["log_markdown2"] > 0]
-    assert marked["ds"].min() == pd.Timestamp("2011-11-11")
-    assert marked["log_markdown2"].to_numpy() == pytest.approx(np.log1p(20.0), rel=1e-6)
+    thanksgivings = both[both["thanksgiving"] == 1]["ds"].unique()
+    assert list(thanksgivings) == list(pd.to_datetime(["2010-11-26", "2011-11-25"]))
+    marked_down = both[both["log_markdown2"] > 0]
+    assert marked_down["ds"].min() == pd.Timestamp("2011-11-11")
+    assert marked_down["log_markdown2"].to_numpy() == pytest.approx(np.log1p(20.0), rel=1e-6)
     assert both.loc[both["easter_before"] == 1, "ds"].min() == pd.Timestamp("2010-04-02")
 
 
 @pytest.fixture
 def rossmann(tmp_path):
-    """Two stores closed on Sundays, the second also on a holiday; rounds of promo2 for it."""
+    """Write two stores closed on Sundays, the second also on a holiday and with a promo2."""
     days = pd.date_range("2014-01-01", "2014-06-29", freq="D")
     holiday = pd.Timestamp("2014-05-01")
     frames = []
@@ -172,12 +178,12 @@ def rossmann(tmp_path):
             "promo_interval": ["", "Mar,Jun,Sept,Dec"],
         }
     )
-    store(tmp_path, "rossmann", rossmann=pd.concat(frames), stores=stores)
+    write_set(tmp_path, "rossmann", rossmann=pd.concat(frames), stores=stores)
     return tmp_path
 
 
-def test_rossmann_fills_closed_days(rossmann):
-    """Closed is 0 sold; the promotion and the holiday come from the store that is open."""
+def test_rossmann_closed_days_have_zero_sales_and_covariates_of_open_stores(rossmann):
+    """The promotion and the holiday are those of the store that is open."""
     case = load("rossmann", rossmann)
 
     check(case)
@@ -189,8 +195,8 @@ def test_rossmann_fills_closed_days(rossmann):
     assert (both["open"] == (both["y"] > 0)).all()
 
 
-def test_rossmann_promo2_runs_in_its_months_from_its_first_week(rossmann):
-    """Week 12 of 2014 begins on 17 March."""
+def test_rossmann_promo2_is_active_in_its_months_from_its_first_week(rossmann):
+    """Week 12 of 2014 starts on 17 March."""
     case = load("rossmann", rossmann)
 
     both = pd.concat([case.train, case.test])
@@ -200,8 +206,8 @@ def test_rossmann_promo2_runs_in_its_months_from_its_first_week(rossmann):
     assert set(active["ds"].dt.month) == {3, 6}
 
 
-def test_orange_juice_masks_missing_weeks_and_keeps_their_price(tmp_path):
-    """Units are not known, the price of the week before stands."""
+def test_orange_juice_missing_weeks_have_no_units_and_the_price_before(tmp_path):
+    """The units are NaN, the price is that of the week before."""
     weeks = np.arange(40, 161)
     price = np.where(weeks < 100, 0.05, 0.04)
     frame = pd.DataFrame(
@@ -219,7 +225,7 @@ def test_orange_juice_masks_missing_weeks_and_keeps_their_price(tmp_path):
             "brand": 1,
         }
     )
-    store(tmp_path, "orange_juice", orange_juice=frame.drop(index=[60, 119]))
+    write_set(tmp_path, "orange_juice", orange_juice=frame.drop(index=[60, 119]))
 
     case = load("orange_juice", tmp_path)
 
@@ -233,8 +239,8 @@ def test_orange_juice_masks_missing_weeks_and_keeps_their_price(tmp_path):
 
 
 @pytest.mark.parametrize("val", [False, True])
-def test_m5_has_the_events_of_its_own_state(tmp_path, val):
-    """SNAP days differ by state; the days around a national event are marked."""
+def test_m5_series_have_the_snap_days_of_their_state(tmp_path, val):
+    """The days before and after a national event are marked as well."""
     days = pd.date_range("2015-03-03", "2016-06-19", freq="D")
     calendar = pd.DataFrame({"ds": days, "snap_CA": days.day == 1, "snap_TX": days.day == 2})
     calendar["snap_WI"] = 0
@@ -261,7 +267,7 @@ def test_m5_has_the_events_of_its_own_state(tmp_path, val):
         }
     )
     cutoff = pd.Timestamp("2016-05-22")
-    store(
+    write_set(
         tmp_path,
         "m5",
         calendar=calendar,
