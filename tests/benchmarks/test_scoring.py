@@ -36,7 +36,7 @@ def scored():
 
 
 def test_scores_equal_their_formulas(scored):
-    """Absolute errors use the median, squared errors the mean; steps without a value are left out."""
+    """Absolute errors use the median, squared ones the mean; missing values are left out."""
     case, forecasts = scored
 
     scores = score(forecasts, case, ["m"])["m"]
