@@ -5,16 +5,46 @@ import json
 
 import pytest
 
-from pipelines.tracking import registry as publish
+from pipelines.tracking import registry
 from pipelines.workflows import train
 from pipelines.workflows.workspace import Stopped
 
 
-def test_interrupted_job_goes_on_where_it_was(trained, tmp_path):
-    """
-    Resumed, it trains nothing twice and gives the scores of an unbroken run, in the same run.
+def test_repeated_job_gives_the_same_scores_and_is_not_promoted(trained):
+    """The champion is scored on the same cutoffs with a tie, so it stays in service."""
+    again = trained.again()
 
-    It is stopped in its second training, with checkpoints each 5 steps.
+    assert again.scores["mase_champion"] == again.scores["mase"] == trained.outcome.scores["mase"]
+    assert not again.verdict.promote
+    assert trained.tracking.version("retail", "champion").version == trained.outcome.version
+    assert trained.tracking.version("retail", "challenger").version == again.version
+
+
+def test_champion_that_changes_during_training_is_not_replaced(trained):
+    """The model was compared with no champion, so it is registered but not promoted over one."""
+    tracking, name = trained.tracking, "overtaken"
+    uri, run_id = trained.outcome.model_uri, trained.outcome.run_id
+
+    def promote_another(event: train.Event) -> None:
+        if isinstance(event, train.Stage) and event.name == "backtest":
+            registry.promote(tracking, name, registry.register(tracking, uri, name, run_id))
+
+    outcome = train.run(dataclasses.replace(trained.job, name=name, refit=False), promote_another)
+
+    run = tracking.client.get_run(outcome.run_id)
+    assert outcome.change is None
+    assert tracking.version(name, "champion").version == 1
+    assert tracking.version(name, "challenger").version == outcome.version == 2
+    assert outcome.verdict.reason == "the champion changed meanwhile from none to v1: train again"
+    assert run.data.tags["gate.promote"] == "false"
+    assert run.data.tags["gate.reason"] == outcome.verdict.reason
+
+
+def test_interrupted_job_resumes_at_its_last_checkpoint(trained, tmp_path):
+    """
+    A resumed job trains no checkpointed step twice and has the scores of an uninterrupted one.
+
+    It is stopped in its second training, with checkpoints every 5 steps, and uses the same run.
     """
     config = dataclasses.replace(
         trained.job.config, train=dataclasses.replace(trained.job.config.train, checkpoint_every=5)
@@ -42,33 +72,3 @@ def test_interrupted_job_goes_on_where_it_was(trained, tmp_path):
     folder = trained.tracking.download(f"runs:/{outcome.run_id}/", tmp_path)
     table = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     assert len(table["data"]) == len({tuple(row[:2]) for row in table["data"]})
-
-
-def test_same_job_again_gives_the_same_scores_and_is_not_promoted(trained):
-    """The champion is scored again on the same cutoffs: a tie, so it stays in service."""
-    again = trained.again()
-
-    assert again.scores["mase_champion"] == again.scores["mase"] == trained.outcome.scores["mase"]
-    assert not again.verdict.promote
-    assert trained.tracking.version("retail", "champion").version == trained.outcome.version
-    assert trained.tracking.version("retail", "challenger").version == again.version
-
-
-def test_champion_that_changes_while_a_job_learns_is_not_replaced(trained):
-    """Judged against nobody, and by its end another serves: registered, told, not promoted."""
-    tracking, name = trained.tracking, "overtaken"
-    uri, run_id = trained.outcome.model_uri, trained.outcome.run_id
-
-    def promote_another(event: train.Event) -> None:
-        if isinstance(event, train.Stage) and event.name == "backtest":
-            publish.promote(tracking, name, publish.register(tracking, uri, name, run_id))
-
-    outcome = train.run(dataclasses.replace(trained.job, name=name, refit=False), promote_another)
-
-    run = tracking.client.get_run(outcome.run_id)
-    assert outcome.change is None
-    assert tracking.version(name, "champion").version == 1
-    assert tracking.version(name, "challenger").version == outcome.version == 2
-    assert outcome.verdict.reason == "the champion changed meanwhile from none to v1: train again"
-    assert run.data.tags["gate.promote"] == "false"
-    assert run.data.tags["gate.reason"] == outcome.verdict.reason
