@@ -192,7 +192,7 @@ def log_ratio(
                 write_queue.writer,
                 write_queue.put_in_place,
                 stopped=lambda: False,
-                told=lambda: None,
+                on_progress=lambda: None,
             )
             write_queue.close()
             sends.append(make_sender(writer, series, BEGIN + steps * DAY))

@@ -162,7 +162,10 @@ def replay(writer: Writer) -> tuple[float, float, list[float], int]:
     client.start()
     start, before = time.perf_counter(), os.times()
     replay_waiting(
-        write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=measure_workers
+        write_queue.writer,
+        write_queue.put_in_place,
+        stopped=lambda: False,
+        on_progress=measure_workers,
     )
     seconds = time.perf_counter() - start
     cpu_seconds = sum(os.times()[:4]) - sum(before[:4])

@@ -137,7 +137,7 @@ def gradient_profile(
     start = known - steps
     ahead = Chunk(series, start, np.full(len(series), steps), fresh)
     with torch.no_grad():
-        static = examples.take(ahead)
+        static = examples.static_of(ahead)
         state = network.initial_state(len(series))
         if warm:
             before = Chunk(series, start - warm, np.full(len(series), warm), fresh)

@@ -60,7 +60,7 @@ def catch_up(
         _start_over(engine, waiting, log, transaction)
         return
     unseen = transaction.changes(engine.batch)
-    added, removed = {record.number for record in unseen.begun}, set(unseen.removed)
+    added, removed = {record.number for record in unseen.added}, set(unseen.removed)
     settled = added | removed
     for name in [name for name, number in waiting.items() if number in settled]:
         del waiting[name]

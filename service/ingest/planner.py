@@ -255,8 +255,8 @@ def _too_early(
         return batch.refuse(
             PrunedValues,
             of_pruned,
-            f"{len(of_pruned)} observations lie before the first step that pruning kept: the log "
-            f"of {begin(int(of_pruned[0]))}",
+            f"observations before the first step that pruning kept: {len(of_pruned)}; the log of "
+            f"{begin(int(of_pruned[0]))}",
             detail=lambda row: f"the log of {begin(row)}",
             help="leave them out: a pruned step can be neither compared nor corrected; "
             "GET /v1/series/{unique_id} returns first_ds",
@@ -264,7 +264,7 @@ def _too_early(
     return batch.refuse(
         LateValues,
         early,
-        f"{len(early)} observations lie before the first one that is stored",
+        f"observations before the first one that is stored: {len(early)}",
         detail=begin,
         help="leave them out; to add older history, read all of it into an empty log with "
         "`statecast observe`",
@@ -381,9 +381,9 @@ def _before(
     """Return value and covariates of the step before each row; meaningless without a gap there."""
     y, covariates = np.roll(rows.y, 1), np.roll(rows.covariates, 1, axis=0)
     opens = np.r_[True, rows.series[1:] != rows.series[:-1]] & (steps > 1)
-    asked = np.flatnonzero(opens)
-    if len(asked):
-        ends = replace(rows.take(asked), ds=before[asked])
-        found = stored(ends)  # both are ordered by series, one stamp each
-        y[asked], covariates[asked] = found.y, found.covariates
+    gaps = np.flatnonzero(opens)
+    if len(gaps):
+        ends = replace(rows.take(gaps), ds=before[gaps])
+        values = stored(ends)  # both are ordered by series, one stamp each
+        y[gaps], covariates[gaps] = values.y, values.covariates
     return y, covariates

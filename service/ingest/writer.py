@@ -174,9 +174,9 @@ class Writer:
         """
         with self.log.read() as transaction:
             self._catch_up(transaction)
-            changed = transaction.changed(list(result.asked.values()), result.batch)
+            changed = transaction.changed(list(result.requested.values()), result.batch)
             same_history = result.timeline == transaction.timeline
-            valid = result.made.those(
+            valid = result.replayed.those(
                 lambda record: (
                     same_history
                     and record.unique_id in self.waiting
@@ -186,7 +186,7 @@ class Writer:
             state_changes.commit(self.engine, [valid], transaction.before)
             for record in valid.entries:
                 del self.waiting[record.unique_id]
-            self._replay_waiting(transaction, list(result.asked))
+            self._replay_waiting(transaction, list(result.requested))
 
     def _catch_up(self, transaction: Transaction) -> None:
         catch_up(self.engine, self.waiting, self.log, transaction)
@@ -225,7 +225,7 @@ class Writer:
         planned = plan(
             observed,
             known,
-            lambda asked: transaction.current(asked, numbers.tolist()),
+            lambda stamps: transaction.current(stamps, numbers.tolist()),
             engine.bundle.config.data,
             engine.bundle.calendar,
             max_fill=self._limits.max_fill,

@@ -213,7 +213,7 @@ class Slot:
                     self.serving.writer,
                     self.serving.write_queue.put_in_place,
                     stopped=self._stopping.is_set,
-                    told=lambda: self._report(self.serving),
+                    on_progress=lambda: self._report(self.serving),
                 )
             finally:
                 self._report(self.serving)

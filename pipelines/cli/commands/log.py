@@ -81,7 +81,7 @@ def install(app: typer.Typer) -> None:
                     since=since,
                     until=until,
                     full=full,
-                    told=report_progress,
+                    on_progress=report_progress,
                 )
             except OSError as error:
                 raise UsageError(
@@ -240,7 +240,7 @@ def _prune(
             steps=steps,
             before=before,
             vacuum=vacuum,
-            told=report_progress,
+            on_progress=report_progress,
         )
     return asdict(pruned)
 

@@ -33,9 +33,9 @@ def test_requests_outside_what_the_model_learned_are_refused(bundle, panel):
     """They are too long horizons, quantiles out of range, and series without observations."""
     states = warm_up(bundle, panel)
 
-    with pytest.raises(UnseenHorizon, match="learned 1 to 6 and goes on to 60"):
+    with pytest.raises(UnseenHorizon, match="learned 1 to 6 steps and extrapolates to at most 60"):
         forecast(bundle, states, horizon=61)
-    with pytest.raises(UnknownQuantile, match=r"0\.999 was asked for"):
+    with pytest.raises(UnknownQuantile, match=r"0\.999 is not possible"):
         forecast(bundle, states, quantiles=(0.999,))
     with pytest.raises(TooShort, match="no observation yet"):
         forecast(bundle, initial_states(bundle, 2))

@@ -205,7 +205,7 @@ def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, be
         write_queue.writer,
         write_queue.put_in_place,
         stopped=lambda: False,
-        told=users,
+        on_progress=users,
         long_s=long_s,
     )
     write_queue.close()
@@ -230,7 +230,7 @@ def test_long_histories_are_replayed_hundreds_of_series_at_a_time(begin, monthly
         write_queue.writer,
         write_queue.put_in_place,
         stopped=lambda: False,
-        told=lambda: parts.append(len(host.engine)),
+        on_progress=lambda: parts.append(len(host.engine)),
         long_s=1e9,
     )
 
@@ -252,7 +252,11 @@ def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, 
                 os.kill(process.pid, signal.SIGKILL)
 
     replay_waiting(
-        write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=kill, long_s=0.0
+        write_queue.writer,
+        write_queue.put_in_place,
+        stopped=lambda: False,
+        on_progress=kill,
+        long_s=0.0,
     )
     write_queue.close()
 
@@ -270,7 +274,7 @@ def replay_in_a_child(url: str, bundle: Path, folder: Path, told: Connection) ->
         write_queue.writer,
         write_queue.put_in_place,
         stopped=lambda: False,
-        told=lambda: None,
+        on_progress=lambda: None,
         long_s=0.0,
     )
     told.send((len(host.engine), len(host.writer.waiting)))
@@ -303,7 +307,7 @@ if __name__ == "__main__":
     pid = multiprocessing.active_children()[0].pid
     os.kill(pid, signal.SIGINT)
     made = replayer.replay({{"s0001": 2, "s0002": 3}})
-    print(len(made.made.states), pid, flush=True)
+    print(len(made.replayed.states), pid, flush=True)
     input()
 """
     with Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as server:
@@ -331,7 +335,10 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
     told = partial(turns.append, 1)
 
     replay_waiting(
-        write_queue.writer, write_queue.put_in_place, stopped=lambda: len(turns) == 2, told=told
+        write_queue.writer,
+        write_queue.put_in_place,
+        stopped=lambda: len(turns) == 2,
+        on_progress=told,
     )
     live = len(host.engine)
     assert (len(turns), live + len(host.writer.waiting)) == (2, SERIES)
@@ -340,12 +347,14 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
     run_sql(many, "alter table observation rename to gone")
     with pytest.raises(LogError):
         replay_waiting(
-            write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told
+            write_queue.writer, write_queue.put_in_place, stopped=lambda: False, on_progress=told
         )
     assert (len(host.engine), len(host.writer.waiting)) == (live, SERIES - live)
     run_sql(many, "alter table gone rename to observation")
 
-    replay_waiting(write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told)
+    replay_waiting(
+        write_queue.writer, write_queue.put_in_place, stopped=lambda: False, on_progress=told
+    )
     write_queue.close()
     assert host.writer.waiting == {}
     assert_as_replayed(host, begin, many)
@@ -368,7 +377,7 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
             write_queue.writer,
             write_queue.put_in_place,
             stopped=lambda: False,
-            told=lambda: None,
+            on_progress=lambda: None,
             long_s=long_s,
         )
     with pytest.raises(DamagedLog, match="'s0500'"):
@@ -398,7 +407,7 @@ def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
             write_queue.writer,
             write_queue.put_in_place,
             stopped=lambda: False,
-            told=partial(turns.append, 1),
+            on_progress=partial(turns.append, 1),
         )
 
     write_queue.close()

@@ -58,7 +58,12 @@ def test_on_postgresql_log_commands_concern_the_schema_of_one_model(
         import_history(settings.log_url, monthly, bundle.config.data)
 
     pruned = log_admin.prune_log(
-        each["sales"], bundle, steps=12, before=None, vacuum=True, told=lambda done, total: None
+        each["sales"],
+        bundle,
+        steps=12,
+        before=None,
+        vacuum=True,
+        on_progress=lambda done, total: None,
     )
 
     described = {name: log_admin.describe(settings) for name, settings in each.items()}

@@ -115,7 +115,7 @@ def test_a_log_is_read_out_in_row_groups(url, monthly, monkeypatch):
             file,
             Selection(),
             is_integer=False,
-            told=lambda done, total: told.append((done, total)),
+            on_progress=lambda done, total: told.append((done, total)),
         )
     log.close()
 
