@@ -41,7 +41,7 @@ class LocalCopy:
 
 def choose(settings: Settings) -> LocalCopy:
     """
-    Return the model to start with: the copy if the log was begun with it, else the source's model.
+    Return the model to start with: the copy if the log has its frequency, else the source's model.
 
     Raises:
         UnknownModel, ModelSourceError, BundleError: The source gives no model, as for `fetch`, and
