@@ -240,8 +240,9 @@ def verdict(rows: list[Row]) -> str:
     """
     Return the wins and losses of Statecast, as ratios of its errors to those of the best peer.
 
-    >>> ours = Row("pbs", "statecast", {"mase": 0.9, "crps": 0.2})
-    >>> print(verdict([ours, Row("pbs", "AutoETS", {"mase": 1.0, "crps": 0.1})]))
+    >>> ours = Row("pbs", "statecast", values={"mase": 0.9, "crps": 0.2})
+    >>> peer = Row("pbs", "AutoETS", values={"mase": 1.0, "crps": 0.1})
+    >>> print(verdict([ours, peer]))
     Wins: mase 0.900 of AutoETS. Losses: crps 2.000 of AutoETS.
     """
     ours = [row for row in rows if row.ours]
@@ -259,7 +260,7 @@ def verdict(rows: list[Row]) -> str:
         ratio = f"{min(errors) / peers[peer]:.3f} of " if peers[peer] else ""
         names_by_kind[kind].append(f"{name} {ratio}{peer}")
     sentences = [f"{kind}: {', '.join(names)}." for kind, names in names_by_kind.items() if names]
-    return " ".join(sentences) or "No metric was measured for both Statecast and a peer."
+    return " ".join(sentences) or "No peer was measured on what Statecast was."
 
 
 def remark(row: Row) -> str:
