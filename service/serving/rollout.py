@@ -50,13 +50,13 @@ def check_source(models: Models, context: Context) -> None:
         if successor is not None:
             _take_over(models, context, current, successor)
     except ForecastError as error:
-        context.logger.warning("version %s stays out [%s]: %s", source.version, error.code, error)
-        # A log that is away, or a busy server, may do better at the next check.
+        context.logger.warning("version %s is refused [%s]: %s", source.version, error.code, error)
+        # With an unavailable log or a busy server, the next check may succeed.
         temporary = isinstance(error, LogError | ServiceError)
         retry = temporary and not isinstance(error, LogFrequency)
         _refuse(models, context, source, "" if retry else named, error.message)
     except Exception:  # A model that fails in an unforeseen way must not stop the server.
-        context.logger.exception("version %s stays out", source.version)
+        context.logger.exception("version %s is refused", source.version)
         _refuse(models, context, source, named, "internal error: see the log")
 
 
