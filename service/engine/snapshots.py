@@ -98,7 +98,7 @@ class Snapshots:
             fingerprint = transaction.fingerprint(batch)
         if transaction.timeline != engine.timeline:
             raise LogError(
-                "the log was restored from a backup or has another primary: series are replayed first",
+                "the log was restored or has another primary: its series are replayed first",
                 where=self._log.place,
             )
         return {

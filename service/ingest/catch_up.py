@@ -81,8 +81,8 @@ def _start_over(
 ) -> None:
     """Drop all states: they may have seen batches that are not in this history of the log."""
     logger.warning(
-        "%s was restored from a backup or has another primary (last batch %d, previously %d): every "
-        "series is replayed",
+        "%s was restored from a backup or has another primary (last batch %d, previously %d): "
+        "every series is replayed",
         log.place,
         transaction.before,
         engine.batch,
