@@ -77,7 +77,8 @@ def check_future(
     """
     Return the known-future covariates of the `horizon` steps after `last_ds`.
 
-    Series are in the order of `ids`. Rows of other series and stamps are ignored. Without `columns` no table is needed.
+    Series are in the order of `ids`. Rows of other series and stamps are ignored. Without `columns`
+    no table is needed.
 
     Raises:
         MissingFuture: A step of a series, or one of its values, is missing.

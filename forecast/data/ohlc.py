@@ -92,7 +92,7 @@ def _previous(values: Float[np.ndarray, " row"], codes: np.ndarray) -> Float[np.
 def _carry_forward(
     log_variance: Float[np.ndarray, " row"], codes: np.ndarray
 ) -> Float[np.ndarray, " row"]:
-    """Replace NaN by the last value of the series, or by a deviation of 1 % a day if none came."""
+    """Replace NaN by the last value of the series, else by a deviation of 1 % a day."""
     return np.asarray(pd.Series(log_variance).groupby(codes).ffill().fillna(math.log(1e-4)))
 
 

@@ -32,7 +32,7 @@ def cutoff_lengths(
     if len(short):
         worst = short[0]
         raise TooShort(
-            f"{len(short)} of {panel.num_series} series have no step before the first cutoff: "
+            f"{len(short)} of {panel.num_series} series have nothing before the first cutoff: "
             f"{n_windows} windows of {horizon} steps, {step_size} apart, need more than "
             f"{int(back[0])} steps",
             where=f"series '{panel.ids[worst]}' with {int(panel.lengths[worst])} steps",
@@ -62,7 +62,7 @@ def kind_before(panel: Panel, known: Int[np.ndarray, " series"]) -> Kind:
         series = int(np.searchsorted(later.indptr, bad[0], side="right")) - 1
         raise NegativeValues(
             f"the values before the first cutoff are of kind={kind!r}, which expects 0 or more: "
-            f"found {later.values[bad[0]]:g} after it ({len(bad):,} values after the cutoff)",
+            f"found {later.values[bad[0]]:g} after it ({len(bad):,} such values)",
             where=f"series {later.ids[series]!r}",
             help='declare kind = "real"',
         )
