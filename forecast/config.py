@@ -27,7 +27,7 @@ class DataConfig:
     """Names and roles of the columns, and how the series are spaced."""
 
     freq: str | int | None = None
-    """pandas offset (`"MS"`, `"W-MON"`, `"h"`), integer step, or exchange (`"XNYS"`); None infers it."""
+    """pandas offset (`"MS"`, `"W-MON"`), integer step or exchange (`"XNYS"`); None infers it."""
     kind: Kind = "auto"
     """
     What the values are; it decides the transform, the loss and the bounds of forecasts.
@@ -172,7 +172,7 @@ class TrainConfig:
     shuffle: Shuffle = "series"
     """What is drawn in random order; `"time"` needs `stateful=False`."""
     stride: int | None = None
-    """Steps between the starts of two chunks; None takes `chunk_length`, which state needs."""
+    """Steps between the starts of two chunks; None takes `chunk_length`."""
     val_size: int | None = None
     """
     Last steps of each series held out to validate, to shrink and to calibrate forecasts.
@@ -288,7 +288,7 @@ def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         if isinstance(value, list):
             value = tuple(value)
         if not _fits(value, hints[key]):
-            raise ConfigError(f"{key}={value!r} is not a {_describe(hints[key])}", where=where)
+            raise ConfigError(f"{key}={value!r} must be {_describe(hints[key])}", where=where)
         values[key] = value
     return cls(**values)
 
@@ -310,9 +310,10 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _describe(hint: Any) -> str:
+    """Say which values an annotation allows."""
     if get_origin(hint) is Literal:
-        return "choice among " + ", ".join(repr(arg) for arg in get_args(hint))
-    return str(getattr(hint, "__name__", hint)).replace("NoneType", "None")
+        return "one of " + ", ".join(repr(arg) for arg in get_args(hint))
+    return "of type " + str(getattr(hint, "__name__", hint)).replace("NoneType", "None")
 
 
 def _check_keys(table: Mapping[str, Any], cls: type, where: str) -> None:
@@ -327,7 +328,7 @@ def _check_keys(table: Mapping[str, Any], cls: type, where: str) -> None:
 def _check_choices(config: object) -> None:
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
-            raise ConfigError(f"{name}={getattr(config, name)!r} is not a {_describe(hint)}")
+            raise ConfigError(f"{name}={getattr(config, name)!r} must be {_describe(hint)}")
 
 
 def _check_time_format(time_format: str) -> None:
