@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from forecast.calendars.grid import DAY, Flags, Grid, Ints, canonical
 from forecast.errors import WrongFrequency
@@ -74,10 +74,6 @@ class Calendar:
             return grid.join(step, phase)
         inner, rest = np.divmod(phase, _PHASE)
         return grid.join(step * grid.units + inner, rest)
-
-    def on_grid(self, stamps: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Return True for each stamp that fits the frequency: day 1 for `"MS"`, or a session."""
-        return self.grid.split(stamps)[2]
 
     def after(
         self, last: Int64[np.ndarray, " series"], steps: int
