@@ -1,4 +1,4 @@
-"""What can be set, what it means, in which unit, and what each data kind sets by default."""
+"""Settings of data, model and training, with their meaning, unit and default."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,39 +24,39 @@ Shuffle = Literal["series", "none", "time"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """What the columns mean and how the series are spaced."""
+    """Names and roles of the columns, and how the series are spaced."""
 
     freq: str | int | None = None
-    """pandas offset (`"MS"`, `"W-MON"`, `"h"`), step of integers, or an exchange (`"XNYS"`)."""
+    """pandas offset (`"MS"`, `"W-MON"`), integer step or exchange (`"XNYS"`); None infers it."""
     kind: Kind = "auto"
     """
-    What the values are; decides transform, loss and guards.
+    What the values are; it decides the transform, the loss and the bounds of forecasts.
 
     `positive` is learned on the log scale; `count` has many zeros and is forecast by its mean;
     `real` may be negative; `price` is forecast as the random walk with learned intervals;
-    `volatility` is a variance, scored by QLIKE. `auto` finds the first three.
+    `volatility` is a variance, scored by QLIKE. `auto` detects the first three.
     """
     id_col: str = "unique_id"
     id_from: tuple[str, ...] = ()
-    """Columns that name a series together, where no `id_col` does: `("store", "item")`."""
+    """Columns that together name a series in tables without `id_col`: `("store", "item")`."""
     only_series: str | None = None
-    """Name of the series, in tables that have no `id_col` since they hold one only."""
+    """Name of the series in tables without `id_col` that hold a single series."""
     time_col: str = "ds"
     time_format: str | None = None
-    """How `time_col` is written where it is not ISO 8601: `"%d.%m.%Y"`, as `strftime` has it."""
+    """`strftime` format of `time_col` if it is not ISO 8601: `"%d.%m.%Y"`."""
     target_col: str = "y"
     static: tuple[str, ...] = ()
-    """Columns that hold one value a series."""
+    """Columns with one value per series."""
     known_future: tuple[str, ...] = ()
-    """Covariates known for the whole horizon when a forecast is made: price, promotion."""
+    """Covariates known for the whole horizon when a forecast is made, such as promotions."""
     past_only: tuple[str, ...] = ()
     """Covariates known up to the cutoff only."""
     fill: Fill = "refuse"
-    """What a missing step means: refuse it, 0, the last value, or not observed (masked)."""
+    """What a missing step means: an error, 0, the last value, or not observed (`mask`)."""
     season_lengths: tuple[int, ...] | None = None
     """Steps in each season, shortest first; None takes those of the frequency."""
     calendar: bool = True
-    """Whether calendar features of the target date enter the head (needs real time stamps)."""
+    """Whether the head sees calendar features of the target date; integer stamps have none."""
     holidays: str | None = None
     """ISO country code whose public holidays are a known-future covariate, such as `"US"`."""
 
@@ -67,8 +67,8 @@ class DataConfig:
             raise ConfigError("only_series is empty", help='give the series a name: "sales"')
         if self.only_series is not None and self.id_from:
             raise ConfigError(
-                f"only_series={self.only_series!r} and id_from={list(self.id_from)} cannot both "
-                "be: a table has one series, or columns that name several",
+                f"only_series={self.only_series!r} and id_from={list(self.id_from)} cannot both be "
+                "set: a table holds one series, or columns name several",
                 help="leave one of them out",
             )
         if self.time_format is not None:
@@ -84,7 +84,7 @@ class DataConfig:
         for season in self.season_lengths or ():
             if season < 2:
                 raise ConfigError(
-                    f"season_lengths={self.season_lengths} holds {season}; a season has 2 steps "
+                    f"season_lengths={self.season_lengths} contains {season}: a season has 2 steps "
                     "or more",
                     help="leave out seasons of 1, or set season_lengths = [] for none",
                 )
@@ -92,23 +92,23 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Shape of the network. Two runs with equal configs build equal modules."""
+    """Shape of the network. Equal configurations build equal modules."""
 
     cell: Cell = "lstm"
     hidden_size: int = 64
     num_layers: int = 1
     dropout: float = 0.0
-    """Share of units dropped between layers; needs `num_layers > 1`."""
+    """Dropout probability between layers; needs `num_layers > 1`."""
     window: int | None = None
-    """Steps that a stateless model reads anew for every forecast; None carries the state."""
+    """Steps that a stateless model reads anew for each forecast; None carries the state."""
     bidirectional: bool = False
-    """Needs a `window`: with carried state a backward layer would have to read the future."""
+    """Adds a backward layer; needs a `window`, since its state would come from the future."""
     horizon: int | None = None
     """Steps ahead that the head forecasts at once; None takes the usual one of the frequency."""
     members: int | None = None
-    """Networks that learn from different seeds and forecast as one; None chooses by the panel."""
+    """Networks in the ensemble, each trained from its own seed; None chooses by the data."""
     static_dropout: float = 0.1
-    """Share of chunks in which a series' static covariates are hidden, so that new ones work."""
+    """Share of chunks whose static covariates are hidden, so that the model handles new series."""
     quantiles: tuple[float, ...] = (
         0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.995,
     )  # fmt: skip
@@ -142,52 +142,53 @@ class ModelConfig:
         mirrored = all(abs(a + b - 1) < 1e-9 for a, b in zip(q, reversed(q), strict=True))
         if not rising or not mirrored or 0.5 not in q or len(q) < 3:
             raise ConfigError(
-                f"quantiles={q} must be strictly increasing, inside (0, 1), mirrored about 0.5, "
-                "which is the point forecast, and hold it and one interval at least",
+                f"quantiles={q} must be strictly increasing, inside (0, 1) and symmetric about "
+                "0.5, which is the point forecast, and contain 0.5 and at least one interval",
                 help="for example quantiles = [0.05, 0.1, 0.5, 0.9, 0.95]",
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How long, in which batches and from which seed."""
+    """Length of training, batches, validation and seed."""
 
     max_steps: int | None = None
-    """Optimiser steps, over which the learning rate falls to 1 %; None takes 16 epochs' worth."""
+    """Optimiser steps, over which the learning rate falls to 1 %; None takes about 16 epochs."""
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
     batch_size: int | None = None
-    """Lanes that run side by side; None takes up to 256, fewer when series are few."""
+    """Lanes of a batch; None takes up to 256, fewer for few series."""
     chunk_length: int | None = None
-    """Steps between two gradient cuts; None takes 8 to 16, in step with the shortest season."""
+    """Steps of truncated backpropagation; None takes 8 to 16, to suit the shortest season."""
     origins_share: float = 1 / 3
-    """Share of a chunk's steps, drawn anew each time, from which the head forecasts and learns."""
+    """Share of the steps of a chunk, drawn at random, that serve as forecast origins."""
     stateful: bool = True
     """
-    False starts every chunk from the zero state and draws chunks at random: to compare with.
+    False starts every chunk from the zero state and draws chunks at random, for comparison.
 
-    The model then reads windows of one chunk; with `model.window` set, of that many steps.
+    The model then reads windows of one chunk, or of `model.window` steps if that is set.
     """
     shuffle: Shuffle = "series"
-    """What may be drawn in random order; `"time"` needs `stateful=False`."""
+    """What is drawn in random order; `"time"` needs `stateful=False`."""
     stride: int | None = None
-    """Steps from one chunk's start to the next; None is `chunk_length`, as carried state needs."""
+    """Steps between the starts of two chunks; None takes `chunk_length`."""
     val_size: int | None = None
     """
-    Last steps of each series kept from learning, to validate, guard and calibrate on.
+    Last steps of each series held out to validate, to shrink and to calibrate forecasts.
 
-    None takes about a seventh, in whole horizons, one to four; of series shorter than three
-    horizons a third, or nothing in a large panel. 0 guards and calibrates on what was learned from.
+    None takes about a seventh of a series, as one to four whole horizons; if series are shorter
+    than three horizons a third, or nothing in a large panel. With 0, shrinkage and calibration use
+    the training steps.
     """
     finish_share: float = 0.2
-    """Share of the steps, at the end, that learn from the validation steps as well."""
+    """Share of the optimiser steps, at the end, that learn from the validation steps as well."""
     patience: int | None = None
-    """Checks without a better validation loss before training stops; needs `val_size`."""
+    """Validations without a better loss after which training stops; needs `val_size`."""
     check_every: int | None = None
-    """Optimiser steps between two validations; None makes five of them."""
+    """Optimiser steps between two validations; None makes five validations."""
     checkpoint_every: int = 100
-    """Optimiser steps between two checkpoints, when a directory for them is given."""
+    """Optimiser steps between two checkpoints, if a directory for them is given."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -214,29 +215,29 @@ class TrainConfig:
             )
         if self.patience is not None and self.val_size == 0:
             raise ConfigError(
-                f"patience={self.patience} has nothing to watch with val_size=0",
+                f"patience={self.patience} has no validation loss to watch with val_size=0",
                 help="set val_size to one horizon or more, or leave patience out",
             )
         if self.stateful and self.shuffle == "time":
             raise ShuffledState(
                 "time cannot be shuffled while state is carried from chunk to chunk",
-                help='set shuffle = "series" (series order may be random), or stateful = false',
+                help='set shuffle = "series", which draws the order of series, or stateful = false',
             )
         if self.stateful and self.stride not in (None, self.chunk_length):
             raise OverlappingState(
                 f"stride={self.stride} differs from chunk_length={self.chunk_length}: a carried "
-                "state would meet steps twice, or skip some",
+                "state would see steps twice, or skip some",
                 help="leave stride out, or set stateful = false",
             )
 
 
-_LATER: dict[str, object] = {"id_from": (), "only_series": None, "time_format": None}
-"""Settings of `[data]` that came after the first bundles, and what these were trained with."""
+_ADDED_SETTINGS: dict[str, object] = {"id_from": (), "only_series": None, "time_format": None}
+"""Settings of `[data]` that the first bundles lack, with the values they were trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The three parts together: what a run needs to know beside its data."""
+    """All settings of a training run."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -245,7 +246,14 @@ class Config:
     @classmethod
     def from_dict(cls, tables: Mapping[str, Any], *, where: str = "") -> "Config":
         """
-        Build from nested tables, as TOML or JSON give them; an unknown key is refused.
+        Build from nested tables, as read from TOML or JSON.
+
+        Args:
+            tables: Settings by part: `data`, `model` and `train`.
+            where: Name of the file, for messages.
+
+        Raises:
+            ConfigError: A key is unknown, or a value is wrong.
 
         >>> Config.from_dict({"model": {"cell": "gru"}}).model.cell
         'gru'
@@ -259,19 +267,20 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """
-        Nested tables of plain values, for JSON: `from_dict` reads them back.
+        Return nested tables of plain values, which `from_dict` reads.
 
-        Digests of models are taken of them: settings that models of an earlier release do not have
-        are left out while they are what they were before they could be set.
+        The digest of a model covers them. A setting that earlier releases lack is left out while it
+        has the value that they assumed, so that the digests of their models stay valid.
         """
         tables = dataclasses.asdict(self)
-        for name, before in _LATER.items():
-            if tables["data"][name] == before:
+        for name, assumed in _ADDED_SETTINGS.items():
+            if tables["data"][name] == assumed:
                 del tables["data"][name]
         return tables
 
 
 def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """Build one part from its table, checking keys and types; lists become tuples."""
     _check_keys(table, cls, where)
     hints = get_type_hints(cls)
     values = {}
@@ -279,12 +288,13 @@ def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         if isinstance(value, list):
             value = tuple(value)
         if not _fits(value, hints[key]):
-            raise ConfigError(f"{key}={value!r} is not a {_spell(hints[key])}", where=where)
+            raise ConfigError(f"{key}={value!r} must be {_describe(hints[key])}", where=where)
         values[key] = value
     return cls(**values)
 
 
 def _fits(value: object, hint: Any) -> bool:
+    """Return True if the value has the annotated type; an int may stand for a float."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in args
@@ -299,10 +309,11 @@ def _fits(value: object, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _spell(hint: Any) -> str:
+def _describe(hint: Any) -> str:
+    """Say which values an annotation allows."""
     if get_origin(hint) is Literal:
-        return "choice among " + ", ".join(repr(arg) for arg in get_args(hint))
-    return str(getattr(hint, "__name__", hint)).replace("NoneType", "None")
+        return "one of " + ", ".join(repr(arg) for arg in get_args(hint))
+    return "of type " + str(getattr(hint, "__name__", hint)).replace("NoneType", "None")
 
 
 def _check_keys(table: Mapping[str, Any], cls: type, where: str) -> None:
@@ -317,19 +328,21 @@ def _check_keys(table: Mapping[str, Any], cls: type, where: str) -> None:
 def _check_choices(config: object) -> None:
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
-            raise ConfigError(f"{name}={getattr(config, name)!r} is not a {_spell(hint)}")
+            raise ConfigError(f"{name}={getattr(config, name)!r} must be {_describe(hint)}")
 
 
-def _check_time_format(how: str) -> None:
-    """A day written so must come back in its year."""
+def _check_time_format(time_format: str) -> None:
+    """Refuse a format that cannot be parsed or that loses the year of a date."""
     try:
-        found = datetime.strptime(datetime(2024, 1, 31).strftime(how), how)
+        text = datetime(2024, 1, 31).strftime(time_format)
+        parsed = datetime.strptime(text, time_format)
     except ValueError as error:
         raise ConfigError(
-            f"time_format={how!r}: {error}", help='write it as strftime has it: "%d.%m.%Y"'
+            f"time_format={time_format!r}: {error}",
+            help='write it in the codes of strftime, such as "%d.%m.%Y"',
         ) from None
-    if found.year != 2024:
-        raise ConfigError(f"time_format={how!r} has no year", help='for example "%d.%m.%Y"')
+    if parsed.year != 2024:
+        raise ConfigError(f"time_format={time_format!r} has no year", help='for example "%d.%m.%Y"')
 
 
 def _check_at_least(config: object, least: int, *names: str) -> None:

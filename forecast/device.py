@@ -1,9 +1,10 @@
-"""The cores of the machine that are ours."""
+"""CPU cores that this process may use."""
 
 import os
 
 
 def usable_cores() -> int:
-    """How many this process may use: a container or `taskset` can allow fewer than there are."""
-    linux = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    """Return the number of CPU cores; a container or `taskset` may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Addresses of databases and servers, as they may be told and recorded."""
+"""Removal of secrets from addresses that messages show and runs record."""
 
 from typing import TYPE_CHECKING
 
@@ -6,12 +6,14 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 
-_SECRET = ("password", "passfile", "secret", "token")
+_SECRETS = ("password", "passfile", "secret", "token")
 
 
 def redact_url(address: "str | sqlalchemy.URL") -> str:
     """
-    An address without its secrets, wherever they stand; a path as it is.
+    Return the address of a database or server without its secrets; a path is returned unchanged.
+
+    The password is replaced by `***`, and parameters that may hold a secret are removed.
 
     >>> redact_url("postgresql://bob:hunter2@host/sales?sslmode=require&password=hunter2")
     'postgresql://bob:***@host/sales?sslmode=require'
@@ -26,7 +28,8 @@ def redact_url(address: "str | sqlalchemy.URL") -> str:
         scheme, mark, rest = address.partition("://")
         try:
             address = sqlalchemy.make_url(address)
-        except (sqlalchemy.exc.ArgumentError, ValueError):  # whatever it is, not with its secrets
+        except (sqlalchemy.exc.ArgumentError, ValueError):
+            # Not a valid URL: drop whatever may be credentials or parameters.
             return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}"
-    secret = [name for name in address.query if any(word in name.lower() for word in _SECRET)]
-    return address.difference_update_query(secret).render_as_string(hide_password=True)
+    secrets = [name for name in address.query if any(word in name.lower() for word in _SECRETS)]
+    return address.difference_update_query(secrets).render_as_string(hide_password=True)

@@ -1,4 +1,4 @@
-"""Configuration with all choices made: a bundle holds it and networks are built from it."""
+"""Configuration with all choices made; bundles store it and networks are built from it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -41,8 +41,8 @@ class ResolvedConfig(Config):
     """
     `Config` in which no setting is None that training chooses from the data.
 
-    `forecast.training.defaults.resolve` makes it. Where None has a meaning of its own, as in
-    `model.window`, it stays. The JSON form is that of `Config`.
+    `forecast.training.defaults.resolve` builds it. None remains where it has a meaning of its own,
+    as in `model.window`. The JSON form is that of `Config`.
     """
 
     data: ResolvedDataConfig
@@ -52,7 +52,7 @@ class ResolvedConfig(Config):
     @classmethod
     def from_dict(cls, tables: Mapping[str, Any], *, where: str = "") -> "ResolvedConfig":
         """
-        Build from nested tables, as `to_dict` gives them.
+        Build from nested tables, as `to_dict` returns them.
 
         Raises:
             ConfigError: A setting is unknown or wrong.

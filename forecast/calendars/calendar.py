@@ -1,33 +1,33 @@
 """
-From `freq` to stamps and back: what comes after, how far apart, which season, which features.
+Stamps and steps of a frequency: stamps that follow, steps between stamps, seasons and horizons.
 
-Inside Statecast a stamp is an int64: nanoseconds since the epoch (naive UTC), or the integer step
-itself. Stamps of one series share a *phase* (time of day, position inside a step of several
-units), so that daily data stamped at 06:00 stay at 06:00.
+A stamp is an int64: nanoseconds since the epoch (naive UTC), or the integer step itself. The stamps
+of a series share a *phase* (time of day, and position inside a step of several units), so that
+daily data stamped at 06:00 stay at 06:00.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from forecast.calendars.grid import DAY, Flags, Grid, Ints, canonical
 from forecast.errors import WrongFrequency
 
-_PHASE = 1 << 50  # more nanoseconds than a week has
+_PHASE = 1 << 50  # more than the nanoseconds of a week, the largest rest of a unit
 _HORIZONS = ((300, 6), (80, 8), (28, 12), (6, 13), (1.2, 10), (1, 14), (1 / 24, 48))
-"""Length of a step in days, at least, and how many steps ahead people usually forecast."""
+"""Shortest length of a step in days, with the number of steps usually forecast."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
     """
-    The steps of a frequency: what comes after a stamp, and how far apart two stamps are.
+    The steps of a frequency, with conversion between stamps and numbers of steps.
 
     Args:
         freq: A pandas offset (`"MS"`, `"W-MON"`, `"h"`, `"15min"`), a step between integers, or an
-            exchange whose sessions are the steps (`"XNYS"`). Kept in its canonical spelling.
+            exchange whose sessions are the steps (`"XNYS"`). The canonical spelling is stored.
 
     Raises:
         ConfigError: `freq` is none of these.
@@ -46,79 +46,76 @@ class Calendar:
 
     @property
     def is_integer(self) -> bool:
-        """Whether stamps are plain integers instead of dates."""
+        """Whether stamps are integers instead of dates."""
         return isinstance(self.freq, int)
 
     @property
     def grid(self) -> Grid:
+        """Arithmetic of the units that the steps consist of."""
         return canonical(self.freq)[1]
 
     def locate(self, stamps: Ints) -> tuple[Ints, Ints, Flags]:
         """
-        Number of the step, phase, and whether the stamp can be one of this frequency.
+        Return the number of the step, the phase, and whether the stamp fits the frequency.
 
-        Two stamps lie on one grid when both are `on` and their phases are equal.
+        Two stamps are whole steps apart if both fit and their phases are equal.
         """
         grid = self.grid
-        unit, rest, on = grid.split(stamps)
+        unit, rest, valid = grid.split(stamps)
         if grid.units == 1:
-            return unit, rest, on
+            return unit, rest, valid
         step, inner = np.divmod(unit, grid.units)
-        return step, rest + inner * _PHASE, on
+        return step, rest + inner * _PHASE, valid
 
     def stamp_at(self, step: Ints, phase: Ints) -> Ints:
-        """The stamp of each step: inverse of `locate`; shapes broadcast."""
+        """Return the stamp of each step and phase, as the inverse of `locate`; shapes broadcast."""
         grid = self.grid
         if grid.units == 1:
             return grid.join(step, phase)
         inner, rest = np.divmod(phase, _PHASE)
         return grid.join(step * grid.units + inner, rest)
 
-    def on_grid(self, stamps: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Whether each stamp can be one of this frequency: day 1 for `"MS"`, a session."""
-        return self.grid.split(stamps)[2]
-
     def after(
         self, last: Int64[np.ndarray, " series"], steps: int
     ) -> Int64[np.ndarray, "series step"]:
         """
-        The `steps` stamps that follow each of `last`.
+        Return the `steps` stamps that follow each of `last`.
 
         Raises:
             WrongFrequency: One of `last` is not a stamp of this frequency.
         """
-        step, phase, on = self.locate(last)
-        if not on.all():
-            self._refuse(last[~on][0])
+        step, phase, valid = self.locate(last)
+        if not valid.all():
+            raise self._not_a_stamp(last[~valid][0])
         return self.stamp_at(step[:, None] + np.arange(1, steps + 1), phase[:, None])
 
     def steps_between(
         self, first: Int64[np.ndarray, " n"], last: Int64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
         """
-        Signed number of steps from `first` to `last`, pair by pair.
+        Return the signed number of steps from `first` to `last`, pair by pair.
 
         Raises:
-            WrongFrequency: A stamp is off the grid, or a pair is not whole steps apart.
+            WrongFrequency: A stamp does not fit the frequency, or a pair is not whole steps apart.
         """
-        step_a, phase_a, on_a = self.locate(first)
-        step_b, phase_b, on_b = self.locate(last)
-        for stamps, on in ((first, on_a), (last, on_b)):
-            if not on.all():
-                self._refuse(stamps[~on][0])
-        if (phase_a != phase_b).any():
-            i = int(np.argmax(phase_a != phase_b))
+        first_step, first_phase, first_valid = self.locate(first)
+        last_step, last_phase, last_valid = self.locate(last)
+        for stamps, valid in ((first, first_valid), (last, last_valid)):
+            if not valid.all():
+                raise self._not_a_stamp(stamps[~valid][0])
+        if (first_phase != last_phase).any():
+            i = int(np.argmax(first_phase != last_phase))
             raise WrongFrequency(
                 f"{self.text(last[i])} is not a whole number of steps of freq={self.freq!r} away "
                 f"from {self.text(first[i])}",
                 help="send stamps that continue the series",
             )
-        steps: Ints = step_b - step_a
+        steps: Ints = last_step - first_step
         return steps
 
     def text(self, stamp: int | np.integer) -> str:
         """
-        A stamp as people write it.
+        Return a stamp as text.
 
         >>> Calendar("h").text(3_600_000_000_000), Calendar("D").text(0), Calendar(1).text(7)
         ('1970-01-01 01:00:00', '1970-01-01', '7')
@@ -130,7 +127,7 @@ class Calendar:
     @property
     def season_lengths(self) -> tuple[int, ...]:
         """
-        Steps in each natural season, shortest first; empty when the frequency has none.
+        Steps in each natural season, shortest first; empty if the frequency has none.
 
         >>> [Calendar(f).season_lengths for f in ("15min", "h", "D", "B", "W-MON", "MS", "YS", 1)]
         [(96, 672), (24, 168), (7,), (5,), (52,), (12,), (), ()]
@@ -152,7 +149,7 @@ class Calendar:
 
     @property
     def default_horizon(self) -> int:
-        """Steps that people usually forecast: 48 hours, 14 days, 13 weeks, 12 months, ..."""
+        """Usual number of steps to forecast: 48 hours, 14 days, 13 weeks, 12 months, ..."""
         days = self.grid.days * self.grid.units
         if days == 0:
             return 12
@@ -161,15 +158,15 @@ class Calendar:
                 return horizon
         return 96
 
-    def _refuse(self, stamp: int | np.integer) -> None:
-        raise WrongFrequency(
+    def _not_a_stamp(self, stamp: int | np.integer) -> WrongFrequency:
+        return WrongFrequency(
             f"{self.text(stamp)} is not a stamp of freq={self.freq!r}{self.neighbours(stamp)}",
             help="send stamps that continue the series",
         )
 
     def neighbours(self, stamp: int | np.integer) -> str:
         """
-        The stamps of this frequency on either side, as the end of a message.
+        Return the stamps of this frequency on either side, as the end of a message.
 
         >>> Calendar("MS").neighbours(pd.Timestamp("2024-01-05").value)
         ': the nearest are 2024-01-01 and 2024-02-01'
@@ -185,7 +182,7 @@ class Calendar:
 
 
 def stamp_text(stamp: int | np.integer) -> str:
-    """Nanoseconds since the epoch as ISO 8601, without a time of day that is midnight."""
+    """Return nanoseconds since the epoch as a date, with the time of day unless it is midnight."""
     moment = pd.Timestamp(int(stamp))
     return str(moment.date()) if int(stamp) % DAY == 0 else str(moment)
 

@@ -1,8 +1,8 @@
 """
-The arithmetic of frequencies: units of time, numbered, and the way back.
+Vectorised arithmetic of frequencies.
 
-A grid turns a stamp (int64: nanoseconds since the epoch, or an integer step) into the number of
-its unit and what is left over, without a Python loop, whatever the frequency.
+A grid converts stamps (int64: nanoseconds since the epoch, or integer steps) to the number of their
+unit and the rest, and back, without a Python loop.
 """
 
 import re
@@ -24,7 +24,7 @@ WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 _TABLE_YEARS = ("1960-01-01", "2049-12-31")
-_SPOKEN = {
+_COMMON_WORDS = {
     "minutely": "min",
     "hourly": "h",
     "daily": "D",
@@ -47,26 +47,26 @@ Flags = Bool[np.ndarray, "..."]
 
 @runtime_checkable
 class Grid(Protocol):
-    """Steps of one unit, numbered; `rest` is what a stamp has beyond the start of its unit."""
+    """Numbered units of time; `rest` is the time from the start of its unit to a stamp."""
 
     @property
     def units(self) -> int:
-        """Units in one step of the frequency: 2 for `2W-MON`."""
+        """Number of units in one step of the frequency: 2 for `2W-MON`."""
 
     @property
     def days(self) -> float:
         """Typical length of one unit in days; 0 for integers."""
 
     def split(self, stamps: Ints) -> tuple[Ints, Ints, Flags]:
-        """Unit number, rest, and whether the stamp may be a stamp of this frequency."""
+        """Return the number of the unit, the rest, and whether the stamp fits the frequency."""
 
     def join(self, unit: Ints, rest: Ints) -> Ints:
-        """Inverse of `split`."""
+        """Return the stamp of each unit and rest, as the inverse of `split`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ticks:
-    """Steps of a fixed length; every stamp is on some grid, the phase tells which."""
+    """Units of fixed length; every stamp fits, and its phase tells stamps of two series apart."""
 
     length: int
     days: float
@@ -83,6 +83,8 @@ class _Ticks:
 
 @dataclass(frozen=True, slots=True)
 class _Weeks:
+    """Weeks that are stamped on one weekday."""
+
     weekday: int
     units: int
     days: float = 7.0
@@ -98,6 +100,8 @@ class _Weeks:
 
 @dataclass(frozen=True, slots=True)
 class _Weekdays:
+    """Monday to Friday, five units per week."""
+
     units: int
     days: float = 1.4
 
@@ -114,10 +118,12 @@ class _Weekdays:
 
 @dataclass(frozen=True, slots=True)
 class _Months:
+    """Months, quarters or years that are stamped on their first or last day."""
+
     span: int
     """Months in one unit: 1, 3 (quarters) or 12 (years)."""
     anchor: int
-    """A month, counted from 0 for January, that carries a stamp."""
+    """A month with a stamp, counted from 0 for January."""
     at_end: bool
     units: int
 
@@ -128,9 +134,9 @@ class _Months:
     def split(self, stamps: Ints) -> tuple[Ints, Ints, Flags]:
         day, rest = np.divmod(stamps, DAY)
         month = month_of(day)
-        unit, phase = np.divmod(month - self.anchor, self.span)
-        right_day = day_of(month + 1) - 1 if self.at_end else day_of(month)
-        return unit, rest, (phase == 0) & (day == right_day)
+        unit, month_in_unit = np.divmod(month - self.anchor, self.span)
+        stamp_day = day_of(month + 1) - 1 if self.at_end else day_of(month)
+        return unit, rest, (month_in_unit == 0) & (day == stamp_day)
 
     def join(self, unit: Ints, rest: Ints) -> Ints:
         month = unit * self.span + self.anchor
@@ -141,12 +147,13 @@ class _Months:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    """Whatever has no formula: the sessions of an exchange, the last business days of months."""
+    """Units listed in a table: sessions of an exchange, or offsets without a formula."""
 
     name: str
     values: Int64[np.ndarray, " step"]
-    """Rising; in days, or nanoseconds for what is finer."""
+    """Starts of the units, increasing, in multiples of `scale`."""
     scale: int
+    """Nanoseconds: a day, or 1 if units begin at other times than midnight."""
     units: int = 1
 
     @property
@@ -164,7 +171,8 @@ class _Table:
             ends = np.array([self.values[0], self.values[-1]]) * self.scale
             first, last = ends.astype("datetime64[ns]").astype("datetime64[D]")
             raise WrongFrequency(
-                f"freq={self.name!r} is known from {first} to {last}; a step beyond was asked for",
+                f"freq={self.name!r} is known from {first} to {last}, but a step outside was "
+                "requested",
                 help="ask for a shorter horizon",
             )
         stamps: Ints = self.values[unit] * self.scale + rest
@@ -172,26 +180,26 @@ class _Table:
 
 
 def month_of(day: Ints) -> Ints:
-    """Months since January 1970 of days since the epoch."""
+    """Return months since January 1970 from days since the epoch."""
     months: Ints = day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
     return months
 
 
 def day_of(month: Ints) -> Ints:
-    """Day since the epoch on which a month begins."""
+    """Return the day since the epoch on which a month begins."""
     days: Ints = month.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     return days
 
 
 def weekday_of(day: Ints) -> Ints:
-    """0 for Monday to 6 for Sunday, of days since the epoch."""
+    """Return 0 for Monday to 6 for Sunday from days since the epoch."""
     weekdays: Ints = (day + _EPOCH_WEEKDAY) % 7
     return weekdays
 
 
 def tick_name(nanoseconds: int) -> str:
     """
-    The shortest spelling of a fixed step.
+    Return the shortest spelling of a fixed step.
 
     >>> tick_name(3_600_000_000_000), tick_name(900_000_000_000)
     ('h', '15min')
@@ -203,10 +211,10 @@ def tick_name(nanoseconds: int) -> str:
 @lru_cache(maxsize=256)
 def canonical(freq: str | int) -> tuple[str | int, Grid]:
     """
-    The one spelling of a frequency, and its grid.
+    Return the canonical spelling of a frequency and its grid.
 
     Raises:
-        ConfigError: Not a pandas offset, an integer or an exchange.
+        ConfigError: `freq` is not a pandas offset, an integer or an exchange.
     """
     if isinstance(freq, bool) or not isinstance(freq, str | int):
         raise ConfigError(f"freq={freq!r} must be a pandas offset, an integer or an exchange")
@@ -218,7 +226,7 @@ def canonical(freq: str | int) -> tuple[str | int, Grid]:
         return freq, _Ticks(freq, 0.0)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pandas' renaming of "M", "H", ...: we translate
+            warnings.simplefilter("ignore")  # pandas warns of "M" and "H", which we translate
             offset = to_offset(freq.strip())
     except ValueError:
         return _exchange(freq.strip())
@@ -230,6 +238,7 @@ def canonical(freq: str | int) -> tuple[str | int, Grid]:
 
 
 def _anchored(offset: Any) -> Grid:
+    """Return the grid of a pandas offset without a fixed length."""
     units, name = offset.n, str(offset.freqstr)
     kind = re.sub(r"^\d+", "", name)
     head, _, anchor = kind.partition("-")
@@ -247,26 +256,25 @@ def _anchored(offset: Any) -> Grid:
 
 
 def _exchange(name: str) -> tuple[str, Grid]:
-    import exchange_calendars  # a tenth of a second, for exchanges only
+    """Return the canonical name of an exchange and the grid of its sessions."""
+    import exchange_calendars  # takes 0.1 s, so it is imported for exchanges only
 
     known = exchange_calendars.get_calendar_names(include_aliases=True)
-    found = {k.upper(): k for k in known}.get(name.upper())
-    if found is None:
-        spoken = _SPOKEN.get(name.lower())
-        near = nearest(name.upper(), sorted(known))
-        hint = spoken or near
+    alias = {key.upper(): key for key in known}.get(name.upper())
+    if alias is None:
+        hint = _COMMON_WORDS.get(name.lower()) or nearest(name.upper(), sorted(known))
         raise ConfigError(
             f"freq={name!r} is neither a pandas offset nor an exchange",
             help=(f"did you mean {hint!r}? " if hint else "")
             + 'common ones: "h", "D", "B", "W-MON", "MS", "ME", "QS", "YS", 1, "XNYS"',
         )
-    spelled = exchange_calendars.resolve_alias(found)
-    return spelled, _sessions(spelled)
+    exchange = exchange_calendars.resolve_alias(alias)
+    return exchange, _sessions(exchange)
 
 
 @lru_cache(maxsize=16)
 def _sessions(name: str) -> Grid:
-    """The sessions of an exchange from 1960 (or its first known one) to 2049."""
+    """Return the sessions of an exchange from 1960, or its first known one, to 2049."""
     import exchange_calendars
 
     factory = type(exchange_calendars.get_calendar(name))

@@ -125,7 +125,7 @@ def _zone_hint(stamp: np.integer, calendar: Calendar) -> str:
     if calendar.grid.days < 1 or stamp % DAY == 0:
         return ""
     return (
-        "; dates with a time zone are converted to UTC: to keep the local date, drop the zone "
+        "; dates with a time zone are converted to UTC: to keep the local dates, drop the zone "
         "first with .dt.tz_localize(None)"
     )
 
@@ -169,7 +169,7 @@ def _check_gaps(rows: LongTable, data: DataConfig, calendar: Calendar) -> Iterat
 
 
 def _too_wide(jumps: Int64[np.ndarray, " step"], data: DataConfig) -> bool:
-    """Tell whether single steps are so rare that the frequency must be wrong."""
+    """Return True if single steps are so rare that the frequency must be wrong."""
     if data.fill == "refuse":
         return len(jumps) > 1 and bool((jumps == 1).mean() < 0.5)
     return len(jumps) > 1 and bool((jumps == 1).mean() < 0.02 and (jumps == jumps[0]).mean() > 0.9)

@@ -11,7 +11,17 @@ from forecast.errors import UnreadableSource
 
 
 def read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
-    """Names of series as they are written, and no column taken for an index."""
+    """
+    Read a CSV file with a header line.
+
+    Args:
+        path: The file, which may be compressed.
+        texts: Columns that name series: their cells stay as they are written, `007` and `NA` too.
+
+    Raises:
+        UnreadableSource: The rows have more fields than the header.
+        OSError, ValueError: pandas cannot read the file.
+    """
     sep, decimal = _dialect(path, texts)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -21,7 +31,7 @@ def read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
                 sep=sep,
                 decimal=decimal,
                 low_memory=False,
-                index_col=False,
+                index_col=False,  # a comma at the end of each row must not shift the columns
                 converters=dict.fromkeys(texts, lambda text: text or None),
             )
         except pd.errors.ParserWarning:
@@ -30,18 +40,25 @@ def read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
                 where=str(path),
                 help="name every column in the first line",
             ) from None
-    written = pd.read_csv(path, sep=sep, nrows=1, header=None, dtype=str).iloc[0]
-    names = np.where(written.notna(), written, frame.columns)
-    frame.columns = pd.Index(names)  # as written: pandas would call a second `y` another name
+    # pandas renames a second `y` to `y.1`: restore the header, so that repeated names are refused.
+    header = pd.read_csv(path, sep=sep, nrows=1, header=None, dtype=str).iloc[0]
+    frame.columns = pd.Index(np.where(header.notna(), header, frame.columns))
     return frame
 
 
 def _dialect(path: Path, texts: Sequence[str]) -> tuple[str, str]:
-    """What is between the columns, and in a number: spreadsheets of many countries write 7;1,5."""
+    """
+    Return the separator of columns and the decimal mark.
+
+    Spreadsheets of many countries write `7;1,5`. A comma is the decimal mark only in files with
+    semicolons, and only if the first 1,000 rows have such a number outside of `texts`.
+    """
     header = pd.read_csv(path, nrows=0).columns
-    sep = next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), ",")
+    sep = ","
+    if len(header) == 1:
+        sep = next((mark for mark in ";\t" if mark in header[0]), ",")
     if sep != ";":
         return sep, "."
-    first = pd.read_csv(path, sep=sep, nrows=1_000, dtype=str, index_col=False)
-    cells = first[[name for name in first if name not in texts]].stack()
+    sample = pd.read_csv(path, sep=sep, nrows=1_000, dtype=str, index_col=False)
+    cells = sample[[name for name in sample if name not in texts]].stack()
     return sep, "," if cells.str.fullmatch(r"[+-]?\d+,\d+").any() else "."

@@ -1,4 +1,4 @@
-"""Known-future covariates: told apart from the history, and all there for every step ahead."""
+"""Known-future covariates: split them from the history and check that they cover the horizon."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,12 +21,12 @@ def read_history(
     source: Any, data: DataConfig, *, query: str | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
-    Read a table that may go on into the future: its history, and the rows that come after it.
+    Read a table and split it into the history and the rows after it, which have covariates only.
 
     Args:
-        source: As for `read_table`.
-        data: Without `known_future` all rows are history.
-        query: As for `read_table`.
+        source: A table as `read_table` accepts it.
+        data: Names of the columns. Without `known_future` all rows are history.
+        query: SQL, if `source` is a database.
     """
     table = read_table(source, query=query, data=data)
     return split_future(table, data) if data.known_future else (table, table.iloc[:0])
@@ -34,10 +34,10 @@ def read_history(
 
 def split_future(table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
-    Rows up to each series' last known `y`, and the rows after it.
+    Split a table into the rows up to each series' last known `y` and the rows after it.
 
-    Where a missing value means zero, a series may end in zeros: the future begins after the last
-    known `y` of all.
+    With `fill="zero"` a series may end in missing values that mean zero. The future then begins
+    after the last known `y` of all series.
 
     Raises:
         TooShort: No row has a value.
@@ -57,8 +57,8 @@ def split_future(table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, p
         )
     ids, stamps = table[data.id_col], table[data.time_col]
     last = stamps[known].groupby(ids[known]).max()
-    after = stamps > (last.max() if data.fill == "zero" else ids.map(last))
-    future = after.to_numpy(dtype=bool)
+    end = last.max() if data.fill == "zero" else ids.map(last)
+    future = (stamps > end).to_numpy(dtype=bool)
     past = table[~future]
     past.attrs = dict(table.attrs)
     return past, table[future]
@@ -75,12 +75,13 @@ def check_future(
     data: DataConfig,
 ) -> Float64[np.ndarray, "series horizon covariate"]:
     """
-    The known-future covariates of the `horizon` steps after `last_ds`, in the order of `ids`.
+    Return the known-future covariates of the `horizon` steps after `last_ds`.
 
-    Rows of other series and of other stamps are left out. Without `columns` nothing is needed.
+    Series are in the order of `ids`. Rows of other series and stamps are ignored. Without `columns`
+    no table is needed.
 
     Raises:
-        MissingFuture: A series lacks a step, or a value of it.
+        MissingFuture: A step of a series, or one of its values, is missing.
         MissingColumns, WrongType, BadStamps, DuplicateStamps: The table cannot be read.
 
     >>> futr = {"unique_id": ["a", "a"], "ds": [4, 5], "price": [2.0, 3.0]}
@@ -106,7 +107,7 @@ def check_future(
         label="futr_df",
     )
     present = np.zeros((len(ids), horizon), bool)
-    strange = ""
+    off_grid = ""
     if len(frame):
         place = Locator(frame, data.id_col, "futr_df")
         codes, names = read_names(frame[data.id_col], place)
@@ -121,34 +122,34 @@ def check_future(
                 help=f"convert the column {data.time_col!r}",
             )
         series = pd.Index(ids).get_indexer(pd.Index(names))[codes]
-        step, phase, on = calendar.locate(stamps)
+        step, phase, valid = calendar.locate(stamps)
         last_step, last_phase, _ = calendar.locate(np.asarray(last_ds, np.int64))
         known = series >= 0
         ahead = step - last_step[series]
-        fits = known & on & (phase == last_phase[series])
+        fits = known & valid & (phase == last_phase[series])
         if (known & ~fits).any():
-            strange = calendar.text(stamps[known & ~fits][0])
-        kept = np.flatnonzero(fits & (ahead >= 1) & (ahead <= horizon))
-        cell = series[kept] * horizon + ahead[kept] - 1
+            off_grid = calendar.text(stamps[known & ~fits][0])
+        rows = np.flatnonzero(fits & (ahead >= 1) & (ahead <= horizon))
+        cell = series[rows] * horizon + ahead[rows] - 1
         if len(np.unique(cell)) < len(cell):
             order = np.argsort(cell, kind="stable")
-            row = kept[order[1:][np.diff(cell[order]) == 0][0]]
+            row = rows[order[1:][np.diff(cell[order]) == 0][0]]
             raise DuplicateStamps(
                 f"{place.series(row)} has {calendar.text(stamps[row])} twice in the future "
-                "covariates: expected one row a stamp",
+                "covariates: expected one row per stamp",
                 where=place.where(row),
                 help=f"df.drop_duplicates([{data.id_col!r}, {data.time_col!r}])",
             )
         present.flat[cell] = True
         for i, name in enumerate(columns):
             numbers = read_numbers(frame[name], place, "known_future")
-            values[series[kept], ahead[kept] - 1, i] = numbers[kept]
+            values[series[rows], ahead[rows] - 1, i] = numbers[rows]
     if not np.isfinite(values).all():
-        _refuse_future(values, present, ids, last_ds, calendar, columns, data, strange)
+        raise _missing_future(values, present, ids, last_ds, calendar, columns, data, off_grid)
     return values
 
 
-def _refuse_future(
+def _missing_future(
     values: Float64[np.ndarray, "series horizon covariate"],
     present: Bool[np.ndarray, "series horizon"],
     ids: Sequence[str],
@@ -156,22 +157,35 @@ def _refuse_future(
     calendar: Calendar,
     columns: tuple[str, ...],
     data: DataConfig,
-    strange: str,
-) -> None:
-    lacking = ~np.isfinite(values).all(axis=2)
-    i, j = np.argwhere(lacking)[0].tolist()
+    off_grid: str,
+) -> MissingFuture:
+    """
+    Return the error for steps with missing values, naming the first one.
+
+    Args:
+        values: The values found; NaN where there is none.
+        present: True for each step that has a row.
+        ids: Names of the series.
+        last_ds: Last stamp of each series.
+        calendar: Calendar of the stamps.
+        columns: Names of the covariates.
+        data: Names of the other columns.
+        off_grid: A stamp that is not a step of its series; empty if there is none.
+    """
+    missing = ~np.isfinite(values).all(axis=2)
+    i, j = np.argwhere(missing)[0].tolist()
     horizon = values.shape[1]
     stamp = calendar.text(calendar.after(np.asarray(last_ds[i : i + 1]), horizon)[0, j])
-    short = [columns[k] for k in np.flatnonzero(~np.isfinite(values[i, j]))]
-    named = quote_some([str(ids[k]) for k in np.flatnonzero(lacking.any(axis=1)).tolist()])
+    absent = [columns[k] for k in np.flatnonzero(~np.isfinite(values[i, j]))]
+    series = quote_some([str(ids[k]) for k in np.flatnonzero(missing.any(axis=1)).tolist()])
     reason = "found NaN" if present[i, j] else "found no row"
-    if strange and not present[i, j]:
-        reason += f" (but {strange}, which is no step of freq={calendar.freq!r} after it)"
-    count = int(lacking.sum())
-    raise MissingFuture(
-        f"series {str(ids[i])!r} has no future {quote_some(short)} at {stamp}, step {j + 1} of "
+    if off_grid and not present[i, j]:
+        reason += f" (but {off_grid}, which is not a step of freq={calendar.freq!r} after it)"
+    count = int(missing.sum())
+    return MissingFuture(
+        f"series {str(ids[i])!r} has no future {quote_some(absent)} at {stamp}, step {j + 1} of "
         f"{horizon}: expected a number, {reason} ({count:,} step{'s' if count > 1 else ''} in "
-        f"{lacking.any(axis=1).sum():,} of {len(ids):,} series: {named})",
+        f"{missing.any(axis=1).sum():,} of {len(ids):,} series: {series})",
         where="futr_df",
         help=f"give {', '.join(columns)} for the {horizon} steps after "
         f"{calendar.text(last_ds[i])}, one row per {data.id_col} and {data.time_col}, or ask for "

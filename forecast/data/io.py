@@ -1,4 +1,4 @@
-"""Any table in, a pandas frame out, and back to the kind it came from."""
+"""Read a table from a file, a database or a dataframe library, and convert frames back."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +24,19 @@ def read_table(
     source: Any, *, query: str | None = None, data: DataConfig | None = None
 ) -> pd.DataFrame:
     """
-    Read a table as it is: nothing is checked, renamed or sorted here.
+    Read a table as it is: its content is not checked, renamed or sorted.
 
     Args:
         source: Path of a CSV or Parquet file; SQLAlchemy URL (with `query`); pandas, polars or
-            pyarrow table; or anything with the Arrow capsule (`__arrow_c_stream__`).
+            pyarrow table; or any object with an Arrow capsule (`__arrow_c_stream__`).
         query: SQL that yields one row per series and stamp.
-        data: Says which column has the names of the series: in a CSV they stay as they are
-            written, `007` and `NA` too. Where it is missing, it is made from `id_from` or
-            `only_series`. Stamps are read by its `time_format`, if it has one.
+        data: Names of the columns. Names of series in a CSV file stay as they are written, `007`
+            and `NA` too. A missing `id_col` is made from `id_from` or `only_series`. Stamps are
+            parsed by `time_format` if it is set.
 
     Raises:
-        UnreadableSource: There is no table there, or it cannot be read.
-        BadStamps: A stamp is not as `time_format` says.
+        UnreadableSource: The source is not a table, or it cannot be read.
+        BadStamps: A stamp does not match `time_format`.
 
     >>> read_table({"unique_id": ["a"], "ds": [1], "y": [2.0]})
       unique_id  ds    y
@@ -56,7 +56,7 @@ def read_table(
 
 
 def _with_names(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
-    """The frame with `id_col`, made as the settings say where it is missing."""
+    """Return the frame with `id_col`; if it is missing, make it from `only_series` or `id_from`."""
     if data.id_col in (*frame, frame.index.name):
         return frame
     if data.only_series is not None:
@@ -66,36 +66,39 @@ def _with_names(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
         return frame
     codes = frame.groupby(parts, sort=False, dropna=False, observed=True).ngroup().to_numpy()
     _, rows = np.unique(codes, return_index=True)
-    named = frame[parts].iloc[rows].itertuples(index=False, name=None)
-    names = ["/".join(map(series_name, row)) if all(map(pd.notna, row)) else None for row in named]
+    keys = frame[parts].iloc[rows].itertuples(index=False, name=None)
+    names = ["/".join(map(series_name, key)) if all(map(pd.notna, key)) else None for key in keys]
     return frame.assign(**{data.id_col: np.array(names, object)[codes]})
 
 
 def _with_stamps(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
-    """The frame with `time_col` read by `time_format`; what are dates already stay as they are."""
-    name, how = data.time_col, data.time_format
-    if how is None or name not in frame or frame.columns.duplicated().any():
+    """Return the frame with `time_col` parsed by `time_format`; a column of dates is left as is."""
+    name, time_format = data.time_col, data.time_format
+    if time_format is None or name not in frame or frame.columns.duplicated().any():
         return frame
     codes, unique = pd.factorize(frame[name])
     if not len(unique) or not isinstance(unique[0], str | int | np.integer):
         return frame
-    stamps = pd.to_datetime(pd.Series(unique).astype(str), format=how, errors="coerce")
+    stamps = pd.to_datetime(pd.Series(unique).astype(str), format=time_format, errors="coerce")
     failed = stamps.isna().to_numpy()[codes] & (codes >= 0)
     if failed.any():
         place = Locator(frame, data.id_col if data.id_col in frame else name)
         row = int(failed.argmax())
         raise BadStamps(
             f"{place.series(row)} has {name}={str(frame[name].iat[row])!r}: expected "
-            f"time_format={how!r} {place.extent(np.flatnonzero(failed))}",
+            f"time_format={time_format!r} {place.extent(np.flatnonzero(failed))}",
             where=place.where(row),
-            help="correct these rows, or time_format",
+            help="correct these rows or time_format",
         )
     return frame.assign(**{name: stamps.reindex(codes).to_numpy()})
 
 
 def series_name(value: object) -> str:
     """
-    The name of a series as text; numbers that became floats, for a hole somewhere, stay whole.
+    Return the name of a series as text.
+
+    A whole number is written without a decimal point: pandas reads integers as floats if some are
+    missing.
 
     >>> series_name(7.0), series_name("007")
     ('7', '007')
@@ -105,7 +108,7 @@ def series_name(value: object) -> str:
 
 def to_native(frame: pd.DataFrame, like: Any) -> Any:
     """
-    The frame as a table of the same library as `like`: pandas, polars or Arrow.
+    Return the frame as a table of the same library as `like`: pandas, polars or Arrow.
 
     >>> import pyarrow as pa
     >>> type(to_native(pd.DataFrame({"y": [1.0]}), pa.table({"y": [2.0]}))).__name__
@@ -116,8 +119,8 @@ def to_native(frame: pd.DataFrame, like: Any) -> Any:
     module = type(like).__module__.partition(".")[0]
     eager = nw.from_native(frame, eager_only=True)
     if module == "polars":
-        made = eager.to_polars()
-        return made.lazy() if type(like).__name__ == "LazyFrame" else made
+        table = eager.to_polars()
+        return table.lazy() if type(like).__name__ == "LazyFrame" else table
     if module == "pyarrow" or hasattr(like, "__arrow_c_stream__"):
         return eager.to_arrow()
     return frame
@@ -126,7 +129,7 @@ def to_native(frame: pd.DataFrame, like: Any) -> Any:
 def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFrame:
     if query is not None:
         raise UnreadableSource(
-            "a query needs a database, and this is a file",
+            "a query needs a database, but this is a file",
             where=str(path),
             help="give a SQLAlchemy URL such as sqlite:///sales.db, or leave the query out",
         )
@@ -146,7 +149,7 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
             frame = read_csv(path, texts)
         else:
             raise UnreadableSource(
-                f"files ending in {path.suffix!r} are not known: expected {_KINDS}",
+                f"files ending in {path.suffix!r} are not supported: expected {_KINDS}",
                 where=str(path),
                 help="convert the file",
             )
@@ -163,7 +166,7 @@ def _read_file(path: Path, query: str | None, texts: Sequence[str]) -> pd.DataFr
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    """What was needed to decode it, as much again as the table, is given back at once."""
+    """Read the file and free the memory used for decoding, which is as large as the table."""
     frame = pd.read_parquet(path)
     pa.default_memory_pool().release_unused()
     return frame
@@ -174,17 +177,17 @@ def _read_sql(url: str, query: str | None) -> pd.DataFrame:
 
     try:
         address = sqlalchemy.make_url(url)
-        told = redact_url(address)
+        shown_address = redact_url(address)
         if query is None:
             raise UnreadableSource(
                 "a database needs a query",
-                where=told,
+                where=shown_address,
                 help='for example "select unique_id, ds, y from sales"',
             )
         engine = sqlalchemy.create_engine(address)
     except (sqlalchemy.exc.ArgumentError, ImportError) as error:
         raise UnreadableSource(
-            f"not a database address that can be used: {_first_line(error)}",
+            f"not a usable database address: {_first_line(error)}",
             help="give a SQLAlchemy URL such as sqlite:///sales.db or "
             "postgresql+psycopg://user@host/db (needs its driver)",
         ) from error
@@ -193,13 +196,13 @@ def _read_sql(url: str, query: str | None) -> pd.DataFrame:
             frame = pd.read_sql_query(sqlalchemy.text(query), connection)
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise UnreadableSource(
-            f"the query fails: {_first_line(getattr(error, 'orig', None) or error)}",
-            where=told,
+            f"the query failed: {_first_line(getattr(error, 'orig', None) or error)}",
+            where=shown_address,
             help="try the query in a database shell",
         ) from error
     finally:
         engine.dispose()
-    frame.attrs["source"] = told
+    frame.attrs["source"] = shown_address
     return frame
 
 
@@ -215,8 +218,8 @@ def _read_native(source: Any) -> pd.DataFrame:
             return nw.from_arrow(source, backend="pyarrow").to_pandas()
         raise UnreadableSource(
             f"a {type(source).__name__} is not a table: expected pandas, polars, pyarrow, "
-            "something with __arrow_c_stream__, a path or a SQLAlchemy URL",
-            help="make it a pandas.DataFrame first",
+            "an object with __arrow_c_stream__, a path or a SQLAlchemy URL",
+            help="convert it to a pandas.DataFrame first",
         ) from None
     if isinstance(table, nw.LazyFrame):
         table = table.collect()

@@ -1,4 +1,4 @@
-"""Say in a message which series and rows of a table are at fault."""
+"""Name the series and rows of a table that an error message is about."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from jaxtyping import Int64
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Names series and places of rows, for messages; rows are positions in `frame`."""
+    """Names the series and the place of rows in messages; a row is its position in `frame`."""
 
     frame: pd.DataFrame
     id_col: str
     label: str = ""
-    """Which table it is, when a call takes several."""
+    """Name of the table, for calls that take several."""
 
     def series(self, row: int | np.integer) -> str:
-        """The series of a row, quoted."""
+        """Return the quoted name of the series of a row."""
         return f"series {str(self.frame[self.id_col].iat[int(row)])!r}"
 
     def where(self, row: int | np.integer) -> str:
-        """File and line, or the position of the row."""
+        """Return the file and line of a row, or its position if the table is not from a file."""
         source = self.frame.attrs.get("source", self.label)
         first_line = self.frame.attrs.get("first_line")
         if first_line is not None:
@@ -30,7 +30,7 @@ class Locator:
         return f"{source}{', ' if source else ''}row {int(row)} (counted from 0)"
 
     def extent(self, rows: Int64[np.ndarray, " row"], unit: str = "row") -> str:
-        """How bad it is: rows and series that share the fault, the first few by name."""
+        """Count the rows and series that share a fault, and name the first few series."""
         ids = self.frame[self.id_col]
         bad = ids.iloc[rows].astype(str).unique()
         plural = unit if len(rows) == 1 else f"{unit}s"
@@ -42,10 +42,10 @@ class Locator:
 
 def quote_some(names: Sequence[str], limit: int = 3) -> str:
     """
-    The first few names, quoted, and how many more there are.
+    Return the first few names, quoted, and the number of the others.
 
     >>> quote_some(["a", "b", "c", "d", "e"])
     "'a', 'b', 'c' and 2 more"
     """
-    few = ", ".join(repr(str(name)) for name in names[:limit])
-    return few + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
+    shown = ", ".join(repr(str(name)) for name in names[:limit])
+    return shown + (f" and {len(names) - limit:,} more" if len(names) > limit else "")

@@ -1,4 +1,4 @@
-"""The long frame as sorted arrays, and what can be wrong with their content, told in words."""
+"""A long table as arrays sorted by series and stamp, which can describe their rows in messages."""
 
 from dataclasses import dataclass, replace
 
@@ -16,15 +16,20 @@ from forecast.errors import TooShort, WrongFrequency
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongTable:
-    """Rows sorted by series and stamp, as arrays; `origin` is their position in the table."""
+    """Rows sorted by series and stamp, as arrays."""
 
     names: tuple[str, ...]
+    """Names of the series, sorted."""
     series: Int64[np.ndarray, " row"]
+    """Index into `names`."""
     stamps: Int64[np.ndarray, " row"]
+    """Nanoseconds since the epoch (naive UTC), or the integer step."""
     y: Float64[np.ndarray, " row"]
     covariates: dict[str, Float64[np.ndarray, " row"]]
     origin: Int64[np.ndarray, " row"]
+    """Position of the row in the table that was read."""
     integer: bool
+    """Whether stamps are integer steps instead of dates."""
     place: Locator
 
     @property
@@ -40,7 +45,7 @@ class LongTable:
         return np.flatnonzero(self.new_series)
 
     def take(self, rows: Int64[np.ndarray, " kept"] | Bool[np.ndarray, " row"]) -> "LongTable":
-        """These rows alone, in this order."""
+        """Return only these rows, in this order."""
         return replace(
             self,
             series=self.series[rows],
@@ -51,29 +56,29 @@ class LongTable:
         )
 
     def text(self, row: int | np.integer) -> str:
-        """The stamp of a row as people write it."""
+        """Return the stamp of a row as text."""
         stamp = self.stamps[int(row)]
         return str(stamp) if self.integer else stamp_text(stamp)
 
     def name(self, row: int | np.integer) -> str:
-        """The series of a row, quoted, as a message begins."""
+        """Return the quoted name of the series of a row, as a message begins."""
         return f"series {self.names[self.series[int(row)]]!r}"
 
     def where(self, row: int | np.integer) -> str:
-        """File and line of a row, or its position."""
+        """Return the file and line of a row, or its position in the table."""
         return self.place.where(self.origin[int(row)])
 
     def extent(
         self, rows: Int64[np.ndarray, " bad"], count: int | None = None, unit: str = "row"
     ) -> str:
-        """How bad it is: `count` units in so many series, the first few by name."""
+        """Say that `count` units in how many series are at fault, and name the first few series."""
         bad = np.unique(self.series[rows])
         count = len(rows) if count is None else count
         plural = unit if count == 1 else f"{unit}s"
-        named = quote_some([self.names[i] for i in bad[:3].tolist()])
+        shown = quote_some([self.names[i] for i in bad[:3].tolist()])
         more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
         total = len(np.unique(self.series[self.new_series]))
-        return f"({count:,} {plural} in {len(bad):,} of {total:,} series: {named}{more})"
+        return f"({count:,} {plural} in {len(bad):,} of {total:,} series: {shown}{more})"
 
 
 def read_long_table(frame: pd.DataFrame, data: DataConfig) -> LongTable:
@@ -87,7 +92,7 @@ def read_long_table(frame: pd.DataFrame, data: DataConfig) -> LongTable:
     source = str(frame.attrs.get("source", ""))
     if frame.empty:
         raise TooShort(
-            "the table has no rows: expected some for each series",
+            "the table has no rows: expected at least one for each series",
             where=source,
             help="check the file or the query it came from",
         )
@@ -117,14 +122,20 @@ def read_long_table(frame: pd.DataFrame, data: DataConfig) -> LongTable:
         integer=integer,
         place=place,
     )
-    later = (series[1:] > series[:-1]) | ((series[1:] == series[:-1]) & (stamps[1:] >= stamps[:-1]))
-    return rows if later.all() else rows.take(_order(series, stamps))
+    in_order = (series[1:] > series[:-1]) | (
+        (series[1:] == series[:-1]) & (stamps[1:] >= stamps[:-1])
+    )
+    return rows if in_order.all() else rows.take(_order(series, stamps))
 
 
 def _order(
     series: Int64[np.ndarray, " row"], stamps: Int64[np.ndarray, " row"]
 ) -> Int64[np.ndarray, " row"]:
-    """Rows by series and stamp: one sort of a single key where both fit into 63 bits."""
+    """
+    Return the rows sorted by series and stamp.
+
+    Where series and stamp fit into one key of 63 bits, one stable sort of the key is faster.
+    """
     if int(stamps.max()) - int(stamps.min()) >= 1 << 63:  # more than 292 years of nanoseconds
         return np.lexsort((stamps, series))
     since = stamps - stamps.min()

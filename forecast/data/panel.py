@@ -1,4 +1,4 @@
-"""Many series as flat arrays: values end to end, and where each series begins."""
+"""Many series as flat arrays: their steps end to end, with the offset at which each begins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ class Panel:
     known_future: Float[np.ndarray, "time covariate"]
     past_only: Float[np.ndarray, "time past"]
     static: pd.DataFrame | None = None
-    """One row a series, indexed by `unique_id`; encoded when a state begins."""
+    """One row per series, indexed by `unique_id`; encoded when a state begins."""
 
     @property
     def num_series(self) -> int:
-        """How many series there are."""
+        """Number of series."""
         return len(self.ids)
 
     @property
     def lengths(self) -> Int[np.ndarray, " series"]:
-        """Steps of each series."""
+        """Number of steps of each series."""
         return np.diff(self.indptr)
 
     @property
@@ -49,7 +49,7 @@ class Panel:
 
     @classmethod
     def from_frame(cls, series: CheckedSeries) -> "Panel":
-        """Lay a checked long frame out, in its order of series."""
+        """Build a panel from checked series, in the same order."""
         frame = series.frame
         ids = frame["unique_id"].to_numpy()
         begins = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
@@ -67,17 +67,17 @@ class Panel:
         )
 
     def take(self, rows: Sequence[int] | Int[np.ndarray, " row"]) -> "Panel":
-        """The panel of these series, in this order."""
+        """Return the panel of these series, in this order."""
         rows = np.asarray(rows, np.int64)
         return self._cut(rows, np.zeros(len(rows), np.int64), self.lengths[rows])
 
     def head(self, lengths: Int[np.ndarray, " series"]) -> "Panel":
-        """The first `lengths[i]` steps of each series: what was known at a cutoff."""
+        """Return the first `lengths[i]` steps of each series: what was known at a cutoff."""
         rows = np.arange(self.num_series)
         return self._cut(rows, np.zeros(len(rows), np.int64), np.clip(lengths, 0, self.lengths))
 
     def tail(self, starts: Int[np.ndarray, " series"]) -> "Panel":
-        """Everything from step `starts[i]` on."""
+        """Return the steps of each series from `starts[i]` on."""
         starts = np.clip(starts, 0, self.lengths)
         return self._cut(np.arange(self.num_series), starts, self.lengths - starts)
 
@@ -87,6 +87,7 @@ class Panel:
         starts: Int[np.ndarray, " row"],
         lengths: Int[np.ndarray, " row"],
     ) -> "Panel":
+        """Return `lengths[i]` steps of series `rows[i]`, beginning at its step `starts[i]`."""
         indptr = np.r_[0, np.cumsum(lengths)].astype(np.int64)
         flat = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] + starts - indptr[:-1], lengths)
         return type(self)(

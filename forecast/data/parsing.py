@@ -1,4 +1,9 @@
-"""From what a column holds to numbers, stamps and names, or the row where that fails."""
+"""
+Convert columns to numbers, stamps and names of series.
+
+An error names the series and row of the first value that cannot be converted, and what to write
+instead.
+"""
 
 import re
 
@@ -13,34 +18,42 @@ from forecast.errors import BadStamps, MissingValues, WrongType
 _ZONE = re.compile(r"\d{1,2}:\d{2}.*?(Z|[+-]\d{2}:?\d{2})$", re.IGNORECASE)
 _ISO_HELP = "write ISO 8601 dates such as 2024-01-31 or 2024-01-31T13:00:00"
 _ZONE_HELP = (
-    "convert them to UTC before: pandas.to_datetime(df[{name!r}], utc=True).dt.tz_localize(None)"
+    "convert them to UTC first: pandas.to_datetime(df[{name!r}], utc=True).dt.tz_localize(None)"
 )
 
 
 def read_names(
     column: pd.Series, place: Locator
 ) -> tuple[Int64[np.ndarray, " row"], tuple[str, ...]]:
-    """Number of the series of each row, and their names in order of the alphabet."""
-    codes, found = pd.factorize(column)
+    """
+    Return the index of each row's series, and the names of the series in alphabetical order.
+
+    Raises:
+        MissingValues: A row has no name.
+    """
+    codes, unique_values = pd.factorize(column)
     if (codes < 0).any():
         row = int(np.argmax(codes < 0))
         raise MissingValues(
             f"column {column.name!r} is empty in {int((codes < 0).sum()):,} of {len(codes):,} "
             "rows: expected the name of a series",
             where=place.where(row),
-            help="fill the names in, or drop these rows",
+            help="fill in the names, or drop these rows",
         )
-    names = np.array([series_name(value) for value in found], object)
-    unique, renumber = np.unique(names, return_inverse=True)
-    return renumber.astype(np.int64)[codes], tuple(unique.tolist())
+    names = np.array([series_name(value) for value in unique_values], object)
+    # Two values may have the same name: 7 and "7".
+    sorted_names, series = np.unique(names, return_inverse=True)
+    return series.astype(np.int64)[codes], tuple(sorted_names.tolist())
 
 
 def read_numbers(column: pd.Series, place: Locator, role: str) -> Float64[np.ndarray, " row"]:
     """
-    The column as float64; what is missing is NaN.
+    Return the column as float64, with NaN for missing values.
+
+    Text that spells a number is converted.
 
     Raises:
-        WrongType: A value is no number: the first is told with its series and row.
+        WrongType: A value is not a number.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
@@ -75,15 +88,18 @@ def read_stamps(
     column: pd.Series, place: Locator, *, wants_integers: bool
 ) -> tuple[Int64[np.ndarray, " row"], bool]:
     """
-    Stamps as int64 and whether they are integers; dates become nanoseconds of naive UTC.
+    Return the stamps as int64, and whether they are integer steps.
+
+    Dates become nanoseconds since the epoch in naive UTC.
 
     Args:
-        column: Dates, ISO 8601 text, or integers; one zone or none.
+        column: Dates, ISO 8601 text, or integers; all with the same time zone or all without one.
         place: Names rows in messages.
-        wants_integers: The frequency was declared as an integer.
+        wants_integers: True if the frequency was declared as an integer; otherwise integers that
+            look like dates are refused.
 
     Raises:
-        BadStamps: A stamp cannot be read, or zones are mixed.
+        BadStamps: A stamp cannot be read, or time zones are mixed.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
@@ -95,7 +111,7 @@ def read_stamps(
             f"{place.series(missing[0])} has no {column.name}: expected a stamp, found nothing "
             f"{place.extent(missing)}",
             where=place.where(missing[0]),
-            help="fill the stamps in, or drop these rows",
+            help="fill in the stamps, or drop these rows",
         )
     dtype = column.dtype
     if isinstance(dtype, pd.PeriodDtype):
@@ -103,15 +119,17 @@ def read_stamps(
     if pd.api.types.is_bool_dtype(dtype):
         raise BadStamps(f"column {column.name!r} holds true and false: expected stamps")
     if pd.api.types.is_numeric_dtype(dtype):
-        return _integers(column, place, wants_integers), True
+        return _read_integers(column, place, wants_integers), True
     if isinstance(column.dtype, np.dtype) and column.dtype.kind == "M":
-        return _nanoseconds(column, place), False
+        return _to_nanoseconds(column, place), False
     if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return _nanoseconds(column.dt.tz_convert("UTC").dt.tz_localize(None), place), False
-    return _objects(column, place), False
+        return _to_nanoseconds(column.dt.tz_convert("UTC").dt.tz_localize(None), place), False
+    return _parse_objects(column, place), False
 
 
-def _integers(column: pd.Series, place: Locator, wants_integers: bool) -> Int64[np.ndarray, " row"]:
+def _read_integers(
+    column: pd.Series, place: Locator, wants_integers: bool
+) -> Int64[np.ndarray, " row"]:
     values = column.to_numpy(np.float64)
     bad = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > 2**53))
     if bad.size:
@@ -122,18 +140,19 @@ def _integers(column: pd.Series, place: Locator, wants_integers: bool) -> Int64[
             help=_ISO_HELP,
         )
     stamps = column.to_numpy(np.int64)
-    how = "" if wants_integers or not stamps.size else _hidden_date(stamps, str(column.name))
-    if how:
+    advice = "" if wants_integers or not stamps.size else _date_advice(stamps, str(column.name))
+    if advice:
         raise BadStamps(
-            f"{place.series(0)} has {column.name}={stamps[0]}: a date written as a number?",
+            f"{place.series(0)} has {column.name}={stamps[0]}, which looks like a date "
+            "written as a number",
             where=place.where(0),
-            help=f"{how}, or declare an integer freq",
+            help=f"{advice}, or declare an integer freq",
         )
     return stamps
 
 
-def _hidden_date(stamps: Int64[np.ndarray, " row"], name: str) -> str:
-    """How dates that were written as numbers are read; empty where they seem to be steps."""
+def _date_advice(stamps: Int64[np.ndarray, " row"], name: str) -> str:
+    """Say how to read integers that look like dates; return an empty text if they do not."""
     low, high = int(stamps.min()), int(stamps.max())
     last = stamps % 100
     if low > 19_000_000 and high < 21_001_232 and ((last - 1) < 31).all():
@@ -144,7 +163,7 @@ def _hidden_date(stamps: Int64[np.ndarray, " row"], name: str) -> str:
     return unit and f'pandas.to_datetime(df[{name!r}], unit="{unit}")'
 
 
-def _nanoseconds(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
+def _to_nanoseconds(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
     values = column.to_numpy()
     lowest, highest = (np.datetime64(t, "s") for t in ("1678-01-01", "2262-01-01"))
     bad = np.flatnonzero((values < lowest) | (values > highest))
@@ -158,17 +177,17 @@ def _nanoseconds(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]
     return values.astype("datetime64[ns]").astype(np.int64)
 
 
-def _objects(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
-    """Text, dates and Timestamps among objects; each distinct one is read once."""
+def _parse_objects(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
+    """Parse text, dates and Timestamps to nanoseconds; each distinct value is parsed once."""
     codes, unique = pd.factorize(column)
     zones = np.array([_zone(value) for value in unique], object)
-    kinds = sorted(set(zones.tolist()))
-    if len(kinds) > 1:
+    distinct_zones = sorted(set(zones.tolist()))
+    if len(distinct_zones) > 1:
         other = int(np.argmax(zones != zones[0]))
         rows = np.flatnonzero(zones[codes] != zones[0])
         raise BadStamps(
             f"{place.series(rows[0])} has {column.name}={str(unique[other])!r}, while the first "
-            f"stamp is {str(unique[0])!r}: expected one zone, found {_some_zones(kinds)} "
+            f"stamp is {str(unique[0])!r}: expected one zone, found {_list_zones(distinct_zones)} "
             f"{place.extent(rows)}",
             where=place.where(rows[0]),
             help=_ZONE_HELP.format(name=str(column.name)),
@@ -179,12 +198,12 @@ def _objects(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
     failed = parsed.isna().to_numpy()
     if failed.any():
         rows = np.flatnonzero(failed[codes])
-        found = column.iat[int(rows[0])]
+        text = str(column.iat[int(rows[0])])
         raise BadStamps(
-            f"{place.series(rows[0])} has {column.name}={str(found)!r}: expected an ISO 8601 date "
+            f"{place.series(rows[0])} has {column.name}={text!r}: expected an ISO 8601 date "
             f"{place.extent(rows)}",
             where=place.where(rows[0]),
-            help=_other_format(str(found), str(column.name)),
+            help=_format_advice(text, str(column.name)),
         )
     naive = parsed.dt.tz_localize(None).to_numpy("datetime64[ns]")
     stamps: Int64[np.ndarray, " unique"] = naive.astype(np.int64)
@@ -192,35 +211,42 @@ def _objects(column: pd.Series, place: Locator) -> Int64[np.ndarray, " row"]:
 
 
 def _zone(value: object) -> str:
-    """UTC offset that a stamp carries; empty for none."""
+    """Return the UTC offset of a stamp, or an empty text if it has none."""
     if isinstance(value, str):
-        found = _ZONE.search(value.strip())
-        return found[1].upper().replace("Z", "+00:00") if found else ""
+        match = _ZONE.search(value.strip())
+        return match[1].upper().replace("Z", "+00:00") if match else ""
     offset = getattr(value, "utcoffset", lambda: None)()
     return "" if offset is None else str(offset)
 
 
-def _some_zones(zones: list[str]) -> str:
+def _list_zones(zones: list[str]) -> str:
     return " and ".join(zone or "no zone" for zone in zones[:3])
 
 
-def _other_format(found: str, name: str) -> str:
-    found = found.strip()
-    if re.fullmatch(r"\d{4}-?Q[1-4]", found, re.IGNORECASE):
+def _format_advice(text: str, name: str) -> str:
+    """Say how to read a stamp that is not ISO 8601: a quarter, a week, or day and month first."""
+    text = text.strip()
+    if re.fullmatch(r"\d{4}-?Q[1-4]", text, re.IGNORECASE):
         return f"{_ISO_HELP}; quarters? pandas.PeriodIndex(df[{name!r}], freq='Q').to_timestamp()"
-    if re.fullmatch(r"\d{4}-?W\d{1,2}", found, re.IGNORECASE):
-        order = "%G-W%V" if "-" in found else "%GW%V"
+    if re.fullmatch(r"\d{4}-?W\d{1,2}", text, re.IGNORECASE):
+        order = "%G-W%V" if "-" in text else "%GW%V"
         return (
             f"{_ISO_HELP}; weeks? "
             f"pandas.to_datetime(df[{name!r}] + '-1', format=\"{order}-%u\") is their Monday"
         )
-    how = _slashed(found)
-    return f'{_ISO_HELP}; day, month or year first? time_format = "{how}"' if how else _ISO_HELP
+    time_format = _guess_format(text)
+    if not time_format:
+        return _ISO_HELP
+    return f'{_ISO_HELP}; day, month or year first? time_format = "{time_format}"'
 
 
-def _slashed(found: str) -> str:
-    """The format of a date with the year last; with points, or above 12, the day comes first."""
-    match = re.fullmatch(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d\d)( \d{1,2}:\d\d(:\d\d)?)?", found)
+def _guess_format(text: str) -> str:
+    """
+    Return the format of a date whose year comes last, or an empty text.
+
+    The day comes first if the separator is a point or the first number is above 12.
+    """
+    match = re.fullmatch(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d\d)( \d{1,2}:\d\d(:\d\d)?)?", text)
     if not match:
         return ""
     sep = match[2]

@@ -1,4 +1,4 @@
-"""Cutoffs and rolling origins: the only module that decides what may be known when."""
+"""Cutoffs of a backtest with rolling origins: only this module decides what may be known when."""
 
 import numpy as np
 from jaxtyping import Int
@@ -14,17 +14,17 @@ def cutoff_lengths(
     panel: Panel, *, horizon: int, n_windows: int, step_size: int
 ) -> Int[np.ndarray, "window series"]:
     """
-    How many steps of each series are known at each cutoff, first cutoff first.
+    Return the number of steps of each series that are known at each cutoff, first cutoff first.
 
-    The last cutoff leaves exactly `horizon` steps; each earlier one is `step_size` steps before.
+    The last cutoff leaves exactly `horizon` steps; each earlier one lies `step_size` steps before.
 
     Raises:
-        TooShort: A series has nothing left before its first cutoff.
-        ConfigError: No window, or no step from one to the next.
+        TooShort: A series has no step before its first cutoff.
+        ConfigError: `n_windows` or `step_size` is below 1.
     """
     if n_windows < 1 or step_size < 1:
         raise ConfigError(
-            f"{n_windows} windows, {step_size} steps apart, were asked: expected 1 or more of both"
+            f"n_windows={n_windows} and step_size={step_size} must both be at least 1"
         )
     back = horizon + step_size * np.arange(n_windows - 1, -1, -1)
     known = panel.lengths[None, :] - back[:, None]
@@ -42,27 +42,27 @@ def cutoff_lengths(
 
 
 def history(panel: Panel, *, horizon: int, n_windows: int, step_size: int) -> Panel:
-    """What training may see before a backtest: everything up to the first cutoff."""
+    """Return what training may see before a backtest: every series up to its first cutoff."""
     known = cutoff_lengths(panel, horizon=horizon, n_windows=n_windows, step_size=step_size)
     return panel.head(known[0])
 
 
 def kind_before(panel: Panel, known: Int[np.ndarray, " series"]) -> Kind:
     """
-    What the values seem to be, from what is known at a cutoff alone.
+    Detect the kind of the values from the `known[i]` steps before each series' cutoff alone.
 
     Raises:
-        NegativeValues: Those that follow cannot be of that kind.
+        NegativeValues: A value after the cutoff cannot be of that kind.
     """
     past = panel.head(known)
     kind = detect_kind(past.values[past.observed])
     later = panel.tail(known)
-    wrong = np.flatnonzero(forbidden(later.values, kind) & later.observed)
-    if len(wrong):
-        series = int(np.searchsorted(later.indptr, wrong[0], side="right")) - 1
+    bad = np.flatnonzero(forbidden(later.values, kind) & later.observed)
+    if len(bad):
+        series = int(np.searchsorted(later.indptr, bad[0], side="right")) - 1
         raise NegativeValues(
-            f"the values before the first cutoff are of kind={kind!r}, which expects 0 or more; "
-            f"{later.values[wrong[0]]:g} follows ({len(wrong):,} values after the cutoff)",
+            f"the values before the first cutoff are of kind={kind!r}, which expects 0 or more: "
+            f"found {later.values[bad[0]]:g} after it ({len(bad):,} such values)",
             where=f"series {later.ids[series]!r}",
             help='declare kind = "real"',
         )

@@ -1,8 +1,8 @@
 """
-The one door for data: a long table in, a checked one out, or a message that ends the search.
+Validation of a long table: sorted, regular series of one frequency, or an error.
 
-All complaints about a user's data come from here; later code assumes that series are sorted,
-regular, finite and of one frequency. Every check looks at all series at once.
+Every table that a model learns from or forecasts passes through `validate`. Later code assumes that
+series are sorted, regular and finite.
 """
 
 import hashlib
@@ -28,26 +28,26 @@ from forecast.data.parsing import read_names
 from forecast.errors import ConfigError, DataError, MissingSteps, MissingValues, WrongType
 
 MANY_ZEROS = 0.05
-"""Share of zeros from which values are counts rather than amounts."""
+"""Smallest share of zeros at which values without a declared kind are taken for counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedSeries:
-    """Checked series: sorted, regular, numbers only. What `Panel.from_frame` lays out."""
+    """Sorted, regular series in a long frame, from which `Panel.from_frame` builds a panel."""
 
     frame: pd.DataFrame
-    """`unique_id`, `ds`, `y`, then past-only and known-future covariates."""
+    """`unique_id`, `ds`, `y`, then past-only and known-future covariates; sorted."""
     static: pd.DataFrame | None
-    """One row a series, indexed by `unique_id`; numbers or text."""
+    """One row per series, indexed by `unique_id`; columns of numbers or text."""
     calendar: Calendar
     kind: Kind
     data: DataConfig
-    """As given, with `freq`, `kind` and `static` filled in."""
+    """The settings passed in, with `freq`, `kind` and `static` filled in."""
     rows: int
     filled: int
-    """Steps that were missing and that the fill policy put in."""
+    """Number of values that the fill policy supplied."""
     digest: str
-    """SHA-256 over the content, equal for equal series whatever the order of the table."""
+    """SHA-256 of the content; it does not depend on the order of the rows in the table."""
 
 
 def validate(
@@ -59,20 +59,22 @@ def validate(
     last: Mapping[str, float] | None = None,
 ) -> CheckedSeries:
     """
-    Check a long table and bring it into the one form that the rest reads.
+    Check a long table, sort it and fill its missing steps.
 
     Args:
-        table: Anything `read_table` takes, one row per series and stamp.
+        table: A table as `read_table` accepts it, with one row per series and stamp.
         data: Names and roles of the columns, frequency, kind and fill policy.
-        static_df: One row per series: `id_col` and static columns (those of `data.static`, or
-            all). Without it, static columns are looked for in `table`.
-        to_learn: Whether a model is to learn from it: then some series has two values, and some
-            value changes.
-        last: The last value of each series that goes on. The others begin with a value: missing
-            ones before it are left out.
+        static_df: One row per series with `id_col` and the static columns: those of `data.static`,
+            or all others. Without it, static columns are taken from `table`.
+        to_learn: True if a model will be trained: some series must have two values, and some
+            value must change.
+        last: Last known value of each series that continues a state. Every other series begins at
+            its first value, unless missing values mean zero.
 
     Raises:
-        DataError: The first thing found wrong, with series, place, expected, found and way out.
+        DataError: The first fault found; the message says which series, where, what was expected,
+            what was found and what to do.
+        ConfigError: Settings contradict each other.
 
     >>> months = pd.date_range("2024-01-01", periods=3, freq="MS")
     >>> table = pd.DataFrame({"unique_id": "a", "ds": months, "y": [1.0, 3.0, 2.0]})
@@ -80,19 +82,20 @@ def validate(
     >>> checked.calendar.freq, checked.kind, checked.rows
     ('MS', 'positive', 3)
     """
+    last = last or {}
     frame = read_table(table, data=data)
     _check_roles(data)
     rows = read_long_table(frame, data)
     calendar = _calendar(rows, data)
     for problem in problems(rows, data, calendar):
         raise problem
-    static = _static(frame, static_df, rows, data)
-    rows, filled = _fill(rows, data, calendar, last := last or {})
+    static = _static_frame(frame, static_df, rows, data)
+    rows, filled = _fill(rows, data, calendar, last)
     for problem in size_problems(rows, data, to_learn=to_learn, continued=last):
         raise problem
     kind = data.kind if data.kind != "auto" else detect_kind(rows.y)
     return CheckedSeries(
-        frame=_long(rows),
+        frame=_to_frame(rows),
         static=static,
         calendar=calendar,
         kind=kind,
@@ -110,7 +113,7 @@ def validate(
 
 def detect_kind(y: Float[np.ndarray, " row"]) -> Kind:
     """
-    What values seem to be: real when one is negative, a count when zeros are common.
+    Detect the kind of values: `real` if one is negative, `count` if zeros are common.
 
     >>> [detect_kind(np.array(y)) for y in ([1.0, -2.0], [3.0, 0.0, 1.0], [3.0, 4.0])]
     ['real', 'count', 'positive']
@@ -123,13 +126,14 @@ def detect_kind(y: Float[np.ndarray, " row"]) -> Kind:
 
 def report(table: Any, data: DataConfig) -> dict[str, Any]:
     """
-    What a table holds and everything that is wrong with it, in plain values for JSON.
+    Summarise a table and list everything that is wrong with it, in plain values for JSON.
 
     Raises:
-        DataError: Only when the table cannot be read as series at all.
+        DataError: The table cannot be read as series at all.
 
-    >>> found = report({"unique_id": ["a", "a"], "ds": [1, 3], "y": [0.0, 2.0]}, DataConfig(freq=1))
-    >>> found["series"], found["zero_share"], [p["code"] for p in found["problems"]]
+    >>> table = {"unique_id": ["a", "a"], "ds": [1, 3], "y": [0.0, 2.0]}
+    >>> summary = report(table, DataConfig(freq=1))
+    >>> summary["series"], summary["zero_share"], [p["code"] for p in summary["problems"]]
     (1, 0.5, ['data.gap'])
     """
     frame = read_table(table, data=data)
@@ -138,17 +142,17 @@ def report(table: Any, data: DataConfig) -> dict[str, Any]:
     used = {data.id_col, data.time_col, data.target_col, *data.static, *rows.covariates}
     lengths = np.bincount(rows.series, minlength=len(rows.names))
     ends = rows.stamps[np.r_[rows.starts[1:] - 1, len(rows.y) - 1]]
-    found: list[DataError] = []
+    errors: list[DataError] = []
     freq: str | int | None = data.freq
     first, last = int(np.argmin(rows.stamps)), int(np.argmax(rows.stamps))
     try:
         calendar = _calendar(rows, data)
         freq = calendar.freq
-        found += problems(rows, data, calendar)
-        _static(frame, None, rows, data)
+        errors += problems(rows, data, calendar)
+        _static_frame(frame, None, rows, data)
     except DataError as error:
-        found.append(error)
-    found += size_problems(rows, data, to_learn=True)
+        errors.append(error)
+    errors += size_problems(rows, data, to_learn=True)
     return {
         "series": len(rows.names),
         "rows": len(rows.y),
@@ -163,23 +167,24 @@ def report(table: Any, data: DataConfig) -> dict[str, Any]:
         "ended_before_last": int((ends < rows.stamps[last]).sum()),
         "unused_columns": [str(name) for name in frame.columns if name not in used],
         "problems": [
-            {"code": p.code, "message": p.message, "where": p.where, "help": p.help} for p in found
+            {"code": e.code, "message": e.message, "where": e.where, "help": e.help} for e in errors
         ],
     }
 
 
 def _check_roles(data: DataConfig) -> None:
+    """Refuse a fill policy that the kind forbids, and covariates named like a reserved column."""
     if data.fill == "zero" and data.kind in ABOVE_ZERO:
         raise ConfigError(
-            f"fill='zero' puts values in that kind={data.kind!r} cannot have",
-            help='leave missing steps out of learning with fill = "mask", or take the last value '
-            'with fill = "forward"',
+            f"fill='zero' would add zeros, which kind={data.kind!r} does not allow",
+            help='set fill = "mask" to leave missing steps out of learning, or fill = "forward" to '
+            "repeat the last value",
         )
-    own = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
+    reserved = {"unique_id": data.id_col, "ds": data.time_col, "y": data.target_col}
     for name in (*data.known_future, *data.past_only):
-        if name in own:
+        if name in reserved:
             raise ConfigError(
-                f"a covariate cannot be called {name!r}: the checked frame keeps {own[name]!r} "
+                f"a covariate cannot be named {name!r}: the checked frame has {reserved[name]!r} "
                 "under that name",
                 help="rename the column",
             )
@@ -249,14 +254,15 @@ def _from_first_value(rows: LongTable, last: Mapping[str, float]) -> LongTable:
     return rows.take(np.flatnonzero(np.arange(len(rows.y)) >= begin[rows.series]))
 
 
-def _static(
+def _static_frame(
     frame: pd.DataFrame, static_df: Any, rows: LongTable, data: DataConfig
 ) -> pd.DataFrame | None:
+    """Return one row of static columns per series, from `static_df` or else from the table."""
     if static_df is None:
         if not data.static:
             return None
         need_columns(frame, data, ("static",))
-        table, columns, series = frame, data.static, rows.place
+        table, columns, place = frame, data.static, rows.place
         codes = np.empty(len(frame), np.int64)
         codes[rows.origin] = rows.series
     else:
@@ -265,22 +271,23 @@ def _static(
             table = table.reset_index()
         need_columns(table, data, ("id_col", "static"), label="static_df")
         columns = data.static or tuple(str(c) for c in table.columns if c != data.id_col)
-        series = Locator(table, data.id_col, "static_df")
-        found, names = read_names(table[data.id_col], series)
-        codes = pd.Index(rows.names).get_indexer(pd.Index(names))[found]
-        lacking = np.setdiff1d(np.arange(len(rows.names)), codes)
-        if lacking.size:
+        static_series, names = read_names(
+            table[data.id_col], Locator(table, data.id_col, "static_df")
+        )
+        codes = pd.Index(rows.names).get_indexer(pd.Index(names))[static_series]
+        missing = np.setdiff1d(np.arange(len(rows.names)), codes)
+        if missing.size:
             raise MissingValues(
-                f"series {rows.names[lacking[0]]!r} has no row in static_df: expected one for each "
-                f"series ({len(lacking):,} of {len(rows.names):,} series: "
-                f"{quote_some([rows.names[i] for i in lacking])})",
+                f"series {rows.names[missing[0]]!r} has no row in static_df: expected one for each "
+                f"series ({len(missing):,} of {len(rows.names):,} series: "
+                f"{quote_some([rows.names[i] for i in missing])})",
                 where="static_df",
                 help="add these series, or leave them out of the table",
             )
-        table, codes = table[codes >= 0], codes[codes >= 0]
-        series = Locator(table, data.id_col, "static_df")
+        table, codes = table[codes >= 0], codes[codes >= 0]  # series that the table has
+        place = Locator(table, data.id_col, "static_df")
     return pd.DataFrame(
-        {name: _static_column(table[name], codes, len(rows.names), series) for name in columns},
+        {name: _static_column(table[name], codes, len(rows.names), place) for name in columns},
         index=pd.Index(rows.names, name="unique_id"),
     )
 
@@ -288,15 +295,21 @@ def _static(
 def _static_column(
     column: pd.Series, codes: Int64[np.ndarray, " row"], count: int, place: Locator
 ) -> np.ndarray:
-    """One value a series, in order of the alphabet; refused when a series has two."""
+    """
+    Return the value of a static column for each of `count` series.
+
+    Raises:
+        MissingValues: A row has no value.
+        WrongType: A series has two values.
+    """
     levels, values = pd.factorize(column)
     if (levels < 0).any():
         bad = np.flatnonzero(levels < 0)
         raise MissingValues(
-            f"{place.series(bad[0])} has no {column.name} (static): expected one value a series, "
-            f"found NaN {place.extent(bad)}",
+            f"{place.series(bad[0])} has no {column.name} (static): expected one value per "
+            f"series, found NaN {place.extent(bad)}",
             where=place.where(bad[0]),
-            help='fill the column before, for text with a word such as "unknown"',
+            help='fill the column first; for text, use a word such as "unknown"',
         )
     chosen = np.zeros(count, np.int64)
     chosen[codes] = levels
@@ -305,17 +318,19 @@ def _static_column(
         row = int(differs[0])
         raise WrongType(
             f"{place.series(row)} has {column.name}={column.iat[row]!r} and "
-            f"{values[chosen[codes[row]]]!r}: expected one value a series, since the column is "
-            f"static {place.extent(differs)}",
+            f"{values[chosen[codes[row]]]!r}: expected one value per series, since the column "
+            f"is static {place.extent(differs)}",
             where=place.where(row),
-            help="make it known_future or past_only if it changes with time, or correct it",
+            help="declare it known_future or past_only if it changes over time, or correct it",
         )
     numeric = pd.api.types.is_numeric_dtype(column.dtype) or column.dtype == bool
-    made = np.asarray(values)[chosen]
-    return made.astype(np.float64) if numeric else np.array([str(v) for v in made], object)
+    by_series = np.asarray(values)[chosen]
+    if numeric:
+        return by_series.astype(np.float64)
+    return np.array([str(value) for value in by_series], object)
 
 
-def _long(rows: LongTable) -> pd.DataFrame:
+def _to_frame(rows: LongTable) -> pd.DataFrame:
     stamps = rows.stamps if rows.integer else rows.stamps.view("datetime64[ns]")
     names = np.array(rows.names, object)[rows.series]
     columns = {"unique_id": names, "ds": stamps, "y": rows.y, **rows.covariates}
@@ -323,15 +338,16 @@ def _long(rows: LongTable) -> pd.DataFrame:
 
 
 def _digest(rows: LongTable, calendar: Calendar, static: pd.DataFrame | None) -> str:
+    """Hash the frequency, the names and the bytes of all arrays."""
     lengths = np.bincount(rows.series, minlength=len(rows.names))
-    told: dict[str, object] = {
+    header: dict[str, object] = {
         "freq": calendar.freq,
         "ids": rows.names,
         "covariates": list(rows.covariates),
     }
     if static is not None:
-        told["static"] = static.reset_index().to_dict("list")
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        header["static"] = static.reset_index().to_dict("list")
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for values in (lengths, rows.stamps, rows.y, *rows.covariates.values()):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""docs/errors.md and the errors agree: each code has its heading, each data example is real."""
+"""docs/errors.md has a section for each error code, and its data examples are real messages."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,41 +15,34 @@ from forecast.data.future_covariates import check_future
 from forecast.data.io import read_table
 from forecast.data.validation import validate
 from forecast.errors import ForecastError
+from tests.forecast.data.helpers import sales
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
 
 def tree(root: type[ForecastError]) -> Iterator[type[ForecastError]]:
-    """The class and all below it that `forecast.errors` defines."""
+    """Yield a class and all its subclasses that `forecast.errors` defines."""
     yield root
     for child in root.__subclasses__():
         if child.__module__ == errors.__name__:
             yield from tree(child)
 
 
-def sales() -> pd.DataFrame:
-    """Three short daily series from a file, as messages show it."""
-    ds = pd.date_range("2024-03-04", periods=6)
-    names = ("oil", "tea", "yeast")
-    parts = [
-        pd.DataFrame({"unique_id": name, "ds": ds, "y": np.arange(6) + 1.0 + k})
-        for k, name in enumerate(names)
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
 def from_file(table: pd.DataFrame) -> pd.DataFrame:
+    """Mark a table as read from `sales.csv`, for the place in messages."""
     table.attrs = {"source": "sales.csv", "first_line": 2}
     return table
 
 
 def faulty(column: str, row: int, value: object) -> pd.DataFrame:
+    """Return the sales with another value in one row."""
     table = sales().astype({column: object})
     table.loc[row, column] = value
     return from_file(table)
 
 
-def future() -> None:
+def check_short_future() -> None:
+    """Check covariates for four of seven steps."""
     days = pd.date_range("2024-03-10", periods=4)
     check_future(
         pd.DataFrame({"unique_id": "tea", "ds": days, "price": 1.0}),
@@ -79,12 +72,12 @@ FAULTS: dict[str, Callable[[], object]] = {
     "data.too_short": lambda: validate(from_file(sales().groupby("unique_id").head(1)), DAILY),
     "data.negative": lambda: validate(faulty("y", 9, -2.0), POSITIVE),
     "data.constant": lambda: validate(from_file(sales().assign(y=3.0)), DAILY),
-    "data.missing_future": future,
+    "data.missing_future": check_short_future,
 }
 
 
 def example(code: str) -> str:
-    """What `forecast` says to a table with that fault."""
+    """Return the message for a table with that fault."""
     with pytest.raises(ForecastError) as caught:
         FAULTS[code]()
     assert caught.value.code == code
@@ -92,14 +85,14 @@ def example(code: str) -> str:
 
 
 def sections() -> dict[str, str]:
-    """The page by heading."""
+    """Return the sections of the page by heading."""
     parts = re.split(r"^## (\S+)\n", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 @pytest.mark.parametrize("error", [*tree(ForecastError)], ids=lambda error: error.__name__)
 def test_every_code_is_documented_with_an_example(error):
-    """Each class has a code of its own, and the page a section with an example for it."""
+    """Each class has its own code, for which the page has a section with an example."""
     section = sections()[error.code]
 
     assert "```text\n" in section
@@ -107,6 +100,6 @@ def test_every_code_is_documented_with_an_example(error):
 
 
 @pytest.mark.parametrize("code", list(FAULTS))
-def test_the_examples_are_what_is_really_said(code):
-    """The text under a data code is the very message that such a table gets."""
+def test_the_examples_are_real_messages(code):
+    """The example of a data code is the message that such a table gets."""
     assert f"```text\n{example(code)}\n```" in sections()[code]

@@ -1,4 +1,4 @@
-"""Calendars: our integer arithmetic agrees with pandas, and says no to what is off the grid."""
+"""Calendars: integer arithmetic agrees with pandas, and refuses stamps that do not fit."""
 
 import numpy as np
 import pandas as pd
@@ -43,16 +43,18 @@ days = st.dates(pd.Timestamp("1965-01-01").date(), pd.Timestamp("2030-12-31").da
 
 
 def stamps(freq, start, periods):
+    """Return stamps by pandas, as nanoseconds."""
     return pd.date_range(start, periods=periods, freq=freq).to_numpy().astype(np.int64)
 
 
 def first_only(count):
+    """Mark the first of `count` rows as the begin of a series."""
     return np.arange(count) == 0
 
 
 @given(freq=offsets, start=days)
 def test_stamps_after_a_stamp_are_those_of_pandas(freq, start):
-    """For every offset, from any day, the next 20 stamps equal `pandas.date_range`."""
+    """For every offset and from any day, the next 20 stamps equal those of `pandas.date_range`."""
     expected = stamps(freq, start, 21)
 
     following = Calendar(freq).after(expected[:1], 20)
@@ -61,8 +63,8 @@ def test_stamps_after_a_stamp_are_those_of_pandas(freq, start):
 
 
 @given(freq=offsets, start=days, jumps=st.lists(st.integers(-20, 20), min_size=1, max_size=5))
-def test_steps_between_undo_stamps_after(freq, start, jumps):
-    """Counting the steps to a stamp gives the number of steps that led there, either way."""
+def test_steps_between_is_the_inverse_of_after(freq, start, jumps):
+    """The steps counted to a stamp are those that lead to it, forward or backward."""
     line = stamps(freq, start, 41)
     first = np.repeat(line[20], len(jumps))
 
@@ -73,13 +75,13 @@ def test_steps_between_undo_stamps_after(freq, start, jumps):
 
 @given(freq=offsets, start=days)
 def test_locate_and_stamp_at_are_inverse(freq, start):
-    """A stamp's step and phase give the stamp back."""
+    """The step and phase of a stamp give the stamp back."""
     line = stamps(freq, start, 10)
     calendar = Calendar(freq)
 
-    step, phase, on = calendar.locate(line)
+    step, phase, valid = calendar.locate(line)
 
-    assert on.all()
+    assert valid.all()
     assert len(set(phase.tolist())) == 1
     np.testing.assert_array_equal(calendar.stamp_at(step, phase), line)
 
@@ -88,16 +90,16 @@ def test_locate_and_stamp_at_are_inverse(freq, start):
     freq=st.sampled_from([f for f in OFFSETS if f not in {"bh", "WOM-3FRI", "SMS-15", "2B"}]),
     start=days,
 )
-def test_the_frequency_is_read_from_the_stamps(freq, start):
-    """Sixty stamps of a common offset tell which offset it is."""
+def test_the_frequency_is_inferred_from_the_stamps(freq, start):
+    """Sixty stamps of a common offset give that offset."""
     line = stamps(freq, start, 60)
 
     assert infer_freq(line, first_only(60), integer=False) == Calendar(freq).freq
 
 
 @given(step=st.integers(1, 50), start=st.integers(-1000, 1000), hour=st.integers(0, 23))
-def test_integer_steps_and_times_of_day_are_kept(step, start, hour):
-    """Integers step by their frequency; daily data stamped at some hour stay at that hour."""
+def test_integers_and_times_of_day_are_preserved(step, start, hour):
+    """Integers advance by their frequency; daily data stamped at some hour stay at that hour."""
     numbers = Calendar(step).after(np.array([start]), 3)
     morning = pd.Timestamp("2024-02-28") + pd.Timedelta(hour, "h")
 
@@ -107,20 +109,20 @@ def test_integer_steps_and_times_of_day_are_kept(step, start, hour):
     assert pd.Timestamp(dates[0, 1]) == morning + pd.Timedelta("2D")
 
 
-def test_sessions_of_an_exchange_leave_its_holidays_out():
-    """Thanksgiving is not a session in New York; the day after is, and `on_grid` knows."""
+def test_holidays_of_an_exchange_are_not_sessions():
+    """Thanksgiving is not a session in New York, but the day after is."""
     calendar = Calendar("XNYS")
     wednesday = np.array([pd.Timestamp("2026-11-25").value])
 
     following = pd.DatetimeIndex(calendar.after(wednesday, 2)[0])
 
     assert [str(day.date()) for day in following] == ["2026-11-27", "2026-11-30"]
-    assert calendar.on_grid(wednesday + 86_400_000_000_000).tolist() == [False]
+    assert calendar.locate(wednesday + 86_400_000_000_000)[2].tolist() == [False]
     assert Calendar("NYSE") == calendar
 
 
-def test_an_exchange_refuses_steps_beyond_what_is_known():
-    """Sessions are computed to 2049; asking past that is an error, not a wrong date."""
+def test_steps_beyond_the_known_sessions_are_refused():
+    """Sessions are computed up to 2049; a later step is an error instead of a wrong date."""
     last = np.array([pd.Timestamp("2049-12-30").value])
 
     with pytest.raises(WrongFrequency, match="known from 1960"):
@@ -143,8 +145,8 @@ def test_an_exchange_refuses_steps_beyond_what_is_known():
         (" D ", "D"),
     ],
 )
-def test_frequencies_have_one_spelling(alias, canonical):
-    """Old and equal spellings become the one that pandas 2.3 writes."""
+def test_a_frequency_has_one_canonical_spelling(alias, canonical):
+    """Old and equivalent spellings become the one that pandas 2.3 writes."""
     assert Calendar(alias).freq == canonical
 
 
@@ -159,7 +161,7 @@ def test_frequencies_have_one_spelling(alias, canonical):
     ],
 )
 def test_an_unknown_frequency_is_refused_with_a_hint(freq, hint):
-    """What is no frequency is a `ConfigError` that names a likely one."""
+    """The message names a likely frequency or the rule that is broken."""
     with pytest.raises(ConfigError) as caught:
         Calendar(freq)
 
@@ -167,13 +169,13 @@ def test_an_unknown_frequency_is_refused_with_a_hint(freq, hint):
 
 
 def test_a_stamp_off_the_grid_is_refused_with_its_neighbours():
-    """The message names the stamps of the frequency on either side."""
+    """The message names the stamps on either side."""
     with pytest.raises(WrongFrequency, match="nearest are 2024-01-01 and 2024-02-01"):
         Calendar("MS").after(np.array([pd.Timestamp("2024-01-05").value]), 1)
 
 
 def test_stamps_of_two_phases_are_not_whole_steps_apart():
-    """Six hours are no whole number of days."""
+    """Two days and six hours are not a whole number of days."""
     first, last = (np.array([pd.Timestamp(t).value]) for t in ("2024-01-01", "2024-01-03 06:00"))
 
     with pytest.raises(WrongFrequency, match="whole number of steps"):
@@ -201,13 +203,13 @@ def test_stamps_of_two_phases_are_not_whole_steps_apart():
         ("10D", (), 13),
     ],
 )
-def test_seasons_and_horizons_are_the_usual_ones(freq, seasons, horizon):
-    """Each frequency brings its natural seasons and the horizon people ask for."""
+def test_each_frequency_has_its_usual_seasons_and_horizon(freq, seasons, horizon):
+    """Frequencies without a natural season have none."""
     assert (Calendar(freq).season_lengths, Calendar(freq).default_horizon) == (seasons, horizon)
 
 
-def test_one_bad_stamp_does_not_change_the_vote():
-    """A typo in one of many stamps leaves the frequency of the rest."""
+def test_one_bad_stamp_does_not_change_the_inferred_frequency():
+    """The frequency is that of most stamps."""
     line = stamps("MS", "2015-01-01", 60)
     line[30] += 86_400_000_000_000
 
@@ -222,8 +224,8 @@ def test_one_bad_stamp_does_not_change_the_vote():
         ["2024-01-01"],
     ],
 )
-def test_stamps_without_a_known_frequency_ask_for_a_declaration(dates):
-    """Mid-month, irregular and single stamps do not become a guess."""
+def test_stamps_without_a_known_frequency_need_a_declared_one(dates):
+    """For mid-month, irregular and single stamps no frequency is inferred."""
     line = pd.DatetimeIndex(dates).to_numpy("datetime64[ns]").astype(np.int64)
 
     with pytest.raises(WrongFrequency) as caught:
@@ -233,8 +235,8 @@ def test_stamps_without_a_known_frequency_ask_for_a_declaration(dates):
 
 
 @given(freq=st.sampled_from([*OFFSETS, "XNYS"]), start=days, country=st.sampled_from([None, "US"]))
-def test_features_are_bounded_finite_and_recur(freq, start, country):
-    """Every feature lies in [-1, 1], and there is one name for each."""
+def test_features_are_bounded_and_finite(freq, start, country):
+    """Every feature lies in [-1, 1] and has its own name."""
     line = stamps(freq if freq != "XNYS" else "B", start, 30)
 
     table, names = features(line, freq, country)
@@ -245,7 +247,7 @@ def test_features_are_bounded_finite_and_recur(freq, start, country):
     assert len(set(names)) == len(names)
 
 
-def test_features_do_not_tell_the_year():
+def test_features_do_not_depend_on_the_year():
     """The same month of another year with as many working days has the same features."""
     line = np.array([pd.Timestamp(t).value for t in ("2013-05-01", "2019-05-01")])
 
@@ -254,8 +256,8 @@ def test_features_do_not_tell_the_year():
     np.testing.assert_array_equal(table[0], table[1])
 
 
-def test_holidays_are_counted_within_the_step():
-    """A day is flagged with its neighbours, a month counts its own, also when dated at its end."""
+def test_features_count_the_holidays_of_a_step():
+    """Days have flags for holidays and the days around; months have the number of holidays."""
     christmas = pd.date_range("2024-12-24", periods=3, freq="D").to_numpy().astype(np.int64)
     december = np.array([pd.Timestamp("2024-12-31").value])
 
@@ -270,22 +272,22 @@ def test_holidays_are_counted_within_the_step():
 
 
 def test_an_unknown_country_is_refused():
-    """Holidays of nowhere are a `ConfigError`."""
+    """The message quotes the setting."""
     with pytest.raises(ConfigError, match="holidays='XX'"):
         features(np.zeros(1, np.int64), "D", "XX")
 
 
 def test_integer_stamps_have_no_features():
-    """A plain step has no weekday."""
+    """An integer step has no weekday or month."""
     table, names = features(np.arange(4), 1, "US")
 
     assert (table.shape, names) == ((4, 0), ())
 
 
-def test_a_month_is_compared_with_the_one_a_year_before():
+def test_a_month_is_compared_with_the_same_month_a_year_before():
     """February 2024 had one working day more than that of 2023, March two fewer."""
-    stamps = pd.to_datetime(["2024-02-01", "2024-03-01"]).as_unit("ns").asi8
+    line = pd.to_datetime(["2024-02-01", "2024-03-01"]).as_unit("ns").asi8
 
-    values, names = features(stamps, "MS")
+    values, names = features(line, "MS")
 
     np.testing.assert_allclose(values[:, names.index(CHANGE)] * 2.5, [1, -2])

@@ -1,4 +1,4 @@
-"""Future covariates: complete for the horizon, or refused with series, first stamp and columns."""
+"""Future covariates: complete for the horizon, or an error with series, stamp and columns."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ LAST = np.array([pd.Timestamp(t).value for t in ("2024-03-09", "2024-03-08", "20
 
 
 def future():
-    """Prices from before the last stamps to beyond the horizon, with a series nobody asked for."""
+    """Return prices from before the last stamps to beyond the horizon, with an extra series."""
     ds = pd.date_range("2024-03-05", "2024-03-25")
     parts = [
         pd.DataFrame({"unique_id": name, "ds": ds, "price": 100.0 * k + ds.day, "deal": k % 2})
@@ -45,8 +45,8 @@ def refusal(error, table, **options):
 
 
 @given(seed=st.integers(0, 99), horizon=st.integers(1, 10))
-def test_values_land_on_their_series_and_step(seed, horizon):
-    """In any order of rows, each series gets the values after its own last stamp."""
+def test_values_are_placed_at_their_series_and_step(seed, horizon):
+    """Whatever the order of the rows, each series gets the values after its own last stamp."""
     values = checked(future().sample(frac=1, random_state=seed), horizon=horizon)
 
     days = np.arange(1, horizon + 1)
@@ -56,8 +56,8 @@ def test_values_land_on_their_series_and_step(seed, horizon):
 
 
 @given(series=st.sampled_from(IDS), step=st.integers(1, 7))
-def test_one_missing_row_is_found_wherever_it_is(series, step):
-    """The series and the first missing stamp are named."""
+def test_a_single_missing_row_is_reported(series, step):
+    """The message names the series, the stamp and the step."""
     stamp = pd.Timestamp(LAST[IDS.index(series)]) + pd.Timedelta(step, "D")
     table = future()
 
@@ -67,8 +67,8 @@ def test_one_missing_row_is_found_wherever_it_is(series, step):
     assert "found no row (1 step in 1 of 3 series" in text
 
 
-def test_a_hole_in_one_column_names_that_column():
-    """NaN is as good as no row, and the message says which."""
+def test_a_missing_value_names_its_column():
+    """A row with NaN is reported with the column."""
     table = future()
     table.loc[(table.unique_id == "tea") & (table.ds == "2024-03-11"), "price"] = np.nan
 
@@ -78,29 +78,29 @@ def test_a_hole_in_one_column_names_that_column():
     assert "found NaN" in text
 
 
-def test_stamps_off_the_grid_are_shown():
-    """Rows that are there, but six hours late, are mentioned."""
+def test_stamps_that_do_not_continue_the_series_are_mentioned():
+    """The message shows a stamp that is six hours off."""
     table = future()
     table["ds"] += pd.Timedelta(6, "h")
 
-    assert "2024-03-05 06:00:00, which is no step" in refusal(MissingFuture, table)
+    assert "2024-03-05 06:00:00, which is not a step" in refusal(MissingFuture, table)
 
 
-def test_nothing_at_all_says_what_to_pass():
-    """Without a table the message names its columns and how many steps."""
+def test_the_message_without_a_table_says_what_to_pass():
+    """It names the columns and the number of steps."""
     text = refusal(MissingFuture, None)
 
     assert "'price', 'deal' for 7 steps" in text
     assert "give unique_id, ds, price, deal" in text
 
 
-def test_an_empty_table_covers_nothing():
-    """A table without rows lacks the first step of the first series."""
+def test_an_empty_table_is_refused():
+    """The first step of the first series is reported as missing."""
     assert "series 'oil' has no future" in refusal(MissingFuture, future().iloc[:0])
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "told"),
+    ("change", "error", "message"),
     [
         (
             lambda t: t.rename(columns={"price": "prise"}),
@@ -116,19 +116,21 @@ def test_an_empty_table_covers_nothing():
         ),
     ],
 )
-def test_a_table_that_cannot_be_read_is_refused(change, error, told):
-    """Wrong names, text, integers for dates and repeats are told as such."""
-    assert told in refusal(error, change(future()))
+def test_a_table_that_cannot_be_read_is_refused(change, error, message):
+    """Wrong names, text, integers instead of dates and repeated rows each have their error."""
+    assert message in refusal(error, change(future()))
 
 
-def test_without_future_columns_nothing_is_needed():
-    """A model without known-future covariates asks for none."""
+def test_without_future_columns_no_table_is_needed():
+    """The result has no covariates."""
     assert checked(None, columns=()).shape == (3, 7, 0)
 
 
-@pytest.mark.parametrize(("fill", "left"), [("refuse", [2, 3]), ("mask", [2, 3]), ("zero", [4, 3])])
-def test_what_is_only_planned_is_no_history(fill, left):
-    """Per series; where a missing value means zero, a series may end in zeros before the rest."""
+@pytest.mark.parametrize(
+    ("fill", "expected"), [("refuse", [2, 3]), ("mask", [2, 3]), ("zero", [4, 3])]
+)
+def test_rows_after_the_last_value_belong_to_the_future(fill, expected):
+    """The split is made per series; with `fill="zero"` a series may end in missing values."""
     table = pd.DataFrame(
         {
             "unique_id": list("aaaaaabbbbbb"),
@@ -139,6 +141,6 @@ def test_what_is_only_planned_is_no_history(fill, left):
 
     past, future = split_future(table, DataConfig(freq=1, fill=fill))
 
-    assert past.groupby("unique_id").size().tolist() == [left[0], 4]
+    assert past.groupby("unique_id").size().tolist() == [expected[0], 4]
     assert len(past) + len(future) == len(table)
-    assert past.loc[past["unique_id"] == "b", "y"].notna().sum() == left[1]
+    assert past.loc[past["unique_id"] == "b", "y"].notna().sum() == expected[1]

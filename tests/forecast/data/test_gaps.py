@@ -1,4 +1,4 @@
-"""Gaps and frequencies: each missing step is counted, filled as told, or the true spacing named."""
+"""Filling of missing steps: every one is counted, inserted at its stamp, and valued by policy."""
 
 import numpy as np
 import pandas as pd
@@ -6,28 +6,89 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
+from forecast.data.gaps import carry_forward, fill_values, insert_steps, missing_before
 from forecast.data.validation import validate
-from forecast.errors import MissingSteps, WrongFrequency
-from tests.forecast.data.test_validation import EXAMPLES, assert_tells, refusal, sales
+from forecast.errors import MissingSteps
+from tests.forecast.data.helpers import assert_message, refusal, sales
 
 FREQS = ["D", "h", "W-FRI", "MS", "ME", "QS-JAN", "B", "15min"]
+
+
+def stamps(freq, steps):
+    """Return stamps of a frequency from 2024-03-04 on."""
+    return pd.date_range("2024-03-04", periods=steps, freq=freq).to_numpy().astype(np.int64)
+
+
+@given(
+    left=st.sets(st.integers(0, 39), min_size=1),
+    freq=st.sampled_from([*FREQS, "2MS", "2W-MON"]),
+)
+def test_counted_and_inserted_steps_restore_the_series(left, freq):
+    """Whatever steps are taken out after the first, the stamps are those of the whole series."""
+    whole, calendar = stamps(freq, 40), Calendar(freq)
+    rows = np.array(sorted({0, *left}))
+
+    missing = missing_before(calendar, whole[np.r_[0, rows[:-1]]], whole[rows])
+    filled = insert_steps(calendar, whole[rows], missing)
+
+    last = rows[-1] + 1
+    np.testing.assert_array_equal(filled.stamps, whole[:last])
+    np.testing.assert_array_equal(filled.inserted, ~np.isin(np.arange(last), rows))
+    np.testing.assert_array_equal(rows[filled.source[~filled.inserted]], rows)
+    assert (rows[filled.source] >= np.arange(last)).all()
+
+
+def test_steps_of_several_series_are_inserted_in_front_of_their_rows():
+    """The source of an inserted step is the row after it, here the first row of each series."""
+    filled = insert_steps(Calendar(1), np.array([7, 8, 4]), np.array([1, 0, 2]))
+
+    assert filled.source.tolist() == [0, 0, 1, 2, 2, 2]
+    assert filled.stamps.tolist() == [6, 7, 8, 2, 3, 4]
+    assert filled.inserted.tolist() == [True, False, False, True, True, False]
+
+
+def test_nothing_is_missing_between_stamps_that_do_not_follow_each_other():
+    """Equal stamps, stamps in reverse order and stamps of two phases have no steps between."""
+    day = stamps("D", 4)
+    previous = np.array([day[1], day[3], day[0]])
+    following = np.array([day[1], day[0], day[3] + 3_600_000_000_000])
+
+    assert missing_before(Calendar("D"), previous, following).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("zero", [0.0, 0.0]), ("forward", [3.0, -1.0]), ("mask", [np.nan, np.nan])],
+)
+def test_each_policy_has_its_fill_value(policy, expected):
+    """Missing steps are 0, the last value, or NaN."""
+    np.testing.assert_array_equal(fill_values(policy, np.array([3.0, -1.0])), expected)
+
+
+@given(st.lists(st.one_of(st.just(np.nan), st.floats(-9, 9)), max_size=20))
+def test_values_are_carried_forward_as_pandas_does(values):
+    """After a first number, each NaN takes the last number before it."""
+    series = np.array([0.0, *values])
+
+    np.testing.assert_array_equal(carry_forward(series), pd.Series(series).ffill())
 
 
 @given(
     lost=st.sets(st.tuples(st.integers(0, 9), st.integers(1, 38)), min_size=1, max_size=5),
     freq=st.sampled_from(FREQS),
 )
-def test_every_gap_of_every_series_is_counted(lost, freq):
-    """Whatever rows inside ten series are taken out, the message counts all of them."""
+def test_every_missing_step_of_every_series_is_counted(lost, freq):
+    """Whatever rows inside ten series are removed, the message counts all of them."""
     table = sales(freq, 40, ids=tuple("abcdefghij"))
-    holed = table.drop([series * 40 + step for series, step in lost])
+    with_gaps = table.drop([series * 40 + step for series, step in lost])
     series = sorted({"abcdefghij"[i] for i, _ in lost})
 
-    error = refusal(MissingSteps, holed, freq=freq)
+    error = refusal(MissingSteps, with_gaps, freq=freq)
 
     rows = f"{len(lost)} missing step{'s' if len(lost) > 1 else ''}"
-    assert_tells(error, f"series {series[0]!r} skips", f"{rows} in {len(series)} of 10 series")
+    assert_message(error, f"series {series[0]!r} skips", f"{rows} in {len(series)} of 10 series")
 
 
 @given(
@@ -36,11 +97,11 @@ def test_every_gap_of_every_series_is_counted(lost, freq):
     fill=st.sampled_from(["zero", "forward", "mask"]),
 )
 def test_a_fill_policy_restores_every_missing_step(lost, freq, fill):
-    """Filled series are regular again, hold what the policy says, and count what was made up."""
+    """Filled series are regular, have the values of the policy, and count the filled steps."""
     table = sales(freq, 40, ids=("a", "b")).assign(price=np.arange(80.0))
-    kept = table["y"].where(~table.index.isin(lost))
+    observed = table["y"].where(~table.index.isin(lost))
     steps = pd.Series(table.index.where(~table.index.isin(lost))).ffill()
-    expected = {"zero": kept.fillna(0.0), "forward": kept.ffill(), "mask": kept}[fill]
+    expected = {"zero": observed.fillna(0.0), "forward": observed.ffill(), "mask": observed}[fill]
 
     checked = validate(table.drop(lost), DataConfig(freq=freq, fill=fill, known_future=("price",)))
 
@@ -51,7 +112,7 @@ def test_a_fill_policy_restores_every_missing_step(lost, freq, fill):
 
 
 def test_a_masked_series_begins_at_its_first_value():
-    """What precedes the first value is not kept as a long hole."""
+    """Rows before the first value are dropped instead of masked."""
     table = sales()
     table.loc[[0, 1, 3], "y"] = np.nan
 
@@ -63,71 +124,9 @@ def test_a_masked_series_begins_at_its_first_value():
     assert checked.filled == 1
 
 
-def test_a_fill_that_would_explode_is_refused():
-    """Filling hourly between yearly stamps is a wrong frequency, not a hole."""
+def test_a_fill_of_far_more_steps_than_rows_is_refused():
+    """Filling five centuries by the minute is a wrong frequency, not a gap."""
     ds = pd.to_datetime(["1700-01-01T00:00", "1700-01-01T00:01", "2200-01-01T00:00"])
     table = pd.DataFrame({"unique_id": "a", "ds": ds, "y": [1.0, 2.0, 3.0]})
 
-    assert_tells(refusal(MissingSteps, table, freq="min", fill="mask"), "would make 262,")
-
-
-@pytest.mark.parametrize(
-    ("declared", "true", "told"),
-    [
-        ("MS", "W-FRI", "no stamp of freq='MS'"),
-        ("W", "W-FRI", "no stamp of freq='W-SUN'"),
-        ("MS", "ME", "no stamp of freq='MS'"),
-        ("D", "W-FRI", "does not advance by freq='D'"),
-        ("h", "15min", "irregular steps for freq='h'"),
-        ("h", "D", "does not advance"),
-        ("MS", "QS-JAN", "does not advance by freq='MS'"),
-    ],
-)
-def test_a_wrong_frequency_is_told_with_the_true_one(declared, true, told):
-    """The message says what the stamps look like, and the help declares it."""
-    error = refusal(WrongFrequency, sales(freq=true, steps=20), freq=declared)
-
-    assert_tells(error, told, f"most stamps look like '{true}'", f'declare freq = "{true}"')
-
-
-@pytest.mark.parametrize(("freq", "ds"), [(1, "2024-03-04"), ("D", 1)])
-def test_dates_and_integers_are_not_taken_for_each_other(freq, ds):
-    """A frequency of integers refuses dates, and the other way round."""
-    table = pd.DataFrame({"unique_id": "a", "ds": [ds], "y": [1.0]})
-
-    assert_tells(refusal(WrongFrequency, table, freq=freq), f"freq={freq!r} expects", str(ds))
-
-
-def test_daily_rows_without_weekends_lead_to_business_days():
-    """Declared daily, found Monday to Friday: the way out is said."""
-    error = refusal(MissingSteps, sales(freq="B", steps=40), freq="D")
-
-    assert 'freq = "B"' in error.help
-
-
-def test_holidays_of_an_exchange_lead_to_its_calendar():
-    """Real stock prices look like business days with holes; the message says XNYS."""
-    stocks = pd.read_parquet(EXAMPLES / "daily_stocks.parquet")
-
-    error = refusal(MissingSteps, stocks)
-
-    assert_tells(error, "expected 2013-01-21, found 2013-01-22", 'declare freq = "XNYS"')
-    assert validate(stocks, DataConfig(freq="XNYS")).filled == 0
-
-
-def test_a_stamp_that_is_no_session_is_refused():
-    """Good Friday is a business day and no session."""
-    error = refusal(WrongFrequency, sales(freq="B", steps=40), freq="XNYS")
-
-    assert_tells(error, "2024-03-29, which is no stamp", "2024-03-28 and 2024-04-01")
-
-
-def test_local_midnights_across_a_change_of_the_clocks_lead_to_dropping_the_zone():
-    """Days of Berlin are no days of UTC: the help says what to do with them."""
-    ds = pd.date_range("2025-03-01", periods=60, freq="D", tz="Europe/Berlin")
-    table = pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(60.0)})
-
-    error = refusal(WrongFrequency, table, freq="D")
-
-    assert ".dt.tz_localize(None)" in error.help
-    assert validate(table.assign(ds=ds.tz_localize(None)), DataConfig(freq="D")).filled == 0
+    assert_message(refusal(MissingSteps, table, freq="min", fill="mask"), "would make 262,")
