@@ -166,7 +166,7 @@ class Origin(NamedTuple):
     future: Future
     """Known-future covariates and calendar of the steps to forecast."""
     centre: Float[Tensor, "series one"]
-    """Where a relative forecast is 0, in model space."""
+    """Value at which a relative forecast is 0, in model space."""
     unit: Float[Tensor, "series one"]
     """Size of a relative forecast of 1, in model space."""
     upper_bound: Float[Tensor, "series one"]

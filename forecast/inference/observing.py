@@ -123,16 +123,16 @@ def _check_continues(bundle: Bundle, states: States, panel: Panel) -> None:
     if len(states) != panel.num_series:
         raise StateError(f"{len(states)} states for a panel of {panel.num_series} series")
     rows = np.flatnonzero((states.count > 0) & (panel.lengths > 0))
-    found = panel.ds[panel.indptr[:-1][rows]]
+    first = panel.ds[panel.indptr[:-1][rows]]
     expected = bundle.calendar.after(states.last_ds[rows], 1)[:, 0]
-    wrong = np.flatnonzero(found != expected)
+    wrong = np.flatnonzero(first != expected)
     if len(wrong):
         i = wrong[0]
         text = bundle.calendar.text
-        error = LateValues if found[i] < expected[i] else MissingSteps
+        error = LateValues if first[i] < expected[i] else MissingSteps
         raise error(
-            f"{len(wrong)} of {len(rows)} series do not go on where their state stopped: expected "
-            f"{text(expected[i])}, found {text(found[i])}",
+            f"{len(wrong)} of {len(rows)} series do not continue after the last step of their state: "
+            f"expected {text(expected[i])}, found {text(first[i])}",
             where=f"series '{panel.ids[rows[i]]}' after {text(states.last_ds[rows[i]])}",
             help="send the steps between first, or rebuild the state from all observations",
         )

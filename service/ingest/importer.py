@@ -147,8 +147,8 @@ def _fill_values(rows: Observations, fill: str) -> Observations:
     present = np.flatnonzero(~missing)
     begin = np.full(int(rows.series.max(initial=-1)) + 1, len(rows))
     np.minimum.at(begin, rows.series[present], present)
-    begun = np.arange(len(rows)) >= begin[rows.series]
-    return rows.take(begun & ~missing if fill == "forward" else begun)
+    after_first = np.arange(len(rows)) >= begin[rows.series]
+    return rows.take(after_first & ~missing if fill == "forward" else after_first)
 
 
 def _static_covariates(frame: pd.DataFrame, data: DataConfig) -> dict[str, dict[str, Any]]:

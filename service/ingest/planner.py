@@ -35,7 +35,7 @@ _MAX_ITEMS = 10
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Where the series of a batch begin and end in the log; row `i` is the batch's series `i`."""
+    """First and last stored stamps of a batch's series; row `i` is the batch's series `i`."""
 
     names: Sequence[str]
     first_ds: Int[np.ndarray, " series"]
@@ -46,7 +46,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to append to the log; `series` are rows of `Known`."""
+    """Rows to append to the log; `series` are rows of `Known`."""
 
     status: Int[np.ndarray, " item"]
     """NEW, DUPLICATE or REVISED for each item, in the order of the request."""

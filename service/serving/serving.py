@@ -42,7 +42,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the start of a slot is."""
+    """Progress of a slot while it starts."""
 
     phase: str = "starting"
     """

@@ -26,7 +26,7 @@ TOGETHER = 500
 
 @dataclass(frozen=True, slots=True)
 class PrunedSpans:
-    """Where the logs of pruned series begin; one row for each series."""
+    """First stamps that the log still has of pruned series; one row for each series."""
 
     series: Int[np.ndarray, " series"]
     """Numbers of the log."""

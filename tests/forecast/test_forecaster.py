@@ -369,7 +369,7 @@ def test_a_gap_is_refused_if_the_fill_policy_is_refuse(retail, quick):
     later = retail.groupby("unique_id").tail(1)
     later = later.assign(ds=later["ds"] + pd.DateOffset(months=3))
 
-    with pytest.raises(MissingSteps, match="do not go on where their state stopped"):
+    with pytest.raises(MissingSteps, match="do not continue after the last step"):
         forecaster.observe(later)
 
 
