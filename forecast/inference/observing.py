@@ -131,7 +131,7 @@ def _check_continues(bundle: Bundle, states: States, panel: Panel) -> None:
         text = bundle.calendar.text
         error = LateValues if first[i] < expected[i] else MissingSteps
         raise error(
-            f"{len(wrong)} of {len(rows)} series do not continue after the last step of their state: "
+            f"{len(wrong)} of {len(rows)} series do not continue after the last step: "
             f"expected {text(expected[i])}, found {text(first[i])}",
             where=f"series '{panel.ids[rows[i]]}' after {text(states.last_ds[rows[i]])}",
             help="send the steps between first, or rebuild the state from all observations",
