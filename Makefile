@@ -13,7 +13,7 @@ HELD := torch==2.13.0 mlflow==3.17.2 pandas==2.3.3
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format serve mlflow bench image-check constraints clean distclean
-.PHONY: bench-peers bench-report
+.PHONY: bench-peers bench-report slowest
 
 help: ## print this list
 	@echo 'usage: make TARGET'
@@ -24,7 +24,10 @@ run: $(VENV)/.run ## train on the bundled sales data, register the model, serve 
 
 test: $(VENV)/.dev ## import contracts, then the test suite (ARGS='-k lanes' for a part of it, '-n 0 --pdb' to look)
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+slowest: $(VENV)/.dev ## the test suite, then its twenty slowest tests and fixtures
+	$(BIN)/pytest -n 2 --dist worksteal --durations 20 $(ARGS)
 
 check: $(VENV)/.dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

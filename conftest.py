@@ -1,4 +1,4 @@
-"""Code blocks of the README and of the documentation run as tests."""
+"""Runs code blocks of the README and the documentation as tests; loads shared fixtures."""
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
@@ -6,3 +6,5 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"]
 ).pytest()
+
+pytest_plugins = ["tests.fixtures.service"]

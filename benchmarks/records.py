@@ -1,4 +1,4 @@
-"""JSON lines on stdout, progress on stderr: what every benchmark prints."""
+"""Print results as JSON lines on stdout and progress on stderr, for every benchmark."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from forecast.training.progress import TrainEvent
 
 
 def emit(benchmark: str, case: str, model: str, metric: str, value: float, seconds: float) -> None:
-    """Print one result; `seconds` is what the model took to learn and to forecast."""
+    """Print one result; `seconds` is the time that the model took to train and to forecast."""
     record = {
         "benchmark": benchmark,
         "case": case,
@@ -26,18 +26,18 @@ def emit(benchmark: str, case: str, model: str, metric: str, value: float, secon
 
 
 def note(text: str) -> None:
-    """Say what is going on, on stderr."""
+    """Print a line of progress on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Prints a training event about every ten seconds."""
+    """Print training events, one about every `every` seconds and the last one."""
 
     def __init__(self, every: float = 10.0) -> None:
         self.every, self.last = every, time.perf_counter()
 
     def __call__(self, event: TrainEvent) -> None:
-        """Print the event unless one was printed a moment ago."""
+        """Print the event unless another was printed less than `every` seconds ago."""
         if event.step < event.steps and time.perf_counter() - self.last < self.every:
             return
         self.last = time.perf_counter()
@@ -50,15 +50,17 @@ class Progress:
 
 def with_settings(tables: Mapping[str, Any], assignments: list[str]) -> Config:
     """
-    Settings of a benchmark, with `table.key=value` from the command line going first.
+    Return the configuration of a benchmark, overridden by `table.key=value` assignments.
+
+    Values are JSON, or text if they are not.
 
     >>> with_settings({"model": {"horizon": 6}}, ["model.cell=gru", "train.seed=3"]).train.seed
     3
     """
     merged = {name: dict(table) for name, table in tables.items()}
     for assignment in assignments:
-        place, _, text = assignment.partition("=")
-        table, _, key = place.partition(".")
+        path, _, text = assignment.partition("=")
+        table, _, key = path.partition(".")
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
@@ -72,9 +74,14 @@ def add_set_option(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help=help)
 
 
-def find(data: Path, name: str) -> Path:
-    """The folder `name` in `data`, which may also be that folder itself."""
+def find_folder(data: Path, name: str) -> Path:
+    """
+    Return the folder `name` in `data`; `data` may also be that folder itself.
+
+    Raises:
+        SystemExit: There is no such folder.
+    """
     for folder in (data / name, data):
         if folder.is_dir() and folder.name == name:
             return folder
-    raise SystemExit(f"no folder {name!r} at {data}; give --data the folder that holds it")
+    raise SystemExit(f"no folder {name!r} in {data}; give --data the folder that holds it")

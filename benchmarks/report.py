@@ -1,16 +1,16 @@
 """
-Tables and plots of docs/benchmarks.md, from the results in benchmarks/results.
+Write the tables and plots of docs/benchmarks.md from the results in benchmarks/results.
 
     make bench-report
 
-Reads every `*.jsonl` there: lines as the benchmarks print them, those of peers with what was set
-and whether the budget ended their training. Writes what stands between the two markers of
-`docs/benchmarks.md`, and a plot a case (error against seconds) in `docs/figures`. The same results
-give the same bytes. What was not measured is an empty cell.
+The report reads every `*.jsonl` file there: result lines as the benchmarks print them, those of
+peers with their settings and whether training stopped at its budget. It writes the part between the
+two markers of `docs/benchmarks.md`, and for each case a plot of error against seconds in
+`docs/figures`. The same results give the same bytes. A cell is empty if nothing was measured.
 
-A model with results in several files is taken from `peers.jsonl` if it is there, else from the
-first file by name: a row is never put together from two runs. Of equal lines in a file the later
-one counts. Validation cuts and single seeds are left out.
+The row of a model with results in several files comes from `peers.jsonl` if it is there, else from
+the first file by name, so that no row mixes two runs. A later line of a file replaces an earlier
+one of the same case, model and metric. Validation cuts and single seeds are left out.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
 OURS = "statecast"
 MAIN = {"m4": "owa", "m5": "wrmsse_l1_9", "carparts": "crps", "stocks": "qlike_1"}
-"""The metric that orders a table, by case or by what it begins with; elsewhere `mase`."""
+"""The metric that sorts a table, by case or by the first word of its name; otherwise `mase`."""
 ERRORS = (
     "qlike_1",
     "qlike_5",
@@ -41,20 +41,22 @@ ERRORS = (
     "crps",
     "msis",
 )
-"""Columns in which lower is better, in their order."""
+"""Metrics for which lower is better, in the order of the columns."""
 COVERAGES = {"coverage_80": 0.80, "coverage_95": 0.95}
+"""Nominal coverage of each column of coverages."""
 MARKERS = "osv^<>PX"
 SECONDS = {"seconds": "seconds", "cpu_seconds": "of the processor", "steps": "steps"}
+"""Columns of costs, and how the table names them."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One model on one case."""
+    """The results of one model on one case."""
 
     case: str
     model: str
     benchmark: str = ""
-    """That printed it."""
+    """Name of the benchmark that printed the results."""
     values: dict[str, float] = field(default_factory=dict)
     budget_s: float | None = None
     stopped: bool = False
@@ -63,12 +65,12 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        """Whether it is a forecast of Statecast."""
+        """Whether the model is Statecast."""
         return self.model.split("-")[0] == OURS
 
 
 def main() -> None:
-    """Rewrite the tables and the plots."""
+    """Write the tables and the plots."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.report",
         description=__doc__,
@@ -78,9 +80,9 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     args = parser.parse_args()
     files = sorted(args.results.glob("*.jsonl"), key=lambda path: (path.stem != "peers", path.name))
-    rows = merged(read(path.read_text(encoding="utf-8").splitlines()) for path in files)
+    rows = merge(read(path.read_text(encoding="utf-8").splitlines()) for path in files)
     page = args.docs / "benchmarks.md"
-    text = between_markers(page.read_text(encoding="utf-8"), tables(rows), page)
+    text = replace_between_markers(page.read_text(encoding="utf-8"), tables(rows), page)
     figures = args.docs / "figures"
     figures.mkdir(exist_ok=True)
     for case in sorted({row.case for row in rows}):
@@ -90,7 +92,7 @@ def main() -> None:
 
 def read(lines: Iterable[str]) -> dict[tuple[str, str], Row]:
     """
-    The rows of one file, by case and model.
+    Read the result lines of one file and return its rows by case and model.
 
     >>> line = '{"benchmark": "m4", "case": "hourly", "model": "a", "metric": "owa", "value": 0.5, '
     >>> rows = read([line + '"seconds": 2.0}'])
@@ -115,16 +117,16 @@ def read(lines: Iterable[str]) -> dict[tuple[str, str], Row]:
         row.stopped = line.get("stopped", False)
         row.settings = line.get("settings", "")
     for row in rows.values():
-        parts = [row.values.get(f"{part}_cpu_seconds") for part in ("fit", "predict")]
-        measured = [part for part in parts if part is not None]
-        if len(measured) == len(parts):
+        seconds = [row.values.get(f"{part}_cpu_seconds") for part in ("fit", "predict")]
+        measured = [value for value in seconds if value is not None]
+        if len(measured) == len(seconds):
             row.values["cpu_seconds"] = sum(measured)
     return rows
 
 
 def case_of(line: Mapping[str, Any]) -> str | None:
     """
-    Which case a line is about; None for validation cuts, single seeds and other benchmarks.
+    Return the case of a line, or None for validation cuts, single seeds and other benchmarks.
 
     >>> case_of({"benchmark": "m4", "case": "hourly"})
     'm4_hourly'
@@ -139,8 +141,8 @@ def case_of(line: Mapping[str, Any]) -> str | None:
     return f"{line['benchmark']}_{name}" if line["benchmark"] in ("m4", "stocks") else name
 
 
-def merged(files: Iterable[Mapping[tuple[str, str], Row]]) -> list[Row]:
-    """The rows of all files; the first file that has a model on a case gives its row."""
+def merge(files: Iterable[Mapping[tuple[str, str], Row]]) -> list[Row]:
+    """Return the rows of all files; the first file with a model on a case gives its row."""
     rows: dict[tuple[str, str], Row] = {}
     for file in files:
         for key, row in file.items():
@@ -149,7 +151,7 @@ def merged(files: Iterable[Mapping[tuple[str, str], Row]]) -> list[Row]:
 
 
 def tables(rows: list[Row]) -> str:
-    """Everything between the markers."""
+    """Return the sections of all cases, the text between the markers."""
     parts = [
         section([row for row in rows if row.case == case])
         for case in sorted({row.case for row in rows})
@@ -158,9 +160,9 @@ def tables(rows: list[Row]) -> str:
 
 
 def section(rows: list[Row]) -> str:
-    """One case: a line on wins and losses, its table, its plot, and what was set."""
+    """Return the section of a case: wins and losses, table, plot, remarks and commands."""
     case = rows[0].case
-    rows = ordered(rows)
+    rows = sort_rows(rows)
     columns = [
         name for name in (*ERRORS, *COVERAGES, *SECONDS) if any(name in row.values for row in rows)
     ]
@@ -170,18 +172,20 @@ def section(rows: list[Row]) -> str:
     for row in rows:
         cells = [f"{row.model} (ours)" if row.ours else row.model]
         for name in columns:
-            text = spelled(name, row.values.get(name))
+            text = format_cell(name, row.values.get(name))
             cells.append(f"**{text}**" if text and row.values.get(name) == best[name] else text)
         lines.append("| " + " | ".join(cells) + " |")
-    about = [f"- {row.model}: {text}" for row in rows if (text := remark(row))]
+    remarks = [f"- {row.model}: {text}" for row in rows if (text := remark(row))]
     return "\n\n".join(
         part
         for part in (
             f"### {case}",
             verdict(rows),
             "\n".join(lines),
-            f"![{main_metric(case)} against seconds](figures/{case}.svg)" if plotted(rows) else "",
-            "\n".join(about),
+            f"![{main_metric(case)} against seconds](figures/{case}.svg)"
+            if plot_points(rows)
+            else "",
+            "\n".join(remarks),
             "\n".join(["```console", *commands(rows), "```"]),
         )
         if part
@@ -190,7 +194,7 @@ def section(rows: list[Row]) -> str:
 
 def main_metric(case: str) -> str:
     """
-    What orders the table of a case.
+    Return the metric that sorts the table of a case.
 
     >>> main_metric("m4_hourly"), main_metric("pbs")
     ('owa', 'mase')
@@ -198,8 +202,8 @@ def main_metric(case: str) -> str:
     return MAIN.get(case) or MAIN.get(case.split("_")[0]) or "mase"
 
 
-def ordered(rows: list[Row]) -> list[Row]:
-    """Best first; rows without the main metric last, by name."""
+def sort_rows(rows: list[Row]) -> list[Row]:
+    """Return the rows with the best first, and those without the main metric last, by name."""
     metric = main_metric(rows[0].case)
     return sorted(
         rows, key=lambda row: (row.values.get(metric, float("inf")), not row.ours, row.model)
@@ -207,7 +211,7 @@ def ordered(rows: list[Row]) -> list[Row]:
 
 
 def best_of(name: str, rows: list[Row]) -> float | None:
-    """The best value of a column, None where there is no best, as for seconds."""
+    """Return the best value of a column, or None for columns without a best, such as seconds."""
     values = [row.values[name] for row in rows if name in row.values]
     if name in ERRORS:
         return min(values)
@@ -216,11 +220,11 @@ def best_of(name: str, rows: list[Row]) -> float | None:
     return None
 
 
-def spelled(name: str, value: float | None) -> str:
+def format_cell(name: str, value: float | None) -> str:
     """
-    A cell: four digits, three decimals of a share; empty where nothing was measured.
+    Return the text of a cell: four digits, or three decimals of a share; empty for None.
 
-    >>> spelled("mase", 1.23456), spelled("crps", 0.0344), spelled("mase", None)
+    >>> format_cell("mase", 1.23456), format_cell("crps", 0.0344), format_cell("mase", None)
     ('1.235', '0.03440', '')
     """
     if value is None:
@@ -234,7 +238,7 @@ def spelled(name: str, value: float | None) -> str:
 
 def verdict(rows: list[Row]) -> str:
     """
-    Wins and losses of Statecast, by error: its ratio to the best peer.
+    Return the wins and losses of Statecast, as ratios of its errors to those of the best peer.
 
     >>> ours = Row("pbs", "statecast", {"mase": 0.9, "crps": 0.2})
     >>> print(verdict([ours, Row("pbs", "AutoETS", {"mase": 1.0, "crps": 0.1})]))
@@ -243,45 +247,45 @@ def verdict(rows: list[Row]) -> str:
     ours = [row for row in rows if row.ours]
     if not ours:
         return "No result of Statecast yet."
-    found: dict[str, list[str]] = {"Wins": [], "Ties": [], "Losses": []}
+    names_by_kind: dict[str, list[str]] = {"Wins": [], "Ties": [], "Losses": []}
     for name in ERRORS:
-        mine = [row.values[name] for row in ours if name in row.values]
+        errors = [row.values[name] for row in ours if name in row.values]
         peers = {r.model: r.values[name] for r in rows if not r.ours and name in r.values}
-        if not mine or not peers:
+        if not errors or not peers:
             continue
         peer = min(peers, key=lambda model: (peers[model], model))
-        better = "Wins" if min(mine) < peers[peer] else "Losses"
-        kind = "Ties" if min(mine) == peers[peer] else better
-        ratio = f"{min(mine) / peers[peer]:.3f} of " if peers[peer] else ""
-        found[kind].append(f"{name} {ratio}{peer}")
-    said = [f"{kind}: {', '.join(names)}." for kind, names in found.items() if names]
-    return " ".join(said) or "No peer was measured on what Statecast was."
+        win_or_loss = "Wins" if min(errors) < peers[peer] else "Losses"
+        kind = "Ties" if min(errors) == peers[peer] else win_or_loss
+        ratio = f"{min(errors) / peers[peer]:.3f} of " if peers[peer] else ""
+        names_by_kind[kind].append(f"{name} {ratio}{peer}")
+    sentences = [f"{kind}: {', '.join(names)}." for kind, names in names_by_kind.items() if names]
+    return " ".join(sentences) or "No metric was measured for both Statecast and a peer."
 
 
 def remark(row: Row) -> str:
-    """What was set, and how the training ended."""
-    said = [row.settings] if row.settings else []
+    """Return the settings of a row and how its training ended, or an empty text."""
+    parts = [row.settings] if row.settings else []
     if row.stopped and row.budget_s is not None:
-        said.append(f"training stopped at its budget, {row.budget_s:g} s of the processor")
+        parts.append(f"training stopped at its budget, {row.budget_s:g} s of the processor")
     if row.failure:
-        said.append(f"no forecast: {row.failure}")
-    return "; ".join(said)
+        parts.append(f"no forecast: {row.failure}")
+    return "; ".join(parts)
 
 
 def commands(rows: list[Row]) -> list[str]:
-    """How to measure the case again."""
+    """Return the commands that measure a case again."""
     case, lines = rows[0].case, []
     for name in {row.benchmark for row in rows if row.ours}:
         options = {"m4": f" --freq {case.partition('_')[2]}", "m5": "", "stocks": ""}
         options_text = options.get(name, f" --sets {case}")
-        lines.append(f"python -m benchmarks.{name}{options_text} --data PATH")
+        lines.append(f"python -m benchmarks.accuracy.{name}{options_text} --data PATH")
     if any(row.settings or row.failure for row in rows):
         lines.append(f"python -m benchmarks.peers --data PATH --case {case}")
     return lines
 
 
-def plotted(rows: list[Row]) -> list[tuple[Row, float, float]]:
-    """Rows with an error and seconds, and both: of the processor if all have them."""
+def plot_points(rows: list[Row]) -> list[tuple[Row, float, float]]:
+    """Return each row with its seconds and its error; processor seconds if all rows have them."""
     metric = main_metric(rows[0].case)
     scored = [row for row in rows if metric in row.values]
     clock = "cpu_seconds" if all("cpu_seconds" in row.values for row in scored) else "seconds"
@@ -293,8 +297,8 @@ def plotted(rows: list[Row]) -> list[tuple[Row, float, float]]:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Error against seconds, a point a model, as SVG whose bytes depend on the rows alone."""
-    points = plotted(ordered(rows))
+    """Plot error against seconds as an SVG file whose bytes depend only on the rows."""
+    points = plot_points(sort_rows(rows))
     if not points:
         path.unlink(missing_ok=True)
         return
@@ -304,8 +308,10 @@ def plot(rows: list[Row], path: Path) -> None:
         axes = figure.add_subplot()
         axes.set_xscale("log")
         for number, (row, seconds, error) in enumerate(points):
-            look = ("D", "black") if row.ours else (MARKERS[number % 8], f"C{number % 10}")
-            axes.plot(seconds, error, look[0], color=look[1], label=row.model)
+            marker, color = MARKERS[number % 8], f"C{number % 10}"
+            if row.ours:
+                marker, color = "D", "black"
+            axes.plot(seconds, error, marker, color=color, label=row.model)
         axes.set_xlabel("processor seconds" if processor else "seconds, training and forecast")
         axes.set_ylabel(main_metric(rows[0].case))
         axes.set_title(rows[0].case)
@@ -314,14 +320,14 @@ def plot(rows: list[Row], path: Path) -> None:
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
-def between_markers(page: str, block: str, path: Path) -> str:
+def replace_between_markers(page: str, block: str, path: Path) -> str:
     """
-    The page with what is between its two markers replaced.
+    Return the page with the text between its two markers replaced.
 
     Raises:
         SystemExit: The page does not have each marker once, in order.
 
-    >>> page = between_markers(f"a {BEGIN} old {END} b", "new", Path("p.md"))
+    >>> page = replace_between_markers(f"a {BEGIN} old {END} b", "new", Path("p.md"))
     >>> page.splitlines()
     ['a <!-- tables:begin -->', '', 'new', '', '<!-- tables:end --> b']
     """

@@ -1,8 +1,9 @@
 """
-Ask a forecast server, as a client with a key would, and check what it answers.
+Send the requests of a client with an API key to a forecast server and check the answers.
 
-Waits until the server is ready; is refused without the key; gets a cold forecast of a series sent
-along; reports it as observations, and gets the same forecast from the live state.
+The script waits until the server is ready, checks that a request without the key is refused, gets a
+cold forecast of a series sent with the request, reports the series as observations, and checks that
+the live state gives the same forecast.
 """
 
 import argparse
@@ -22,9 +23,9 @@ SALES = [100 + 2 * i + 20 * math.sin(math.tau * i / 12) for i in range(len(MONTH
 def call(
     url: str, path: str, body: dict[str, Any] | None = None, *, key: str | None = None
 ) -> tuple[int, Any]:
-    """Status and document of one request; status 0 when nobody answers."""
-    where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+    """Return the status and the body of one request; the status is 0 if no server answers."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
     headers = {"content-type": "application/json", **({"x-api-key": key} if key else {})}
     try:
         text = json.dumps(body) if body is not None else None
@@ -40,24 +41,24 @@ def call(
 
 
 def wait(url: str, path: str, seconds: float) -> None:
-    """Poll until 200, or give up."""
+    """Request `path` until the status is 200; exit after `seconds`."""
     start = time.monotonic()
     while (answer := call(url, path))[0] != 200:
         if time.monotonic() - start > seconds:
             sys.exit(f"ask: {path} is not ready after {seconds:.0f} s: {answer}")
         time.sleep(0.25)
-    say(f"{path} answered 200 after {time.monotonic() - start:.1f} s")
+    write_line(f"{path} answered 200 after {time.monotonic() - start:.1f} s")
 
 
 def check(url: str, key: str) -> None:
-    """The three requests of a client, and what must hold of their answers."""
+    """Send the requests of a client and check their answers."""
     name = "image-check"
     series = [{"unique_id": name, "ds": MONTHS, "y": SALES}]
-    asked = {"h": HORIZON, "level": [80]}
-    status, problem = call(url, "/v1/forecasts", {"series": series, **asked})
-    expect(status == 401, f"without a key: {status}, {problem}")
+    options = {"h": HORIZON, "level": [80]}
+    status, problem = call(url, "/v1/forecasts", {"series": series, **options})
+    expect(status == 401, f"a forecast without the key: {status}, {problem}")
 
-    status, answer = call(url, "/v1/forecasts", {"series": series, **asked}, key=key)
+    status, answer = call(url, "/v1/forecasts", {"series": series, **options}, key=key)
     expect(status == 200, f"a forecast: {status}, {answer}")
     cold = answer["forecasts"][0]
     low, middle, high = cold["lo-80"], cold["statecast"], cold["hi-80"]
@@ -65,41 +66,47 @@ def check(url: str, key: str) -> None:
     expect(cold["ds"][0].startswith("2023-01-01"), f"wrong stamps: {cold['ds']}")
     expect(
         all(lo <= mid <= hi for lo, mid, hi in zip(low, middle, high, strict=True)),
-        f"an interval without its forecast: {cold}",
+        f"an interval does not contain its forecast: {cold}",
     )
-    expect(all(50 < value < 400 for value in middle), f"far from 100 to 200: {middle}")
-    say(f"cold: {', '.join(f'{value:.1f}' for value in middle)}")
+    expect(all(50 < value < 400 for value in middle), f"not between 50 and 400: {middle}")
+    write_line(f"cold: {', '.join(f'{value:.1f}' for value in middle)}")
 
     rows = [{"unique_id": name, "ds": ds, "y": y} for ds, y in zip(MONTHS, SALES, strict=True)]
     status, answer = call(url, "/v1/observations", {"observations": rows}, key=key)
     expect(status == 200, f"observations: {status}, {answer}")
-    status, answer = call(url, "/v1/forecasts", {"unique_ids": [name], **asked}, key=key)
+    status, answer = call(url, "/v1/forecasts", {"unique_ids": [name], **options}, key=key)
     expect(status == 200, f"a forecast of the live series: {status}, {answer}")
     live = answer["forecasts"][0]["statecast"]
     expect(
         all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(live, middle, strict=True)),
-        f"live {live} is not cold {middle}",
+        f"the live forecast {live} differs from the cold one {middle}",
     )
-    say("live: the same")
+    write_line("live: the same")
 
 
 def expect(holds: bool, message: str) -> None:
+    """Exit with `message` unless the condition holds."""
     if not holds:
         sys.exit(f"ask: {message}")
 
 
-def say(text: str) -> None:
+def write_line(text: str) -> None:
+    """Print a line at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Read the options, wait, and ask."""
+    """Parse the options, wait for the server, and check it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
-    parser.add_argument("--wait", type=float, default=60, help="seconds to be ready")
-    parser.add_argument("--ready", default="/readyz", help="what answers 200 when ready")
-    parser.add_argument("--key", help="without it nothing is asked but whether it is ready")
+    parser.add_argument(
+        "--wait", type=float, default=60, help="seconds to wait until the server is ready"
+    )
+    parser.add_argument(
+        "--ready", default="/readyz", help="path that answers 200 when the server is ready"
+    )
+    parser.add_argument("--key", help="API key; without it only readiness is checked")
     options = parser.parse_args()
     wait(options.url, options.ready, options.wait)
     if options.key:

@@ -1,8 +1,8 @@
 """
-Print what a build has to be given so that pip finds packages inside it as it does out here.
+Print the build arguments and mounts with which pip finds the same packages inside an image build.
 
-One line a setting, from `pip config list` (files and environment): `arg NAME=VALUE` for each place
-pip looks, and `mount PATH` for each local file or folder among them.
+The settings are those of `pip config list` (files and environment). The script prints `arg
+NAME=VALUE` for each of them, and `mount PATH` for each local file or folder that they name.
 """
 
 import ast
@@ -15,7 +15,7 @@ WANTED = ("cert", "default-timeout", "extra-index-url", "find-links", "index-url
 
 
 def settings() -> dict[str, str]:
-    """Pip's settings by their bare name; the environment, which pip lists first, wins."""
+    """Return the settings of pip by name; the environment, which pip lists first, has priority."""
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )
@@ -29,17 +29,17 @@ def settings() -> dict[str, str]:
 
 
 def local_path(word: str, *, is_index: bool) -> Path | None:
-    """Return the path to mount for a `file:` address or an absolute path, None for any other."""
+    """Return the path to mount for a `file:` URL or an absolute path, and None for any other."""
     url = urlparse(word)
     if url.scheme not in ("", "file") or not url.path.startswith("/"):
         return None
     path = Path(unquote(url.path))
-    # The pages of a local index link to files beside its folder.
+    # The pages of a local index link to files next to its folder.
     return path.parent if is_index and path.parent != Path("/") else path
 
 
 def main() -> None:
-    """Print the settings, then the paths, each path once."""
+    """Print the settings, then each path once."""
     values = settings()
     mounts: dict[Path, None] = {}
     for name, value in values.items():

@@ -80,7 +80,7 @@ def save_bundle(
     directory: Path,
     *,
     overwrite: bool = False,
-    beside: Mapping[str, bytes] = MappingProxyType({}),
+    extra_files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """
     Write a bundle to a directory, whole or not at all.
@@ -89,7 +89,7 @@ def save_bundle(
         bundle: The model to save.
         directory: Directory to create; missing parents are created.
         overwrite: Replace a bundle that already exists there.
-        beside: Contents of further files to write into the directory, by file name.
+        extra_files: Contents of further files to write into the directory, by file name.
 
     Raises:
         BundleError: The directory exists and `overwrite` is False, or it exists and is not a
@@ -118,7 +118,7 @@ def save_bundle(
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(contents, indent=1, sort_keys=True).encode()
-    files = {**beside, WEIGHTS_NAME: weights, JSON_NAME: text}
+    files = {**extra_files, WEIGHTS_NAME: weights, JSON_NAME: text}
     for name in (WEIGHTS_NAME, JSON_NAME):
         if len(files[name]) > MAX_BYTES:
             raise BundleError(

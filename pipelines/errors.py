@@ -1,10 +1,10 @@
 """
-What the pipelines and the command line raise on purpose, beside the tree of `forecast.errors`.
+Exceptions that the pipelines and the command line raise in addition to `forecast.errors`.
 
 * ForecastError
-  - UsageError              cli.usage              options that contradict or name nothing
-    . UnusableFile          cli.file               a file cannot be written: no room, no right
-    . NotInstalled          cli.not_installed      a part of Statecast is not installed here
+  - UsageError              cli.usage              options contradict each other or name nothing
+    . UnusableFile          cli.file               a file cannot be read or written
+    . NotInstalled          cli.not_installed      a part of Statecast is not installed
   - Unreachable             service.unreachable    no server answers at this address
   - ServerRefused           (the server's code)    the server answered with a problem
 """
@@ -13,19 +13,19 @@ from forecast.errors import ForecastError
 
 
 class UsageError(ForecastError):
-    """Options or arguments that contradict each other, or name nothing."""
+    """Options or arguments contradict each other, or name something that does not exist."""
 
     code = "cli.usage"
 
 
 class UnusableFile(UsageError):
-    """A file or folder cannot be read or written: no room, no right, a failing disk."""
+    """A file or folder cannot be read or written: a full or failing disk, or no permission."""
 
     code = "cli.file"
 
 
 class NotInstalled(UsageError):
-    """A part of Statecast, or a package that it needs, is not installed here."""
+    """A part of Statecast, or a package that it needs, is not installed."""
 
     code = "cli.not_installed"
 
@@ -41,9 +41,11 @@ class ServerRefused(ForecastError):
     The server answered with a problem document.
 
     Args:
-        message: The problem's detail.
-        code: The problem's own code, from the same catalogue as ours.
-        status: The HTTP status.
+        message: Detail of the problem.
+        code: Error code of the problem, which is one of ours or `http.STATUS`.
+        status: HTTP status.
+        where: What the problem is about, and the path and id of the request.
+        help: What to do.
     """
 
     def __init__(

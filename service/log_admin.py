@@ -58,7 +58,7 @@ def export_log(
     since: str | None = None,
     until: str | None = None,
     full: bool = False,
-    told: OnProgress,
+    on_progress: OnProgress,
 ) -> dict[str, int]:
     """
     Export the log to a Parquet file, which is written whole or not at all.
@@ -78,7 +78,13 @@ def export_log(
             replacing(path, per_process=True) as temporary,
             temporary.open("wb") as file,
         ):
-            return export(transaction, file, selection, is_integer=calendar.is_integer, told=told)
+            return export(
+                transaction,
+                file,
+                selection,
+                is_integer=calendar.is_integer,
+                on_progress=on_progress,
+            )
     finally:
         log.close()
 
@@ -101,7 +107,7 @@ def prune_log(
     steps: int | None,
     before: str | None,
     vacuum: bool,
-    told: OnProgress,
+    on_progress: OnProgress,
 ) -> Pruned:
     """
     Remove older steps from the log; the model's states continue from the new beginning.
@@ -123,7 +129,7 @@ def prune_log(
         write_queue = WriteQueue(writer, _PATIENCE)
         try:
             pruned = write_queue.prune(
-                _rule(steps, before, bundle.calendar), list, told, seconds=_PART
+                _rule(steps, before, bundle.calendar), list, on_progress, seconds=_PART
             )
         finally:
             write_queue.close()

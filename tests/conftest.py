@@ -1,4 +1,4 @@
-"""What several tests stand on: bundled data, and one small model trained on it once."""
+"""Fixtures for several packages of tests: bundled data, and a small model trained on it once."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from forecast.training.train import train
 # One thread: results do not depend on the machine's cores, and small tensors are faster.
 torch.set_num_threads(1)
 
-# Every run tries the same examples, and a slow machine is no failure.
+# Every run tries the same examples, and a slow machine fails no test.
 settings.register_profile("statecast", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("statecast")
 
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples" / "data"
 
 @pytest.fixture(scope="session")
 def retail() -> pd.DataFrame:
-    """Monthly turnover of a dozen retailers: real, seasonal, positive."""
+    """Return the monthly turnover of a dozen retailers: real, seasonal and positive values."""
     frame = pd.read_parquet(EXAMPLES / "monthly_retail.parquet")
     ids = sorted(frame["unique_id"].unique())[:12]
     return frame.loc[frame["unique_id"].isin(ids), ["unique_id", "ds", "y"]]
@@ -33,13 +33,13 @@ def retail() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def panel(retail: pd.DataFrame) -> Panel:
-    """The same as arrays."""
+    """Return the retail data as a panel."""
     return Panel.from_frame(validate(retail, DataConfig()))
 
 
 @pytest.fixture(scope="session")
 def config() -> Config:
-    """Small enough to train within a second or two."""
+    """Return a configuration that trains within two seconds."""
     return Config(
         data=DataConfig(freq="MS", kind="positive"),
         model=ModelConfig(hidden_size=16, horizon=6),
@@ -49,5 +49,5 @@ def config() -> Config:
 
 @pytest.fixture(scope="session")
 def bundle(panel: Panel, config: Config) -> Bundle:
-    """A model trained on all but the last 12 months."""
+    """Return a model trained on all but the last 12 months."""
     return train(panel.head(panel.lengths - 12), config).bundle

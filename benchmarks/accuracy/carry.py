@@ -1,13 +1,14 @@
 """
-What carrying the state is worth on M4 Hourly: the same weights, and the same recipe, both ways.
+Gain from carrying the state on M4 Hourly, with the same weights and with the same recipe.
 
     python -m benchmarks.accuracy.carry --data PATH
 
-Cutoffs lie inside the training part; the test is not read. Case `same_weights`: one model that has
-not seen the targets, its network's state carried from the first step (`carried`) or dropped at each
-chunk (`reset`), at eight cutoffs one step apart. Case `same_recipe`: trained and used with carried
-state, and on stateless windows one chunk long (`windowed`), at two cutoffs one horizon apart. The
-causal filters go on in all. Metrics: `mase`, `wape`, and `gain`: how much less MASE `carried` has.
+All cutoffs lie inside the training part; the test is not read. In case `same_weights`, one model
+that has not seen the targets forecasts at eight cutoffs one step apart, with the state of its
+network carried from the first step (`carried`) or dropped at each chunk (`reset`). In case
+`same_recipe`, one model is trained and used with carried state and another on stateless windows of
+one chunk (`windowed`), at two cutoffs one horizon apart. The causal filters keep their state in all
+of them. Metrics: `mase`, `wape`, and `gain`, the share by which `carried` has a lower MASE.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.accuracy import m4
-from benchmarks.records import add_set_option, emit, find, note, with_settings
+from benchmarks.records import add_set_option, emit, find_folder, note, with_settings
 from forecast.data.panel import Panel
 from forecast.data.splits import history
 from forecast.data.validation import validate
@@ -28,7 +29,7 @@ CUTOFFS, WINDOWS = 8, 2
 
 
 def main() -> None:
-    """Train three times and print the lines."""
+    """Train three times and print the results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy.carry",
         description=__doc__,
@@ -44,20 +45,20 @@ def main() -> None:
         "model": {"horizon": case.horizon, "members": 1},
     }
     config = with_settings(tables, args.set)
-    observed = m4.read(find(args.data, "m4") / f"{case.files}_train.parquet")
-    panel = Panel.from_frame(validate(observed, config.data))
+    frame = m4.read(find_folder(args.data, "m4") / f"{case.files}_train.parquet")
+    panel = Panel.from_frame(validate(frame, config.data))
 
     begin = time.perf_counter()
     horizon = config.model.horizon or case.horizon
-    seen = history(panel, horizon=horizon, n_windows=CUTOFFS, step_size=1)
-    bundle = train(seen, config).bundle
+    known = history(panel, horizon=horizon, n_windows=CUTOFFS, step_size=1)
+    bundle = train(known, config).bundle
     report("same_weights", carry_gain(bundle, panel, n_windows=CUTOFFS), begin)
     begin = time.perf_counter()
     report("same_recipe", train_both_ways(panel, config, n_windows=WINDOWS), begin)
 
 
 def report(case: str, gain: CarryGain, begin: float) -> None:
-    """Print the lines of one case."""
+    """Print the results of one case."""
     seconds = time.perf_counter() - begin
     for scores in gain.scores.to_dict("records"):
         note(f"{case}: " + "  ".join(f"{key} {value}" for key, value in scores.items()))

@@ -1,15 +1,15 @@
 """
-Accuracy on the M4 competition: its series, test, scores and Naive2, one frequency a run.
+Accuracy on one frequency of the M4 competition, with its official test, scores and Naive2.
 
     python -m benchmarks.accuracy.m4 --freq hourly --data PATH
 
 PATH holds the folder `m4` with `hourly_train.parquet`, `hourly_test.parquet` and
-`hourly_naive2.parquet` (columns unique_id, ds, y; y_hat for Naive2). Prints sMAPE (0 to 200),
-MASE, OWA, MSIS and coverage of statecast with its default settings, of Naive2 and of the seasonal
-naive. The steps of M4 have no dates, so the seasons are declared.
+`hourly_naive2.parquet` (columns unique_id, ds, y; y_hat for Naive2). The benchmark prints sMAPE (0
+to 200), MASE, OWA, MSIS and coverage of statecast with its default settings, of Naive2 and of the
+seasonal naive. The steps of M4 have no dates, so the seasons are declared.
 
-`--val` holds the last horizon of the train part out instead, with Naive2 computed: for choices. The
-test is for the final number. `--seeds` repeats with the seeds that follow.
+`--val` holds out the last horizon of the training part instead and computes Naive2 itself. Use it
+to make choices, and the test only for the final number. `--seeds` repeats with the next seeds.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.records import Progress, add_set_option, emit, find, note, with_settings
+from benchmarks.records import Progress, add_set_option, emit, find_folder, note, with_settings
 from forecast.calendars.calendar import Calendar
 from forecast.evaluation.baselines import forecast as forecast_baselines
 from forecast.evaluation.baselines import naive2
@@ -34,16 +34,16 @@ METRICS = ("owa", "smape", "mase", "coverage_80", "coverage_95", "msis")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One frequency of M4."""
+    """A frequency of M4."""
 
     files: str
     horizon: int
     season_length: int
-    """The official one, of MASE, MSIS and Naive2."""
+    """The official season length, used by MASE, MSIS and Naive2."""
     seasons: tuple[int, ...]
-    """What the model is told."""
+    """Season lengths to give to the model."""
     published: tuple[float, float] | None = None
-    """sMAPE and MASE of Naive2 in the competition, where the files hold every series."""
+    """sMAPE and MASE of Naive2 in the competition; None if the files hold only some series."""
 
 
 CASES = {
@@ -57,16 +57,16 @@ CASES = {
 
 
 def main() -> None:
-    """Run one case and print its lines."""
-    args = arguments()
+    """Run one frequency and print its results."""
+    args = parse_arguments()
     torch.set_num_threads(args.threads)
     case = CASES[args.freq]
     name = f"{args.freq}_val" if args.val else args.freq
-    train, test = load(find(args.data, "m4"), case, val=args.val)
+    train, test = load(find_folder(args.data, "m4"), case, val=args.val)
     note(f"M4 {name}: {train['unique_id'].nunique():,} series, {len(train):,} observations")
 
     begin = time.perf_counter()
-    simple = forecast_baselines(
+    naive = forecast_baselines(
         train,
         Calendar(1),
         horizon=case.horizon,
@@ -75,7 +75,7 @@ def main() -> None:
         levels=LEVELS,
     )
     seconds = {"SeasonalNaive": time.perf_counter() - begin, "Naive2": 0.0}
-    table = test.merge(simple, on=["unique_id", "ds"], validate="1:1")
+    table = test.merge(naive, on=["unique_id", "ds"], validate="1:1")
     scores = score(table, train, case, ("Naive2", "SeasonalNaive"))
     check_published(scores, case, val=args.val)
     for model in seconds:
@@ -94,7 +94,7 @@ def main() -> None:
         forecaster = Forecaster(h=case.horizon, freq=1, config=settings)
         forecaster.fit(train, on_event=Progress())
         forecasts = forecaster.predict(level=LEVELS)
-        took = time.perf_counter() - begin
+        spent = time.perf_counter() - begin
         scored = test.merge(forecasts, on=["unique_id", "ds"], validate="1:1")
         values.append(score(scored, train, case, ("Naive2", "statecast"))["statecast"])
         note(
@@ -108,15 +108,17 @@ def main() -> None:
                 "statecast",
                 metric,
                 value,
-                took,
+                spent,
             )
     if args.seeds > 1:
         for metric in values[0]:
-            emit("m4", name, "statecast", metric, float(np.mean([v[metric] for v in values])), took)
+            emit(
+                "m4", name, "statecast", metric, float(np.mean([v[metric] for v in values])), spent
+            )
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy.m4",
         description=__doc__,
@@ -124,25 +126,27 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--freq", choices=CASES, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds m4/")
-    parser.add_argument("--val", action="store_true", help="hold the end of train out instead")
+    parser.add_argument(
+        "--val", action="store_true", help="hold out the end of the training part instead"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from --seed on")
     parser.add_argument("--max-steps", type=int, help="optimiser steps, instead of the default")
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     add_set_option(parser, "any other setting, such as model.cell=gru")
     return parser.parse_args()
 
 
 def load(folder: Path, case: Case, *, val: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training part, and the part to score with the column Naive2."""
+    """Return the training part, and the part to score with a column Naive2."""
     train = read(folder / f"{case.files}_train.parquet")
     if not val:
         test = read(folder / f"{case.files}_test.parquet")
         official = pd.read_parquet(folder / f"{case.files}_naive2.parquet")
         official = official.rename(columns={"y_hat": "Naive2"})
         return train, test.merge(official, on=["unique_id", "ds"], validate="1:1")
-    left = train.groupby("unique_id").cumcount(ascending=False)
-    known, test = train[left >= case.horizon], train[left < case.horizon]
+    steps_left = train.groupby("unique_id").cumcount(ascending=False)
+    known, test = train[steps_left >= case.horizon], train[steps_left < case.horizon]
     known = known[known.groupby("unique_id")["y"].transform("size") >= case.horizon]
     test = test[test["unique_id"].isin(known["unique_id"].unique())]
     paths = [
@@ -153,7 +157,7 @@ def load(folder: Path, case: Case, *, val: bool) -> tuple[pd.DataFrame, pd.DataF
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A file of M4, sorted, with doubles."""
+    """Return a file of M4 sorted, with `y` in float64."""
     frame = pd.read_parquet(path).sort_values(["unique_id", "ds"], ignore_index=True)
     return frame.astype({"y": np.float64, "ds": np.int64})
 
@@ -161,7 +165,7 @@ def read(path: Path) -> pd.DataFrame:
 def score(
     table: pd.DataFrame, train: pd.DataFrame, case: Case, models: tuple[str, ...]
 ) -> dict[str, dict[str, float]]:
-    """The scores of each model."""
+    """Return the scores of each model by metric."""
     scores = evaluate(table, train, season_length=case.season_length, models=models, levels=LEVELS)
     values = scores.set_index(["model", "metric"])["value"].to_dict()
     return {
@@ -171,12 +175,17 @@ def score(
 
 
 def check_published(scores: dict[str, dict[str, float]], case: Case, *, val: bool) -> None:
-    """Stop unless Naive2 scores what the competition published, where that can be compared."""
+    """
+    Check that Naive2 has the published scores, if the files hold the whole official test.
+
+    Raises:
+        SystemExit: A score differs by more than rounding.
+    """
     if val or case.published is None:
         return
     scored = (scores["Naive2"]["smape"], scores["Naive2"]["mase"])
     if any(abs(a - b) > 0.0006 for a, b in zip(scored, case.published, strict=True)):
-        raise SystemExit(f"Naive2 scores {scored} here, {case.published} in the competition")
+        raise SystemExit(f"Naive2 scores {scored} here but {case.published} in the competition")
     note(f"Naive2 scores sMAPE {scored[0]:.3f} and MASE {scored[1]:.3f}, as published")
 
 

@@ -5,11 +5,10 @@ Compare weights and forecasts with those of another version of the code, bit by 
     python -m benchmarks.accuracy.same --data PATH --against before.jsonl  # in the other
 
 Each set trains a short, seeded model on one thread and prints three SHA-256 digests: `model`
-(settings
-and weights), `forecasts` (point forecasts, intervals and sample paths at the end of the training
-part) and `observed` (the forecasts after observing the first held-out step). With `--against` the
-exit status is 1 if any digest differs. Digests agree only on the same machine with the same
-packages.
+(settings and weights), `forecasts` (point forecasts, intervals and sample paths at the end of the
+training part) and `observed` (the forecasts after observing the first held-out step). With
+`--against` the exit status is 1 if any digest differs. Digests agree only on the same machine with
+the same packages.
 """
 
 import argparse

@@ -1,22 +1,22 @@
 """
-One rule to score every model of a benchmark, ours and others': what is measured, and where.
+Scores of any model of a benchmark, by the same rules for Statecast and for peers.
 
-A table of forecasts has `unique_id`, `ds`, a column a model (the point forecast, which is the
-mean), `MODEL-lo-80` and `MODEL-hi-80` for an interval, and `MODEL_ql0.5` for a quantile. The median
-minimises absolute errors and the mean squared ones, so MASE, WAPE and sMAPE are taken at the
-median where a model gives one, at its point forecast where not, and RMSSE at the point forecast.
+A table of forecasts has `unique_id`, `ds`, a column for each model (its point forecast, the mean),
+`MODEL-lo-80` and `MODEL-hi-80` for an interval, and `MODEL_ql0.5` for a quantile. The median
+minimises absolute errors and the mean squared errors. MASE, WAPE and sMAPE therefore use the median
+if a model has one, else its point forecast; RMSSE uses the point forecast.
 
-| metric | what it is |
+| metric | definition |
 | --- | --- |
-| `mase`, `smape` | means over series, as `forecast.metrics.evaluate` has them |
-| `wape` | pooled: all absolute errors over the sum of all values, so it stands series of zeros |
+| `mase`, `smape` | means over series, as in `forecast.evaluation.metrics` |
+| `wape` | pooled: sum of absolute errors over the sum of all values; defined for series of zeros |
 | `rmsse` | mean over series; scaled by the squared seasonal differences of the training part |
-| `crps` | scaled: twice the mean pinball loss of the quantiles given, over the sum of all values |
+| `crps` | scaled: twice the mean pinball loss of the quantiles, over the sum of all values |
 | `coverage_80`, `coverage_95` | mean over series of the share of steps inside the interval |
 | `msis` | mean over series, level 95 |
 
-`crps` is the weighted quantile loss of GluonTS, pooled over the set. Which quantiles enter is up to
-what a model gives, at best `QUANTILES`; the point forecast stands in for a missing median.
+`crps` is the weighted quantile loss of GluonTS, pooled over the set. It uses those of `QUANTILES`
+that the model has; the point forecast replaces a missing median.
 """
 
 from collections.abc import Sequence
@@ -29,23 +29,23 @@ from benchmarks.accuracy.cases import Case
 from forecast.evaluation.metrics import by_series
 
 LEVELS = (50, 80, 90, 95)
-"""Central intervals to ask a model for: with the median they give `QUANTILES`."""
+"""Central intervals to request, in percent; with the median they give `QUANTILES`."""
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 METRICS = ("mase", "wape", "smape", "rmsse", "crps", "coverage_80", "coverage_95", "msis")
 
 
 def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, dict[str, float]]:
     """
-    The scores of each model: model, metric (of `METRICS`, where it has the columns), value.
+    Return the scores of each model: those of `METRICS` for which it has the columns.
 
     Args:
-        table: Forecasts for every step of `case.test`; its own `y` is not looked at.
-        case: Scored on its test, scaled by its training part.
-        models: Columns of point forecasts.
+        table: Forecasts for every step of `case.test`; a column `y` is ignored.
+        case: Its test is scored; its training part gives the scales.
+        models: Names of the columns of point forecasts.
 
     Raises:
-        MissingColumns: A model has no column.
-        MissingValues: A step has no forecast, or one that is no number.
+        MissingColumns: A model has no column of point forecasts.
+        MissingValues: A step has no forecast, or it is NaN.
 
     >>> days = pd.DataFrame({"unique_id": "a", "ds": [1, 2, 3, 4], "y": [1.0, 2.0, 3.0, 5.0]})
     >>> case = Case(name="toy", train=days[:3], test=days[3:], freq=1, horizon=1, season_length=1)
@@ -57,25 +57,25 @@ def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, d
     table = case.test[[*keys, "y"]].merge(forecasts, how="left", on=keys, validate="1:1")
     median = {m: f"{m}_ql0.5" if f"{m}_ql0.5" in table.columns else m for m in models}
     columns = list(dict.fromkeys([*models, *median.values()]))
-    each = by_series(
+    scores_by_series = by_series(
         table,
         case.train[[*keys, "y"]],
         season_length=case.season_length,
         models=columns,
         levels=LEVELS,
     )
-    mean = each.groupby(["model", "metric"])["value"].mean()
+    mean = scores_by_series.groupby(["model", "metric"])["value"].mean()
     pooled = table[table["y"].notna()].assign(unique_id="all")
     wape = uf.wape(pooled, models=columns)
-    squared = _rmsse(table, case, list(models))
+    rmsse = _rmsse(table, case, list(models))
     scores = {}
     for model in models:
-        at = median[model]
+        column = median[model]
         values = {
-            "mase": mean[at, "mase"],
-            "wape": wape[at].iloc[0],
-            "smape": mean[at, "smape"],
-            "rmsse": squared[model],
+            "mase": mean[column, "mase"],
+            "wape": wape[column].iloc[0],
+            "smape": mean[column, "smape"],
+            "rmsse": rmsse[model],
             "crps": _crps(pooled, model),
         }
         for metric in ("coverage_80", "coverage_95", "msis"):
@@ -86,7 +86,7 @@ def score(table: pd.DataFrame, case: Case, models: Sequence[str]) -> dict[str, d
 
 def quantile_columns(table: pd.DataFrame, model: str) -> dict[float, str]:
     """
-    The quantiles of `QUANTILES` that a table has of a model, and the columns they are in.
+    Return the columns in which a table has quantiles of a model, by those of `QUANTILES`.
 
     >>> table = pd.DataFrame(columns=["naive", "naive-lo-80", "naive-hi-80"])
     >>> quantile_columns(table, "naive")
@@ -103,17 +103,18 @@ def quantile_columns(table: pd.DataFrame, model: str) -> dict[float, str]:
 
 
 def _crps(pooled: pd.DataFrame, model: str) -> float:
+    """Return the scaled CRPS of a table whose rows all have the same `unique_id`."""
     columns = quantile_columns(pooled, model)
     losses = uf.scaled_crps(pooled, {model: list(columns.values())}, np.array(list(columns)))
     return float(losses[model].iloc[0])
 
 
 def _rmsse(table: pd.DataFrame, case: Case, models: list[str]) -> dict[str, float]:
-    """Mean over series; those whose history repeats itself exactly are left out, as in MASE."""
-    number = pd.Index(case.train["unique_id"].unique())
-    known, ahead = (
-        frame.assign(unique_id=number.get_indexer(pd.Index(frame["unique_id"])))
+    """Return the mean over series, without those of zero scale, as in MASE."""
+    ids = pd.Index(case.train["unique_id"].unique())
+    train, test = (
+        frame.assign(unique_id=ids.get_indexer(pd.Index(frame["unique_id"])))
         for frame in (case.train[["unique_id", "ds", "y"]], table[table["y"].notna()])
     )
-    each = uf.rmsse(ahead, models=models, seasonality=case.season_length, train_df=known)
-    return {model: float(each.loc[np.isfinite(each[model]), model].mean()) for model in models}
+    errors = uf.rmsse(test, models=models, seasonality=case.season_length, train_df=train)
+    return {model: float(errors.loc[np.isfinite(errors[model]), model].mean()) for model in models}

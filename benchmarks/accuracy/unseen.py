@@ -1,11 +1,11 @@
 """
-Accuracy on sets that no choice was made on: what the defaults do with data they do not know.
+Accuracy of the default settings on sets that were never used to make a choice.
 
     python -m benchmarks.accuracy.unseen --data PATH
 
-PATH holds a folder a set: `m1` (the M1 competition, with its official tests), `nn5` (cash taken out
-of machines, with its test), `cheese` (weekly sales), `commodities` (monthly prices) and
-`exchange_rate`; `--sets` takes some. Everything else is as in `benchmarks.accuracy.retail`.
+PATH holds a folder for each source: `m1` (the M1 competition, with its official tests), `nn5` (cash
+withdrawals, with its official test), `cheese` (weekly sales), `commodities` (monthly prices) and
+`exchange_rate`; `--sets` selects some. The rest is as in `benchmarks.accuracy.retail`.
 """
 
 import argparse
@@ -18,14 +18,14 @@ import pandas as pd
 import torch
 
 from benchmarks.accuracy import retail
-from benchmarks.accuracy.cases import Case, cut, every_step, read, whole
-from benchmarks.records import find
+from benchmarks.accuracy.cases import Case, cut, insert_missing_steps, make_case, read
+from benchmarks.records import find_folder
 
 COLUMNS = ["unique_id", "ds", "y"]
 
 
 def main() -> None:
-    """Forecast every set with every model and print the lines."""
+    """Forecast every set with every model and print the results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy.unseen",
         description=__doc__,
@@ -40,50 +40,52 @@ def main() -> None:
 
 
 def load(name: str, data: Path, *, val: bool = False) -> Case:
-    """One of `SETS`, cut; PATH holds their folders. With `val` at the horizon before the last."""
+    """Read one of `SETS` and cut it at its last horizon, or with `val` at the one before."""
     return cut(SETS[name](data), val=val)
 
 
 def _m1(period: str, horizon: int, season_length: int, data: Path) -> Case:
-    """A frequency of M1, whose steps have no dates; the test is the last horizon."""
-    folder = find(data, "m1")
+    """Read a frequency of M1, whose steps have no dates; the official test is its last horizon."""
+    folder = find_folder(data, "m1")
     parts = [read(folder / f"{period}_{part}.parquet", COLUMNS) for part in ("train", "test")]
     frame = pd.concat(parts).sort_values(["unique_id", "ds"], ignore_index=True)
     seasons = (season_length,) if season_length > 1 else ()
-    return whole(
+    return make_case(
         f"m1_{period}", frame, freq=1, horizon=horizon, season_length=season_length, seasons=seasons
     )
 
 
 def _nn5(data: Path) -> Case:
-    """Daily withdrawals; a day without a number was not recorded."""
-    parts = [read(find(data, "nn5") / f"{part}.parquet", COLUMNS) for part in ("train", "test")]
+    """Read daily withdrawals; a day without a value was not recorded."""
+    parts = [
+        read(find_folder(data, "nn5") / f"{part}.parquet", COLUMNS) for part in ("train", "test")
+    ]
     frame = pd.concat(parts).sort_values(["unique_id", "ds"], ignore_index=True)
-    return whole("nn5", frame, freq="D", horizon=56, season_length=7, fill="mask")
+    return make_case("nn5", frame, freq="D", horizon=56, season_length=7, fill="mask")
 
 
 def _cheese(data: Path) -> Case:
-    """Sliced cheese by retailer; weeks are numbered."""
-    frame = read(find(data, "cheese") / "cheese.parquet", COLUMNS)
-    return whole("cheese", frame, freq=1, horizon=4, season_length=52, seasons=(52,))
+    """Read weekly sales of sliced cheese by retailer, by week number."""
+    frame = read(find_folder(data, "cheese") / "cheese.parquet", COLUMNS)
+    return make_case("cheese", frame, freq=1, horizon=4, season_length=52, seasons=(52,))
 
 
 def _commodities(data: Path) -> Case:
-    """Prices from 1960 on; a 0 of the source is a month without a price."""
-    frame = read(find(data, "commodities") / "commodities.parquet", COLUMNS)
+    """Read monthly prices since 1960; a 0 in the source is a month without a price."""
+    frame = read(find_folder(data, "commodities") / "commodities.parquet", COLUMNS)
     months = frame["ds"].to_numpy().astype("datetime64[M]").astype(np.int64)
     frame = frame[frame["y"] > 0].assign(ds=months[frame["y"] > 0])
-    frame = every_step(frame, np.int64(1))
+    frame = insert_missing_steps(frame, np.int64(1))
     dates = frame["ds"].to_numpy().astype("datetime64[M]").astype("datetime64[ns]")
-    return whole(
+    return make_case(
         "commodities", frame.assign(ds=dates), freq="MS", horizon=12, season_length=12, fill="mask"
     )
 
 
 def _exchange_rate(data: Path) -> Case:
-    """Eight currencies on trading days, which are numbered."""
-    frame = read(find(data, "exchange_rate") / "exchange_rate.parquet", COLUMNS)
-    return whole("exchange_rate", frame, freq=1, horizon=30, season_length=5, seasons=(5,))
+    """Read eight currencies on trading days, by day number."""
+    frame = read(find_folder(data, "exchange_rate") / "exchange_rate.parquet", COLUMNS)
+    return make_case("exchange_rate", frame, freq=1, horizon=30, season_length=5, seasons=(5,))
 
 
 SETS: dict[str, Callable[[Path], Case]] = {

@@ -1,13 +1,13 @@
 """
-Peers on the cases of the benchmarks: the same cutoff, the same scores, one thread each.
+Accuracy of peers on the same sets, cutoffs and scores, on one thread each.
 
     make bench-peers
     python -m benchmarks.peers --data PATH --case aus_retail --model neuralforecast-lstm
 
-Each peer runs in the environment that `make bench-peers` sets up, in a process of its own, with the
-settings a user of the library would begin with. Training ends at the budget (`--budget`, processor
-seconds; what it reached by then forecasts). Results are JSON lines on stdout, or added to
-`--out`; what is there already is not run again.
+Each peer runs in a process of its own, in the environment that `make bench-peers` sets up, with the
+settings with which a user of the library would start. Training stops at the budget (`--budget`, in
+processor seconds), and the model as it is then makes the forecasts. Results are JSON lines on
+stdout, or added to `--out`; a peer with results there is not run again.
 """
 
 import argparse
@@ -21,44 +21,44 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.accuracy import cases, unseen
+from benchmarks.accuracy import sets, unseen
 from benchmarks.accuracy.cases import Case
 from benchmarks.peers import handover
 from benchmarks.peers.catalogue import BUDGET_S, LIMIT_S, SCRIPTS, UNLIMITED_S, budget_of, models_of
 from benchmarks.peers.scores import score
 from benchmarks.records import note
 
-NAMES = (*cases.NAMES, *unseen.SETS)
+NAMES = (*sets.NAMES, *unseen.SETS)
 TIMES = ("fit_seconds", "predict_seconds", "fit_cpu_seconds", "predict_cpu_seconds")
 
 
 def main() -> None:
-    """Run what was asked for, one peer at a time."""
-    args = arguments()
+    """Run the selected peers on the selected cases, one at a time."""
+    args = parse_arguments()
     start = time.monotonic()
     done = {
         (line["case"], line["model"])
-        for line in lines_of(args.out)
+        for line in read_lines(args.out)
         if not (args.again and (line.get("stopped") or line["metric"] == "failed"))
     }
     for name in args.case:
         label = f"{name}_val" if args.val else name
-        wanted = [m for m in args.model or models_of(name) if (label, m) not in done]
-        if not wanted:
+        models = [m for m in args.model or models_of(name) if (label, m) not in done]
+        if not models:
             continue
-        load = unseen.load if name in unseen.SETS else cases.load
+        load = unseen.load if name in unseen.SETS else sets.load
         case = load(name, args.data, val=args.val)
-        for model in wanted:
+        for model in models:
             if time.monotonic() - start > args.stop_after:
-                raise SystemExit(f"stopped before {model} on {name}: --stop-after has passed")
+                raise SystemExit(f"stopped before {model} on {name}: --stop-after is over")
             budget_s = budget_of(name, model, args.budget)
             note(f"{model} on {name}, budget {budget_s or 'none'}")
-            for line in results(label, case, model, budget_s, args):
-                put(line, args.out)
+            for line in run_peer(label, case, model, budget_s, args):
+                write_line(line, args.out)
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers",
         description=__doc__,
@@ -71,30 +71,36 @@ def arguments() -> argparse.Namespace:
         nargs="+",
         choices=SCRIPTS,
         metavar="MODEL",
-        help=f"all that suit the case; {', '.join(SCRIPTS)}",
+        help=f"default: those that suit the case; one or more of {', '.join(SCRIPTS)}",
     )
-    parser.add_argument("--val", action="store_true", help="an earlier cutoff, to compare dates")
-    parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of training")
+    parser.add_argument(
+        "--val", action="store_true", help="cut one horizon earlier, to compare dates"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET_S, help="processor seconds of training"
+    )
     parser.add_argument("--out", type=Path, help="add the results to this file")
     parser.add_argument(
-        "--again", action="store_true", help="also what failed or ended at its budget"
+        "--again", action="store_true", help="also run peers that failed or stopped at their budget"
     )
-    parser.add_argument("--keep", type=Path, help="keep forecasts here, and score what is there")
+    parser.add_argument(
+        "--keep", type=Path, help="keep forecasts in this folder, and score those already there"
+    )
     parser.add_argument(
         "--stop-after",
         type=float,
         default=float("inf"),
         metavar="SECONDS",
-        help="begin no run later than this",
+        help="start no run later than this",
     )
     parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"))
     return parser.parse_args()
 
 
-def results(
+def run_peer(
     name: str, case: Case, model: str, budget_s: float | None, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """The lines of one peer on one case: scores and seconds, or that it failed and why."""
+    """Return the result lines of a peer on a case: scores and seconds, or the failure."""
     common = {"benchmark": "peers", "case": name, "model": model}
     try:
         forecasts, run = forecast(name, case, model, budget_s, args)
@@ -116,21 +122,24 @@ def results(
     if run["steps"] is not None:
         values["steps"] = run["steps"]
     note("  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
-    told = {
+    run_fields = {
         "seconds": round(run["fit_seconds"] + run["predict_seconds"], 3),
         "budget_s": budget_s,
         "stopped": run["stopped"],
         "settings": run["settings"],
     }
-    return [{**common, "metric": m, "value": round(float(v), 6), **told} for m, v in values.items()]
+    return [
+        {**common, "metric": m, "value": round(float(v), 6), **run_fields}
+        for m, v in values.items()
+    ]
 
 
 def forecast(
     name: str, case: Case, model: str, budget_s: float | None, args: argparse.Namespace
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The peer's forecasts and what it says of its run; kept ones are not made again."""
-    kept = args.keep / name / model if args.keep else None
-    if kept is None or not (kept / "run.json").exists():
+    """Return the forecasts of a peer and its report of the run, from `--keep` if they are there."""
+    folder_to_keep = args.keep / name / model if args.keep else None
+    if folder_to_keep is None or not (folder_to_keep / "run.json").exists():
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             handover.write(case, model, folder, budget_s=budget_s)
@@ -138,24 +147,25 @@ def forecast(
                 limit_s = UNLIMITED_S if budget_s is None else budget_s + LIMIT_S
                 run = handover.call(args.python, model, folder, limit_s=limit_s)
             finally:
-                if kept is not None:
-                    kept.mkdir(parents=True, exist_ok=True)
+                if folder_to_keep is not None:
+                    folder_to_keep.mkdir(parents=True, exist_ok=True)
                     for part in ("forecasts.parquet", "log.txt", "run.json"):
                         if (folder / part).exists():
-                            shutil.copy(folder / part, kept / part)
+                            shutil.copy(folder / part, folder_to_keep / part)
             return pd.read_parquet(folder / "forecasts.parquet"), run
-    return pd.read_parquet(kept / "forecasts.parquet"), json.loads((kept / "run.json").read_text())
+    forecasts = pd.read_parquet(folder_to_keep / "forecasts.parquet")
+    return forecasts, json.loads((folder_to_keep / "run.json").read_text())
 
 
-def lines_of(path: Path | None) -> list[dict[str, Any]]:
-    """The results already in the file."""
+def read_lines(path: Path | None) -> list[dict[str, Any]]:
+    """Return the results that are already in the file."""
     if path is None or not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def put(line: dict[str, Any], path: Path | None) -> None:
-    """Print a result, or add it to the file."""
+def write_line(line: dict[str, Any], path: Path | None) -> None:
+    """Print a result, or append it to the file."""
     if path is None:
         json.dump(line, sys.stdout)
         print(flush=True)

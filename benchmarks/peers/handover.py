@@ -1,4 +1,4 @@
-"""A case as files for the process of a peer, and its forecasts as a table to score."""
+"""Write a case for the process of a peer, run it, and read its forecasts."""
 
 import json
 import os
@@ -18,19 +18,19 @@ LEVELS = {80: ("0.1", "0.9"), 95: ("0.025", "0.975")}
 PERIODS = {24: "h", 7: "D", 5: "B", 52: "W-SUN", 12: "M", 4: "Q"}
 SEASONS = {"h": (24, 168), "D": (7,), "W": (52,), "M": (12,), "Q": (4,)}
 MANY_ZEROS = 0.3
-"""Share of zeros from which on whole numbers count as counts."""
+"""Share of zeros from which whole numbers are treated as counts."""
 
 
 class PeerFailed(Exception):
-    """A peer gave no forecast; the message says why, in one line."""
+    """A peer made no usable forecast; the message gives the reason in one line."""
 
 
 def write(case: Case, model: str, folder: Path, *, budget_s: float | None) -> None:
     """
-    Put into the folder what the peer may know.
+    Write everything that the peer may know into the folder.
 
-    A step without a value is 0 where the set says so (`fill="zero"`), else the value before it,
-    and `observed` is False there.
+    A step without a value is 0 if the set has `fill="zero"`. Otherwise it has the value before it,
+    and `observed` is False.
     """
     known = list(case.known_future)
     y = case.train["y"]
@@ -43,16 +43,16 @@ def write(case: Case, model: str, folder: Path, *, budget_s: float | None) -> No
     if static is None:
         static = pd.DataFrame({"unique_id": case.train["unique_id"].unique()})
     real = [c for c in static.select_dtypes("number").columns if c != "unique_id"]
-    words = [c for c in static.columns if c not in ("unique_id", *real)]
-    codes = {name: pd.factorize(static[name], sort=True)[0] for name in words}
-    task_of(case, train, model, codes, tuple(real), budget_s=budget_s).write(folder)
+    categorical = [c for c in static.columns if c not in ("unique_id", *real)]
+    codes = {name: pd.factorize(static[name], sort=True)[0] for name in categorical}
+    make_task(case, train, model, codes, tuple(real), budget_s=budget_s).write(folder)
     future = case.test[["unique_id", "ds", *known]]
     tables = {"train": train, "future": future, "static": static.assign(**codes)}
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
-def task_of(
+def make_task(
     case: Case,
     train: pd.DataFrame,
     model: str,
@@ -61,7 +61,7 @@ def task_of(
     *,
     budget_s: float | None,
 ) -> Task:
-    """What the peer is asked for."""
+    """Return the task of a peer: the frequency, the seasons and the roles of the columns."""
     freq = case.freq
     if isinstance(freq, int):
         seasons = case.seasons or ()
@@ -89,10 +89,10 @@ def task_of(
 
 def call(python: Path, model: str, folder: Path, *, limit_s: float) -> dict[str, Any]:
     """
-    Run the peer on one thread and return what it says of its run.
+    Run the peer on one thread and return its report of the run.
 
     Raises:
-        PeerFailed: It ended with an error, or not within `limit_s` seconds.
+        PeerFailed: The peer exited with an error, or did not end within `limit_s` seconds.
     """
     script = Path(__file__).with_name(SCRIPTS[model])
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -101,7 +101,7 @@ def call(python: Path, model: str, folder: Path, *, limit_s: float) -> dict[str,
     }
     with (folder / "log.txt").open("w") as log:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 [python.absolute(), script.absolute(), folder.absolute()],
                 cwd=folder,
                 env=os.environ | settings,
@@ -112,30 +112,32 @@ def call(python: Path, model: str, folder: Path, *, limit_s: float) -> dict[str,
             )
         except subprocess.TimeoutExpired as error:
             raise PeerFailed(f"given up after {limit_s:.0f} s") from error
-    if done.returncode != 0:
+    if process.returncode != 0:
         lines = (folder / "log.txt").read_text().strip().splitlines() or ["no output"]
-        raise PeerFailed(f"exit status {done.returncode}: {lines[-1][:300]}")
-    said: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    return said
+        raise PeerFailed(f"exit status {process.returncode}: {lines[-1][:300]}")
+    report: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return report
 
 
 def read(case: Case, model: str, forecasts: pd.DataFrame) -> pd.DataFrame:
     """
-    The test with the peer's forecasts: `model`, `model-lo-80`, ..., `model_ql0.5`, ...
+    Return the test with the peer's forecasts: `model`, `model-lo-80`, ..., `model_ql0.5`, ...
 
-    The point forecast is the mean if the peer gives one, else the median. Where no value was ever
-    negative, forecasts are cut at 0, as a user would.
+    The point forecast is the mean if the peer has one, else the median. If no training value is
+    negative, forecasts are clipped at 0, as a user would do.
 
     Raises:
-        PeerFailed: A step of the test has no forecast, or one that is no number.
+        PeerFailed: A step of the test has no finite forecast.
     """
-    ahead = case.test[["unique_id", "ds", "y"]]
+    test = case.test[["unique_id", "ds", "y"]]
     names = [c for c in forecasts.columns if c not in ("unique_id", "ds")]
-    table = ahead.merge(forecasts, how="left", on=["unique_id", "ds"], validate="1:1")
+    table = test.merge(forecasts, how="left", on=["unique_id", "ds"], validate="1:1")
     values = table[names].astype(np.float64)
-    bad = ~np.isfinite(values.to_numpy()).all(axis=1)
-    if bad.any():
-        raise PeerFailed(f"{int(bad.sum())} of {len(table)} steps have no finite forecast")
+    has_no_forecast = ~np.isfinite(values.to_numpy()).all(axis=1)
+    if has_no_forecast.any():
+        raise PeerFailed(
+            f"{int(has_no_forecast.sum())} of {len(table)} steps have no finite forecast"
+        )
     if case.train["y"].min() >= 0:
         values = values.clip(lower=0.0)
     columns = {model: values["mean" if "mean" in names else MEDIAN]}
@@ -143,4 +145,4 @@ def read(case: Case, model: str, forecasts: pd.DataFrame) -> pd.DataFrame:
         if low in names and high in names:
             columns |= {f"{model}-lo-{level}": values[low], f"{model}-hi-{level}": values[high]}
     columns |= {f"{model}_ql{q}": values[str(q)] for q in QUANTILES if str(q) in names}
-    return pd.concat([ahead.reset_index(drop=True), pd.DataFrame(columns)], axis=1)
+    return pd.concat([test.reset_index(drop=True), pd.DataFrame(columns)], axis=1)

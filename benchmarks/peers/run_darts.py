@@ -11,10 +11,10 @@ from darts import TimeSeries
 from darts.dataprocessing.transformers import Scaler
 from darts.models import RNNModel
 from darts.utils.likelihood_models.torch import GaussianLikelihood
-from exchange import QUANTILES, Clock, Given, Watch, hand_back, receive
+from exchange import QUANTILES, Clock, PeerInput, TrainingBudget, read_input, write_output
 
 EPOCHS = 100
-"""The library's default."""
+"""The default of the library."""
 SAMPLES = 100
 ENCODERS = {
     "h": ["hour", "dayofweek"],
@@ -25,20 +25,20 @@ ENCODERS = {
 }
 
 
-class Training(Watch, pl.Callback):
-    """Watches over the only training of this process."""
+class Training(TrainingBudget, pl.Callback):
+    """Counts and stops the only training of this process."""
 
 
-def run(given: Given) -> None:
+def run(data: PeerInput) -> None:
     """Train one network on all scaled series and sample the steps after the last."""
     torch.set_num_threads(1)
-    task = given.task
+    task = data.task
     Training.budget_s = task.budget_s
     context = max(task.season, task.horizon)
     training = context + task.horizon
     context, training = (
-        min(n, int(given.lengths.max()) - back)
-        for n, back in ((context, task.horizon), (training, 1))
+        min(steps, int(data.lengths.max()) - reserved)
+        for steps, reserved in ((context, task.horizon), (training, 1))
     )
     names = ENCODERS.get(task.period.split("-")[0])
     model = RNNModel(
@@ -58,26 +58,26 @@ def run(given: Given) -> None:
     )
     clock = Clock()
     scaler, scaler_known = Scaler(), Scaler()
-    curves = curves_of(given.train, ["y"], task.freq)
+    curves = to_series(data.train, ["y"], task.freq)
     missing = [max(training + 1 - len(curve), 0) for curve in curves]
-    series = longer(scaler.fit_transform(curves), missing)
+    series = pad(scaler.fit_transform(curves), missing)
     known = None
     if task.known_future:
-        both = pd.concat([given.train, given.future]).sort_values(["unique_id", "ds"])
-        covariates = curves_of(both, list(task.known_future), task.freq)
-        known = longer(scaler_known.fit_transform(covariates), missing)
+        table = pd.concat([data.train, data.future]).sort_values(["unique_id", "ds"])
+        covariates = to_series(table, list(task.known_future), task.freq)
+        known = pad(scaler_known.fit_transform(covariates), missing)
     model.fit(series, future_covariates=known, verbose=False)
     clock.lap("fit")
-    drawn = model.predict(
+    paths = model.predict(
         task.horizon, series=series, future_covariates=known, num_samples=SAMPLES, verbose=False
     )
-    samples = np.concatenate([s.all_values()[:, 0] for s in scaler.inverse_transform(drawn)])
+    samples = np.concatenate([s.all_values()[:, 0] for s in scaler.inverse_transform(paths)])
     clock.lap("predict")
     values = np.column_stack([samples.mean(axis=1), np.quantile(samples, QUANTILES, axis=1).T])
     forecasts = pd.DataFrame(values, columns=["mean", *(str(q) for q in QUANTILES)])
-    hand_back(
-        given,
-        pd.concat([given.future[["unique_id", "ds"]], forecasts], axis=1),
+    write_output(
+        data,
+        pd.concat([data.future[["unique_id", "ds"]], forecasts], axis=1),
         clock,
         settings=f"LSTM, input_chunk_length={context}, training_length={training}, "
         f"GaussianLikelihood, Scaler a series, {sum(map(bool, missing))} series made longer",
@@ -86,8 +86,8 @@ def run(given: Given) -> None:
     )
 
 
-def curves_of(table: pd.DataFrame, columns: list[str], freq: str | int) -> list[TimeSeries]:
-    """A `TimeSeries` a series, in the order of the table."""
+def to_series(table: pd.DataFrame, columns: list[str], freq: str | int) -> list[TimeSeries]:
+    """Return a `TimeSeries` for each series, in the order of the table."""
     return [
         TimeSeries.from_dataframe(
             part.astype(dict.fromkeys(columns, np.float32)), "ds", columns, freq=freq
@@ -96,8 +96,8 @@ def curves_of(table: pd.DataFrame, columns: list[str], freq: str | int) -> list[
     ]
 
 
-def longer(curves: list[TimeSeries], missing: list[int]) -> list[TimeSeries]:
-    """Series too short to train on begin earlier, with their first values repeated."""
+def pad(curves: list[TimeSeries], missing: list[int]) -> list[TimeSeries]:
+    """Extend series that are too short to train on, by repeating their first values."""
     return [
         curve.prepend_values(np.repeat(curve.values()[:1], steps, axis=0)) if steps else curve
         for curve, steps in zip(curves, missing, strict=True)
@@ -105,4 +105,4 @@ def longer(curves: list[TimeSeries], missing: list[int]) -> list[TimeSeries]:
 
 
 if __name__ == "__main__":
-    run(receive(Path(sys.argv[1])))
+    run(read_input(Path(sys.argv[1])))

@@ -9,24 +9,24 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
-from exchange import QUANTILES, Clock, Given, Watch, hand_back, receive
+from exchange import QUANTILES, Clock, PeerInput, TrainingBudget, read_input, write_output
 from gluonts.torch import DeepAREstimator
 from gluonts.torch.distributions import NegativeBinomialOutput, StudentTOutput
 
 MAX_EPOCHS = 100
 BATCHES = 50
-"""An epoch: both are the library's defaults."""
+"""Batches of an epoch; both are defaults of the library."""
 
 
-class Training(Watch, pl.Callback):
-    """Watches over the only training of this process."""
+class Training(TrainingBudget, pl.Callback):
+    """Counts and stops the only training of this process."""
 
 
-def run(given: Given) -> None:
+def run(data: PeerInput) -> None:
     """Train on windows of every series and sample the steps after the last."""
     torch.set_num_threads(1)
-    pl.seed_everything(given.task.seed)
-    task = given.task
+    pl.seed_everything(data.task.seed)
+    task = data.task
     Training.budget_s = task.budget_s
     estimator = DeepAREstimator(
         freq=task.period,
@@ -42,22 +42,22 @@ def run(given: Given) -> None:
             "callbacks": [Training()],
             "enable_progress_bar": False,
             "enable_model_summary": False,
-            "default_root_dir": str(given.folder),
+            "default_root_dir": str(data.folder),
         },
     )
     clock = Clock()
-    predictor = estimator.train(list(entries(given, future=False)), cache_data=True)
+    predictor = estimator.train(list(entries(data, future=False)), cache_data=True)
     clock.lap("fit")
     parts = []
-    for forecast in predictor.predict(list(entries(given, future=True))):
-        drawn = np.quantile(forecast.samples, QUANTILES, axis=0)
-        parts.append(np.vstack([forecast.samples.mean(axis=0), drawn]).T)
+    for forecast in predictor.predict(list(entries(data, future=True))):
+        quantiles = np.quantile(forecast.samples, QUANTILES, axis=0)
+        parts.append(np.vstack([forecast.samples.mean(axis=0), quantiles]).T)
     clock.lap("predict")
     columns = ["mean", *(str(q) for q in QUANTILES)]
     forecasts = pd.DataFrame(np.concatenate(parts), columns=columns)
-    hand_back(
-        given,
-        pd.concat([given.future[["unique_id", "ds"]], forecasts], axis=1),
+    write_output(
+        data,
+        pd.concat([data.future[["unique_id", "ds"]], forecasts], axis=1),
         clock,
         settings=f"freq={task.period}, {'NegativeBinomial' if task.counts else 'StudentT'}Output",
         steps=Training.steps,
@@ -65,13 +65,13 @@ def run(given: Given) -> None:
     )
 
 
-def entries(given: Given, *, future: bool) -> Iterator[dict[str, Any]]:
-    """A dictionary a series, in the words of GluonTS; a step that was not observed is NaN."""
-    task = given.task
-    static = given.static.set_index("unique_id")
-    ahead = dict(iter(given.future.groupby("unique_id", sort=False)))
+def entries(data: PeerInput, *, future: bool) -> Iterator[dict[str, Any]]:
+    """Yield the GluonTS entry of each series, with NaN at unobserved steps."""
+    task = data.task
+    static = data.static.set_index("unique_id")
+    ahead = dict(iter(data.future.groupby("unique_id", sort=False)))
     origin = pd.Period("2000-01-01", freq=task.period)
-    for name, part in given.train.groupby("unique_id", sort=False):
+    for name, part in data.train.groupby("unique_id", sort=False):
         first = part["ds"].iloc[0]
         target = part["y"].where(part["observed"]).to_numpy(dtype=np.float32)
         known = part[list(task.known_future)]
@@ -93,4 +93,4 @@ def entries(given: Given, *, future: bool) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    run(receive(Path(sys.argv[1])))
+    run(read_input(Path(sys.argv[1])))

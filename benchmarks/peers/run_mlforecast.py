@@ -8,7 +8,7 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
-from exchange import LEVELS, Clock, Given, Task, from_levels, hand_back, receive
+from exchange import LEVELS, Clock, PeerInput, Task, read_input, rename_levels, write_output
 from lightgbm.callback import CallbackEnv, EarlyStopException
 from mlforecast import MLForecast
 from mlforecast.lag_transforms import ExpandingMean, RollingMean
@@ -25,13 +25,13 @@ DATES = {
     "Y": [],
 }
 LARGE = 5_000_000
-"""Rows from which on there are no intervals, which cost several trainings, but larger trees."""
+"""Rows above which there are larger trees and no intervals, which cost several trainings."""
 FEW = 0.05
-"""Share of series that may be too short for the intervals; they are made longer."""
+"""Share of series that may be too short for the intervals; these are extended."""
 
 
 class Deadline:
-    """Ends a training at its budget; counts the trees."""
+    """LightGBM callback that counts the trees and stops the training at its budget."""
 
     order, before_iteration = 100, False
 
@@ -40,56 +40,56 @@ class Deadline:
         self.trees, self.stopped = 0, False
 
     def __call__(self, env: CallbackEnv) -> None:
-        """Be called by LightGBM after each tree."""
+        """Count a tree, and stop the training if the budget is used up."""
         self.trees = env.iteration + 1
         if time.process_time() > self.until:
             self.stopped = True
             raise EarlyStopException(env.iteration, [("train", "l2", 0.0, False)])
 
 
-def run(given: Given) -> None:
+def run(data: PeerInput) -> None:
     """Train one model on all series and roll it out over the horizon."""
-    task, large = given.task, len(given.train) > LARGE
+    task, large = data.task, len(data.train) > LARGE
     static = [*task.static_categories, *task.static_real]
-    short = float(np.quantile(given.lengths, FEW))
+    short = float(np.quantile(data.lengths, FEW))
     windows = 0 if large else next((n for n in (5, 2) if short > task.horizon * (n + 1)), 0)
-    table = given.train[["unique_id", "ds", "y", *task.known_future]]
+    table = data.train[["unique_id", "ds", "y", *task.known_future]]
     if windows:
-        table = longer(table, task, task.horizon * (windows + 1) + 1)
+        table = pad(table, task, task.horizon * (windows + 1) + 1)
     if static:
         kinds: dict[str, Any] = dict.fromkeys(task.static_categories, "category")
-        table = table.merge(given.static.astype(kinds), on="unique_id", validate="m:1")
+        table = table.merge(data.static.astype(kinds), on="unique_id", validate="m:1")
 
     clock, deadline = Clock(), Deadline(task.budget_s)
-    left = short - task.horizon * windows  # what the first conformal window trains on
-    dropna = left > 3 * max(task.seasons, default=1)
+    first_window_steps = short - task.horizon * windows
+    dropna = first_window_steps > 3 * max(task.seasons, default=1)
     fit: dict[str, Any] = {"static_features": static, "dropna": dropna}
-    choices = [1] if task.counts or large else sorted({1, task.season})
-    errors = [tried(table, task, lag, fit) for lag in choices] if len(choices) > 1 else [0.0]
-    forecaster, settings = forecaster_of(table, task, choices[int(np.argmin(errors))], large=large)
+    lags = [1] if task.counts or large else sorted({1, task.season})
+    errors = [validation_error(table, task, lag, fit) for lag in lags] if len(lags) > 1 else [0.0]
+    forecaster, settings = make_forecaster(table, task, lags[int(np.argmin(errors))], large=large)
     intervals = PredictionIntervals(n_windows=windows, h=task.horizon) if windows else None
-    called = {"m": {"callbacks": [deadline]}}
-    forecaster.fit(table, prediction_intervals=intervals, models_fit_kwargs=called, **fit)
+    fit_kwargs = {"m": {"callbacks": [deadline]}}
+    forecaster.fit(table, prediction_intervals=intervals, models_fit_kwargs=fit_kwargs, **fit)
     clock.lap("fit")
-    future = given.future if task.known_future else None
+    future = data.future if task.known_future else None
     forecasts = forecaster.predict(
         task.horizon, X_df=future, level=list(LEVELS) if windows else None
     )
     clock.lap("predict")
 
-    # The point forecast of this objective is a mean, and there is no median beside it.
-    forecasts = from_levels(forecasts, "m", median="no median" if task.counts else None)
+    # The Tweedie objective forecasts a mean; the model then has no median.
+    forecasts = rename_levels(forecasts, "m", median="no median" if task.counts else None)
     forecasts = forecasts.rename(columns={"m": "mean"})
     settings = f"{settings}, {windows} conformal windows"
-    hand_back(
-        given, forecasts, clock, settings=settings, steps=deadline.trees, stopped=deadline.stopped
+    write_output(
+        data, forecasts, clock, settings=settings, steps=deadline.trees, stopped=deadline.stopped
     )
 
 
-def forecaster_of(
+def make_forecaster(
     table: pd.DataFrame, task: Task, difference: int, *, large: bool
 ) -> tuple[MLForecast, str]:
-    """The model with its features, and what was set in words."""
+    """Return the model with its features, and its settings as text."""
     season = task.season
     rolled: list[Any] = [RollingMean(season if season > 1 else 3)]
     trees: dict[str, Any] = {"n_estimators": 1000, "num_leaves": 128} if large else {}
@@ -109,7 +109,7 @@ def forecaster_of(
 
 
 def target_transforms(table: pd.DataFrame, task: Task, lag: int) -> tuple[list[Any] | None, str]:
-    """What the target goes through, and its name."""
+    """Return the transforms of the target, and their names as text."""
     if task.counts:
         return None, "target as it is"
     if table["y"].min() > 0:
@@ -119,19 +119,21 @@ def target_transforms(table: pd.DataFrame, task: Task, lag: int) -> tuple[list[A
     return scaled, f"Differences([{lag}]), LocalStandardScaler"
 
 
-def tried(table: pd.DataFrame, task: Task, difference: int, fit: dict[str, Any]) -> float:
-    """Scaled error on the last horizon of the training part, held out, with this differencing."""
+def validation_error(
+    table: pd.DataFrame, task: Task, difference: int, fit: dict[str, Any]
+) -> float:
+    """Return the scaled error on the last training horizon with this differencing."""
     size = table.groupby("unique_id", sort=False)["y"].transform("size")
     table = table[size > task.horizon + difference + 1]
-    forecaster, _ = forecaster_of(table, task, difference, large=False)
-    held = forecaster.cross_validation(table, n_windows=1, h=task.horizon, **fit)
+    forecaster, _ = make_forecaster(table, task, difference, large=False)
+    forecasts = forecaster.cross_validation(table, n_windows=1, h=task.horizon, **fit)
     scale = table.groupby("unique_id")["y"].agg(lambda y: y.diff().abs().mean())
-    errors = (held["y"] - held["m"]).abs().groupby(held["unique_id"]).mean() / scale
+    errors = (forecasts["y"] - forecasts["m"]).abs().groupby(forecasts["unique_id"]).mean() / scale
     return float(errors.replace(np.inf, np.nan).mean())
 
 
-def longer(table: pd.DataFrame, task: Task, least: int) -> pd.DataFrame:
-    """Series shorter than `least` steps begin earlier, with their first row repeated."""
+def pad(table: pd.DataFrame, task: Task, least: int) -> pd.DataFrame:
+    """Extend series shorter than `least` steps, by repeating their first row."""
     first = table.groupby("unique_id", sort=False).head(1)
     missing = least - table.groupby("unique_id", sort=False).size().to_numpy()
     short = first[missing > 0]
@@ -146,4 +148,4 @@ def longer(table: pd.DataFrame, task: Task, least: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(receive(Path(sys.argv[1])))
+    run(read_input(Path(sys.argv[1])))

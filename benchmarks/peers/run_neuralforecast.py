@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from exchange import MEDIAN, QUANTILES, Clock, Given, Watch, hand_back, receive
+from exchange import MEDIAN, QUANTILES, Clock, PeerInput, TrainingBudget, read_input, write_output
 from neuralforecast import NeuralForecast
 from neuralforecast.losses.pytorch import MAE, MQLoss
 from neuralforecast.models import GRU, LSTM, NHITS
@@ -18,20 +18,20 @@ MODELS = {
     "neuralforecast-nhits": NHITS,
 }
 MAX_STEPS = 1000
-"""The library's default."""
+"""The default of the library."""
 
 
-class Training(Watch, pl.Callback):
-    """Watches over the only training of this process."""
+class Training(TrainingBudget, pl.Callback):
+    """Counts and stops the only training of this process."""
 
 
-def run(given: Given) -> None:
+def run(data: PeerInput) -> None:
     """Train on windows of every series and forecast the steps after the last."""
     torch.set_num_threads(1)
-    task = given.task
+    task = data.task
     input_size = 3 * task.horizon
-    pad = int(given.lengths.min()) < input_size + task.horizon
-    static = one_hot(given)
+    pad = int(data.lengths.min()) < input_size + task.horizon
+    static = one_hot(data)
     plain = task.model.endswith("-mae")
     scaler = {"scaler_type": "robust"} if task.model == "neuralforecast-nhits" else {}
     Training.budget_s = task.budget_s
@@ -55,18 +55,18 @@ def run(given: Given) -> None:
     columns = ["unique_id", "ds", "y", *task.known_future]
     clock = Clock()
     forecaster = NeuralForecast(models=[model], freq=task.freq)
-    forecaster.fit(given.train[columns], static_df=static if len(static) else None)
+    forecaster.fit(data.train[columns], static_df=static if len(static) else None)
     clock.lap("fit")
-    forecasts = forecaster.predict(futr_df=given.future if task.known_future else None)
+    forecasts = forecaster.predict(futr_df=data.future if task.known_future else None)
     clock.lap("predict")
     settings = (
         f"input_size={input_size}, max_steps={MAX_STEPS}, loss={'MAE' if plain else 'MQLoss'}"
     )
     settings += ", scaler_type=robust" if scaler else ""
     settings += ", start_padding_enabled" if pad else ""
-    hand_back(
-        given,
-        quantiles(forecasts),
+    write_output(
+        data,
+        rename_quantiles(forecasts),
         clock,
         settings=settings,
         steps=Training.steps,
@@ -74,19 +74,19 @@ def run(given: Given) -> None:
     )
 
 
-def one_hot(given: Given) -> pd.DataFrame:
-    """Static covariates as numbers, a column a category; no row where there are none."""
-    task = given.task
+def one_hot(data: PeerInput) -> pd.DataFrame:
+    """Return static covariates with a 0/1 column for each category; no rows if there are none."""
+    task = data.task
     names = list(task.static_categories)
     if not names and not task.static_real:
-        return given.static.iloc[:0][["unique_id"]]
-    real = given.static[["unique_id", *task.static_real]]
-    coded = pd.get_dummies(given.static[names].astype("category"), dtype="float32")
-    return pd.concat([real, coded], axis=1)
+        return data.static.iloc[:0][["unique_id"]]
+    real = data.static[["unique_id", *task.static_real]]
+    indicators = pd.get_dummies(data.static[names].astype("category"), dtype="float32")
+    return pd.concat([real, indicators], axis=1)
 
 
-def quantiles(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """The library names quantiles `m_ql0.1`, the median perhaps `m-median`, a lone point `m`."""
+def rename_quantiles(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Rename the columns of the library (`m_ql0.1`, `m-lo-80.0`, `m-median`, `m`) to quantiles."""
     names = {f"m_ql{q}": str(q) for q in QUANTILES} | {"m": MEDIAN, "m-median": MEDIAN}
     for q in QUANTILES:
         side, level = ("lo", 100 - 200 * q) if q < 0.5 else ("hi", 200 * q - 100)
@@ -95,4 +95,4 @@ def quantiles(forecasts: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(receive(Path(sys.argv[1])))
+    run(read_input(Path(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""Clients of a server that may be killed, and the account they keep of what they were told."""
+"""Clients of a server that may be killed, and their record of the acknowledged values."""
 
 import contextlib
 import itertools
@@ -22,30 +22,31 @@ from forecast.inference.observing import warm_up
 
 DAYS = pd.date_range("2020-01-01", periods=60_000, freq="D")
 NAMED = [str(date) for date in DAYS.date]
-"""The days as requests name them."""
+"""The days as text, as requests have them."""
 Stamp = tuple[str, str]
-"""Series and day."""
+"""A series and a day."""
 Stored = dict[Stamp, list[float]]
-"""The values of each stamp, in the order in which they were stored."""
+"""The values of each stamp, in the order of storage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found wrong, and how much was looked at."""
+    """Errors found in the log and the states, and the number of kills checked."""
 
     lost: int = 0
-    """Acknowledged values that are not stored, and steps that states lack."""
+    """Acknowledged values that are not stored, and steps missing from states."""
     doubled: int = 0
-    """Values stored, and steps taken, more often than they were reported."""
+    """Values stored and steps applied more often than they were reported."""
     torn: int = 0
-    """Requests of which a part is stored."""
+    """Requests that are stored in part."""
     state_error: float = 0.0
-    """Largest relative difference of a forecast from the replay of the account."""
+    """Largest relative difference of a forecast from that of a replay of the log."""
     kills: int = 0
     at_points: int = 0
-    """Of the kills, those at a named point."""
+    """Kills at a named point."""
 
     def __add__(self, other: "Verdict") -> "Verdict":
+        """Add the counts and take the larger error."""
         return Verdict(
             self.lost + other.lost,
             self.doubled + other.doubled,
@@ -58,17 +59,17 @@ class Verdict:
 
 @dataclass
 class Reporter:
-    """Reports its series day by day; what was not acknowledged is sent again first."""
+    """A client that reports its series day by day and resends an unacknowledged request first."""
 
     names: list[str]
     rng: random.Random
     acknowledged: Stored = field(default_factory=dict)
     pending: dict[Stamp, float] = field(default_factory=dict)
     requests: int = 0
-    """That were acknowledged."""
+    """Number of acknowledged requests."""
 
     def run(self, url: str) -> None:
-        """Until the server is gone."""
+        """Send requests until the server is gone."""
         with httpx.Client(base_url=url, timeout=60, verify=False) as client:
             while True:
                 try:
@@ -78,8 +79,8 @@ class Reporter:
                 assert answer.status_code == 200, answer.text
 
     def send(self, client: httpx.Client) -> httpx.Response:
-        """One request; what it holds is acknowledged if the answer says so, else pending."""
-        self.pending = self.pending or self._drawn()
+        """Send one request; its values are acknowledged if the status is 200, else pending."""
+        self.pending = self.pending or self._draw_batch()
         answer = client.post("/v1/observations", json=body_of(self.pending))
         if answer.status_code == 200:
             for stamp, y in self.pending.items():
@@ -88,52 +89,57 @@ class Reporter:
             self.requests += 1
         return answer
 
-    def _drawn(self) -> dict[Stamp, float]:
-        """The next day of every series, and now and then a correction; no value comes twice."""
-        at, rng = self.requests, self.rng
-        batch = {(name, NAMED[at]): rng.uniform(100.0, 900.0) for name in self.names}
-        if at and rng.random() < 0.3:
-            batch[rng.choice(self.names), NAMED[rng.randrange(at)]] = rng.uniform(100.0, 900.0)
+    def _draw_batch(self) -> dict[Stamp, float]:
+        """Return the next day of every series and sometimes a correction; all values differ."""
+        day, rng = self.requests, self.rng
+        batch = {(name, NAMED[day]): rng.uniform(100.0, 900.0) for name in self.names}
+        if day and rng.random() < 0.3:
+            batch[rng.choice(self.names), NAMED[rng.randrange(day)]] = rng.uniform(100.0, 900.0)
         return batch
 
     def compare(self, stored: Stored) -> Verdict:
-        """What is stored of these series beside what was acknowledged, and what was not."""
+        """Compare the stored values of these series with the acknowledged and the pending ones."""
         lost = doubled = 0
-        arrived = dict.fromkeys(self.pending, False)
+        is_stored = dict.fromkeys(self.pending, False)
         for stamp in {*self.acknowledged, *self.pending, *stored}:
             if stamp[0] not in self.names:
                 continue
-            sent, there = self.acknowledged.get(stamp, []), stored.get(stamp, [])
-            same = sum(itertools.takewhile(bool, map(float.__eq__, sent, there)))
-            lost += len(sent) - same
-            if stamp in arrived and there[same:] == [self.pending[stamp]]:
-                arrived[stamp] = True
+            expected, values = self.acknowledged.get(stamp, []), stored.get(stamp, [])
+            same = sum(itertools.takewhile(bool, map(float.__eq__, expected, values)))
+            lost += len(expected) - same
+            if stamp in is_stored and values[same:] == [self.pending[stamp]]:
+                is_stored[stamp] = True
             else:
-                doubled += len(there) - same
-        return Verdict(lost, doubled, torn=int(len({*arrived.values()}) > 1))
+                doubled += len(values) - same
+        return Verdict(lost, doubled, torn=int(len({*is_stored.values()}) > 1))
 
 
 def ask(url: str, names: Sequence[str], seed: int) -> None:
-    """Forecasts of some of the series, again and again, until the server is gone."""
+    """Request forecasts of random series until the server is gone."""
     rng = random.Random(seed)
     with httpx.Client(base_url=url, timeout=60, verify=False) as client:
         while names:
-            some = rng.sample(names, rng.randint(1, len(names)))
+            sample = rng.sample(names, rng.randint(1, len(names)))
             try:
-                answer = client.post("/v1/forecasts", json={"unique_ids": some, "level": [80]})
+                answer = client.post("/v1/forecasts", json={"unique_ids": sample, "level": [80]})
             except httpx.TransportError:
                 return
             assert answer.status_code == 200, answer.text
 
 
 def body_of(batch: dict[Stamp, float]) -> dict[str, Any]:
-    """The request that reports a batch."""
+    """Return the body of the request that reports a batch."""
     rows = [{"unique_id": name, "ds": day, "y": y} for (name, day), y in batch.items()]
     return {"observations": rows}
 
 
 def stored_in(url: str) -> Stored:
-    """What a log holds, read past the service; of SQLite a copy is read, and checked as a whole."""
+    """
+    Read a log with plain SQL, without the service.
+
+    Of a SQLite log a copy is read, so that its write-ahead log is left to the server; the copy must
+    pass the integrity check.
+    """
     address = sa.make_url(url)
     with tempfile.TemporaryDirectory() as folder:
         if address.database is not None and address.get_backend_name() == "sqlite":
@@ -163,10 +169,10 @@ _STORED = """
 
 def compare_states(url: str, bundles: Sequence[Bundle], stored: Stored) -> Verdict:
     """
-    Live states beside a replay of what is stored, by the library alone.
+    Compare the forecasts of the live states with a replay of the log by the library alone.
 
     Raises:
-        httpx.TransportError: The server was gone before it answered.
+        httpx.TransportError: The server ended before it answered.
     """
     lengths: dict[str, int] = {}
     for name, _ in stored:
@@ -177,21 +183,20 @@ def compare_states(url: str, bundles: Sequence[Bundle], stored: Stored) -> Verdi
     answer = httpx.post(f"{url}/v1/forecasts", json=body, timeout=60, verify=False)
     assert answer.status_code == 200, answer.text
     body = answer.json()
-    (bundle,) = (one for one in bundles if one.digest == body["model"]["digest"])
-    more = [
-        one["position"]["observations"] - lengths[one["unique_id"]] for one in body["forecasts"]
-    ]
-    live = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in body["forecasts"]]
-    expected = np.moveaxis(_replayed(bundle, lengths, stored), 2, 1)
+    (served,) = (bundle for bundle in bundles if bundle.digest == body["model"]["digest"])
+    forecasts = body["forecasts"]
+    surplus = [row["position"]["observations"] - lengths[row["unique_id"]] for row in forecasts]
+    live = [[row["statecast"], row["lo-80"], row["hi-80"]] for row in forecasts]
+    expected = np.moveaxis(_replay(served, lengths, stored), 2, 1)
     return Verdict(
-        lost=-sum(min(steps, 0) for steps in more),
-        doubled=sum(max(steps, 0) for steps in more),
+        lost=-sum(min(steps, 0) for steps in surplus),
+        doubled=sum(max(steps, 0) for steps in surplus),
         state_error=float(np.max(np.abs(live - expected) / np.abs(expected))),
     )
 
 
-def _replayed(bundle: Bundle, lengths: dict[str, int], stored: Stored) -> np.ndarray:
-    """Forecasts and the bounds of their 80 % intervals: (series, horizon, 3)."""
+def _replay(bundle: Bundle, lengths: dict[str, int], stored: Stored) -> np.ndarray:
+    """Return forecasts and the bounds of their 80 % intervals: (series, horizon, 3)."""
     total = sum(lengths.values())
     stamps = DAYS.as_unit("ns").asi8
     values = [stored[name, NAMED[i]][-1] for name, size in lengths.items() for i in range(size)]

@@ -1,22 +1,22 @@
 """
-How fast the live engine goes, without HTTP: steps, durable observations, forecasts, by batch.
+Throughput of the live engine without HTTP: steps, durable observations, forecasts.
 
     python -m benchmarks.speed.engine [--set model.hidden_size=32]
 
-Daily counts with a weekly season, horizon 28, the default network, one compute thread, which shares
-blocks of 2,048 series with a thread for each core. Metrics, of
-case `engine` at the largest batch and of `engine/N series` at each: `observations_per_s` (one step
-of N series from their live states), `durable_observations_per_s` (the same as requests of at most
-100,000 through plan, step and a committed transaction of SQLite), `forecasts_per_s` (series a
-second, 28 steps with five quantiles).
+The data are daily counts with a weekly season, the horizon is 28, the network the default one. One
+compute thread shares blocks of 2,048 series with a thread for each core. Metrics, in case
+`engine/N series` for a batch of N and in case `engine` for the largest batch: `observations_per_s`
+(one step of N series from their live states), `durable_observations_per_s` (the same as requests of
+at most 100,000 observations, each with plan, step and a committed SQLite transaction) and
+`forecasts_per_s` (series per second, 28 steps with five quantiles).
 
-Physical bounds, each as how many times its time the call takes: `observe_bound` and
-`forecast_bound`, of the matrix products alone at the rate of float32 products of the cores that
-have a block;
-`copy_bound`, of a step over copying the states it moves once; `durable_bound`, of a request over
-one `fsync` of a page beside the log, which takes `fsync_ms`. `history_ratio` is the dearest of a
-step and a forecast after 10,000 steps of history over the same after 100: 1 is flat; `log_ratio`
-that of a durable step of 20,000 series over a log of 400 steps each and over one of 16.
+Physical bounds, as the time of the call over the time of the bound: `observe_bound` and
+`forecast_bound`, with the matrix products alone at the float32 rate of the cores that have a block;
+`copy_bound`, a step over one copy of the states that it moves; `durable_bound`, a request over one
+`fsync` of a page in the folder of the log, which takes `fsync_ms`. `history_ratio` is the larger
+ratio, of a step and of a forecast, between 10,000 and 100 steps of history; `log_ratio` is the
+ratio for a durable step of 20,000 series between logs of 400 and of 16 steps each. For both, 1
+means that history costs nothing.
 """
 
 import argparse
@@ -54,33 +54,34 @@ from service.storage.records import Observations
 BATCHES = (1, 100, 1_000, 10_000, 100_000)
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 HORIZON = 28
-MOST_SENT = 100_000
+MAX_SENT = 100_000
+"""Largest number of observations in one request."""
 
 
 def main() -> None:
-    """Measure and print the lines."""
-    args = arguments()
+    """Measure and print the results."""
+    args = parse_arguments()
     torch.set_num_threads(1)
-    bundle = trained(args.set)
+    bundle = train_model(args.set)
     rate = 1e9 * gemm_rate(512, 512, 512)
     with tempfile.TemporaryDirectory() as folder:
         emit("engine", "engine", "statecast", "history_ratio", history_ratio(bundle), args.rounds)
-        long = log_ratio(bundle, Path(folder))
-        emit("engine", "engine", "statecast", "log_ratio", long, args.rounds)
-        note(f"log_ratio {long:.2f}")
+        ratio = log_ratio(bundle, Path(folder))
+        emit("engine", "engine", "statecast", "log_ratio", ratio, args.rounds)
+        note(f"log_ratio {ratio:.2f}")
         for batch in args.batches:
-            place = f"engine/{batch} series"
-            measured = measure(bundle, batch, Path(folder) / f"{batch}.db", args.rounds, rate)
-            for metric, value in measured.items():
-                emit("engine", place, "statecast", metric, value, args.rounds)
+            case = f"engine/{batch} series"
+            results = measure(bundle, batch, Path(folder) / f"{batch}.db", args.rounds, rate)
+            for metric, value in results.items():
+                emit("engine", case, "statecast", metric, value, args.rounds)
                 if batch == args.batches[-1]:
                     emit("engine", "engine", "statecast", metric, value, args.rounds)
-            summary = "  ".join(f"{name} {value:,.1f}" for name, value in measured.items())
-            note(f"{place}: {summary}")
+            summary = "  ".join(f"{name} {value:,.1f}" for name, value in results.items())
+            note(f"{case}: {summary}")
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.engine",
         description=__doc__,
@@ -92,8 +93,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def trained(assignments: list[str]) -> Bundle:
-    """A model of the usual shape; how well it forecasts does not matter here."""
+def train_model(assignments: list[str]) -> Bundle:
+    """Train a model of the default size for a few steps; its accuracy does not matter here."""
     days = pd.date_range("2020-01-01", periods=200, freq="D")
     rng = np.random.default_rng(0)
     table = pd.concat(
@@ -108,24 +109,24 @@ def trained(assignments: list[str]) -> Bundle:
 def measure(
     bundle: Bundle, batch: int, path: Path, seconds: float, rate: float
 ) -> dict[str, float]:
-    """Rates of one batch size, over a log of its own."""
+    """Return the metrics of one batch size, with a new log at `path`."""
     with started(bundle, f"sqlite:///{path}") as writer:
-        found = measure_engine(writer, batch, seconds, rate)
-    flushing = rate_of(lambda: flush(path.with_suffix(".page")), 1, seconds)
-    found["fsync_ms"] = 1e3 / flushing
-    found["durable_bound"] = batch * flushing / found["durable_observations_per_s"]
-    return found
+        results = measure_engine(writer, batch, seconds, rate)
+    flushes_per_s = rate_of(lambda: flush(path.with_suffix(".page")), 1, seconds)
+    results["fsync_ms"] = 1e3 / flushes_per_s
+    results["durable_bound"] = batch * flushes_per_s / results["durable_observations_per_s"]
+    return results
 
 
 def measure_engine(writer: Writer, batch: int, seconds: float, rate: float) -> dict[str, float]:
-    """What the engine does with so many series, and its bounds."""
-    send = sender(writer, batch, BEGIN)
+    """Return the rates of the engine with `batch` series, and their bounds."""
+    send = make_sender(writer, batch, BEGIN)
     for _ in range(8):  # a history of a week
         send()
     engine = writer.engine
     rows = engine.find(names(0, batch))
     series = np.arange(batch)
-    fresh = Observations(
+    observations = Observations(
         series,
         np.full(batch, BEGIN + 8 * DAY),
         np.full(batch, 3.0),
@@ -134,37 +135,37 @@ def measure_engine(writer: Writer, batch: int, seconds: float, rate: float) -> d
     )
     states, _ = engine.snapshot(rows)
 
-    def step(most: int = batch) -> None:
-        engine.observed(rows[:most], fresh.take(series[:most]))
+    def step(size: int = batch) -> None:
+        engine.observed(rows[:size], observations.take(series[:size]))
 
-    def forecast(most: int = batch) -> None:
-        engine.forecast(states.between(0, most), HORIZON, None, QUANTILES)
+    def forecast(size: int = batch) -> None:
+        engine.forecast(states.between(0, size), HORIZON, None, QUANTILES)
 
     results: dict[str, float] = {}
     rate *= min(usual_threads(), -(-batch // MAX_SERIES))
     for name, call in (("observe", step), ("forecast", forecast)):
-        reached = rate_of(call, batch, seconds)
+        per_s = rate_of(call, batch, seconds)
         block = min(batch, MAX_SERIES)
-        with flop_counter() as counter:  # sees this thread only, and so no more than a block
+        with flop_counter() as counter:  # it counts in this thread only, so at most one block
             call(block)
-        results["observations_per_s" if name == "observe" else "forecasts_per_s"] = reached
-        results[f"{name}_bound"] = rate * block / counter.get_total_flops() / reached
+        results["observations_per_s" if name == "observe" else "forecasts_per_s"] = per_s
+        results[f"{name}_bound"] = rate * block / counter.get_total_flops() / per_s
     results["durable_observations_per_s"] = rate_of(send, batch, seconds)
-    copying = rate_of(lambda: states.take(series), batch, seconds)
-    results["copy_bound"] = copying / results["observations_per_s"]
+    copies_per_s = rate_of(lambda: states.take(series), batch, seconds)
+    results["copy_bound"] = copies_per_s / results["observations_per_s"]
     return results
 
 
-def sender(writer: Writer, series: int, day: int) -> Callable[[], None]:
-    """Each call makes the next step of every series durable."""
+def make_sender(writer: Writer, series: int, day: int) -> Callable[[], None]:
+    """Return a function that writes the next day of every series at each call."""
 
     def send() -> None:
         nonlocal day
-        for begin in range(0, series, MOST_SENT):
-            part = names(begin, min(begin + MOST_SENT, series))
+        for begin in range(0, series, MAX_SENT):
+            part = names(begin, min(begin + MAX_SENT, series))
             y = np.random.default_rng(day % 1000).poisson(3.0, len(part)).astype(np.float64)
-            stamps, none = np.full(len(part), day), np.empty((len(part), 0))
-            writer.write(ObservationBatch(part, stamps, y, none, (), str))
+            stamps, covariates = np.full(len(part), day), np.empty((len(part), 0))
+            writer.write(ObservationBatch(part, stamps, y, covariates, (), str))
         day += DAY
 
     return send
@@ -174,9 +175,10 @@ def log_ratio(
     bundle: Bundle, folder: Path, *, series: int = 20_000, longest: int = 400, shortest: int = 16
 ) -> float:
     """
-    How many times as long a durable step of many series takes over a log of the longest history.
+    Return the time of a durable step of many series over a long log relative to a short one.
 
-    Both histories end at the same place of a bucket, and take turns through a whole one.
+    Both histories end at the same position in a bucket of the log. The two logs take turns through
+    a whole bucket.
     """
     with ExitStack() as stack:
         sends = []
@@ -190,15 +192,15 @@ def log_ratio(
                 write_queue.writer,
                 write_queue.put_in_place,
                 stopped=lambda: False,
-                told=lambda: None,
+                on_progress=lambda: None,
             )
             write_queue.close()
-            sends.append(sender(writer, series, BEGIN + steps * DAY))
+            sends.append(make_sender(writer, series, BEGIN + steps * DAY))
         return ratio_of(*sends, turns=BUCKET_STEPS)
 
 
 def flush(path: Path) -> None:
-    """Put one page on the disk."""
+    """Write one page and flush it to the disk."""
     with path.open("r+b" if path.exists() else "wb") as file:
         file.write(bytes(4096))
         file.flush()
@@ -207,15 +209,15 @@ def flush(path: Path) -> None:
 
 def history_ratio(bundle: Bundle, longest: int = 10_000, shortest: int = 100) -> float:
     """
-    How many times as much a step, or a forecast, costs after the longest history.
+    Return the time after a long history relative to a short one, the larger of step and forecast.
 
-    The two histories take turns, so that a busy moment of the machine hits both alike.
+    The two histories take turns, so that other load on the machine affects both alike.
     """
     size, calls = 64, []
     for length in (longest, shortest):
         rng = np.random.default_rng(0)
         days = DAY * np.arange(length + 1)
-        whole = Panel(
+        panel = Panel(
             ids=tuple(str(i) for i in range(size)),
             indptr=np.arange(size + 1, dtype=np.int64) * (length + 1),
             ds=np.tile(days, size),
@@ -225,34 +227,34 @@ def history_ratio(bundle: Bundle, longest: int = 10_000, shortest: int = 100) ->
             past_only=np.empty((size * (length + 1), 0), np.float32),
         )
         lengths = np.full(size, length)
-        states = observing.warm_up(bundle, whole.head(lengths))
+        states = observing.warm_up(bundle, panel.head(lengths))
         calls.append(
             (
-                partial(observing.observe, bundle, states, whole.tail(lengths)),
+                partial(observing.observe, bundle, states, panel.tail(lengths)),
                 partial(forecasting.forecast, bundle, states, quantiles=QUANTILES),
             )
         )
     return max(ratio_of(long, short) for long, short in zip(*calls, strict=True))
 
 
-def ratio_of(one: Callable[[], object], other: Callable[[], object], turns: int = 1000) -> float:
-    """Median time of one call over that of the other."""
-    spans = [(seconds_of(one), seconds_of(other)) for _ in range(turns)]
-    first, second = (median(column) for column in zip(*spans, strict=True))
-    return first / second
+def ratio_of(first: Callable[[], object], second: Callable[[], object], turns: int = 1000) -> float:
+    """Return the median time of the first call over that of the second, called in turns."""
+    spans = [(seconds_of(first), seconds_of(second)) for _ in range(turns)]
+    first_s, second_s = (median(column) for column in zip(*spans, strict=True))
+    return first_s / second_s
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """What one call takes."""
+    """Return the seconds of one call."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def rate_of(call: Callable[[], object], size: int, seconds: float) -> float:
-    """How many a second, by the median call."""
-    spans, begun = [], time.perf_counter()
-    while not spans or time.perf_counter() - begun < seconds:
+    """Return `size` per second by the median call, measured for `seconds`."""
+    spans, start = [], time.perf_counter()
+    while not spans or time.perf_counter() - start < seconds:
         spans.append(seconds_of(call))
     return size / median(spans)
 

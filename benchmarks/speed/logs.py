@@ -1,4 +1,4 @@
-"""Logs of daily counts that are there before the engine starts, for benchmarks of it."""
+"""Observation logs of daily counts, and an engine over them, for the benchmarks of the engine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,15 @@ from service.storage.log import ObservationLog
 from service.storage.records import Observations
 
 DAY = 86_400_000_000_000
+"""Nanoseconds of a day."""
 PART = 50_000
-"""Series that are written, or read, in one transaction."""
+"""Series that are written or read in one transaction."""
 BEGIN = int(pd.Timestamp("2021-01-01").value)
+"""Stamp of the first day, in nanoseconds."""
 
 
 def fill(url: str, bundle: Bundle, series: int, steps: int) -> None:
-    """Write every series with its whole history, a part of them in a transaction."""
+    """Write `series` series of `steps` days each into the log, `PART` series in a transaction."""
     rng = np.random.default_rng(0)
     log = ObservationLog(url)
     log.bind_calendar(bundle.calendar)
@@ -45,13 +47,13 @@ def fill(url: str, bundle: Bundle, series: int, steps: int) -> None:
 
 
 def names(begin: int, end: int) -> list[str]:
-    """What the series are called."""
+    """Return the names of the series."""
     return [f"series {i}" for i in range(begin, end)]
 
 
 @contextmanager
 def started(bundle: Bundle, url: str) -> Iterator[Writer]:
-    """An engine over a log, with nothing in it yet."""
+    """Yield the writer of an engine over a log, without any live series yet."""
     metrics = Metrics()
     log, executor = ObservationLog(url), BatchingExecutor(600.0, 1_000, metrics)
     log.bind_calendar(bundle.calendar)

@@ -1,9 +1,9 @@
 """
-Real servers in processes of their own, which may be killed: at any moment, or at a named point.
+Real servers in processes of their own, which can be killed at any moment or at a named point.
 
-A process runs what `python -m service` runs. It is forked from one that has imported everything,
-so that it starts in half a second. Nothing in the service knows of the points: the interpreter
-tells when a function is entered or left, and the process sends itself SIGKILL.
+A process runs the same code as `python -m service`. It is forked from a process that has imported
+everything, so that it starts in half a second. The service knows nothing of the points: the process
+traces the entries to and returns from functions and sends itself SIGKILL.
 """
 
 import itertools
@@ -36,14 +36,15 @@ _START_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a process ends itself: as it enters or leaves a function for the n-th time."""
+    """Where a process kills itself: as it enters or leaves a function for the n-th time."""
 
     file: str
-    """The end of the path of the file that the function is in."""
+    """End of the path of the file with the function."""
     function: str
-    """Its qualified name."""
+    """Qualified name of the function."""
     edge: Literal["enter", "leave"]
     turn: int = 1
+    """Which entry or return it is, counted from 1."""
 
 
 POINTS = {
@@ -60,36 +61,36 @@ POINTS = {
 
 
 class ServerStopped(Exception):
-    """A server that ended before it was ready; says what it wrote to stderr."""
+    """A server ended before it was ready; the message is its stderr."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One process that serves."""
+    """A server process."""
 
     process: BaseProcess
     stderr: Path
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Id of the process."""
         assert self.process.pid is not None
         return self.process.pid
 
     @property
     def said(self) -> str:
-        """What it wrote to stderr so far."""
+        """The text that the process has written to stdout and stderr so far."""
         return self.stderr.read_text(encoding="utf-8")
 
     @property
     def url(self) -> str:
-        """Where it listens; empty as long as it does not."""
+        """The address at which the server listens, empty until it does."""
         match = re.search(r"listening on (\S+)\n", self.said)
         return match[1] if match else ""
 
     @property
     def ready(self) -> bool:
-        """Whether it answers forecasts."""
+        """Whether the server is ready to forecast."""
         if not self.url:
             return False
         try:
@@ -99,26 +100,26 @@ class Server:
         return answer.status_code == 200
 
     def send_signal(self, number: int) -> None:
-        """SIGTERM, SIGSTOP and the like, if it still runs."""
+        """Send a signal such as SIGTERM or SIGSTOP if the process still runs."""
         if self.process.is_alive():
             os.kill(self.pid, number)
 
     def wait(self, seconds: float = _START_S) -> int | None:
-        """Exit code, negative for a signal, once it has ended; None when it has not by then."""
+        """Wait for the process to end; return its exit code, negative for a signal, else None."""
         self.process.join(seconds)
         return self.process.exitcode
 
     def kill(self) -> None:
-        """SIGKILL; returns when it is gone."""
+        """Send SIGKILL and wait until the process has ended."""
         self.process.kill()
         self.process.join()
 
     def wait_until_ready(self) -> None:
         """
-        Return when it answers forecasts.
+        Wait until the server is ready to forecast.
 
         Raises:
-            ServerStopped: It ended instead.
+            ServerStopped: The process ended instead.
         """
         wait_until(lambda: self.ready or not self.process.is_alive(), bool, _START_S)
         if not self.process.is_alive():
@@ -130,12 +131,12 @@ def started(
     environment: dict[str, str], point: Point | None = None, *, clock: tuple[int, ...] = ()
 ) -> Iterator[Server]:
     """
-    A server that has just been started on any free port; killed at the end if it still runs.
+    Start a server on a free port and yield it at once; kill it at the end if it still runs.
 
     Args:
-        environment: Its settings.
-        point: Where it ends itself.
-        clock: Seconds by which its wall clock is off, one after the other at each look.
+        environment: Settings of the server.
+        point: Where it kills itself.
+        clock: Offsets of its wall clock in seconds, used in turn at each reading.
     """
     with tempfile.TemporaryDirectory() as folder:
         stderr = Path(folder) / "stderr"
@@ -154,7 +155,7 @@ def started(
 
 @contextmanager
 def server(environment: dict[str, str]) -> Iterator[Server]:
-    """A server that answers forecasts; killed at the end if it still runs."""
+    """Start a server and yield it when it is ready; kill it at the end if it still runs."""
     with started(environment) as running:
         running.wait_until_ready()
         yield running
@@ -164,27 +165,28 @@ def _serve(
     environment: dict[str, str], stderr: Path, point: Point | None, clock: tuple[int, ...]
 ) -> None:
     os.environ.update(environment)
-    said = os.open(stderr, os.O_WRONLY | os.O_APPEND)
-    for stream in (sys.stdout, sys.stderr):  # nobody waits for what a server left behind holds
-        os.dup2(said, stream.fileno())
+    output = os.open(stderr, os.O_WRONLY | os.O_APPEND)
+    # The streams of the parent would otherwise stay open in a process that outlives it.
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(output, stream.fileno())
     if point is not None:
-        _end_at(point)
+        _kill_at(point)
     if clock:
-        _set_off(clock)
+        _shift_clock(clock)
     runpy.run_module("service", run_name="__main__", alter_sys=True)
 
 
-def _end_at(point: Point) -> None:
-    """Have the interpreter tell of every call in threads to come: all but the one of the socket."""
+def _kill_at(point: Point) -> None:
+    """Trace the calls in all threads started later, which is all but that of the socket."""
     turns = itertools.count(1)
 
-    def come() -> None:
+    def count() -> None:
         if next(turns) == point.turn:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def leave(frame: FrameType, event: str, value: Any) -> Any:
         if event == "return":
-            come()
+            count()
         return leave
 
     def enter(frame: FrameType, event: str, value: Any) -> Any:
@@ -194,23 +196,23 @@ def _end_at(point: Point) -> None:
         if point.edge == "leave":
             frame.f_trace_lines = False
             return leave
-        come()
+        count()
         return None
 
     threading.settrace(enter)
 
 
-def _set_off(clock: tuple[int, ...]) -> None:
-    """The wall clock of this process alone; what measures spans has a clock that never jumps."""
-    off, right = itertools.cycle(clock), time.time_ns
-    time.time_ns = lambda: right() + next(off) * 10**9
+def _shift_clock(clock: tuple[int, ...]) -> None:
+    """Shift the wall clock of this process; the monotonic clock stays right."""
+    offsets, time_ns = itertools.cycle(clock), time.time_ns
+    time.time_ns = lambda: time_ns() + next(offsets) * 10**9
     time.time = lambda: time.time_ns() / 1e9
 
 
-def wait_until(look: Callable[[], T], done: Callable[[T], bool], seconds: float = 30) -> T:
-    """Look again until it is as wanted; fails when that takes too long."""
+def wait_until(read: Callable[[], T], done: Callable[[T], bool], seconds: float = 30) -> T:
+    """Read a value until `done` holds for it and return it; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not done(seen := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain, last seen: {seen}"
+    while not done(value := read()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain, last value: {value}"
         time.sleep(0.01)
-    return seen
+    return value

@@ -1,17 +1,18 @@
 """
-Cost of one new observation after short and long histories, beside re-reading the history.
+Cost of one new observation after short and long histories, compared with re-reading them.
 
     python -m benchmarks.speed.state
 
 A state is warmed up on 100, 1,000 and 10,000 steps; then one more step is observed, for one series
-and for 1,000 at once. Metrics, all medians in microseconds of one call: `observe_us` (one step from
-the state), `forecast_us` (a whole horizon from the state), `reread_us` (a cold warm-up on the whole
-history, what a forecaster without state does at each request). `reread_over_observe` is their
-ratio, `observe_growth` the cost at the longest history over the cost at the shortest: 1 is flat.
+and for 1,000 at once. Metrics, as medians in microseconds per call: `observe_us` (one step from the
+state), `forecast_us` (a whole horizon from the state) and `reread_us` (a cold warm-up on the whole
+history, as a forecaster without state does it at each request). `reread_over_observe` is the ratio
+of the last to the first. `observe_growth` is the cost of a step after the longest history over that
+after the shortest: 1 means that history costs nothing.
 
-Hourly data with daily and weekly seasons, horizon 48, the default network. What the values are does
-not matter here, so they are made up. The rounds alternate between histories, so that a busy
-moment of the machine hits all of them.
+The data are hourly with daily and weekly seasons, the horizon is 48, the network the default one.
+Values do not matter here and are synthetic. The rounds alternate between histories, so that other
+load on the machine affects all of them alike.
 """
 
 import argparse
@@ -36,12 +37,12 @@ HISTORIES = (100, 1_000, 10_000)
 BATCHES = (1, 1_000)
 HOUR = 3_600_000_000_000
 BLOCK = 1_000_000
-"""Steps re-read in one call at most, for the sake of memory."""
+"""Largest number of steps re-read in one call, which bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One batch size after one history."""
+    """The states and timings of one batch size after one history."""
 
     batch: int
     history: int
@@ -51,16 +52,16 @@ class Bench:
 
     @property
     def case(self) -> str:
-        """How the records name it."""
+        """The case in the results."""
         return f"{self.batch} series, {self.history} steps"
 
 
 def main() -> None:
-    """Measure and print the lines."""
-    args = arguments()
+    """Measure and print the results."""
+    args = parse_arguments()
     torch.set_num_threads(args.threads)
     begin = time.perf_counter()
-    bundle = trained(args.set)
+    bundle = train_model(args.set)
     benches = [prepare(bundle, batch, h) for batch in args.batches for h in args.histories]
     note(f"trained and warmed up in {time.perf_counter() - begin:.0f} s")
     for round_ in range(args.rounds):
@@ -79,16 +80,16 @@ def main() -> None:
             "reread_us": median(reread),
             "reread_over_observe": median(reread) / median(bench.observe),
         }
-        spent = (sum(bench.observe) + sum(bench.forecast) + sum(reread)) / 1e6
+        seconds = (sum(bench.observe) + sum(bench.forecast) + sum(reread)) / 1e6
         for metric, value in values.items():
-            emit("state", bench.case, "statecast", metric, value, spent)
+            emit("state", bench.case, "statecast", metric, value, seconds)
     for batch in args.batches:
-        own = [median(bench.observe) for bench in benches if bench.batch == batch]
-        emit("state", f"{batch} series", "statecast", "observe_growth", own[-1] / own[0], 0.0)
+        costs = [median(bench.observe) for bench in benches if bench.batch == batch]
+        emit("state", f"{batch} series", "statecast", "observe_growth", costs[-1] / costs[0], 0.0)
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.state",
         description=__doc__,
@@ -96,22 +97,22 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--histories", type=int, nargs="+", default=HISTORIES, metavar="STEPS")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="SERIES")
-    parser.add_argument("--calls", type=int, default=100, help="timed calls a round and case")
+    parser.add_argument("--calls", type=int, default=100, help="timed calls per round and case")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     add_set_option(parser, "any setting, such as model.cell=gru")
     return parser.parse_args()
 
 
-def trained(assignments: list[str]) -> Bundle:
-    """A model of the usual shape; how well it forecasts does not matter here."""
+def train_model(assignments: list[str]) -> Bundle:
+    """Train a model of the default size for a few steps; its accuracy does not matter here."""
     length, batch = 600, 8
-    made = panel(batch, length)
+    data = panel(batch, length)
     table = pd.DataFrame(
         {
-            "unique_id": np.repeat(made.ids, length),
-            "ds": made.ds.astype("datetime64[ns]"),
-            "y": made.values,
+            "unique_id": np.repeat(data.ids, length),
+            "ds": data.ds.astype("datetime64[ns]"),
+            "y": data.values,
         }
     )
     config = with_settings({"train": {"max_steps": 5}}, assignments)
@@ -119,7 +120,7 @@ def trained(assignments: list[str]) -> Bundle:
 
 
 def panel(batch: int, steps: int, *, first: int = 0) -> Panel:
-    """`steps` hours of `batch` series from step `first` on, with a daily season."""
+    """Return `steps` hours of `batch` series from step `first` on, with a daily season."""
     step = np.arange(first, first + steps)
     value = 50.0 + 10.0 * np.sin(2 * np.pi * step / 24) + np.sqrt(1.0 + step % 168)
     return Panel(
@@ -134,13 +135,13 @@ def panel(batch: int, steps: int, *, first: int = 0) -> Panel:
 
 
 def prepare(bundle: Bundle, batch: int, history: int) -> Bench:
-    """States that have seen the history; one is warmed up and taken for all of the batch."""
+    """Warm up one series on the history and use its state for the whole batch."""
     state = observing.warm_up(bundle, panel(1, history))
     return Bench(batch, history, state.take(np.zeros(batch, dtype=np.int64)), [], [])
 
 
 def reread_times(bundle: Bundle, bench: Bench, rounds: int) -> list[float]:
-    """Microseconds of cold warm-ups on the whole history, in as few calls as memory allows."""
+    """Return the microseconds of cold warm-ups on the whole history, in blocks of `BLOCK` steps."""
     steps = max(1, min(bench.history, BLOCK // bench.batch))
     firsts = range(0, bench.history, steps)
     parts = [panel(bench.batch, min(steps, bench.history - first), first=first) for first in firsts]
@@ -154,7 +155,7 @@ def reread_times(bundle: Bundle, bench: Bench, rounds: int) -> list[float]:
 
 
 def times(call: Callable[[], object], number: int) -> list[float]:
-    """Microseconds of each of `number` calls."""
+    """Return the microseconds of each of `number` calls."""
     spans = []
     for _ in range(number):
         begin = time.perf_counter_ns()

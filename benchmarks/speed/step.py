@@ -1,21 +1,21 @@
 """
-Time of one training step beside the least its matrix products could take on this machine.
+Time of one training step relative to that of its matrix products alone on this machine.
 
     python -m benchmarks.speed.step [--hidden 64] [--lanes 256] [--profile]
 
-A whole optimiser step is timed as training takes it: gathering, forward, both losses, backward,
-clipping, optimiser. The floating-point operations of every matrix product of the same steps are
+Whole optimiser steps of the training are timed: gathering, forward, both losses, backward, clipping
+and the optimiser. The floating-point operations of every matrix product of the same steps are
 counted as torch dispatches them, those inside the fused LSTM by its formula. The bound is that
 count over the rate of float32 matrix products measured in the same process, the best of several
-shapes. One thread; the series are made up.
+shapes. One thread is used, and the series are synthetic.
 
-Metrics: `bound_ratio`, the time of a step over its bound (1 cannot be beaten; element-wise work and
-reading memory are all above it), `step_ms`, `gflop` (of one step) and `observations_per_s`, medians
-over the steps, and `gemm_gflops`, the rate.
+Metrics: `bound_ratio`, the time of a step over its bound (at least 1; the excess is element-wise
+work and memory access), `step_ms`, `gflop` (of one step) and `observations_per_s`, as medians over
+the steps, and `gemm_gflops`, the rate of matrix products.
 
 Cases: `step` (hourly: 256 lanes, chunks of 12, horizon 48, seasons 24 and 168, LSTM), `step_gru`
 (the same with a GRU) and `retail` (daily counts: 1,024 lanes, chunks of 14, horizon 28, ten
-known-future covariates). `--hidden`, `--lanes`, `--chunk` and `--horizon` change all of them.
+known-future covariates). `--hidden`, `--lanes`, `--chunk` and `--horizon` apply to all of them.
 
 References:
     Williams, Waterman & Patterson, Roofline: an insightful visual performance model for multicore
@@ -43,16 +43,16 @@ from forecast.training.train import train
 
 Size = tuple[int, ...]
 WARM = 10
-"""Steps at the start of a run that do not count."""
+"""Steps at the start of a run that are not timed."""
 MAX_STEPS = 199
-"""A run reports each of its steps up to this many, about a hundred times if it has more."""
+"""Largest number of steps of which a run reports each; longer runs report about a hundred."""
 SPAN_S = 0.02
-"""Least time that one measurement of the rate takes."""
+"""Shortest duration of one measurement of the rate, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides the size of a step."""
+    """The settings that determine the size of a step."""
 
     freq: str
     kind: str
@@ -63,7 +63,7 @@ class Shape:
     seasons: tuple[int, ...]
     hidden: int = 64
     known: int = 0
-    """Known-future covariates."""
+    """Number of known-future covariates."""
 
 
 HOURLY = Shape("h", "positive", "lstm", 256, 12, 48, (24, 168))
@@ -75,8 +75,8 @@ CASES = {
 
 
 def main() -> None:
-    """Measure each case and print its lines."""
-    args = arguments()
+    """Measure each case and print its results."""
+    args = parse_arguments()
     torch.set_num_threads(1)
     sizes = {name: getattr(args, name) for name in ("hidden", "lanes", "chunk", "horizon")}
     changed = {name: value for name, value in sizes.items() if value is not None}
@@ -106,8 +106,8 @@ def main() -> None:
             note(run.profile())
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.step",
         description=__doc__,
@@ -115,26 +115,30 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--hidden", type=int, help="units of the cell")
-    parser.add_argument("--lanes", type=int, help="series side by side")
-    parser.add_argument("--chunk", type=int, help="steps between two gradient cuts")
+    parser.add_argument("--lanes", type=int, help="series trained in parallel")
+    parser.add_argument("--chunk", type=int, help="steps of truncated backpropagation")
     parser.add_argument("--horizon", type=int)
-    parser.add_argument("--length", type=int, default=480, help="steps of each made-up series")
+    parser.add_argument("--length", type=int, default=480, help="steps of each synthetic series")
     parser.add_argument(
         "--steps",
         type=int,
         default=100,
         choices=range(WARM + 1, MAX_STEPS + 1),
         metavar=f"{WARM + 1}..{MAX_STEPS}",
-        help="timed in a round",
+        help="steps in a round",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="the fastest of which counts, each")
-    parser.add_argument("--profile", action="store_true", help="the costliest operators, on stderr")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds; the fastest time of each step counts"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="print the slowest operators on stderr"
+    )
     add_set_option(parser, "any other setting, such as model.num_layers=2")
     return parser.parse_args()
 
 
 def settings(shape: Shape, steps: int, assignments: list[str]) -> Config:
-    """A configuration whose training takes steps of this shape and does nothing between them."""
+    """Return a configuration that trains steps of this shape without validation in between."""
     tables: dict[str, dict[str, Any]] = {
         "data": {
             "freq": shape.freq,
@@ -158,7 +162,7 @@ def settings(shape: Shape, steps: int, assignments: list[str]) -> Config:
 
 
 def panel(shape: Shape, length: int) -> Panel:
-    """One series a lane, all of one length, with a season: counts, or positive values."""
+    """Return a seasonal series for each lane, of counts or positive values, all of one length."""
     rng = np.random.default_rng(0)
     step = np.arange(length)
     level = rng.lognormal(1.0, 1.0, shape.lanes)[:, None] + 0.1
@@ -181,20 +185,20 @@ def panel(shape: Shape, length: int) -> Panel:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A short training, which is the same each time: one seed decides all that is drawn."""
+    """A short training that is the same at each call, because its seed is fixed."""
 
     panel: Panel
     config: Config
 
     def flops(self) -> np.ndarray:
-        """Floating-point operations of the matrix products of each step that counts."""
+        """Return the floating-point operations of the matrix products of each timed step."""
         totals: list[int] = []
         with flop_counter() as counter:
             self._train(lambda _: totals.append(counter.get_total_flops()))
         return np.diff(totals)[WARM - 1 :]
 
     def times(self, rounds: int) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds and observations per second of each step that counts, the best of the rounds."""
+        """Return seconds and observations per second of each timed step, the best of the rounds."""
         spans, rates = [], []
         for _ in range(rounds):
             events: list[TrainEvent] = []
@@ -204,7 +208,7 @@ class Run:
         return np.min(spans, axis=0), np.max(rates, axis=0)
 
     def profile(self, rows: int = 25) -> str:
-        """A table of the operators that take the most time of their own."""
+        """Return a table of the operators with the largest self time."""
         last = self.config.train.max_steps
         profiler = profile(activities=[ProfilerActivity.CPU])
 
@@ -223,7 +227,7 @@ class Run:
 
 def flop_counter() -> FlopCounterMode:
     """
-    Counts every matrix product that torch dispatches, those inside a fused LSTM too.
+    Return a counter of all matrix products that torch dispatches, also those in a fused LSTM.
 
     >>> with flop_counter() as counter, torch.no_grad():
     ...     _ = torch.nn.LSTM(5, 3)(torch.zeros(7, 2, 5))
@@ -243,7 +247,7 @@ def flop_counter() -> FlopCounterMode:
 def _fused_forward(
     inputs: Size, input_weight: Size, state_weight: Size, *_: Any, out_shape: Any = None
 ) -> int:
-    """Of one layer: inputs and state, times the weights of all gates, at each step."""
+    """Count one layer: inputs and state times the weights of all gates, at each step."""
     steps, lanes, _width = inputs
     return 2 * steps * lanes * (math.prod(input_weight) + math.prod(state_weight))
 
@@ -251,23 +255,23 @@ def _fused_forward(
 def _fused_backward(
     inputs: Size, input_weight: Size, state_weight: Size, *_: Any, out_shape: Any = None
 ) -> int:
-    """Gradients of what went in and of the weights: each as many as the forward products."""
+    """Count the gradients of inputs and weights, each as many as the forward products."""
     return 2 * _fused_forward(inputs, input_weight, state_weight)
 
 
 def gemm_rates(shape: Shape) -> dict[tuple[int, int, int], float]:
     """
-    GFLOP/s of float32 products (m, k) @ (k, n), each the best of some tries.
+    Return the GFLOP/s of float32 products (m, k) @ (k, n), by shape.
 
-    The shapes are those of a step: gates of a whole chunk, gates of a step, the head; and a square
-    one, at which matrix libraries do best.
+    The shapes are those of a training step (gates of a whole chunk, gates of a time step, the two
+    layers of the head) and a square one, which suits matrix libraries best.
     """
     hidden, origins = shape.hidden, shape.lanes * shape.chunk // 3
-    seen = 2 * hidden + 2 * len(shape.seasons) * shape.horizon
+    head_inputs = 2 * hidden + 2 * len(shape.seasons) * shape.horizon
     sizes = [
         (shape.lanes * shape.chunk, hidden, 4 * hidden),
         (shape.lanes, hidden, 4 * hidden),
-        (origins, seen, 2 * hidden),
+        (origins, head_inputs, 2 * hidden),
         (origins, 2 * hidden, shape.horizon),
         (512, 512, 512),
     ]
@@ -275,6 +279,7 @@ def gemm_rates(shape: Shape) -> dict[tuple[int, int, int], float]:
 
 
 def gemm_rate(m: int, k: int, n: int, tries: int = 10) -> float:
+    """Return the GFLOP/s of the product (m, k) @ (k, n), the best of `tries` measurements."""
     a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
     torch.mm(a, b, out=out)
     best = 0.0
@@ -283,11 +288,11 @@ def gemm_rate(m: int, k: int, n: int, tries: int = 10) -> float:
         begin = time.perf_counter()
         for _ in range(calls):
             torch.mm(a, b, out=out)
-        took = time.perf_counter() - begin
-        if took < SPAN_S:
+        seconds = time.perf_counter() - begin
+        if seconds < SPAN_S:
             calls *= 2
             continue
-        best = max(best, 2e-9 * m * k * n * calls / took)
+        best = max(best, 2e-9 * m * k * n * calls / seconds)
         tries -= 1
     return best
 

@@ -1,1 +1,5 @@
-"""Arithmetic of frequencies: stamps of a series, steps between them, and inference of `freq`."""
+"""
+Calendars: from a frequency such as `B` or `MS` to timestamps, step numbers and season lengths.
+
+May be imported by `forecast.data` and the layers above it, and by service and pipelines.
+"""

@@ -1,1 +1,5 @@
-"""Read tables, check them and lay the series out as a panel. Features and models build on it."""
+"""
+Tables: read, checked and laid out as a `Panel` of series; locators of what was refused.
+
+May be imported by `forecast.features` and the layers above it, and by service and pipelines.
+"""

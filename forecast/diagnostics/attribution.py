@@ -1,4 +1,4 @@
-"""What a forecast is made of: the simple forecasts, the network, the covariates, the guard."""
+"""Attribution: the parts of a forecast from skips, network, covariates and shrinkage."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,8 @@ from forecast.models.point_head import Parts
 
 PARTS = ("skip", "correction", "covariates", "guard")
 """Columns that add up to the forecast."""
-_BOUND = 50.0  # largest logarithm of a factor: far beyond what the heads allow, and still finite
+_BOUND = 50.0
+"""Largest logarithm of a factor: beyond what the heads allow, and still finite."""
 
 
 def attribution(bundle: Bundle, panel: Panel, *, horizon: int | None = None) -> pd.DataFrame:
@@ -26,8 +27,8 @@ def attribution(bundle: Bundle, panel: Panel, *, horizon: int | None = None) -> 
 
     `skip` is the learned mix of simple forecasts by itself. `correction` is what the network adds
     from its memory, `covariates` what it adds from known-future covariates and the date of the
-    target. `guard` is the rest: the way back towards the best simple forecast, and
-    bounds. Together they are the forecast.
+    target. `guard` is the rest: the shrinkage towards the best skip, and bounds. Together they are
+    the forecast.
 
     On the log scale and for counts the effects multiply: `y = skip * exp(a + b)`. The difference
     `y - skip` is split into `L * a + L * b` with the logarithmic mean
@@ -66,7 +67,7 @@ def _in_unit_of_y(
     known: Float[np.ndarray, "series horizon known"],
     horizon: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Skip, correction and covariate effect of each step, before the guard."""
+    """Skip, correction and covariate effect of each step, before the shrinkage."""
     space = bundle.spec.filters.space
     centre, unit, parts = _relative(bundle, states, known)
     mixed, correction, effect, _ = (part[:, :horizon].double().numpy() for part in parts)

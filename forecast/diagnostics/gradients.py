@@ -27,7 +27,7 @@ VANISHING = 1e-3
 MAX_WARM_UP = 512
 """Most steps that build the state before the steps that the gradient is followed through."""
 Flow = Literal["steady", "exploding", "vanishing", "none"]
-"""`none`: the guard leaves nothing to the network, so that no gradient reaches it."""
+"""`none`: the forecast is shrunk to the best skip, so that no gradient reaches the network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ def gradient_profile(
     start = known - steps
     ahead = Chunk(series, start, np.full(len(series), steps), fresh)
     with torch.no_grad():
-        static = examples.take(ahead)
+        static = examples.static_of(ahead)
         state = network.initial_state(len(series))
         if warm:
             before = Chunk(series, start - warm, np.full(len(series), warm), fresh)

@@ -77,7 +77,7 @@ def forecast_table(
     return forecast_frame(panel.ids, stamps, values, level, bundle.calendar)
 
 
-def only(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:
+def select_series(table: pd.DataFrame, data: DataConfig, ids: Sequence[str]) -> pd.DataFrame:
     """
     Return the rows of the named series.
 

@@ -157,7 +157,7 @@ def _as_observed(
 
 
 class Origin(NamedTuple):
-    """What the heads read of the states."""
+    """Inputs of the heads at the origin of each series."""
 
     memory: Float[Tensor, "series memory"]
     """Output of the network at the last step."""
@@ -262,8 +262,8 @@ def check_horizon(bundle: Bundle, horizon: int) -> None:
     longest = MAX_REACH * bundle.horizon
     if not isinstance(horizon, Integral) or not 1 <= horizon <= longest:
         raise UnseenHorizon(
-            f"a horizon of {horizon} steps was asked for; the model learned 1 to {bundle.horizon} "
-            f"and goes on to {longest}",
+            f"horizon={horizon} is not possible: the model learned 1 to {bundle.horizon} steps and "
+            f"extrapolates to at most {longest}",
             help=f"ask for at most {longest}, or train with a longer horizon",
         )
 
@@ -280,7 +280,7 @@ def _check_request(
     for quantile in quantiles:
         if not learned[0] - 1e-9 <= quantile <= learned[-1] + 1e-9:
             raise UnknownQuantile(
-                f"quantile {quantile} was asked for; the model learned {learned[0]} to "
+                f"quantile {quantile} is not possible: the model learned {learned[0]} to "
                 f"{learned[-1]}",
                 help=f"ask for a level of at most {100 * (learned[-1] - learned[0]):g}, "
                 "or train with wider quantiles",

@@ -42,7 +42,7 @@ def level_quantiles(levels: Sequence[float | int]) -> tuple[float, ...]:
     for level in levels:
         if level < 1:
             raise UnknownQuantile(
-                f"a level of {level:g} was asked for: expected percent, such as 80",
+                f"level={level:g} is not possible: expected percent, such as 80",
                 help=f"ask for {100 * level:g}" if level > 0 else "ask for 1 to 99",
             )
     return tuple(round(0.5 + side * level / 200, 9) for level in levels for side in (-1, 1))

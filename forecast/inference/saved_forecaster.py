@@ -37,7 +37,7 @@ def save_forecaster(saved: SavedForecaster, directory: Path, *, overwrite: bool 
     """
     series = {"ids": list(saved.ids), "integer_ids": saved.integer_ids}
     files = {STATES_NAME: saved.states.to_bytes(), SERIES_NAME: json.dumps(series).encode()}
-    save_bundle(saved.bundle, directory, overwrite=overwrite, beside=files)
+    save_bundle(saved.bundle, directory, overwrite=overwrite, extra_files=files)
 
 
 def load_forecaster(directory: Path) -> SavedForecaster:

@@ -1,4 +1,4 @@
-"""What a model remembers of each series, as arrays that can be written as bytes and read back."""
+"""States of series as arrays, which serialise to bytes and back bit for bit."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from forecast.features.filter_state import FilterState
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """What a model remembers of each series: arrays with one row a series."""
+    """The state of a model for each series, as arrays with one row per series."""
 
     digest: str
     """Digest of the model that made the states; no other model may read them."""

@@ -157,7 +157,7 @@ class TrainingSet:
             scale=tensor(scale.astype(np.float32)),
         )
 
-    def take(self, chunk: Chunk) -> Float[Tensor, "lane static"]:
+    def static_of(self, chunk: Chunk) -> Float[Tensor, "lane static"]:
         """Return the static covariates of the series that each lane is in."""
         return self.static[torch.from_numpy(chunk.series)]
 

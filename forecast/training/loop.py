@@ -219,7 +219,7 @@ def _learn(
     """Take one optimiser step on a chunk and carry the state on, even if no target is known."""
     train, training_set = task.train, task.training_set
     state = _initial_state(network, chunk, progress, train.stateful)
-    static = training_set.take(chunk)
+    static = training_set.static_of(chunk)
     dropout = task.config.model.static_dropout
     if dropout and static.shape[1]:
         static = static * torch.from_numpy(rng.random((len(static), 1)) >= dropout)

@@ -182,7 +182,7 @@ def evaluate(
         with torch.no_grad():
             memory, state = network.encode(
                 training_set.inputs(chunk, steps),
-                training_set.take(chunk),
+                training_set.static_of(chunk),
                 state.drop(torch.from_numpy(chunk.fresh)),
             )
             origins = training_set.origins(chunk, torch.arange(steps), until, first)

@@ -1,1 +1,1 @@
-"""The `statecast` command."""
+"""The `statecast` command line. It may import `forecast`, `pipelines` and `service`."""

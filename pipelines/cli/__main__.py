@@ -1,4 +1,4 @@
-"""`python -m pipelines.cli`."""
+"""Run the command line with `python -m pipelines.cli`."""
 
 from pipelines.cli.main import main
 

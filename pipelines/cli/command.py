@@ -1,7 +1,7 @@
 """
-What all commands share: the common options, and what becomes of an error.
+Options shared by the commands, and how a command is run.
 
-Exit codes: 0 done, 1 the answer is no, 2 usage, configuration or data, 3 something cannot be
+Exit codes: 0 success, 1 negative result, 2 usage, configuration or data, 3 something cannot be
 reached, 70 a bug, 130 interrupted.
 """
 
@@ -24,11 +24,11 @@ from pipelines.cli.console import Console
 from pipelines.errors import NotInstalled, ServerRefused, UnusableFile
 
 P = ParamSpec("P")
+
 OK, NO, USAGE, UNREACHABLE, BUG, INTERRUPTED = 0, 1, 2, 3, 70, 130
-COMMON = "Common options"
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_UNREACHABLE = ("service.unreachable", "registry.unavailable", "service.not_ready")
-_FILE_ERRORS = {
+_NO_CODES = ("series.unknown", "model.unknown", "model.no_previous")
+_UNREACHABLE_CODES = ("service.unreachable", "registry.unavailable", "service.not_ready")
+_FILE_ERRNOS = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -38,46 +38,103 @@ _FILE_ERRORS = {
     errno.ENOTDIR,
     errno.EISDIR,
 }
-"""What a disk or its rights refuse; any other error of the system is a bug of ours."""
-_NO = ("series.unknown", "model.unknown", "model.no_previous")
+"""Errors of a disk or its permissions; any other operating system error is a bug."""
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Options of every command.
+COMMON = "Common options"
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="Settings file instead of statecast.toml.", rich_help_panel=COMMON
+        "--config", help="Settings file to use instead of statecast.toml.", rich_help_panel=COMMON
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=COMMON)
+    bool, typer.Option("--json", help="Print one JSON document to stdout.", rich_help_panel=COMMON)
 ]
 QuietOption = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Only errors on stderr.", rich_help_panel=COMMON)
+    bool,
+    typer.Option("-q", "--quiet", help="Print only errors to stderr.", rich_help_panel=COMMON),
 ]
 VerboseOption = Annotated[
-    bool, typer.Option("-v", "--verbose", help="Say more on stderr.", rich_help_panel=COMMON)
+    bool,
+    typer.Option(
+        "-v", "--verbose", help="Print the traceback of a bug to stderr.", rich_help_panel=COMMON
+    ),
 ]
 NoColorOption = Annotated[
-    bool, typer.Option("--no-color", help="Plain text.", rich_help_panel=COMMON)
+    bool,
+    typer.Option("--no-color", help="Print plain text without colours.", rich_help_panel=COMMON),
 ]
 
+# Options of several commands.
+DataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="CSV or Parquet file, or SQLAlchemy URL; default: source in statecast.toml.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Bundle directory, alias or version; default: the champion."),
+]
+HorizonOption = Annotated[
+    int | None,
+    typer.Option(
+        "--h", min=1, help="Steps to forecast; default: all that the model was trained for."
+    ),
+]
+FreqOption = Annotated[
+    str | None, typer.Option(help="Pandas offset, integer step, or exchange such as XNYS.")
+]
+FillOption = Annotated[
+    str | None, typer.Option(help="Treatment of missing steps: refuse, zero, forward or mask.")
+]
+KindOption = Annotated[
+    str | None,
+    typer.Option(help="Kind of data: auto, positive, count, real, price or volatility."),
+]
+QueryOption = Annotated[str | None, typer.Option(help="SQL query, if the source is a database.")]
+WindowsOption = Annotated[int | None, typer.Option(min=1, help="Number of backtest cutoffs.")]
+BaselinesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated list of SeasonalNaive, Drift, AutoETS, AutoTheta, CrostonOptimized, "
+        "TSB and HistGradientBoosting."
+    ),
+]
+MaxStepsOption = Annotated[int | None, typer.Option(min=1, help="Number of optimiser steps.")]
 
-class Refused(Exception):
-    """The command did its work, its answer is printed, and the answer is no."""
 
-    def __init__(self, code: int = NO) -> None:
-        super().__init__(code)
-        self.code = code
+def parse_freq(text: str | None) -> str | int | None:
+    """Return `--freq` as `data.freq` expects it: an integer step as a number."""
+    return int(text) if text is not None and text.lstrip("-").isdigit() else text
+
+
+def parse_baselines(text: str | None) -> tuple[str, ...] | None:
+    """
+    Return the names in `--baselines`, with the seasonal naive, which the gate always needs.
+
+    >>> parse_baselines("Drift"), parse_baselines(None)
+    (('SeasonalNaive', 'Drift'), None)
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return tuple(dict.fromkeys(("SeasonalNaive", *names)))
 
 
 class Interrupted(KeyboardInterrupt):
-    """Interrupted, with what was saved and how to go on."""
+    """The command was interrupted; `lines` say what was saved and how to resume."""
 
-    def __init__(self, *saved: str) -> None:
-        super().__init__(*saved)
-        self.saved = saved
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+        self.lines = lines
 
 
 class Session:
-    """One command being run: its console, and the settings that were found for it."""
+    """A running command: its console, and the settings file given with `--config`."""
 
     def __init__(self, console: Console, config: Path | None) -> None:
         self.console = console
@@ -88,22 +145,23 @@ def command(
     app: typer.Typer, name: str, **settings: Any
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[P, None]]:
     """
-    Register a function as a command that has the common options and our exit codes.
+    Register a function as a command with the common options and our exit codes.
 
-    The function gets a `Session` first; its other parameters are the command's own.
+    The function receives a `Session` as its first argument; its other parameters are the options
+    and arguments of the command. It raises `typer.Exit` to end with an exit code of its own.
     """
 
     def register(body: Callable[Concatenate[Session, P], None]) -> Callable[P, None]:
         @functools.wraps(body)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
-            session = open_session(name, kwargs)
-            with _stoppable():
+            session = _open_session(name, kwargs)
+            with _interrupt_on_signals():
                 code = _run(session.console, lambda: body(session, *args, **kwargs))
             if code != OK:
                 raise typer.Exit(code)
 
-        own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
-        parameters = [*own, *_common_parameters()]
+        own_parameters = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+        parameters = [*own_parameters, *_list_common_parameters()]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         app.command(name.rsplit(" ", 1)[-1], **settings)(run)
@@ -112,10 +170,9 @@ def command(
     return register
 
 
-def _common_parameters() -> list[inspect.Parameter]:
-    empty = inspect.Parameter.empty
+def _list_common_parameters() -> list[inspect.Parameter]:
     options: list[tuple[str, Any, Any]] = [
-        ("ctx", typer.Context, empty),
+        ("ctx", typer.Context, inspect.Parameter.empty),
         ("config", ConfigOption, None),
         ("json_", JsonOption, False),
         ("quiet", QuietOption, False),
@@ -129,12 +186,12 @@ def _common_parameters() -> list[inspect.Parameter]:
     ]
 
 
-def open_session(name: str, options: dict[str, Any]) -> Session:
-    """Take the common options out of `options`; what stood before the command counts too."""
-    before: dict[str, Any] = options.pop("ctx").find_root().obj or {}
-    config = options.pop("config", None) or before.get("config")
+def _open_session(name: str, options: dict[str, Any]) -> Session:
+    """Take the common options out of `options`, and add those given before the command."""
+    given_before: dict[str, Any] = options.pop("ctx").find_root().obj or {}
+    config = options.pop("config", None) or given_before.get("config")
     flags = {
-        flag: bool(options.pop(flag, False) or before.get(flag, False))
+        flag: bool(options.pop(flag, False) or given_before.get(flag, False))
         for flag in ("json_", "quiet", "verbose", "no_color")
     }
     console = Console(
@@ -148,89 +205,87 @@ def open_session(name: str, options: dict[str, Any]) -> Session:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Inside, SIGTERM and a closed terminal act as Ctrl-C; an impatient second one does nothing."""
+def _interrupt_on_signals() -> Iterator[None]:
+    """Treat SIGTERM and a closed terminal like Ctrl-C, and ignore all of them after the first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _stop) for number in _STOPS}
+    handlers = {number: signal.signal(number, _interrupt_once) for number in _STOP_SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _stop(*_: object) -> None:
-    for number in _STOPS:
+def _interrupt_once(*_: object) -> None:
+    for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _run(console: Console, body: Callable[[], None]) -> int:
+    """Run a command, report its errors and return its exit code."""
     try:
         body()
-    except Refused as answer:
-        return answer.code
+    except typer.Exit as end:
+        return end.exit_code
     except ForecastError as error:
-        console.fail(error)
-        return exit_code(error)
-    except KeyboardInterrupt as stop:
-        saved = isinstance(stop, Interrupted)
-        console.say("interrupted" if saved else "interrupted: nothing was saved")
-        for line in getattr(stop, "saved", ()):
+        return _report_error(console, error)
+    except KeyboardInterrupt as interrupt:
+        lines = interrupt.lines if isinstance(interrupt, Interrupted) else ()
+        console.say("interrupted" if lines else "interrupted: nothing was saved")
+        for line in lines:
             console.say(f"  {line}")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except ModuleNotFoundError as error:
-        missing = _not_installed(error)
-        console.fail(missing)
-        return exit_code(missing)
-    except OSError as error:
-        if error.errno not in _FILE_ERRORS:
-            _tell_bug(console, error)
-            return BUG
-        unusable = UnusableFile(
-            error.strerror or str(error),
-            where=str(error.filename or ""),
-            help="make room, or give the right to write there; a training that was stopped by it "
-            "goes on with --resume",
+        return _report_error(
+            console,
+            NotInstalled(
+                f"{error.name} is not installed",
+                help="pip install 'statecast[trainer]' for training and MLflow, "
+                "'statecast[server]' to serve",
+            ),
         )
-        console.fail(unusable)
-        return exit_code(unusable)
-    except Exception as error:  # noqa: BLE001 - the outermost layer: a bug is said, not shown raw
-        _tell_bug(console, error)
-        return BUG
+    except OSError as error:
+        if error.errno not in _FILE_ERRNOS:
+            return _report_bug(console, error)
+        return _report_error(
+            console,
+            UnusableFile(
+                error.strerror or str(error),
+                where=str(error.filename or ""),
+                help="free disk space or fix the permissions; continue a training with --resume",
+            ),
+        )
+    except Exception as error:  # noqa: BLE001 - the outermost layer reports a bug without a traceback
+        return _report_bug(console, error)
     return OK
 
 
-def exit_code(error: ForecastError) -> int:
-    """The exit code that stands for an error; codes of the service count as ours do."""
+def _report_error(console: Console, error: ForecastError) -> int:
+    """Print an error and return its exit code; error codes of the service count like ours."""
+    console.print_error(error)
     if isinstance(error, ServerRefused) and error.status >= 500:
         return UNREACHABLE
-    if error.code in _UNREACHABLE:
+    if error.code in _UNREACHABLE_CODES:
         return UNREACHABLE
-    return NO if error.code in _NO else USAGE
+    return NO if error.code in _NO_CODES else USAGE
 
 
-def _not_installed(error: ModuleNotFoundError) -> ForecastError:
-    """A package that only some extra brings; our own modules are always there."""
-    return NotInstalled(
-        f"{error.name} is not installed",
-        help="pip install 'statecast[trainer]' for training and MLflow, 'statecast[server]' to "
-        "serve",
+def _report_bug(console: Console, error: Exception) -> int:
+    """Print an unexpected error, with its traceback if `--verbose` is given."""
+    console.print_error(
+        ForecastError(
+            f"{type(error).__name__}: {error}",
+            help="this is a bug in Statecast; run again with --verbose for the traceback",
+        )
     )
-
-
-def _tell_bug(console: Console, error: Exception) -> None:
-    bug = ForecastError(
-        f"{type(error).__name__}: {error}",
-        help="this is a bug in Statecast; run again with --verbose for the traceback",
-    )
-    console.fail(bug)
     if console.verbose:
         import traceback
 
         console.say("".join(traceback.format_exception(error)))
+    return BUG

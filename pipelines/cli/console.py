@@ -1,8 +1,8 @@
 """
-Where a command writes: its result to stdout, everything else to stderr.
+Output of a command: its result goes to stdout, everything else to stderr.
 
-`--json` turns the result, or the error, into one JSON document on stdout. Without a terminal
-there are no bars and no colours: long work prints a line each 10 %.
+With `--json`, stdout holds one JSON document: the result or the error. If stderr is not a
+terminal, it has no colours, and a progress bar becomes one line for every 10 % of the work.
 """
 
 import json
@@ -25,8 +25,8 @@ DOCS = "docs/errors.md"
 WIDTH_WITHOUT_TERMINAL = 200
 
 
-class Steps(Protocol):
-    """A piece of long work that reports how far it is."""
+class ProgressCallback(Protocol):
+    """Report that `done` units of some work are finished."""
 
     def __call__(self, done: int, note: str = "") -> None: ...
 
@@ -34,14 +34,14 @@ class Steps(Protocol):
 @dataclass(slots=True)
 class Console:
     """
-    The two streams of a command.
+    Write to the two output streams of a command.
 
     Args:
-        command: The command's name, which `--json` repeats.
-        json: One JSON document instead of text on stdout.
-        quiet: Nothing on stderr except errors.
-        verbose: More on stderr: tracebacks of bugs, where settings come from.
-        color: False writes plain text even to a terminal.
+        command: Name of the command; repeated in the JSON document.
+        json: Write one JSON document to stdout instead of text.
+        quiet: Write only errors to stderr.
+        verbose: Write the traceback of an unexpected error to stderr.
+        color: Allow colours on a terminal.
     """
 
     command: str
@@ -53,16 +53,11 @@ class Console:
     _err: RichConsole = field(init=False)
 
     def __post_init__(self) -> None:
-        self._out = _rich(stderr=False, color=self.color)
-        self._err = _rich(stderr=True, color=self.color)
+        self._out = _open_stream(stderr=False, color=self.color)
+        self._err = _open_stream(stderr=True, color=self.color)
 
-    @property
-    def interactive(self) -> bool:
-        """Whether a person watches: bars and questions make sense."""
-        return self._err.is_terminal and not self.quiet
-
-    def result(self, document: dict[str, Any], text: RenderableType | None = None) -> None:
-        """Write the command's result: `document` with `--json`, else `text`."""
+    def print_result(self, document: dict[str, Any], text: RenderableType | None = None) -> None:
+        """Write the result to stdout: `document` with `--json`, otherwise `text`."""
         if self.json:
             self._write_json({"command": self.command, **document})
         elif isinstance(text, str):
@@ -74,31 +69,31 @@ class Console:
                 self._out.print(text)
             sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()))
 
-    def raw(self, text: str) -> None:
-        """Write file-like content (CSV) to stdout untouched."""
+    def print_raw(self, text: str) -> None:
+        """Write file content, such as CSV, to stdout unchanged."""
         sys.stdout.write(text)
 
-    def say(self, text: str = "") -> None:
-        """Say something about the work, on stderr."""
+    def say(self, text: str) -> None:
+        """Write a line about the work to stderr."""
         if not self.quiet:
             self._err.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def step(self, label: str, text: str, seconds: float | None = None) -> None:
-        """One finished piece of work: its label, what came out, and how long it took."""
+    def print_step(self, label: str, text: str, seconds: float | None = None) -> None:
+        """Write one step of the work to stderr: its label, its outcome and its duration."""
         if self.quiet:
             return
-        took = f"  [dim]{elapsed(seconds)}[/dim]" if seconds is not None else ""
-        line = f"  [bold cyan]{escape(f'{label:<11} ')}[/bold cyan]{escape(text)}{took}"
+        duration = "" if seconds is None else f"  [dim]{format_duration(seconds)}[/dim]"
+        line = f"  [bold cyan]{escape(f'{label:<11} ')}[/bold cyan]{escape(text)}{duration}"
         self._err.print(line, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Something the user should know, on stderr."""
+        """Write a warning to stderr."""
         if not self.quiet:
             line = f"[yellow]warning:[/yellow] {escape(text)}"
             self._err.print(line, highlight=False, soft_wrap=True)
 
-    def then(self, *commands: str) -> None:
-        """The commands that usually follow."""
+    def suggest(self, *commands: str) -> None:
+        """Write the commands that a user usually runs next to stderr."""
         if self.quiet or self.json:
             return
         for i, command in enumerate(commands):
@@ -106,36 +101,41 @@ class Console:
             line = f"[dim]{lead}[/dim] {escape(command)}"
             self._err.print(line, highlight=False, soft_wrap=True)
 
-    def fail(self, error: ForecastError) -> None:
-        """Print an error: to stderr for people, and with `--json` to stdout as well."""
-        told = {"code": error.code, "message": error.message, "where": error.where}
-        self.problem(**told, help=error.help)
+    def print_error(self, error: ForecastError) -> None:
+        """Write an error to stderr, and with `--json` to stdout as well."""
+        problem = {
+            "code": error.code,
+            "message": error.message,
+            "where": error.where,
+            "help": error.help,
+        }
+        self.print_problem(**problem)
         if self.json:
-            problem = {**told, "help": error.help, "docs": docs_of(error.code)}
+            problem["docs"] = make_docs_link(error.code)
             self._write_json({"command": self.command, "error": problem})
 
-    def problem(self, code: str, message: str, where: str = "", help: str = "") -> None:
-        """One thing that is wrong: what, where, what to do, and where to read on."""
+    def print_problem(self, code: str, message: str, where: str = "", help: str = "") -> None:
+        """Write one problem to stderr: what is wrong, where, what to do and where to read more."""
         lines = [f"[bold red]error\\[{escape(code)}][/bold red]: {escape(message)}"]
         if where:
             lines.append(f"  --> {escape(where)}")
         for i, part in enumerate(help.splitlines()):
             lines.append(f"  {'help:' if i == 0 else '     '} {escape(part)}")
-        lines.append(f"  [dim]docs: {docs_of(code)}[/dim]")
+        lines.append(f"  [dim]docs: {make_docs_link(code)}[/dim]")
         for line in lines:
             self._err.print(line, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Steps]:
-        """A bar on a terminal, else a line each 10 %; yields what to call with steps done."""
+    def track_progress(self, label: str, total: int) -> Iterator[ProgressCallback]:
+        """Show the progress of `total` units of work; yield the callback that reports it."""
         if self.quiet or total <= 0:
             yield lambda done, note="": None
         elif self._err.is_terminal:
-            yield from self._bar(label, total)
+            yield from self._show_bar(label, total)
         else:
-            yield _lines(self, label, total)
+            yield _report_tenths(self, label, total)
 
-    def _bar(self, label: str, total: int) -> Iterator[Steps]:
+    def _show_bar(self, label: str, total: int) -> Iterator[ProgressCallback]:
         columns = (
             TextColumn("  [bold cyan]{task.description:<12}[/bold cyan]"),
             BarColumn(bar_width=24),
@@ -147,34 +147,25 @@ class Console:
             yield lambda done, note="": bar.update(task, completed=done, note=escape(note))
 
     def _write_json(self, document: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n")
+        text = json.dumps(document, indent=2, default=_to_json_value, allow_nan=False)
+        sys.stdout.write(f"{text}\n")
 
 
-def docs_of(code: str) -> str:
-    """
-    Where an error is explained.
-
-    >>> docs_of("data.gap")
-    'docs/errors.md#datagap'
-    """
-    return f"{DOCS}#{code.replace('.', '')}"
-
-
-def table(*columns: str, rows: list[tuple[object, ...]], right: tuple[str, ...] = ()) -> Table:
-    """A table without frames; the columns named in `right` are numbers."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+def make_table(*columns: str, rows: list[tuple[object, ...]], right: tuple[str, ...] = ()) -> Table:
+    """Return a table without borders; align the columns named in `right` to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left")
+        table.add_column(column, justify="right" if column in right else "left")
     for row in rows:
-        made.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
-    return made
+        table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
+    return table
 
 
-def elapsed(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """
-    A duration as people say it.
+    Return a duration as short text.
 
-    >>> elapsed(0.34), elapsed(41.2), elapsed(185)
+    >>> format_duration(0.34), format_duration(41.2), format_duration(185)
     ('0.3s', '41s', '3m 05s')
     """
     if seconds < 9.95:
@@ -184,31 +175,41 @@ def elapsed(seconds: float) -> str:
     return f"{int(seconds) // 60}m {int(seconds) % 60:02d}s"
 
 
-def _lines(console: Console, label: str, total: int) -> Steps:
-    """Report by lines: one each 10 % of the way."""
-    started, last = time.monotonic(), -1
+def make_docs_link(code: str) -> str:
+    """
+    Return the link to the documentation of an error code.
+
+    >>> make_docs_link("data.gap")
+    'docs/errors.md#datagap'
+    """
+    return f"{DOCS}#{code.replace('.', '')}"
+
+
+def _report_tenths(console: Console, label: str, total: int) -> ProgressCallback:
+    """Return a callback that writes one line for every 10 % of the work."""
+    start, last_tenth = time.monotonic(), -1
 
     def report(done: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last_tenth
         tenth = 10 * done // total
-        if tenth > last:
-            last = tenth
+        if tenth > last_tenth:
+            last_tenth = tenth
             share = f"{10 * tenth:3d} %  step {done} of {total}"
-            tail = f"  {note}" if note else ""
-            console.step(label, f"{share}{tail}", time.monotonic() - started)
+            suffix = f"  {note}" if note else ""
+            console.print_step(label, f"{share}{suffix}", time.monotonic() - start)
 
     return report
 
 
-def _rich(*, stderr: bool, color: bool) -> RichConsole:
+def _open_stream(*, stderr: bool, color: bool) -> RichConsole:
     console = RichConsole(stderr=stderr, no_color=not color, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH_WITHOUT_TERMINAL
     return console
 
 
-def _plain(value: object) -> object:
-    """Paths, stamps and NumPy scalars as JSON knows them."""
+def _to_json_value(value: object) -> object:
+    """Convert a NumPy scalar to a number, and a path or timestamp to text."""
     item = getattr(value, "item", None)
     if callable(item):
         return item()

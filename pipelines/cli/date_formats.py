@@ -1,4 +1,4 @@
-"""How the dates of a column are written, where they are not ISO 8601."""
+"""Find the format of the dates in a column that are not ISO 8601."""
 
 import numpy as np
 import pandas as pd
@@ -28,10 +28,10 @@ _SAMPLE = 2_000
 
 def find_date_formats(column: pd.Series) -> list[str]:
     """
-    The format that all stamps of a column are written in; nothing where none is needed.
+    Return the formats that fit every timestamp of a column; empty if no format is needed or fits.
 
-    Where the day as well as the month may come first, it is what puts steps at the more even
-    distances; both, where they are as even.
+    If both the day and the month may come first, the format with the more evenly spaced timestamps
+    wins. Both are returned if they are equally even.
 
     >>> find_date_formats(pd.Series(["30/11/2024", "01/12/2024", "02/12/2024"]))
     ['%d/%m/%Y']
@@ -44,22 +44,23 @@ def find_date_formats(column: pd.Series) -> list[str]:
     if unique.empty:
         return []
     if pd.api.types.is_integer_dtype(unique):
-        return _of_digits(unique)
+        return _find_digit_formats(unique)
     if not unique.map(lambda value: isinstance(value, str)).all():
         return []
-    if _read(unique, "ISO8601") is not None:
+    if _parse(unique, "ISO8601") is not None:
         return []
-    fitting = {}
-    for how in (*(day + time for day in _DAYS for time in _TIMES), *_MONTHS):
-        stamps = _read(unique, how)
-        if stamps is not None:
-            fitting[how] = _unevenness(stamps)
-    return [how for how, uneven in fitting.items() if uneven == min(fitting.values())]
+    unevenness = {}
+    for date_format in (*(day + time for day in _DAYS for time in _TIMES), *_MONTHS):
+        timestamps = _parse(unique, date_format)
+        if timestamps is not None:
+            unevenness[date_format] = _measure_unevenness(timestamps)
+    lowest = min(unevenness.values(), default=1.0)
+    return [date_format for date_format, value in unevenness.items() if value == lowest]
 
 
 def has_dates(column: pd.Series) -> bool:
     """
-    Whether a column of text holds dates in any format that is known here.
+    Return whether a column of text holds dates in a known format.
 
     >>> has_dates(pd.Series(["2024-01-31"])), has_dates(pd.Series(["31.1.2024"]))
     (True, True)
@@ -71,25 +72,31 @@ def has_dates(column: pd.Series) -> bool:
     texts = column.dropna().head(_SAMPLE)
     if not texts.map(lambda value: isinstance(value, str) and len(value) >= 6).all():
         return False
-    return _read(texts, "ISO8601") is not None or bool(find_date_formats(column))
+    return _parse(texts, "ISO8601") is not None or bool(find_date_formats(column))
 
 
-def _of_digits(numbers: pd.Series) -> list[str]:
-    """Days and months of 1900 to 2100; other numbers are steps."""
+def _find_digit_formats(numbers: pd.Series) -> list[str]:
+    """Read integers as days or months of the years 1900 to 2100; other integers are steps."""
     texts = numbers.astype(str)
     lengths = set(texts.str.len())
-    how = _DIGITS.get(lengths.pop(), "") if len(lengths) == 1 else ""
-    stamps = _read(texts, how)
-    return [how] if stamps is not None and stamps.dt.year.between(1900, 2100).all() else []
+    date_format = _DIGITS.get(lengths.pop()) if len(lengths) == 1 else None
+    if date_format is None:
+        return []
+    timestamps = _parse(texts, date_format)
+    if timestamps is None or not timestamps.dt.year.between(1900, 2100).all():
+        return []
+    return [date_format]
 
 
-def _read(texts: pd.Series, how: str) -> pd.Series | None:
+def _parse(texts: pd.Series, date_format: str) -> pd.Series | None:
+    """Return the timestamps in UTC, or None if one of them does not have this format."""
     try:
-        return pd.to_datetime(texts, format=how, utc=True).dt.tz_localize(None)
+        return pd.to_datetime(texts, format=date_format, utc=True).dt.tz_localize(None)
     except ValueError:
         return None
 
 
-def _unevenness(stamps: pd.Series) -> float:
-    gaps = np.diff(np.unique(stamps.to_numpy()).astype(np.int64))
+def _measure_unevenness(timestamps: pd.Series) -> float:
+    """Return the longest gap between timestamps in units of the median gap."""
+    gaps = np.diff(np.unique(timestamps.to_numpy()).astype(np.int64))
     return float(gaps.max() / np.median(gaps)) if len(gaps) else 1.0

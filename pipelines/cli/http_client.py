@@ -1,4 +1,4 @@
-"""The service, as the command line talks to it: JSON over HTTP, problems as our errors."""
+"""Call the HTTP service: send and receive JSON, and raise its problems as our errors."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.errors import ServerRefused, Unreachable
 
 TIMEOUT = 60.0
+"""Seconds to wait for an answer."""
 
 
 def call(
@@ -22,13 +23,20 @@ def call(
     method: str | None = None,
 ) -> dict[str, Any]:
     """
-    GET a path, or POST a body to it; or whatever `method` says.
+    Send a request and return the JSON document of the answer.
 
-    `STATECAST_API_KEY` is sent along when it is set.
+    The API key in `STATECAST_API_KEY`, if set, is sent along.
+
+    Args:
+        server: Base URL of the server.
+        path: Path of the request, which starts with a slash.
+        body: JSON document to send, if any.
+        timeout: Seconds to wait.
+        method: HTTP method; by default POST if there is a body, otherwise GET.
 
     Raises:
-        Unreachable: Nothing answers there, or not in time.
-        ServerRefused: It answered with a problem.
+        Unreachable: The server does not answer, or not in time.
+        ServerRefused: The server answered with a problem.
     """
     headers = {"Accept": "application/json"}
     if key := os.environ.get("STATECAST_API_KEY"):
@@ -40,17 +48,17 @@ def call(
     url = server.rstrip("/") + path
     if not url.startswith(("http://", "https://")):
         raise Unreachable(
-            "a server is an http:// or https:// address",
+            "expected an http:// or https:// address",
             where=server,
             help="for example --server http://127.0.0.1:8000",
         )
     request = urllib.request.Request(url, data=data, headers=headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            found: dict[str, Any] = json.loads(answer.read())
-            return found
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            document: dict[str, Any] = json.loads(response.read())
+            return document
     except urllib.error.HTTPError as error:
-        raise _refused(error, path) from error
+        raise _convert_problem(error, path) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
         reason = getattr(error, "reason", error)
         raise Unreachable(
@@ -62,7 +70,11 @@ def call(
 
 def base_url(server: str, name: str | None) -> str:
     """
-    What comes before `/v1/...` of one model of a server; None where it has one alone.
+    Return the URL in front of `/v1/...` for one model of a server.
+
+    Args:
+        server: Base URL of the server.
+        name: Name of the model; None for a server of a single model.
 
     >>> base_url("http://127.0.0.1:8000/", "sales"), base_url("http://127.0.0.1:8000", None)
     ('http://127.0.0.1:8000/models/sales', 'http://127.0.0.1:8000')
@@ -70,19 +82,19 @@ def base_url(server: str, name: str | None) -> str:
     return server if name is None else f"{server.rstrip('/')}/models/{urllib.parse.quote(name)}"
 
 
-def _refused(error: urllib.error.HTTPError, path: str) -> ServerRefused:
+def _convert_problem(error: urllib.error.HTTPError, path: str) -> ServerRefused:
+    """Convert an HTTP error, with its problem document if it has one, to our error."""
     try:
         problem = json.loads(error.read())
     except (json.JSONDecodeError, OSError):
         problem = {}
-    told = str(problem.get("detail") or problem.get("title") or f"HTTP {error.code} {error.reason}")
-    message, place, way_out = told, str(problem.get("where") or ""), str(problem.get("help") or "")
-    named = problem.get("request_id")
-    where = ", ".join(part for part in (place, path, f"request {named}" if named else "") if part)
+    message = problem.get("detail") or problem.get("title") or f"HTTP {error.code} {error.reason}"
+    request_id = problem.get("request_id")
+    where = (problem.get("where"), path, f"request {request_id}" if request_id else "")
     return ServerRefused(
-        message,
+        str(message),
         code=str(problem.get("code") or f"http.{error.code}"),
         status=error.code,
-        where=where,
-        help=way_out,
+        where=", ".join(str(part) for part in where if part),
+        help=str(problem.get("help") or ""),
     )

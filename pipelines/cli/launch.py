@@ -1,7 +1,8 @@
 """
-The service, started from the command line: the only importer of `service` here.
+Start the service and work on its log from the command line.
 
-Pipelines and service know nothing of each other; the command line starts both.
+This is the only module here that imports `service`: pipelines and the service do not depend on each
+other.
 """
 
 import contextlib
@@ -19,10 +20,9 @@ from pipelines.errors import NotInstalled, UsageError
 try:
     from pydantic import ValidationError
 
-    from service import log_admin as offline
-    from service import server
+    from service import log_admin, server
     from service.ingest.importer import import_history
-    from service.serving import local_copy as copies
+    from service.serving import local_copy
     from service.settings import Settings
 except ImportError as error:
     raise NotInstalled(
@@ -30,106 +30,109 @@ except ImportError as error:
     ) from error
 __all__ = [
     "Settings",
-    "base_urls",
-    "in_service",
-    "log_of",
-    "offline",
-    "read_into_log",
-    "run",
-    "settings_of",
-    "with_free_port",
+    "build_log_settings",
+    "build_server_settings",
+    "choose_free_port",
+    "import_into_log",
+    "list_base_urls",
+    "load_served_bundle",
+    "log_admin",
+    "run_server",
 ]
 
 
-def settings_of(found: ResolvedProject, **options: Any) -> Settings:
+def build_server_settings(settings: ResolvedProject, **options: Any) -> Settings:
     """
-    The server's settings: options, then the environment, then the project's.
+    Return the settings of the server: options, then the environment, then those of the project.
+
+    Args:
+        settings: Settings of the command.
+        options: Server settings given on the command line; None means that one was not given.
 
     Raises:
-        ConfigError: A value does not fit.
+        ConfigError: A value is not valid.
     """
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    given["data_dir"] = found.data_dir
-    given.setdefault("tracking_uri", found.tracking_uri)
+    values: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    values["data_dir"] = settings.data_dir
+    values.setdefault("tracking_uri", settings.tracking_uri)
     if not os.environ.get("STATECAST_MODELS"):
-        given |= _of_project(found, given)
+        values |= _take_project_defaults(settings, values)
     try:
-        return Settings(**given)
+        return Settings(**values)
     except ValidationError as error:
-        told = "; ".join(
+        problems = "; ".join(
             f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
             for e in error.errors(include_url=False, include_input=False)
         )
-        raise ConfigError(f"the server's settings do not fit: {told}") from None
+        raise ConfigError(f"invalid server settings: {problems}") from None
 
 
-def _of_project(found: ResolvedProject, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The project's model and its data, where nothing else is said."""
-    ours: dict[str, Any] = {}
-    if "model" not in given and "STATECAST_MODEL" not in os.environ:
-        ours["model"] = f"models:/{found.project.name}@champion"
-    source = found.project.source
+def _take_project_defaults(settings: ResolvedProject, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model and the data of the project, unless others are named."""
+    values: dict[str, Any] = {}
+    if "model" not in options and "STATECAST_MODEL" not in os.environ:
+        values["model"] = f"models:/{settings.project.name}@champion"
+    source = settings.project.source
     if source and "STATECAST_SEED_DATA" not in os.environ and Path(source).is_file():
-        ours["seed_data"] = Path(source)
-    return ours
+        values["seed_data"] = Path(source)
+    return values
 
 
-def log_of(found: ResolvedProject, name: str | None) -> Settings:
+def build_log_settings(settings: ResolvedProject, name: str | None) -> Settings:
     """
-    The settings of the one model on whose log a command works.
+    Return the server settings of the model whose log a command works on.
 
     Args:
-        found: Settings of the project.
-        name: Of a model in `STATECAST_MODELS`; None where one model is served.
+        settings: Settings of the command.
+        name: Name of a model in `STATECAST_MODELS`; None if a single model is served.
 
     Raises:
-        UsageError: There are several and none of them is named, or there is only one.
-        ConfigError: A value does not fit.
+        UsageError: `name` is not in `STATECAST_MODELS`, or is missing although that names models.
+        ConfigError: A value is not valid.
     """
-    settings = settings_of(found)
-    names = list(settings.models)
+    server_settings = build_server_settings(settings)
+    names = list(server_settings.models)
     if name is None and not names:
-        return settings
+        return server_settings
     if not names:
         raise UsageError(
-            f"no log has the name {name!r}: STATECAST_MODELS names no models",
-            help="leave --name out: one model is served, and there is one log",
+            f"no log is named {name!r}: STATECAST_MODELS names no models",
+            help="leave out --name: there is only one log",
         )
     if name not in names:
-        near = nearest(name or "", names) or names[0]
-        told = "no model named" if name is None else f"no model {name!r}"
+        suggestion = nearest(name or "", names) or names[0]
+        problem = "no model was named" if name is None else f"no model is named {name!r}"
         raise UsageError(
-            f"{told}: each has a log of its own, here are {', '.join(names)}",
-            help=f"say --name {near}",
+            f"{problem}: there is one log per model, and the models are {', '.join(names)}",
+            help=f"use --name {suggestion}",
         )
-    return settings.each()[name]
+    return server_settings.each()[name]
 
 
-def in_service(settings: Settings) -> Bundle | None:
-    """The model that a server of this data folder begins with; None before its first start."""
-    kept = copies.read(settings)
-    return None if kept is None else kept.bundle
+def load_served_bundle(server_settings: Settings) -> Bundle | None:
+    """Return the model a server of this data folder last served; None if it never started."""
+    copy = local_copy.read(server_settings)
+    return None if copy is None else copy.bundle
 
 
-def base_urls(settings: Settings, url: str) -> list[str]:
-    """What comes before `/v1/...`: of the server at `url`, or of each of its models."""
-    return [f"{url}/models/{name}" for name in settings.models] or [url]
+def list_base_urls(server_settings: Settings, url: str) -> list[str]:
+    """Return the URLs in front of `/v1/...`: one per named model, or that of the server."""
+    return [f"{url}/models/{name}" for name in server_settings.models] or [url]
 
 
-def with_free_port(settings: Settings) -> Settings:
-    """The same with a port that is free now: the wanted one, or one of the next."""
-    probe = server.bind(settings)
-    with contextlib.closing(probe):
-        return settings.model_copy(update={"port": probe.getsockname()[1]})
+def choose_free_port(server_settings: Settings) -> Settings:
+    """Return the settings with a port that is free now: the given one or one of the next."""
+    with contextlib.closing(server.bind(server_settings)) as listener:
+        return server_settings.model_copy(update={"port": listener.getsockname()[1]})
 
 
-def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serve until interrupted; `on_ready` is told the base URL."""
-    server.run(settings, on_ready=on_ready)
+def run_server(server_settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve until interrupted; call `on_ready` with the base URL once requests are answered."""
+    server.run(server_settings, on_ready=on_ready)
 
 
-def read_into_log(
-    settings: Settings, table: str, data: DataConfig, *, query: str | None = None
+def import_into_log(
+    server_settings: Settings, table: str, data: DataConfig, *, query: str | None = None
 ) -> dict[str, int]:
-    """Read a table into the observation log while no server has it open."""
-    return import_history(settings.log_url, table, data, query=query)
+    """Write a table to the observation log, which no server may have open; return the counts."""
+    return import_history(server_settings.log_url, table, data, query=query)

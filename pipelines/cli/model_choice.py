@@ -1,4 +1,4 @@
-"""Which model a command means: a folder, an alias, a version, or the champion."""
+"""Load the model that a command names: a folder, an alias, a version, or the champion."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,68 +9,74 @@ from forecast.errors import UnknownModel
 from pipelines.cli.project import ResolvedProject
 
 CHAMPION = "champion"
+_TABLE_SETTINGS = {
+    "id_col",
+    "id_from",
+    "only_series",
+    "time_col",
+    "time_format",
+    "target_col",
+    "fill",
+    "freq",
+}
+"""Data settings that describe a table, and so may differ from those of the training data."""
 
 
-def choose_bundle(found: ResolvedProject, model: str | None) -> tuple[Bundle, str]:
+def load_chosen_bundle(settings: ResolvedProject, model: str | None) -> tuple[Bundle, str]:
     """
-    Load a bundle and say which one it is.
+    Load a bundle and return it with a description.
 
     Args:
-        found: Settings: registry and name of the model.
+        settings: Settings of the command, which name the registry and the default model.
         model: Folder of a bundle, alias, version number, `NAME@ALIAS`, `NAME/VERSION` or a
-            `models:/` URI of these; None is the champion.
+            `models:/` URI of one of these; None means the champion.
 
     Raises:
-        UnknownModel: It is not there.
+        UnknownModel: There is no such model.
     """
     if model is not None and (Path(model) / JSON_NAME).is_file():
         bundle = load_bundle(Path(model))
         return bundle, f"{model} ({bundle.digest[:12]})"
     if model is not None and (Path(model).is_dir() or model.startswith((".", "/"))):
-        load_bundle(Path(model))
-    name, which = split_name(model or CHAMPION, found.project.name)
-    database = found.tracking_uri.removeprefix("sqlite:///")
-    if found.tracking_uri.startswith("sqlite:///") and not Path(database).exists():
+        load_bundle(Path(model))  # raises, with what is missing from the folder
+    name, which = parse_model_name(model or CHAMPION, settings.project.name)
+    if not settings.has_tracking_store():
         raise UnknownModel(
-            f"no model {name!r} yet: there is no registry here",
-            where=database,
-            help="statecast train DATA makes one; or give the folder of a bundle with --model",
+            f"no model {name!r}: nothing has been registered here yet",
+            where=settings.tracking_uri.removeprefix("sqlite:///"),
+            help="train one with statecast train DATA, or name the folder of a bundle with --model",
         )
     from pipelines.tracking import flavor
     from pipelines.tracking.store import Tracking
 
-    tracking = Tracking(found.tracking_uri, found.data_dir / "artifacts")
+    tracking = Tracking(settings.tracking_uri, settings.data_dir / "artifacts")
     version = tracking.version(name, which)
     bundle = flavor.load_model(f"models:/{name}/{version.version}", tracking)
     return bundle, f"{name} v{version.version} ({bundle.digest[:12]})"
 
 
-def split_name(text: str, name: str) -> tuple[str, str]:
+def parse_model_name(text: str, default_name: str) -> tuple[str, str]:
     """
-    Model and version or alias of what was written.
+    Split a reference to a model into its name and its version or alias.
 
-    >>> split_name("champion", "sales"), split_name("models:/wine@previous", "sales")
+    >>> parse_model_name("champion", "sales"), parse_model_name("models:/wine@previous", "sales")
     (('sales', 'champion'), ('wine', 'previous'))
     """
     text = text.removeprefix("models:/")
-    for mark in ("@", "/"):
-        before, found, after = text.partition(mark)
-        if found:
-            return before, after
-    return name, text
+    for separator in ("@", "/"):
+        name, matched, which = text.partition(separator)
+        if matched:
+            return name, which
+    return default_name, text
 
 
-def data_settings(found: ResolvedProject, bundle: Bundle) -> DataConfig:
-    """The columns and roles that the model learned, under the names that the settings give."""
-    given = {key.removeprefix("data.") for key in found.origin if key.startswith("data.")} & {
-        "id_col",
-        "id_from",
-        "only_series",
-        "time_col",
-        "time_format",
-        "target_col",
-        "fill",
-        "freq",
-    }
-    asked = {key: getattr(found.config.data, key) for key in given}
-    return replace(bundle.config.data, **asked)
+def make_data_config(settings: ResolvedProject, bundle: Bundle) -> DataConfig:
+    """
+    Return the data settings of a model, adapted to the table that a command reads.
+
+    Covariates and their roles are those of the model. Names of columns, `freq` and `fill` come from
+    the settings of the command if they are set there.
+    """
+    keys = {key for key in _TABLE_SETTINGS if f"data.{key}" in settings.origin}
+    values = {key: getattr(settings.config.data, key) for key in keys}
+    return replace(bundle.config.data, **values)

@@ -12,7 +12,7 @@ from service.api import schemas, timestamps
 from service.api.forecast_requests import CheckedRequest
 from service.engine.engine import Position
 from service.serving.model_source import Source
-from service.serving.slot import Successor
+from service.serving.serving import Successor
 
 
 def forecasts(

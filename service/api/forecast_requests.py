@@ -21,7 +21,7 @@ from service.api.request_checks import MOST_ITEMS, check_count, check_unique, co
 from service.engine.engine import Engine, no_such_series
 from service.errors import Refused, RequestError, RequestTooLarge
 from service.ingest.planner import Known, plan
-from service.serving.slot import Serving
+from service.serving.serving import Serving
 from service.settings import Limits
 from service.storage.records import Observations
 

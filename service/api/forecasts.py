@@ -23,7 +23,7 @@ from service.engine.engine import Engine
 from service.engine.warm_up import replayed
 from service.errors import Abandoned, Refused, ServiceError
 from service.metrics import Metrics
-from service.serving.slot import Serving
+from service.serving.serving import Serving
 from service.settings import Limits
 
 Flags = Bool[np.ndarray, " series"]
@@ -45,7 +45,7 @@ class _LiveItem:
 
 @dataclass(frozen=True, slots=True)
 class _Forecast:
-    """Forecasts of some series and the states that they were made from."""
+    """Forecasts of some series and the states that they were result from."""
 
     states: States
     origin: list[str]
@@ -61,7 +61,7 @@ def forecast(
 
     Raises:
         Refused: The request does not fit the model or the limits.
-        ForecastError: The forecast cannot be made; the metrics count why.
+        ForecastError: The forecast cannot be result; the metrics count why.
     """
     labels = (metrics.model, serving.source.version or "")
     try:
@@ -90,14 +90,14 @@ def _answer(
 ) -> list[schemas.SeriesForecast]:
     if body.series:
         request = read_cold_request(body, serving, limits)
-        made = _forecast_cold(serving.engine, request)
+        result = _forecast_cold(serving.engine, request)
     else:
         serving.write_queue.catch_up()
         serving.write_queue.need(body.unique_ids or [])
         request = read_live_request(body, serving, limits)
-        made = _forecast_live(serving.engine, request)
+        result = _forecast_live(serving.engine, request)
     return answers.forecasts(
-        request, made.states, made.origin, made.values, serving.bundle.calendar
+        request, result.states, result.origin, result.values, serving.bundle.calendar
     )
 
 
@@ -126,9 +126,9 @@ def _forecast_live(engine: Engine, request: CheckedRequest) -> _Forecast:
         _, last_ds = engine.spans(rows)
         known_future = request.future.after(last_ds)
         item = _LiveItem(rows, engine.numbers[rows], last_ds, known_future)
-        made = engine.executor.run_batched((engine, horizon, quantiles), item, work)
-        if made is not None:
-            return made
+        result = engine.executor.run_batched((engine, horizon, quantiles), item, work)
+        if result is not None:
+            return result
         # A step came in between: the covariates must be read for the new stamps.
 
 

@@ -11,7 +11,8 @@ from starlette.responses import StreamingResponse
 from service.api import schemas, timestamps
 from service.engine.engine import Engine
 from service.errors import NotReady, Overloaded
-from service.serving.slot import Serving, Slot
+from service.serving.serving import Serving
+from service.serving.slot import Slot
 from service.settings import Settings
 from service.storage.exporter import Selection, export
 from service.storage.retention import RetentionRule, preview

@@ -2,7 +2,8 @@
 
 from service.api import schemas
 from service.api.answers import moment
-from service.serving.slot import Serving, Slot
+from service.serving.serving import Serving
+from service.serving.slot import Slot
 
 
 def models(slot: Slot) -> list[schemas.ModelDetail]:

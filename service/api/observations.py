@@ -14,7 +14,7 @@ from service.api import schemas, timestamps
 from service.api.request_checks import check_count, covariate_table
 from service.ingest.batch import BatchResult, ObservationBatch
 from service.ingest.planner import STATUSES
-from service.serving.slot import Serving
+from service.serving.serving import Serving
 from service.settings import Limits
 
 

@@ -9,7 +9,7 @@ from forecast.inference.states import States
 from service.api import schemas, timestamps
 from service.api.answers import model_of, moment, position_body
 from service.engine.engine import Position, no_such_series
-from service.serving.slot import Serving
+from service.serving.serving import Serving
 
 
 def page(serving: Serving, *, cursor: str | None, limit: int, q: str | None) -> schemas.SeriesPage:

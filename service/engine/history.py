@@ -67,13 +67,13 @@ class Replayed:
 class Replay:
     """Result of a replay of waiting series, from the log at one moment."""
 
-    asked: Mapping[str, int]
+    requested: Mapping[str, int]
     """Names of the requested series, with their numbers."""
     batch: int
     """Last batch of the log at that moment."""
     timeline: str
     """History of the log at that moment."""
-    made: Replayed
+    replayed: Replayed
     """States of the requested series that the log has."""
 
 
@@ -100,7 +100,7 @@ def history_of(transaction: Transaction, digest: str, rows: Observations) -> His
 def replay(
     log: ObservationLog,
     bundle: Bundle,
-    asked: Mapping[str, int],
+    requested: Mapping[str, int],
     reading: AbstractContextManager[Any] | None = None,
 ) -> Replay:
     """
@@ -109,18 +109,18 @@ def replay(
     Args:
         log: The log, with the covariates of the model.
         bundle: The model.
-        asked: Names of the series, with their numbers.
+        requested: Names of the series, with their numbers.
         reading: Context manager that is entered while the log is read.
 
     Raises:
         LogError: The log cannot be read.
     """
     with reading or nullcontext(), log.read() as transaction:
-        rows = transaction.history(list(asked.values()))
+        rows = transaction.history(list(requested.values()))
         history = history_of(transaction, bundle.digest, rows)
         batch, timeline = transaction.before, transaction.timeline
     states = Replayed(history.entries, history.states(bundle), history.first_ds)
-    return Replay(asked, batch, timeline, states)
+    return Replay(requested, batch, timeline, states)
 
 
 def next_part_size(size: int, seconds: float, target: float, most: int) -> int:

@@ -20,7 +20,8 @@ from starlette.staticfiles import StaticFiles
 from service.api import timestamps
 from service.errors import NotReady
 from service.http.problems import Problem
-from service.serving.slot import Serving, Slot
+from service.serving.serving import Serving
+from service.serving.slot import Slot
 from service.storage.records import Observations
 
 _STEPS = 3

@@ -1,4 +1,4 @@
-"""A batch of observations, and what became of it."""
+"""A batch of observations as a request gives it, and the result of storing it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,28 +9,31 @@ from jaxtyping import Float, Int
 
 @dataclass(frozen=True, slots=True)
 class ObservationBatch:
-    """Observations as a request gives them, in its order."""
+    """Observations in the order of their request."""
 
     names: Sequence[str]
+    """Name of the series of each item."""
     ds: Int[np.ndarray, " item"]
     y: Float[np.ndarray, " item"]
+    """NaN where the value is missing."""
     covariates: Float[np.ndarray, "item covariate"]
     columns: tuple[str, ...]
     """Names of the covariates."""
     pointer: Callable[[int], str]
+    """Returns the place of an item in the request, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of them."""
+    """The result of storing a batch."""
 
     status: Int[np.ndarray, " item"]
-    """A place in `observing.STATUSES` for each item."""
+    """Index into `planner.STATUSES` of each item."""
     created: tuple[str, ...]
-    """Series that were not known before."""
+    """Names of the series that the batch created."""
     fills: tuple[tuple[str, int, int], ...]
-    """Series, first stamp and number of the steps of each gap that the policy filled."""
+    """Series, first stamp and number of steps of each gap that the fill policy filled."""
 
     def count(self, status: int) -> int:
-        """How many items have a status."""
+        """Return the number of items with a status."""
         return int((self.status == status).sum())

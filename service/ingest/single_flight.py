@@ -1,4 +1,4 @@
-"""Work whose result is good for everybody who asked before it began."""
+"""Single flight: callers that ask for the same work at the same time share one run of it."""
 
 import contextvars
 import threading
@@ -10,12 +10,15 @@ from service.errors import DeadlinePassed
 
 class SingleFlight:
     """
-    At most one run of it, and one to come that all who ask meanwhile share.
+    Runs work for all callers that asked before the run began.
+
+    At most one run is in progress. All who ask meanwhile share the next one, because the current
+    run may have read what they want to see too early.
 
     Args:
-        work: What is done, on the thread of the first who asked, but for all: it goes on when that
-            one's client hangs up.
-        deadline: Seconds that anybody waits for it.
+        work: Runs on the thread of the first caller, but for all of them: it is not cancelled when
+            the client of that caller hangs up.
+        deadline: Longest time that a caller waits, in seconds.
     """
 
     def __init__(self, work: Callable[[], None], deadline: float) -> None:
@@ -25,34 +28,35 @@ class SingleFlight:
         self._running: Future[None] | None = None
         self._next: Future[None] | None = None
         self.failure: BaseException | None = None
-        """What the last run raised that has ended."""
+        """The exception of the last run that ended, or None if it succeeded."""
 
     def join(self) -> None:
         """
-        Return once a run has ended that began after this call; one that runs already is too old.
+        Return once a run that began after this call has ended.
 
         Raises:
-            DeadlinePassed: It took too long; or whatever the work raises, for all who share it.
+            DeadlinePassed: The run took too long.
+            BaseException: Whatever `work` raises, for all who share the run.
         """
         with self._lock:
-            run, first = self._next, self._next is None
+            run, is_first = self._next, self._next is None
             if run is None:
                 run = self._next = Future()
-        if first:
-            self._do(run)
+        if is_first:
+            self._run(run)
         elif not wait([run], self._deadline).done:
             self._give_up()
         run.result()
 
-    def _do(self, run: Future[None]) -> None:
-        before = self._running
-        late = before is not None and not wait([before], self._deadline).done
-        with self._lock:  # who comes from here on needs another run
+    def _run(self, run: Future[None]) -> None:
+        previous = self._running
+        late = previous is not None and not wait([previous], self._deadline).done
+        with self._lock:  # Callers that come from here on need another run.
             self._next = None
-            self._running = before if late else run
+            self._running = previous if late else run
         try:
             contextvars.Context().run(self._give_up if late else self._work)
-        except BaseException as error:  # noqa: BLE001 - raised again by all who wait for it
+        except BaseException as error:  # noqa: BLE001 - raised by `join` for all who share the run
             self.failure = error
             run.set_exception(error)
         else:
@@ -61,5 +65,5 @@ class SingleFlight:
 
     def _give_up(self) -> None:
         raise DeadlinePassed(
-            f"the log was not read within {self._deadline:g} s", help="try again, or later"
+            f"the log was not read within {self._deadline:g} s", help="try again later"
         )

@@ -1,8 +1,8 @@
 """
-The line of requests that want to write, and the thread that serves it.
+Write queue: requests that write to the log wait in it, and one thread serves them.
 
-Those that wait at the same time are written in one transaction (group commit) and computed in one
-step. Nothing is acknowledged before its transaction is on the disk.
+Observations that wait at the same time are written in one transaction (group commit) and computed
+in one step. No request is acknowledged before its transaction is on the disk.
 """
 
 import contextlib
@@ -24,36 +24,37 @@ from service.engine.engine import Engine
 from service.engine.history import Replay, next_part_size
 from service.errors import DeadlinePassed, NotReady, Overloaded, Refused
 from service.ingest.batch import BatchResult, ObservationBatch
+from service.ingest.catch_up import is_behind
 from service.ingest.single_flight import SingleFlight
 from service.ingest.writer import Writer
 from service.storage.base_states import TOGETHER
 from service.storage.retention import Pruned, RetentionRule
 
-MOST_TOGETHER = 100_000
-"""Observations in one transaction; one request may have more."""
-MOST_WAITING = 1_000_000
-"""Observations that may wait for their turn."""
+_MAX_TOGETHER = 100_000
+"""Most observations that are merged into one transaction; a single request may have more."""
+_MAX_WAITING = 1_000_000
+"""Most observations that may wait; more are refused."""
 _FIRST_PRUNED, _PRUNE_S = 64, 0.2
-"""Series in the first part of a pruning, and seconds that the later parts take."""
+"""Series in the first part of a pruning, and the seconds that each later part should take."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """Observations to write, or something else to do in between."""
+    """Observations to write, or other work that needs the writer."""
 
-    todo: ObservationBatch | Callable[[], Any]
+    work: ObservationBatch | Callable[[], Any]
     future: Future[Any]
-    until: float
-    """When nobody waits for its turn any more."""
+    deadline: float
+    """Time by which it must have begun, on the clock of `time.perf_counter`."""
 
     @property
     def size(self) -> int:
-        """How many observations it has."""
-        return len(self.todo.names) if isinstance(self.todo, ObservationBatch) else 0
+        """Number of observations; 0 for other work."""
+        return len(self.work.names) if isinstance(self.work, ObservationBatch) else 0
 
-    def goes_with(self, other: "_Job") -> bool:
-        """Whether both are observations with the same columns."""
-        mine, theirs = self.todo, other.todo
+    def can_join(self, other: "_Job") -> bool:
+        """Return whether both are observations with the same covariates."""
+        mine, theirs = self.work, other.work
         if isinstance(mine, ObservationBatch) and isinstance(theirs, ObservationBatch):
             return mine.columns == theirs.columns
         return False
@@ -61,11 +62,17 @@ class _Job:
 
 class WriteQueue:
     """
-    Puts requests in a line and has them written.
+    Serializes all use of a writer on one thread, in the order of the calls.
+
+    Every method that writes waits for its turn, and raises besides its own errors:
+
+    * `DeadlinePassed` if the turn did not come within the deadline; nothing has changed then. Or if
+      the write did not end within the deadline; it may still succeed.
+    * `NotReady` if the server is stopping.
 
     Args:
-        writer: It is used on this recorder's thread only.
-        deadline: Seconds that a request waits for its turn.
+        writer: Used on the thread of this queue only.
+        deadline: Longest time that a request waits for its turn, in seconds.
     """
 
     def __init__(self, writer: Writer, deadline: float) -> None:
@@ -75,12 +82,12 @@ class WriteQueue:
         self._waiting = 0
         self._ready = threading.Condition()
         self._closed = False
-        self._looking = SingleFlight(self._look, deadline)
-        self._thread = threading.Thread(target=self._loop, name="recorder", daemon=True)
+        self._reading = SingleFlight(self._catch_up, deadline)
+        self._thread = threading.Thread(target=self._loop, name="write queue", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Finish the transaction that runs, drop what waits."""
+        """Finish the job that runs and cancel those that wait."""
         with self._ready:
             self._closed = True
             dropped, self._line = self._line, deque()
@@ -89,80 +96,82 @@ class WriteQueue:
             job.future.cancel()
         self._thread.join()
 
-    def record(self, sent: ObservationBatch) -> BatchResult:
+    def record(self, batch: ObservationBatch) -> BatchResult:
         """
-        Store observations, all of them or nothing; they are on the disk when this returns.
+        Store a batch, all of it or nothing; it is on the disk when this returns.
 
         Raises:
-            Refused: With the error of the catalogue and the items it concerns.
-            LogError: The log cannot be written; whether it was is found out at the next batch.
-            DeadlinePassed: Those before it took too long.
-            Overloaded: Too many wait already; nothing of it is stored.
+            Refused: Some items cannot be stored.
+            LogError: The log cannot be written. The batch may be stored nevertheless; it is safe
+                to send it again.
+            Overloaded: Too many observations wait already; nothing of the batch is stored.
         """
-        outcome: BatchResult = self._ask(sent)
-        return outcome
+        result: BatchResult = self._ask(batch)
+        return result
 
     def rebuild(self, name: str) -> None:
         """
         Replay one series from the log.
 
         Raises:
-            UnknownSeries: It is not in the log.
+            UnknownSeries: The series is not in the log.
         """
         self._ask(lambda: self.writer.rebuild(name))
 
     def remove(self, name: str) -> int:
         """
-        Take a series away, for good; returns how many rows it had.
+        Delete a series and its state for good; return how many rows it had in the log.
 
         Raises:
-            UnknownSeries: It is not in the log.
+            UnknownSeries: The series is not in the log.
         """
         rows: int = self._ask(lambda: self.writer.remove(name))
         return rows
 
     def prune(
         self,
-        keep: RetentionRule,
-        beside: Callable[[], Iterable[Engine]],
-        told: Callable[[int, int], None] = lambda done, total: None,
+        rule: RetentionRule,
+        engines: Callable[[], Iterable[Engine]],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
         *,
         seconds: float = _PRUNE_S,
     ) -> Pruned:
         """
-        Take older steps out of the log, some series at a time.
+        Remove older steps from the log, some series at a time.
 
         Args:
-            keep: What stays of each series.
-            beside: Models that are to go on from where the log begins then, whenever asked.
-            told: Series looked at so far, and how many there are.
-            seconds: That one part may take, while others wait.
+            rule: Says which steps are kept.
+            engines: Returns the engines of all models that must be able to replay from what is
+                kept; called for each part, because a rollout may change them.
+            on_progress: Called after each part with the series done so far, and all of them.
+            seconds: Time that one part should take, while other requests wait.
 
         Raises:
-            LogError: The log cannot be written; what was taken out before stays so.
+            LogError: The log cannot be written; what was removed before stays removed.
         """
         with self.writer.log.read() as transaction:
             numbers = list(transaction.names())
-        taken, done, some = Pruned(), 0, _FIRST_PRUNED
+        pruned, done, size = Pruned(), 0, _FIRST_PRUNED
         while done < len(numbers):
-            begun, part = time.perf_counter(), numbers[done : done + some]
-            taken += self._ask(functools.partial(self._prune_some, part, keep, beside))
+            start, part = time.perf_counter(), numbers[done : done + size]
+            pruned += self._ask(functools.partial(self._prune_part, part, rule, engines))
             done += len(part)
-            some = next_part_size(some, time.perf_counter() - begun, seconds, TOGETHER)
-            told(done, len(numbers))
-        return taken
+            size = next_part_size(size, time.perf_counter() - start, seconds, TOGETHER)
+            on_progress(done, len(numbers))
+        return pruned
 
     def hand_over(self, writer: Writer, then: Callable[[], None]) -> None:
         """
-        Let another model's writer take over, once it has all that this one has written.
+        Replace the writer by that of another model, once that one has caught up with the log.
+
+        If this raises, nothing has changed.
 
         Args:
-            writer: Of the other model.
-            then: What has to change in the same moment, or not at all.
+            writer: Writer of the other model.
+            then: Called in the same step, before the next job.
 
         Raises:
-            LogError: The log cannot be read; nothing has changed then.
-            DeadlinePassed: Those before it took too long; nothing has changed then.
+            LogError: The log cannot be read.
         """
 
         def work() -> None:
@@ -173,52 +182,69 @@ class WriteQueue:
         self._ask(work, patient=True)
 
     def need(self, names: Sequence[str]) -> None:
-        """Have those of the series replayed now that still wait for it."""
+        """Replay those of the series that still wait for it, before the others that wait."""
         waiting = self.writer.waiting
-        lacking = [name for name in names if name in waiting] if waiting else []
-        if lacking:
-            self._ask(lambda: self.writer.replay(lacking))
+        names = [name for name in names if name in waiting] if waiting else []
+        if names:
+            self._ask(lambda: self.writer.replay(names))
 
     def put_in_place(self, replay: Replay) -> None:
-        """Have replayed states put in place; it takes its turn among the writes."""
+        """
+        Make replayed series live.
+
+        Raises:
+            LogError: The log cannot be read; series that are not live yet go on waiting.
+        """
         writer = self.writer
         self._ask(lambda: writer.put_in_place(replay))
 
     def catch_up(self) -> None:
         """
-        Take in what other processes have written by now; a file has no other writer.
+        Apply what other processes have written so far; an SQLite file has no other writer.
 
-        Those who ask at the same time share one look at the log, which begins after they asked.
+        Callers that ask at the same time share one read of the log, which begins after they asked.
+
+        Raises:
+            LogError: The log cannot be read.
         """
         if self.writer.log.shared:
-            self._looking.join()
+            self._reading.join()
 
     @property
     def cut_off(self) -> ForecastError | None:
-        """Why the last look at a log that others write to failed; None where it did not."""
-        failure = self._looking.failure
+        """The error of the last read of a shared log; None if it succeeded."""
+        failure = self._reading.failure
         if failure is None or isinstance(failure, ForecastError):
             return failure
-        return ForecastError("the last look at the log failed; the server's log tells more")
+        return ForecastError("the last read of the log failed; see the server's log")
 
-    def _look(self) -> None:
+    def _catch_up(self) -> None:
         with self.writer.log.read() as transaction:
-            behind = self.writer.is_behind(transaction)
+            behind = is_behind(self.writer.engine, self.writer.log, transaction)
         if behind:
             self._ask(lambda: self.writer.catch_up())
 
-    def _prune_some(
-        self, numbers: Sequence[int], keep: RetentionRule, beside: Callable[[], Iterable[Engine]]
+    def _prune_part(
+        self, numbers: Sequence[int], rule: RetentionRule, engines: Callable[[], Iterable[Engine]]
     ) -> Pruned:
-        return self.writer.prune(numbers, keep, beside())
+        return self.writer.prune(numbers, rule, engines())
 
-    def _ask(self, todo: ObservationBatch | Callable[[], Any], *, patient: bool = False) -> Any:
-        """Have it done; `patient` waits for its end once it has begun, however long that takes."""
-        job = _Job(todo, Future(), time.perf_counter() + self._deadline)
+    def _ask(self, work: ObservationBatch | Callable[[], Any], *, patient: bool = False) -> Any:
+        """
+        Put a job into the queue and return its result.
+
+        Args:
+            work: The job.
+            patient: Once the job has begun, wait for its end however long that takes.
+
+        Raises:
+            Overloaded, DeadlinePassed, NotReady: The job did not run in time, or not at all.
+        """
+        job = _Job(work, Future(), time.perf_counter() + self._deadline)
         with self._ready:
             if self._closed:
                 raise NotReady("the server is stopping", help="send it again later")
-            if job.size and self._waiting >= MOST_WAITING:
+            if job.size and self._waiting >= _MAX_WAITING:
                 raise Overloaded(
                     f"{self._waiting:,} observations wait to be written; nothing was stored",
                     help="send it again later",
@@ -234,14 +260,14 @@ class WriteQueue:
             if self._closed:
                 raise NotReady("the server is stopping; nothing was stored", help="send it again")
             raise DeadlinePassed(
-                f"no turn to write within {self._deadline:g} s; nothing was stored",
+                f"the write did not begin within {self._deadline:g} s; nothing was stored",
                 help="send it again, later or in fewer and larger requests",
             )
-        try:  # it is being written: how that ends is worth waiting for
+        try:  # The job runs: its outcome is worth waiting for.
             return job.future.result(None if patient else self._deadline)
         except FutureTimeout:
             raise DeadlinePassed(
-                f"not written within {2 * self._deadline:g} s; it may yet be",
+                f"the write did not end within {2 * self._deadline:g} s; it may still succeed",
                 help="send it again: nothing is stored twice",
             ) from None
 
@@ -254,67 +280,62 @@ class WriteQueue:
                     return
                 jobs = self._next()
             now = time.perf_counter()
-            for late in (job for job in jobs if now > job.until):
+            for late in (job for job in jobs if now > job.deadline):
                 late.future.cancel()
-            live = [job for job in jobs if job.future.set_running_or_notify_cancel()]
-            if live:
-                self._do(live)
+            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            if jobs:
+                self._run(jobs)
 
     def _next(self) -> list[_Job]:
-        """The first of the line, and those behind it that fit into the same transaction."""
+        """Take the first job, and those right behind it that fit into the same transaction."""
         jobs = [self._line.popleft()]
         size = jobs[0].size
-        while self._line and jobs[0].goes_with(self._line[0]):
+        while self._line and jobs[0].can_join(self._line[0]):
             size += self._line[0].size
-            if size > MOST_TOGETHER:
+            if size > _MAX_TOGETHER:
                 break
             jobs.append(self._line.popleft())
         self._waiting -= sum(job.size for job in jobs)
         return jobs
 
-    def _do(self, jobs: list[_Job]) -> None:
+    def _run(self, jobs: list[_Job]) -> None:
         """
-        Write them together; of those that cannot be, each is told for itself.
+        Write jobs in one transaction; jobs with refused items are written one by one afterwards.
 
-        None was acknowledged yet, so they may be taken in any order.
+        No job is acknowledged yet, so they may be written in any order.
         """
         alone: list[_Job] = []
         while len(jobs) > 1:
-            sent = _merge(jobs)
             try:
-                outcome = self.writer.write(sent)
+                result = self.writer.write(_merge(jobs))
             except Refused as refusal:
-                bad = {int(pointer.partition("|")[0]) for pointer, _ in refusal.items}
-                alone += [job for i, job in enumerate(jobs) if i in bad]
-                jobs = [job for i, job in enumerate(jobs) if i not in bad]
+                refused = {int(pointer.partition("|")[0]) for pointer, _ in refusal.items}
+                alone += [job for i, job in enumerate(jobs) if i in refused]
+                jobs = [job for i, job in enumerate(jobs) if i not in refused]
                 continue
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            except BaseException as error:  # noqa: BLE001 - raised by `_ask` for each caller
                 for job in jobs:
                     job.future.set_exception(error)
             else:
-                for job, part in zip(jobs, _share(outcome, jobs), strict=True):
+                for job, part in zip(jobs, _split(result, jobs), strict=True):
                     job.future.set_result(part)
             jobs = []
         for job in (*jobs, *alone):
-            todo = job.todo
-            _answer(
-                job,
-                functools.partial(self.writer.write, todo)
-                if isinstance(todo, ObservationBatch)
-                else todo,
-            )
+            self._run_alone(job)
 
-
-def _answer(job: _Job, work: Callable[[], Any]) -> None:
-    try:
-        job.future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-        job.future.set_exception(error)
+    def _run_alone(self, job: _Job) -> None:
+        work = job.work
+        try:
+            result = self.writer.write(work) if isinstance(work, ObservationBatch) else work()
+        except BaseException as error:  # noqa: BLE001 - raised by `_ask` for the caller
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(result)
 
 
 def _merge(jobs: Sequence[_Job]) -> ObservationBatch:
-    """All of them as one request, whose pointers begin with the number of the job."""
-    parts = [job.todo for job in jobs if isinstance(job.todo, ObservationBatch)]
+    """Concatenate the batches of jobs; pointers begin with the index of the job and `|`."""
+    parts = [job.work for job in jobs if isinstance(job.work, ObservationBatch)]
     starts = np.cumsum([0, *(len(part.names) for part in parts)])
 
     def pointer(item: int) -> str:
@@ -331,17 +352,18 @@ def _merge(jobs: Sequence[_Job]) -> ObservationBatch:
     )
 
 
-def _share(outcome: BatchResult, jobs: Sequence[_Job]) -> list[BatchResult]:
-    """What became of each; a series or a gap belongs to the first that names it."""
-    shares, start = [], 0
-    created, fills = set(outcome.created), list(outcome.fills)
+def _split(result: BatchResult, jobs: Sequence[_Job]) -> list[BatchResult]:
+    """Return the result of each job; new series and gaps go to the first job that names them."""
+    parts, start = [], 0
+    created, fills = set(result.created), list(result.fills)
     for job in jobs:
-        assert isinstance(job.todo, ObservationBatch)
-        names = dict.fromkeys(job.todo.names)
-        mine = tuple(name for name in names if name in created)
-        filled = tuple(fill for fill in fills if fill[0] in names)
-        created.difference_update(mine)
+        assert isinstance(job.work, ObservationBatch)
+        names = dict.fromkeys(job.work.names)
+        own_created = tuple(name for name in names if name in created)
+        own_fills = tuple(fill for fill in fills if fill[0] in names)
+        created.difference_update(own_created)
         fills = [fill for fill in fills if fill[0] not in names]
-        shares.append(BatchResult(outcome.status[start : start + job.size], mine, filled))
+        status = result.status[start : start + job.size]
+        parts.append(BatchResult(status, own_created, own_fills))
         start += job.size
-    return shares
+    return parts

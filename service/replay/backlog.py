@@ -38,7 +38,7 @@ def replay_waiting(
     put: Callable[[Replay], None],
     *,
     stopped: Callable[[], bool],
-    told: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
     long_s: float = LONG_S,
 ) -> None:
     """
@@ -51,7 +51,7 @@ def replay_waiting(
         writer: The writer whose series wait.
         put: Calls `writer.put_in_place` while nothing else uses the writer.
         stopped: Whether to leave the rest.
-        told: Called after each part.
+        on_progress: Called after each part.
         long_s: Remaining time, in seconds, from which worker processes are started.
 
     Raises:
@@ -84,7 +84,7 @@ def replay_waiting(
             else:
                 put(replayed)
                 size = next_part_size(len(part), seconds, _PART_S, MAX_SERIES)
-                told()
+                on_progress()
             if len(failures) == _MOST_DAMAGED:
                 break
             elapsed, waiting = time.perf_counter() - start, len(writer.waiting)

@@ -47,7 +47,7 @@ class ReplayWorker:
         self._process.start()
         other_end.close()
 
-    def replay(self, asked: Mapping[str, int]) -> Replay:
+    def replay(self, requested: Mapping[str, int]) -> Replay:
         """
         Replay series in the process, as `history.replay` does here.
 
@@ -55,7 +55,7 @@ class ReplayWorker:
             OSError, EOFError: The process has ended.
             LogError: The log cannot be read.
         """
-        self._pipe.send(asked)
+        self._pipe.send(requested)
         answer = self._pipe.recv()
         if isinstance(answer, ForecastError):
             raise answer

@@ -1,1 +1,5 @@
-"""Which model answers, and how the next one takes its place."""
+"""
+The models in service: where they come from, how they start, and how a new one replaces another.
+
+May be imported by `service.api`, `service.http`, `service.app` and `service.server`.
+"""

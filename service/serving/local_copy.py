@@ -1,10 +1,13 @@
 """
 The server's own copy of the model in service, which the next start begins with.
 
-A server is started again just when something is wrong: the registry is away, the version that it
-names now is damaged or forecasts wildly, or was left by a rollback. What served last needs none of
-them. A start begins with it and its snapshots, and what the source names takes over as it would
-have otherwise. `<data_dir>/bundles` holds that one bundle, under its digest, and a note.
+A server is often restarted just when something is wrong: the registry cannot be reached, or the
+version that it names is damaged, forecasts wildly or was rolled back. The model that served last
+needs none of that. The server starts from this copy and its snapshots; a newer version at the
+source then replaces it by the normal rollout.
+
+`<data_dir>/bundles` holds the bundle in a directory named by its digest, and `in_service.json` with
+the source that it came from.
 """
 
 import json
@@ -22,54 +25,55 @@ from service.storage.log import ObservationLog
 
 _NOTE = "in_service.json"
 _COPY = re.compile(r"\.?[0-9a-f]{64}(\.new)?")
-"""Folders of copies, whole or half-written: others are somebody's, who keeps models there."""
+"""Names of directories that hold copies, whole or half-written; no other directory is removed."""
 logger = logging.getLogger("service.copies")
 
 
 @dataclass(frozen=True, slots=True)
 class LocalCopy:
-    """A model, and what is known of its source."""
+    """A model and the source that it came from."""
 
     source: Source
     bundle: Bundle
-    left: Source | None = None
-    """The model that a rollback left: it stays out while the source names it."""
+    rolled_back: Source | None = None
+    """The model that a rollback took out of service: it stays out while the source names it."""
 
 
 def choose(settings: Settings) -> LocalCopy:
     """
-    The model to begin with: what was in service last over this log, else what the source names.
+    Return the model to start with: the copy if the log has its frequency, else the source's model.
 
     Raises:
-        UnknownModel, ModelSourceError, BundleError: As for `fetch`; there is no copy that serves.
+        UnknownModel, ModelSourceError, BundleError: The source gives no model, as for `fetch`, and
+            there is no copy to serve instead.
         LogError: The log cannot be opened.
     """
-    kept = read(settings)
-    if kept is not None and _is_of(settings.log_url, kept.bundle):
-        return kept
+    copy = read(settings)
+    if copy is not None and _fits_log(copy.bundle, settings.log_url):
+        return copy
     try:
         return LocalCopy(*fetch(settings))
     except ModelSourceError as error:
-        if kept is None:
+        if copy is None:
             raise
-        logger.warning("%s; serving the copy of %s", error.message, kept.source.mark)
-        return kept
+        logger.warning("%s; serving the copy of %s", error.message, copy.source.identifier)
+        return copy
 
 
-def keep(settings: Settings, copy: LocalCopy) -> None:
+def save(settings: Settings, copy: LocalCopy) -> None:
     """
-    Have the next start begin with this model; copies of others go.
+    Make this the model that the next start begins with, and remove copies of other models.
 
-    Where it cannot be written a warning is logged: the next start begins with what was kept before,
-    or with what the source names.
+    If the copy cannot be written, a warning is logged: the next start then begins with the copy
+    before it, or with the model that the source names.
     """
     folder, digest = settings.data_dir / "bundles", copy.source.digest
-    noted = {
+    content = {
         "model": settings.model,
         "source": asdict(copy.source),
-        "left": copy.left and asdict(copy.left),
+        "left": copy.rolled_back and asdict(copy.rolled_back),
     }
-    text = json.dumps(noted).encode()
+    text = json.dumps(content).encode()
     note = folder / _NOTE
     try:
         if not (folder / digest).exists():
@@ -80,32 +84,38 @@ def keep(settings: Settings, copy: LocalCopy) -> None:
             if _COPY.fullmatch(path.name) and path.name != digest:
                 shutil.rmtree(path)
     except (OSError, BundleError) as error:
-        logger.warning("no copy of %s is kept: %s", copy.source.mark, error)
+        logger.warning("cannot keep a copy of %s: %s", copy.source.identifier, error)
 
 
 def read(settings: Settings) -> LocalCopy | None:
-    """The copy of what was in service last; None where there is none, or a damaged one."""
+    """
+    Return the copy of the model that was in service last.
+
+    Returns None if there is no copy, if it is of another `settings.model`, or if it is damaged; a
+    damaged copy is removed.
+    """
     folder = settings.data_dir / "bundles"
     try:
-        noted = json.loads((folder / _NOTE).read_bytes())
-        source, left = Source(**noted["source"]), noted["left"] and Source(**noted["left"])
-        if noted["model"] != settings.model:
+        content = json.loads((folder / _NOTE).read_bytes())
+        source = Source(**content["source"])
+        rolled_back = content["left"] and Source(**content["left"])
+        if content["model"] != settings.model:
             return None
         bundle = load_bundle(folder / source.digest)
     except (OSError, ValueError, TypeError, KeyError):
         return None
     except BundleError as error:
-        logger.warning("the copy of %s is left out: %s", source.mark, error)
+        logger.warning("ignoring the copy of %s: %s", source.identifier, error)
         shutil.rmtree(folder / source.digest, ignore_errors=True)
         return None
-    return LocalCopy(source, bundle, left)
+    return LocalCopy(source, bundle, rolled_back)
 
 
-def _is_of(log_url: str, bundle: Bundle) -> bool:
-    """Whether the log was begun, with the frequency of this model."""
+def _fits_log(bundle: Bundle, log_url: str) -> bool:
+    """Return whether the log has a frequency, and the model the same one."""
     log = ObservationLog(log_url)
     try:
-        begun = log.calendar
+        calendar = log.calendar
     finally:
         log.close()
-    return begun is not None and begun.freq == bundle.calendar.freq
+    return calendar is not None and calendar.freq == bundle.calendar.freq

@@ -1,8 +1,8 @@
 """
-Where the model comes from: the directory of a bundle, or a model registered in MLflow.
+Load a model from its source: the directory of a bundle, or a model registered in MLflow.
 
-Only JSON and safetensors are read, with verified digests: nothing of the artifact is executed.
-MLflow is imported here alone, and only when a registered model is asked for.
+Only JSON and safetensors are read, and their digests verified: no code of an artifact is executed.
+This is the only module of the service that imports MLflow, and only for a registered model.
 """
 
 import gc
@@ -26,28 +26,30 @@ _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which model this is, in the words of the registry or of the file system."""
+    """Name and version of a model in the registry, or name of its directory."""
 
     name: str
     version: str | None
-    """None for a directory."""
+    """Version in the registry; None for a directory."""
     alias: str | None
+    """Alias by which the settings name it, if they do."""
     digest: str
+    """Digest of the bundle."""
 
     @property
-    def mark(self) -> str:
-        """What `look` calls it."""
+    def identifier(self) -> str:
+        """The version in the registry, or the digest for a directory, as `identify` returns it."""
         return self.version or self.digest
 
 
 def fetch(settings: Settings) -> tuple[Source, Bundle]:
     """
-    Find the model that the settings name now, and load it.
+    Load the model that the settings name now.
 
     Raises:
         UnknownModel: There is no such directory, name, alias or version.
         ModelSourceError: The registry does not answer.
-        BundleError: What was found is damaged, or of another format version.
+        BundleError: The bundle is damaged, or of a format that this release does not read.
     """
     registered = _REGISTERED.fullmatch(settings.model)
     if registered:
@@ -70,11 +72,11 @@ def fetch(settings: Settings) -> tuple[Source, Bundle]:
     return Source(directory.resolve().name, None, None, bundle.digest), bundle
 
 
-def look(settings: Settings) -> str:
+def identify(settings: Settings) -> str:
     """
-    What the settings name now, in one word: a version of the registry, or a bundle's digest.
+    Return the identifier of the model that the settings name now, without loading it.
 
-    Cheap: nothing is copied, and of a directory only the JSON is read.
+    The identifier is a version of the registry, or the digest in the JSON of a directory's bundle.
 
     Raises:
         UnknownModel, ModelSourceError, BundleError: As for `fetch`.
@@ -85,62 +87,62 @@ def look(settings: Settings) -> str:
     return _resolve(settings, registered)
 
 
-def _resolve(settings: Settings, wanted: re.Match[str]) -> str:
-    """The version that an alias stands for now."""
+def _resolve(settings: Settings, registered: re.Match[str]) -> str:
+    """Return the version of a registered model, which an alias may stand for."""
     _check_store(settings)
-    fresh = "mlflow" not in sys.modules
+    first_import = "mlflow" not in sys.modules
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
         client = mlflow.MlflowClient(settings.mlflow_uri, settings.mlflow_uri)
-        if wanted["alias"] is None:
-            found = client.get_model_version(wanted["name"], wanted["version"])
+        if registered["alias"] is None:
+            version = client.get_model_version(registered["name"], registered["version"])
         else:
-            found = client.get_model_version_by_alias(wanted["name"], wanted["alias"])
+            version = client.get_model_version_by_alias(registered["name"], registered["alias"])
     except MlflowException as error:
         if error.error_code in _MISSING:
             raise UnknownModel(
-                f"{wanted[0]} is not in the registry",
+                f"{registered[0]} is not in the registry",
                 where=redact_url(settings.mlflow_uri),
                 help="train and promote a model first: statecast train",
             ) from error
-        raise _away(settings, error) from error
-    except Exception as error:  # whatever client and database raise when nobody answers
-        raise _away(settings, error) from error
-    if fresh:
-        gc.freeze()  # as in `server.run`: to look through MLflow as well stops all for 0.1 s
-    return str(found.version)
+        raise _unreachable(settings, error) from error
+    except Exception as error:  # Client and database raise many types if nobody answers.
+        raise _unreachable(settings, error) from error
+    if first_import:
+        gc.freeze()  # As in `server.run`: scanning MLflow as well would stop requests for 0.1 s.
+    return str(version.version)
 
 
 def _download(settings: Settings, name: str, version: str) -> Bundle:
-    """The one bundle of a version, verified."""
+    """Download and verify the one bundle of a version."""
     import mlflow
 
     with tempfile.TemporaryDirectory() as folder:
         try:
             client = mlflow.MlflowClient(settings.mlflow_uri, settings.mlflow_uri)
-            place = client.get_model_version_download_uri(name, version)
+            uri = client.get_model_version_download_uri(name, version)
             mlflow.artifacts.download_artifacts(
-                place, dst_path=folder, tracking_uri=settings.mlflow_uri
+                uri, dst_path=folder, tracking_uri=settings.mlflow_uri
             )
-        except Exception as error:  # as above, and whatever the artifact store raises
-            raise _away(settings, error) from error
-        found = sorted(Path(folder).rglob(JSON_NAME))
-        if len(found) != 1 or found[0].is_symlink():
+        except Exception as error:  # As above, and whatever the artifact store raises.
+            raise _unreachable(settings, error) from error
+        bundles = sorted(Path(folder).rglob(JSON_NAME))
+        if len(bundles) != 1 or bundles[0].is_symlink():
             raise UnknownModel(
-                f"version {version} of {name!r} holds {len(found)} bundles; expected one",
+                f"version {version} of {name!r} holds {len(bundles)} bundles; expected one",
                 help="register a model that `statecast train` made",
             )
         try:
-            return load_bundle(found[0].parent)
+            return load_bundle(bundles[0].parent)
         except BundleError as error:
-            error.where = f"models:/{name}/{version}"  # not where its copy was
+            error.where = f"models:/{name}/{version}"  # The temporary directory says nothing.
             raise
 
 
 def _check_store(settings: Settings) -> None:
-    """MLflow would make a new, empty database where none is."""
+    """Raise if MLflow's database file is missing: MLflow would create a new, empty one."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -154,7 +156,7 @@ def _check_store(settings: Settings) -> None:
         )
 
 
-def _away(settings: Settings, error: Exception) -> ModelSourceError:
+def _unreachable(settings: Settings, error: Exception) -> ModelSourceError:
     return ModelSourceError(
         f"MLflow does not answer ({type(error).__name__})",
         where=redact_url(settings.mlflow_uri),

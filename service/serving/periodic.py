@@ -1,4 +1,4 @@
-"""What a thread does again and again, each at its own time, and what stands in its way."""
+"""Tasks that a background thread runs again and again, each at its own interval."""
 
 import logging
 import threading
@@ -13,53 +13,63 @@ from service.errors import sentence
 
 @dataclass(slots=True, eq=False)
 class PeriodicTask:
-    """Something to do until the end; why it fails is logged once, not at each repetition."""
+    """A task to run periodically; a failure is logged when it appears, not at each repetition."""
 
     name: str
     work: Callable[[], object]
-    every: float
-    """Seconds from its end to its next beginning."""
-    longest: float = 0.0
-    """Seconds to which that doubles with each failure; it does not where it is less."""
-    at: float = 0.0
-    """When it is due, on the monotonic clock."""
+    pause: float
+    """Seconds between the end of a run and the start of the next."""
+    max_pause: float = 0.0
+    """Seconds up to which each repeated failure doubles the pause; 0 keeps it as it is."""
+    due: float = 0.0
+    """Time of the next run, on the monotonic clock."""
     trouble: str = ""
-    """Why it failed the last time, for everybody; empty where it did not."""
-    _pause: float = 0.0
+    """Why the last run failed, without paths and hosts; empty if it succeeded."""
+    _current_pause: float = 0.0
 
-    def do(self, logger: logging.Logger) -> None:
-        """Once, now; whatever is raised ends here."""
-        before, now, told = self.trouble, "", ""
+    def run(self, logger: logging.Logger) -> None:
+        """Run the task now; a failure is kept in `trouble` and logged, and never raised."""
+        before, now, details = self.trouble, "", ""
         try:
             self.work()
         except ForecastError as error:
-            now, told = sentence(error), sentence(error, place=True)
+            now, details = sentence(error), sentence(error, place=True)
         except OSError as error:
-            now, told = error.strerror or type(error).__name__, str(error)
-        except Exception as error:  # noqa: BLE001 - told here: nobody waits for this thread
+            now, details = error.strerror or type(error).__name__, str(error)
+        except Exception as error:  # noqa: BLE001 - logged here: nobody waits for this thread
             now = f"internal error ({type(error).__name__}): see the log"
-            told = traceback.format_exc()
+            details = traceback.format_exc()
         if now and now != before:
-            logger.warning("%s: %s", self.name, told)
+            logger.warning("%s: %s", self.name, details)
         elif before and not now:
-            logger.info("%s: goes on", self.name)
-        again = bool(before and now)
-        self._pause = max(self.every, min(2 * self._pause, self.longest)) if again else self.every
-        self.trouble, self.at = now, time.monotonic() + self._pause
+            logger.info("%s: works again", self.name)
+        if before and now:
+            self._current_pause = max(self.pause, min(2 * self._current_pause, self.max_pause))
+        else:
+            self._current_pause = self.pause
+        self.trouble, self.due = now, time.monotonic() + self._current_pause
 
 
 def run_periodically(
-    chores: Sequence[PeriodicTask],
+    tasks: Sequence[PeriodicTask],
     wake: threading.Event,
     stopping: threading.Event,
     logger: logging.Logger,
 ) -> None:
-    """Each when it is due, all of them when `wake` is set, until that and `stopping` are."""
+    """
+    Run each task when it is due, and all of them when `wake` is set, until `stopping` is set.
+
+    Args:
+        tasks: Tasks in the order in which they run; at least one.
+        wake: Cleared before the tasks run. Set it after `stopping` to return at once.
+        stopping: Ends the loop after the task that runs.
+        logger: Takes failures and recoveries.
+    """
     while not stopping.is_set():
-        for chore in chores:
-            if time.monotonic() >= chore.at and not stopping.is_set():
-                chore.do(logger)
-        if wake.wait(max(0.0, min(chore.at for chore in chores) - time.monotonic())):
+        for task in tasks:
+            if time.monotonic() >= task.due and not stopping.is_set():
+                task.run(logger)
+        if wake.wait(max(0.0, min(task.due for task in tasks) - time.monotonic())):
             wake.clear()
-            for chore in chores:
-                chore.at = 0.0
+            for task in tasks:
+                task.due = 0.0

@@ -1,4 +1,4 @@
-"""A new model beside the one in service: its states brought to where the log is, then looked at."""
+"""Compare the forecasts of a new model with those of the model in service."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,17 +9,25 @@ from service.ingest.writer import Writer
 from service.storage.records import Observations
 
 SAMPLE = 256
-"""Series whose forecasts are compared."""
-FAR, MOST_FAR = 5.0, 0.1
-"""Widths of the old interval beyond which a forecast is far off, and the share that may be."""
+"""Most series whose forecasts are compared."""
+FAR, MAX_FAR_SHARE = 5.0, 0.1
+"""Widths of the old 95 % interval beyond which a forecast is far off, and the share that may be."""
 
 
 def check_forecasts(champion: Writer, shadow: Writer) -> None:
     """
-    Whether the new model may answer: its forecasts of some series beside the old one's.
+    Check a new model before it may answer.
+
+    Both models forecast a sample of the series that they know. A series is far off if more than
+    half of its steps are.
+
+    Args:
+        champion: The model in service.
+        shadow: The new model, with its states where the log is.
 
     Raises:
-        ShadowRefused: They are not finite, or lie far from where they should.
+        ShadowRefused: The new model cannot forecast, a forecast is not finite, or more than a tenth
+            of the series are far off.
     """
     names = _sample(champion, shadow)
     if not names:
@@ -30,28 +38,28 @@ def check_forecasts(champion: Writer, shadow: Writer) -> None:
         new = _forecasts(shadow, names, horizon)
     except ForecastError as error:
         raise ShadowRefused(f"the new model cannot forecast: {error.message}") from error
-    wrong = ~np.isfinite(new).all(axis=(1, 2))
-    if wrong.any():
+    not_finite = ~np.isfinite(new).all(axis=(1, 2))
+    if not_finite.any():
         raise ShadowRefused(
-            f"the new model's forecasts of {int(wrong.sum())} of {len(names)} series are not "
+            f"the new model's forecasts of {int(not_finite.sum())} of {len(names)} series are not "
             "finite",
-            where=f"series {names[int(np.argmax(wrong))]!r}",
+            where=f"series {names[int(np.argmax(not_finite))]!r}",
             help="train it again; the model in service stays",
         )
     middle, low, high = (old[..., i] for i in range(3))
     width = np.maximum(high - low, 0.02 * np.abs(middle) + 1e-9)
     far = (np.abs(new[..., 0] - middle) > FAR * width).mean(axis=1) > 0.5
-    if far.mean() > MOST_FAR:
+    if far.mean() > MAX_FAR_SHARE:
         raise ShadowRefused(
             f"the new model's forecasts of {int(far.sum())} of {len(names)} series lie further "
             f"than {FAR:g} widths of its 95 % interval from the forecast of the model in service",
             where=f"series {names[int(np.argmax(far))]!r}",
-            help="see what it was trained on; the model in service stays",
+            help="check what it was trained on; the model in service stays",
         )
 
 
 def _sample(champion: Writer, shadow: Writer) -> list[str]:
-    """Series that both know, spread over all names."""
+    """Return up to `SAMPLE` series that both models know, spread evenly over all names."""
     both = [name for name in champion.engine.names() if name in shadow.engine.rows]
     return both[:: max(1, -(-len(both) // SAMPLE))]
 
@@ -59,17 +67,21 @@ def _sample(champion: Writer, shadow: Writer) -> list[str]:
 def _forecasts(
     writer: Writer, names: list[str], horizon: int
 ) -> Float[np.ndarray, "series horizon three"]:
-    """Point and outermost quantiles; covariates are taken to stay as they were last."""
+    """
+    Forecast some series from their states: the point, then the outermost quantiles.
+
+    Known-future covariates are assumed to keep their last values.
+    """
     engine = writer.engine
     learned = engine.bundle.config.model.quantiles
     rows = np.array([engine.rows[name] for name in names], np.int64)
     _, ends = engine.spans(rows)
-    known = _last_covariates(writer, engine.numbers[rows], ends, horizon)
-    asked = (max(learned[0], 0.025), min(learned[-1], 0.975))
+    future = _last_covariates(writer, engine.numbers[rows], ends, horizon)
+    quantiles = (max(learned[0], 0.025), min(learned[-1], 0.975))
 
     def work() -> Float[np.ndarray, "series horizon three"]:
         states, _ = engine.snapshot(rows)
-        return engine.forecast(states, horizon, known, asked)
+        return engine.forecast(states, horizon, future, quantiles)
 
     return engine.executor.run_idle(work)
 
@@ -80,15 +92,16 @@ def _last_covariates(
     ends: Int[np.ndarray, " series"],
     horizon: int,
 ) -> Float[np.ndarray, "series horizon known"] | None:
+    """Return the known-future covariates of each series' last step, repeated over the horizon."""
     count = len(writer.engine.bundle.config.data.known_future)
     if not count:
         return None
     size = len(numbers)
-    asked = Observations(
+    last_steps = Observations(
         np.arange(size), ends, np.zeros(size), np.zeros((size, 0)), np.zeros(size, bool)
     )
     with writer.log.read() as transaction:
-        found = transaction.current(asked, numbers.tolist())
-    last = np.zeros((size, count), np.float32)
-    last[found.series] = np.nan_to_num(found.covariates[:, :count])
-    return np.repeat(last[:, None], horizon, axis=1)
+        stored = transaction.current(last_steps, numbers.tolist())
+    values = np.zeros((size, count), np.float32)
+    values[stored.series] = np.nan_to_num(stored.covariates[:, :count])
+    return np.repeat(values[:, None], horizon, axis=1)

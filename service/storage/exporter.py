@@ -36,7 +36,7 @@ def export(
     selection: Selection,
     *,
     is_integer: bool,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
     """
     Write a part of the log in the data format: `unique_id`, `ds`, `y`, covariates.
@@ -50,7 +50,7 @@ def export(
         file: File to write, from its beginning.
         selection: The part to export.
         is_integer: Whether stamps are integers.
-        told: Called with the rows written so far and the total.
+        on_progress: Called with the rows written so far and the total.
 
     Returns:
         Counts: `series` selected and `rows` written.
@@ -71,7 +71,7 @@ def export(
         for rows in transaction.stream(*part, latest=latest, size=GROUP):
             writer.write_table(layout.table(rows), row_group_size=GROUP)
             done += len(rows)
-            told(done, total)
+            on_progress(done, total)
     return {"series": len(entries), "rows": done}
 
 

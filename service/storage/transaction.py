@@ -57,7 +57,7 @@ class Changes:
 
     batch: int
     """Last batch that is included."""
-    begun: list[SeriesRecord]
+    added: list[SeriesRecord]
     """Series that were added."""
     removed: list[int]
     """Numbers of series that were deleted."""
@@ -142,7 +142,7 @@ class Transaction:
         corrected = sa.select(c.series).distinct().where(c.batch > since, c.revision > 1)
         return Changes(
             batch=self.before,
-            begun=self._entries([added.order_by(s.series)]),
+            added=self._entries([added.order_by(s.series)]),
             removed=[int(n) for n in self._connection.execute(deleted).scalars()],
             rows=self._table.since(since),
             revised=[int(n) for n in self._connection.execute(corrected).scalars()],
@@ -292,19 +292,19 @@ class Transaction:
         """Yield rows of series in parts of `size`, as `ObservationTable.stream` does."""
         return self._table.stream(numbers, since, until, latest=latest, size=size)
 
-    def current(self, asked: Observations, numbers: Sequence[int]) -> Observations:
+    def current(self, stamps: Observations, numbers: Sequence[int]) -> Observations:
         """
         Return the latest values of some stamps, by series and stamp.
 
         Args:
-            asked: The stamps; `series` indexes `numbers`, as in the result.
+            stamps: Series and stamps; `series` indexes `numbers`, as in the result.
             numbers: Numbers of the series.
 
         Returns:
             The rows of the stamps that are stored.
         """
         known = np.asarray(numbers, np.int64)
-        rows = self._table.at(known[asked.series], asked.ds)
+        rows = self._table.at(known[stamps.series], stamps.ds)
         order = np.argsort(known, kind="stable")
         index = order[np.searchsorted(known, rows.series, sorter=order)]
         return replace(rows, series=index).take(np.argsort(index, kind="stable"))

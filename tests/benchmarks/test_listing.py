@@ -1,4 +1,4 @@
-"""The benchmarks run from end to end and print nothing but their records on stdout."""
+"""The list of benchmarks, and benchmarks run from end to end on small data."""
 
 import json
 
@@ -17,7 +17,7 @@ QUICK = ["--set", "train.max_steps=3", "--set", "model.hidden_size=8"]
 
 @pytest.fixture
 def sales():
-    """Eighty months of four series of the bundled retail data."""
+    """Return eighty months of four series of the bundled retail data."""
     frame = pd.read_parquet("examples/data/monthly_retail.parquet")
     frame = frame[frame["unique_id"].isin(sorted(frame["unique_id"].unique())[:4])]
     return frame.groupby("unique_id").tail(80).reset_index(drop=True)
@@ -25,7 +25,7 @@ def sales():
 
 @pytest.fixture
 def records(monkeypatch, capsys):
-    """Run a benchmark with arguments and return its records, model and metric to value."""
+    """Return a function that runs a benchmark and returns values by case, model and metric."""
 
     def run(main, *arguments):
         monkeypatch.setattr("sys.argv", ["benchmark", *map(str, arguments)])
@@ -38,24 +38,24 @@ def records(monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("cut", [[], ["--val"]])
-def test_retail_scores_statecast_beside_the_baselines(sales, records, tmp_path, cut):
-    """Every model has the four numbers, and the seasonal naive's ratio to itself is 1."""
+@pytest.mark.parametrize("options", [[], ["--val"]])
+def test_retail_scores_statecast_and_the_baselines(sales, records, tmp_path, options):
+    """Every model has the four metrics, and the seasonal naive has a ratio of 1 to itself."""
     (tmp_path / "aus_retail").mkdir()
     sales.to_parquet(tmp_path / "aus_retail" / "aus_retail.parquet")
 
-    found = records(retail.main, "--data", tmp_path, *cut, *QUICK)
+    values = records(retail.main, "--data", tmp_path, *options, *QUICK)
 
-    case = "aus_retail_val" if cut else "aus_retail"
+    case = "aus_retail_val" if options else "aus_retail"
     for model in ("statecast", "SeasonalNaive", "Drift", "AutoETS", "AutoTheta"):
         for metric in ("mase", "mase_ratio_snaive", "coverage_80", "coverage_95"):
-            assert (case, model, metric) in found
-    assert found[case, "SeasonalNaive", "mase_ratio_snaive"] == 1.0
+            assert (case, model, metric) in values
+    assert values[case, "SeasonalNaive", "mase_ratio_snaive"] == 1.0
 
 
-@pytest.mark.parametrize("cut", [[], ["--val"]])
-def test_m4_scores_statecast_beside_naive2(sales, records, tmp_path, cut):
-    """OWA is relative to Naive2, read from its file for the test and computed for `--val`."""
+@pytest.mark.parametrize("options", [[], ["--val"]])
+def test_m4_scores_statecast_relative_to_naive2(sales, records, tmp_path, options):
+    """Naive2 is read from its file for the test, and computed for `--val`."""
     sales["ds"] = sales.groupby("unique_id").cumcount() + 1
     train = sales[sales["ds"] <= 72]
     paths = [
@@ -68,47 +68,52 @@ def test_m4_scores_statecast_beside_naive2(sales, records, tmp_path, cut):
         columns = ["unique_id", "ds", "y_hat" if part == "naive2" else "y"]
         frame[columns].to_parquet(tmp_path / "m4" / f"quarterly_subset_{part}.parquet")
 
-    found = records(m4.main, "--freq", "quarterly", "--data", tmp_path / "m4", *cut, *QUICK)
+    values = records(m4.main, "--freq", "quarterly", "--data", tmp_path / "m4", *options, *QUICK)
 
-    case = "quarterly_val" if cut else "quarterly"
-    assert found[case, "Naive2", "owa"] == pytest.approx(1.0)
+    case = "quarterly_val" if options else "quarterly"
+    assert values[case, "Naive2", "owa"] == pytest.approx(1.0)
     for metric in ("owa", "smape", "mase", "coverage_80", "coverage_95", "msis"):
-        assert (case, "statecast", metric) in found
+        assert (case, "statecast", metric) in values
 
 
-def test_m4_stops_when_naive2_does_not_score_as_published(sales):
-    """A wrong file or metric cannot pass for the competition."""
+def test_m4_exits_if_naive2_does_not_have_its_published_scores():
+    """A wrong file or metric is not mistaken for the competition."""
     scores = {"Naive2": {"smape": 18.383, "mase": 2.5}}
 
     with pytest.raises(SystemExit, match="in the competition"):
         m4.check_published(scores, m4.CASES["hourly"], val=False)
 
 
-def test_state_compares_one_step_with_reading_all(records):
-    """Cost of a step, of a forecast and of the whole history, for each history and batch."""
-    found = records(
+def test_state_compares_a_step_with_rereading_the_history(records):
+    """Each history and batch has the cost of a step and that of re-reading, which is larger."""
+    values = records(
         state.main, "--histories", 30, 300, "--batches", 1, 3, "--calls", 10, "--rounds", 1, *QUICK
     )
 
     for batch in (1, 3):
-        assert found[f"{batch} series", "statecast", "observe_growth"] > 0
+        assert values[f"{batch} series", "statecast", "observe_growth"] > 0
         for history in (30, 300):
             case = f"{batch} series, {history} steps"
-            assert found[case, "statecast", "reread_us"] > found[case, "statecast", "observe_us"]
+            assert values[case, "statecast", "reread_us"] > values[case, "statecast", "observe_us"]
 
 
 def test_the_list_names_every_benchmark(capsys):
-    """`python -m benchmarks` says what there is to run."""
+    """`python -m benchmarks` prints the command of each module that can be run, and no other."""
     benchmarks.__main__.main()
 
-    listed = capsys.readouterr().out
-    for name in ("m4", "m5", "peers", "report", "retail", "state", "stocks"):
-        assert f"benchmarks.{name} " in listed
-    assert not any(f"benchmarks.{name} " in listed for name in ("cases", "records", "scoring"))
+    lines = capsys.readouterr().out.splitlines()
+    accuracy = ("carry", "m4", "m5", "race", "retail", "same", "stocks", "unseen")
+    speed = ("engine", "killloop", "million", "state", "step")
+    assert [line.split()[2] for line in lines] == [
+        *(f"benchmarks.accuracy.{name}" for name in accuracy),
+        "benchmarks.peers",
+        "benchmarks.report",
+        *(f"benchmarks.speed.{name}" for name in speed),
+    ]
 
 
-def test_unseen_takes_the_official_test_and_a_missing_price_for_missing(records, tmp_path):
-    """M1 ends where its test ends; a price of 0 is no price, and no forecast is scored on it."""
+def test_unseen_uses_the_official_test_and_treats_a_zero_price_as_missing(records, tmp_path):
+    """M1 ends where its test ends; a commodity price of 0 is NaN and not scored."""
     months = pd.date_range("2000-01-01", periods=60, freq="MS")
     walk = 20 + np.cumsum(np.random.default_rng(0).normal(size=(2, 60)), axis=1)
     walk[1, 30] = 0.0
@@ -124,7 +129,7 @@ def test_unseen_takes_the_official_test_and_a_missing_price_for_missing(records,
     yearly[yearly["ds"] > 54].to_parquet(tmp_path / "m1" / "yearly_test.parquet")
 
     case = unseen.SETS["commodities"](tmp_path)
-    found = records(
+    values = records(
         unseen.main,
         "--data",
         tmp_path,
@@ -138,7 +143,7 @@ def test_unseen_takes_the_official_test_and_a_missing_price_for_missing(records,
 
     assert len(case.train) == 120
     assert case.train["y"].isna().sum() == 1
-    assert {(case, model) for case, model, _ in found} == {
+    assert {(case, model) for case, model, _ in values} == {
         (case, model)
         for case in ("commodities", "m1_yearly")
         for model in ("statecast", "SeasonalNaive")

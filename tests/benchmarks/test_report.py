@@ -1,9 +1,10 @@
-"""Peers get what a case says and no more; the report says what the results say and no more."""
+"""The report from result lines, and the exchange of files with a peer."""
 
 import json
 import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from benchmarks import report
 from benchmarks.accuracy.cases import Case
 from benchmarks.peers import exchange, handover
 
-# Lines of real runs, shortened to what a report reads.
+# Lines of real runs, reduced to the fields that a report reads.
 RESULTS = [
     ("peers", "aus_retail", "SeasonalNaive", "mase", 1.354277, 0.15),
     ("peers", "aus_retail", "SeasonalNaive", "crps", 0.023415, 0.15),
@@ -51,7 +52,7 @@ FAILED = {
 
 @pytest.fixture
 def folders(tmp_path):
-    """A folder of results, and one of documents whose page has the markers."""
+    """Return a folder of results, and a folder of documents whose page has the markers."""
     results, docs = tmp_path / "results", tmp_path / "docs"
     results.mkdir()
     docs.mkdir()
@@ -63,8 +64,8 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def made(folders, monkeypatch):
-    """Make the report anew and return the page and the bytes of the plots."""
+def make_report(folders, monkeypatch):
+    """Return a function that writes the report and returns the page and the bytes of the plots."""
     results, docs = folders
 
     def make():
@@ -78,22 +79,22 @@ def made(folders, monkeypatch):
 
 @pytest.fixture
 def with_ours(folders):
-    """Results of Statecast, and of a baseline beside it, in a file of their own."""
+    """Write results of Statecast and of a baseline to a file of their own."""
     lines = [json.dumps(dict(zip(KEYS, values, strict=True))) for values in OURS]
     (folders[0] / "statecast.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def cells(page, model):
-    """The cells of a model's row, by the names of the columns."""
+    """Return the cells of the row of a model by column."""
     table = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("|")]
     head = [name.strip() for name in table[0]]
     row = next(row for row in table if row[0].strip().split()[0] == model)
     return dict(zip(head, (cell.strip() for cell in row), strict=True))
 
 
-def test_a_row_has_what_was_measured_and_empty_cells_for_the_rest(made):
-    """A missing metric is an empty cell; processor seconds need both of their parts."""
-    page, _ = made()
+def test_cells_without_a_value_are_empty(make_report):
+    """A missing metric is an empty cell; processor seconds need those of fit and predict."""
+    page, _ = make_report()
 
     naive, lstm = cells(page, "SeasonalNaive"), cells(page, "neuralforecast-lstm")
     assert (naive["mase"], naive["coverage_80"]) == ("1.354", "**0.770**")
@@ -102,9 +103,9 @@ def test_a_row_has_what_was_measured_and_empty_cells_for_the_rest(made):
     assert set(list(cells(page, "darts-lstm").values())[1:]) == {""}
 
 
-def test_rows_are_in_order_of_the_main_metric_and_the_best_is_bold(made):
-    """Best first; each error's smallest is bold, and the coverage nearest to its level."""
-    page, _ = made()
+def test_rows_are_sorted_by_the_main_metric_and_the_best_values_are_bold(make_report):
+    """The best row is first; the smallest errors and the closest coverages are bold."""
+    page, _ = make_report()
 
     order = re.findall(r"^\| (\w[\w-]*)", page, flags=re.MULTILINE)
     assert order == ["model", "AutoETS", "SeasonalNaive", "neuralforecast-lstm", "darts-lstm"]
@@ -112,9 +113,9 @@ def test_rows_are_in_order_of_the_main_metric_and_the_best_is_bold(made):
     assert cells(page, "AutoETS")["crps"] == "**0.01870**"
 
 
-def test_the_budget_and_failures_are_told(made):
-    """Where training was cut short or there is no forecast, the report says so."""
-    page, _ = made()
+def test_report_names_stopped_trainings_and_failures(make_report):
+    """A remark says that training stopped at its budget or that there is no forecast."""
+    page, _ = make_report()
 
     assert (
         "- neuralforecast-lstm: input_size=54; "
@@ -125,9 +126,9 @@ def test_the_budget_and_failures_are_told(made):
 
 
 @pytest.mark.usefixtures("with_ours")
-def test_wins_and_losses_are_ratios_to_the_best_peer(made):
-    """A loss is told like a win; validation cuts, single seeds and other benchmarks are no part."""
-    page, _ = made()
+def test_wins_and_losses_are_ratios_to_the_best_peer(make_report):
+    """Validation cuts, single seeds and other benchmarks do not count."""
+    page, _ = make_report()
 
     assert "Wins: mase 0.938 of AutoETS. Losses: crps 1.021 of AutoETS." in page
     assert cells(page, "statecast") == {
@@ -142,27 +143,40 @@ def test_wins_and_losses_are_ratios_to_the_best_peer(made):
 
 
 @pytest.mark.usefixtures("with_ours")
-def test_a_row_is_not_put_together_from_two_runs(made):
-    """A peer that ran beside Statecast too keeps the row of the run of the peers."""
-    page, _ = made()
+def test_report_has_commands_of_existing_benchmarks(make_report):
+    """The commands that measure a case again name modules that can be run."""
+    page, _ = make_report()
+
+    commands = page.partition("```console\n")[2].partition("\n```")[0].splitlines()
+    assert commands == [
+        "python -m benchmarks.accuracy.retail --sets aus_retail --data PATH",
+        "python -m benchmarks.peers --data PATH --case aus_retail",
+    ]
+    assert all(find_spec(command.split()[2]) for command in commands)
+
+
+@pytest.mark.usefixtures("with_ours")
+def test_row_does_not_mix_two_runs(make_report):
+    """A model in both files has the row of `peers.jsonl`."""
+    page, _ = make_report()
 
     assert cells(page, "SeasonalNaive")["mase"] == "1.354"
 
 
-def test_later_lines_of_a_file_count(made, folders):
-    """Results added by a later run replace the earlier ones."""
+def test_later_line_replaces_an_earlier_one(make_report, folders):
+    """Results appended by a later run are the ones in the report."""
     line = dict(zip(KEYS, ("peers", "aus_retail", "AutoETS", "mase", 2.0, 40.0), strict=True))
     with (folders[0] / "peers.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
 
-    page, _ = made()
+    page, _ = make_report()
 
     assert cells(page, "AutoETS")["mase"] == "2.000"
 
 
-def test_only_the_part_between_the_markers_changes_and_the_bytes_repeat(made):
-    """The same results give the same page and the same plots, byte for byte."""
-    page, plots = made()
+def test_same_results_give_the_same_bytes_between_the_markers(make_report):
+    """The page outside the markers is left as it is, and plots have no dates."""
+    page, plots = make_report()
 
     assert page.startswith("# Before\n\n" + report.BEGIN)
     assert page.endswith(report.END + "\n\nAfter\n")
@@ -170,33 +184,33 @@ def test_only_the_part_between_the_markers_changes_and_the_bytes_repeat(made):
     assert "figures/aus_retail.svg" in page
     assert b"AutoETS" in plots["aus_retail.svg"]
     assert b"dc:date" not in plots["aus_retail.svg"]
-    assert made() == (page, plots)
+    assert make_report() == (page, plots)
 
 
-def test_a_page_without_markers_is_refused_and_left_alone(made, folders):
-    """Nothing is written over a page that does not say where the tables go."""
+def test_page_without_markers_is_refused_and_left_unchanged(make_report, folders):
+    """The report needs each marker once and in order."""
     page = folders[1] / "benchmarks.md"
     page.write_text(f"{report.END} {report.BEGIN}")
 
     with pytest.raises(SystemExit, match="once each"):
-        made()
+        make_report()
 
     assert page.read_text() == f"{report.END} {report.BEGIN}"
 
 
 @pytest.fixture
 def case():
-    """Two years of two monthly series, one step unobserved, a price known ahead."""
+    """Return two monthly series with an unobserved step and a price known ahead."""
     ds = pd.date_range("2020-01-01", periods=27, freq="MS")
     y = np.tile(np.arange(1.0, 28.0), 2)
     frame = pd.DataFrame({"unique_id": np.repeat(["a", "b"], 27), "ds": np.tile(ds, 2), "y": y})
     frame["price"] = np.float32(y + 0.5)
     frame.loc[3, "y"] = np.nan
-    ahead = frame["ds"] >= ds[24]
+    in_test = frame["ds"] >= ds[24]
     return Case(
         name="toy",
-        train=frame[~ahead].reset_index(drop=True),
-        test=frame[ahead].reset_index(drop=True),
+        train=frame[~in_test].reset_index(drop=True),
+        test=frame[in_test].reset_index(drop=True),
         freq="MS",
         horizon=3,
         season_length=12,
@@ -207,22 +221,22 @@ def case():
 
 
 @pytest.mark.parametrize(("fill", "value", "observed"), [("mask", 3.0, False), ("zero", 0.0, True)])
-def test_a_peer_gets_filled_steps_and_nothing_of_the_future(case, tmp_path, fill, value, observed):
-    """A step without a value is what the set says; what is to be forecast is not handed over."""
+def test_peer_gets_filled_steps_and_no_future_values(case, tmp_path, fill, value, observed):
+    """Missing values are filled as the set says, and the future table has no `y`."""
     handover.write(replace(case, fill=fill), "AutoETS", tmp_path, budget_s=5.0)
 
-    given = exchange.receive(tmp_path)
+    data = exchange.read_input(tmp_path)
 
-    assert (given.train["y"].iloc[3], given.train["observed"].iloc[3]) == (value, observed)
-    assert given.train["ds"].max() < given.future["ds"].min()
-    assert list(given.future.columns) == ["unique_id", "ds", "price"]
-    assert given.task.static_real == ("size",)
-    assert given.task.static_categories == {"kind": 2}
-    assert (given.task.period, given.task.seasons, given.task.budget_s) == ("M", (12,), 5.0)
+    assert (data.train["y"].iloc[3], data.train["observed"].iloc[3]) == (value, observed)
+    assert data.train["ds"].max() < data.future["ds"].min()
+    assert list(data.future.columns) == ["unique_id", "ds", "price"]
+    assert data.task.static_real == ("size",)
+    assert data.task.static_categories == {"kind": 2}
+    assert (data.task.period, data.task.seasons, data.task.budget_s) == ("M", (12,), 5.0)
 
 
-def test_a_peer_answers_from_a_process_of_its_own(case, tmp_path):
-    """The seasonal naive repeats the last year, with intervals and the seconds it took."""
+def test_peer_forecasts_in_its_own_process(case, tmp_path):
+    """The seasonal naive repeats the last year and reports intervals and seconds."""
     handover.write(case, "SeasonalNaive", tmp_path, budget_s=None)
 
     run = handover.call(Path(sys.executable), "SeasonalNaive", tmp_path, limit_s=300)
@@ -235,8 +249,8 @@ def test_a_peer_answers_from_a_process_of_its_own(case, tmp_path):
     assert run["stopped"] is False
 
 
-def test_a_peer_that_breaks_is_reported_with_its_last_words(case, tmp_path):
-    """An unreadable task ends the process; the message says how."""
+def test_failed_peer_is_reported_with_its_last_line(case, tmp_path):
+    """An unreadable table ends the process; the message has the exit status and the reason."""
     handover.write(case, "SeasonalNaive", tmp_path, budget_s=None)
     (tmp_path / "train.parquet").write_bytes(b"no table")
 
@@ -244,13 +258,13 @@ def test_a_peer_that_breaks_is_reported_with_its_last_words(case, tmp_path):
         handover.call(Path(sys.executable), "SeasonalNaive", tmp_path, limit_s=300)
 
 
-def test_forecasts_below_zero_are_cut_and_missing_ones_refused(case):
-    """The mean is the point forecast and the median a quantile; every step needs both."""
-    made = case.test[["unique_id", "ds"]].assign(**{"mean": -1.0, "0.5": 2.0})
+def test_negative_forecasts_are_clipped_and_missing_ones_refused(case):
+    """The mean is the point forecast, the median is a quantile, and every step needs both."""
+    forecasts = case.test[["unique_id", "ds"]].assign(**{"mean": -1.0, "0.5": 2.0})
 
-    table = handover.read(case, "peer", made)
+    table = handover.read(case, "peer", forecasts)
 
     assert set(table["peer"]) == {0.0}
     assert set(table["peer_ql0.5"]) == {2.0}
     with pytest.raises(handover.PeerFailed, match="1 of 6 steps"):
-        handover.read(case, "peer", made.iloc[1:])
+        handover.read(case, "peer", forecasts.iloc[1:])

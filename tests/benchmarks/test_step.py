@@ -1,4 +1,4 @@
-"""The bound of a training step counts what it says; the race ends where its target is met."""
+"""The bound of a training step, the race to a target, and the gain from carried state."""
 
 import json
 
@@ -17,7 +17,7 @@ TINY = ["--hidden", 8, "--lanes", 6, "--chunk", 4, "--horizon", 5, "--length", 4
 
 @pytest.fixture
 def records(monkeypatch, capsys):
-    """Run a benchmark with arguments and return its records, case and metric to value."""
+    """Return a function that runs a benchmark and returns values by case, model and metric."""
 
     def run(main, *arguments):
         monkeypatch.setattr("sys.argv", ["benchmark", *map(str, arguments)])
@@ -32,7 +32,7 @@ def records(monkeypatch, capsys):
 
 @pytest.fixture
 def hours():
-    """Nine days of three series with a daily season, as M4 has them: steps and no dates."""
+    """Return nine days of three hourly series with a daily season and integer stamps, as in M4."""
     steps = np.arange(1, 217)
     noise = np.random.default_rng(0).lognormal(0, 0.05, (3, len(steps)))
     y = (5 + 3 * np.sin(2 * np.pi * steps / 24)) * noise
@@ -46,8 +46,8 @@ def hours():
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_fused_layers_count_as_much_as_cells_written_out(cell):
-    """Whether fused or not, forward and backward have the products of the gates' equations."""
+def test_fused_layers_have_as_many_operations_as_separate_cells(cell):
+    """Forward and backward have the matrix products of the gate equations in both cases."""
     stack = RecurrentStack(cell, 5, 3, 1, 0.0)
     inputs = torch.randn(7, 4, 5, requires_grad=True)
     start = stack.initial_state(7)
@@ -55,56 +55,56 @@ def test_fused_layers_count_as_much_as_cells_written_out(cell):
 
     with step.flop_counter() as fused:
         stack(inputs, state)[0].sum().backward()
-    with FlopCounterMode(display=False) as written:
+    with FlopCounterMode(display=False) as separate:
         run_cells(stack, inputs, state)[0].sum().backward()
 
-    assert fused.get_total_flops() == written.get_total_flops() > 0
+    assert fused.get_total_flops() == separate.get_total_flops() > 0
 
 
 @pytest.mark.parametrize("case", step.CASES)
-def test_a_step_has_a_bound_and_a_rate(records, case):
-    """The lines of a case agree with each other."""
-    found = records(step.main, "--cases", case, "--rounds", 1, *TINY)
+def test_step_takes_longer_than_its_bound(records, case):
+    """All metrics of a case are positive and agree with each other."""
+    values = records(step.main, "--cases", case, "--rounds", 1, *TINY)
 
-    assert all(np.isfinite(value) and value > 0 for value in found.values())
-    bound_ms = found[case, "gflop"] / found[case, "gemm_gflops"] * 1e3
-    assert found[case, "step_ms"] > bound_ms
+    assert all(np.isfinite(value) and value > 0 for value in values.values())
+    bound_ms = values[case, "gflop"] / values[case, "gemm_gflops"] * 1e3
+    assert values[case, "step_ms"] > bound_ms
 
 
-def test_a_profile_names_the_operators(records, capsys, monkeypatch):
-    """`--profile` adds a table on stderr and nothing on stdout."""
+def test_profile_is_a_table_of_operators_on_stderr(records, capsys, monkeypatch):
+    """`--profile` adds nothing to the lines on stdout."""
     monkeypatch.setattr(
         "sys.argv", ["step", "--cases", "step", "--rounds", "1", "--profile", *map(str, TINY)]
     )
     step.main()
 
-    printed = capsys.readouterr()
-    assert "aten::mm" in printed.err
-    assert all(line.startswith("{") for line in printed.out.splitlines())
+    output = capsys.readouterr()
+    assert "aten::mm" in output.err
+    assert all(line.startswith("{") for line in output.out.splitlines())
 
 
-def test_twice_the_lanes_are_twice_the_products():
-    """The count follows the size of a step; a covariate, so that no date is read once for all."""
+def test_twice_the_lanes_have_twice_the_operations():
+    """The series have a covariate, so that no product over dates is shared by all lanes."""
     shape = step.Shape("h", "positive", "lstm", 4, 4, 5, (4,), hidden=8, known=1)
-    once, twice = (
+    single, double = (
         step.Run(step.panel(s, 40), step.settings(s, 14, [])).flops()
         for s in (shape, step.replace(shape, lanes=8))
     )
 
-    assert np.array_equal(2 * once, twice)
+    assert np.array_equal(2 * single, double)
 
 
 def write_m4(folder, frame):
-    """The train file of M4 Hourly; `--val` needs no other."""
+    """Write the training file of M4 Hourly; `--val` needs no other."""
     (folder / "m4").mkdir()
     frame.to_parquet(folder / "m4" / f"{m4.CASES['hourly'].files}_train.parquet")
 
 
-def test_the_race_ends_with_the_first_run_that_meets_the_target(records, hours, tmp_path):
-    """A target that anything meets is met by the fewest steps."""
+def test_race_ends_with_the_first_run_that_meets_the_target(records, hours, tmp_path):
+    """An easy target is met by the fewest steps."""
     write_m4(tmp_path, hours)
 
-    found = records(
+    values = records(
         race.main,
         "--data",
         tmp_path,
@@ -120,13 +120,13 @@ def test_the_race_ends_with_the_first_run_that_meets_the_target(records, hours, 
         "model.hidden_size=8",
     )
 
-    assert found["m4_hourly_val", "steps_to_target"] == 2
-    assert found["m4_hourly_val", "seconds_to_target"] > 0
-    assert ("m4_hourly_val", "times_sooner") not in found
+    assert values["m4_hourly_val", "steps_to_target"] == 2
+    assert values["m4_hourly_val", "seconds_to_target"] > 0
+    assert ("m4_hourly_val", "times_sooner") not in values
 
 
-def test_a_race_that_is_not_won_says_so(records, hours, tmp_path):
-    """No number is printed for a target out of reach."""
+def test_race_exits_if_no_run_meets_the_target(records, hours, tmp_path):
+    """There is no result for a target out of reach."""
     write_m4(tmp_path, hours)
 
     with pytest.raises(SystemExit, match=r"OWA 0.0000 was not reached with 2 steps"):
@@ -146,8 +146,8 @@ def test_a_race_that_is_not_won_says_so(records, hours, tmp_path):
         )
 
 
-def test_the_target_is_a_whole_run_of_the_peer(tmp_path):
-    """A run that a time limit cut off counts only where there is no other."""
+def test_target_is_a_complete_run_of_the_peer(tmp_path):
+    """A run that stopped at its budget counts only if there is no complete one."""
     path = tmp_path / "peers.jsonl"
     keys = ("case", "model", "metric", "value", "seconds", "stopped", "budget_s")
     rows = [
@@ -168,11 +168,13 @@ def test_the_target_is_a_whole_run_of_the_peer(tmp_path):
         race.read_target(path, "rnn")
 
 
-def test_carrying_is_compared_by_weights_and_by_recipe(records, hours, tmp_path):
-    """Each way is scored at the same cutoffs; what is carried gains nothing over itself."""
+def test_carried_state_is_compared_with_the_same_weights_and_the_same_recipe(
+    records, hours, tmp_path
+):
+    """The gain is the share by which carried state has a lower MASE; it is 0 over itself."""
     write_m4(tmp_path, hours)
 
-    found = records(
+    values = records(
         carry.main,
         "--data",
         tmp_path,
@@ -185,7 +187,7 @@ def test_carrying_is_compared_by_weights_and_by_recipe(records, hours, tmp_path)
     )
 
     for case, other in (("same_weights", "reset"), ("same_recipe", "windowed")):
-        place = f"m4_hourly/{case}"
-        carried, instead = (found[place, way, "mase"] for way in ("carried", other))
-        assert found[place, "carried", "gain"] == 0
-        assert np.isclose(found[place, other, "gain"], 1 - carried / instead, atol=1e-5)
+        name = f"m4_hourly/{case}"
+        with_state, without = (values[name, way, "mase"] for way in ("carried", other))
+        assert values[name, "carried", "gain"] == 0
+        assert np.isclose(values[name, other, "gain"], 1 - with_state / without, atol=1e-5)

@@ -102,7 +102,7 @@ def test_impossible_requests_are_refused_with_a_reason(retail, quick):
         forecaster.sample(20_000)
     for h in (-1, 0, 61):
         for method in (forecaster.predict, forecaster.sample):
-            with pytest.raises(UnseenHorizon, match="was asked for"):
+            with pytest.raises(UnseenHorizon, match="is not possible"):
                 method(h=h)
     with pytest.raises(UnknownQuantile, match="expected percent, such as 80") as caught:
         forecaster.predict(level=[0.8])

@@ -1,4 +1,4 @@
-"""One small training run into a real MLflow store, made once, and looked at by many tests."""
+"""A small training run in a real MLflow store, made once and shared by many tests."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ class Project:
     tracking: Tracking
 
     def again(self, **changes: object) -> train.Outcome:
-        """Run the same job again, changed a little."""
+        """Run the same job again with some fields changed."""
         return train.run(dataclasses.replace(self.job, **changes))
 
 
 @pytest.fixture(scope="session")
 def sales(retail: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six retail series, their last ten years, as a CSV file."""
+    """Write the last ten years of six retail series to a CSV file and return its path."""
     path = tmp_path_factory.mktemp("sales") / "sales.csv"
     ids = retail["unique_id"].unique()[:6]
     recent = retail[retail["unique_id"].isin(ids) & (retail["ds"] >= "2009-01-01")]
@@ -46,7 +46,7 @@ def sales(retail: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def trained(sales: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The run: trained, scored beside two baselines, registered, promoted."""
+    """Train a model, score it with two baselines, register and promote it."""
     root = tmp_path_factory.mktemp("project")
     job = Job(
         source=str(sales),
@@ -63,5 +63,5 @@ def trained(sales: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def examples() -> Path:
-    """The folder of the bundled data."""
+    """Return the folder of the bundled data."""
     return Path(__file__).parents[2] / "examples" / "data"

@@ -1,24 +1,27 @@
 """`statecast backtest`."""
 
+import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from pipelines.cli import project
-from pipelines.cli.command import Session, command
-from pipelines.cli.commands.train import (
-    Ahead,
-    Baselines,
+from pipelines.cli.command import (
+    BaselinesOption,
     DataArgument,
-    Fill,
-    Freq,
-    Windows,
-    as_freq,
-    named,
-    need_source,
-    scores_table,
+    FillOption,
+    FreqOption,
+    HorizonOption,
+    ModelOption,
+    Session,
+    WindowsOption,
+    command,
+    parse_baselines,
+    parse_freq,
 )
-from pipelines.cli.console import elapsed
+from pipelines.cli.commands.train import make_scores_table
+from pipelines.cli.console import format_duration
+from pipelines.cli.project import ResolvedProject, resolve_project
 
 
 def install(app: typer.Typer) -> None:
@@ -28,102 +31,79 @@ def install(app: typer.Typer) -> None:
     def backtest(
         session: Session,
         data: DataArgument = None,
-        model: Annotated[
-            str | None,
-            typer.Option(help="Bundle directory, ALIAS or VERSION; default: the champion."),
+        model: ModelOption = None,
+        h: HorizonOption = None,
+        windows: WindowsOption = None,
+        step_size: Annotated[
+            int | None, typer.Option(min=1, help="Steps between two cutoffs.")
         ] = None,
-        h: Ahead = None,
-        windows: Windows = None,
-        step_size: Annotated[int | None, typer.Option(min=1, help="Between two cutoffs.")] = None,
-        freq: Freq = None,
-        fill: Fill = None,
-        baselines: Baselines = None,
+        freq: FreqOption = None,
+        fill: FillOption = None,
+        baselines: BaselinesOption = None,
     ) -> None:
         """
-        Score a trained model beside the baselines, at rolling cutoffs of DATA.
+        Compare a trained model with the baselines at rolling cutoffs of DATA.
 
-        The weights stay as they are. When they were trained on values after the first cutoff,
-        the scores flatter the model, and a warning says so.
+        The model is not retrained. A warning is printed if it was trained on values after the first
+        cutoff, because its scores are then too good.
         """
-        found = project.find(
+        settings = resolve_project(
             session.config,
             {
                 "project.source": data,
                 "project.windows": windows,
                 "project.step_size": step_size,
-                "data.freq": as_freq(freq),
+                "data.freq": parse_freq(freq),
                 "data.fill": fill,
             },
         )
-        _backtest(session, found, model=model, h=h, baselines=named(baselines))
+        _backtest(session, settings, model=model, h=h, baselines=parse_baselines(baselines))
 
 
 def _backtest(
     session: Session,
-    found: project.ResolvedProject,
+    settings: ResolvedProject,
     *,
     model: str | None,
     h: int | None,
-    baselines: tuple[str, ...] | None,
+    baselines: Sequence[str] | None,
 ) -> None:
     import tempfile
-    import time
-    from dataclasses import replace
     from pathlib import Path
 
-    from forecast.data.future_covariates import read_history
-    from forecast.data.panel import Panel
-    from forecast.data.validation import validate
-    from pipelines.cli.model_choice import choose_bundle, data_settings
+    from pipelines.cli.evaluation import load_evaluation_inputs
     from pipelines.promotion.baseline_process import BaselineProcess
     from pipelines.promotion.comparison import evaluate
-    from pipelines.promotion.plan import not_after, plan
+    from pipelines.promotion.plan import not_after
 
-    source = need_source(found)
-    begun = time.perf_counter()
-    bundle, told = choose_bundle(found, model)
-    session.console.step("model", told)
-    data = data_settings(found, bundle)
-    history, _ = read_history(source, data, query=found.project.query)
-    series = validate(history, data)
-    series = replace(series, data=replace(series.data, kind=bundle.config.data.kind))
-    panel = Panel.from_frame(series)
-    cutoffs = plan(
-        panel,
-        series.calendar,
-        horizon=h or bundle.horizon,
-        windows=found.project.windows,
-        step_size=found.project.step_size,
-        seasons=bundle.config.data.season_lengths,
-        chosen=baselines,
-        kind=bundle.config.data.kind,
-    )
-    first = series.calendar.text(cutoffs.first_cutoff(panel))
-    learned = bundle.facts.get("cutoff")
-    seen = learned is not None and not not_after(learned, first)
-    if seen:
+    start = time.perf_counter()
+    inputs = load_evaluation_inputs(session, settings, model=model, horizon=h, baselines=baselines)
+    bundle, series, panel, cutoffs = inputs.bundle, inputs.series, inputs.panel, inputs.cutoffs
+    first_cutoff = series.calendar.text(cutoffs.first_cutoff(panel))
+    trained_to = bundle.facts.get("cutoff")
+    trained_on_targets = trained_to is not None and not not_after(trained_to, first_cutoff)
+    if trained_on_targets:
         session.console.warn(
-            f"the model was trained up to {learned}, after the first cutoff "
-            f"{first}: these scores flatter it (the run of `statecast train` has honest ones)"
+            f"the model was trained up to {trained_to}, after the first cutoff {first_cutoff}: "
+            "these scores are too good (`statecast train` reports honest ones)"
         )
     with (
         tempfile.TemporaryDirectory() as folder,
-        BaselineProcess(series, panel, cutoffs, Path(folder)) as rivals,
+        BaselineProcess(series, panel, cutoffs, Path(folder)) as process,
     ):
-        result = evaluate(bundle, series, panel, cutoffs, baselines=rivals.wait())
-    scores = result.flat()
-    session.console.result(
+        evaluation = evaluate(bundle, series, panel, cutoffs, baselines=process.wait())
+    scores = evaluation.flat()
+    session.console.print_result(
         {
             "scores": scores,
             "windows": cutoffs.windows,
             "h": cutoffs.horizon,
             "series": len(cutoffs.rows),
-            "first_cutoff": first,
-            "trained_on_targets": seen,
+            "first_cutoff": first_cutoff,
+            "trained_on_targets": trained_on_targets,
         },
-        scores_table(scores),
+        make_scores_table(scores),
     )
-    session.console.say(
-        f"{len(cutoffs.rows):,} series at {cutoffs.windows} cutoffs in "
-        f"{elapsed(time.perf_counter() - begun)}."
-    )
+    count = f"{cutoffs.windows} cutoff{'' if cutoffs.windows == 1 else 's'}"
+    duration = format_duration(time.perf_counter() - start)
+    session.console.say(f"{len(cutoffs.rows):,} series scored at {count} in {duration}")

@@ -8,86 +8,100 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 from forecast.redact import redact_url
-from pipelines.cli import project
-from pipelines.cli.command import USAGE, Refused, Session, command
-from pipelines.cli.commands.train import Fill, Freq, Kind, as_freq
-from pipelines.cli.console import table
+from pipelines.cli.command import (
+    USAGE,
+    FillOption,
+    FreqOption,
+    KindOption,
+    QueryOption,
+    Session,
+    command,
+    parse_freq,
+)
+from pipelines.cli.console import make_table
+from pipelines.cli.project import ResolvedProject, require_source, resolve_project
 
 KINDS = {
-    "positive": "never below 0",
-    "count": "zeros are common; forecast by its mean",
+    "positive": "never negative",
+    "count": "many zeros; the mean is forecast",
     "real": "may be negative",
     "price": "the last value is forecast, with learned intervals",
-    "volatility": "a variance, above 0; forecast by its mean",
+    "volatility": "a variance above 0; the mean is forecast",
 }
-"""What the kind of the data means for their forecasts."""
+"""What each kind of data means for its forecasts."""
 
 
 def install(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(help="Look at data before training on them.", no_args_is_help=True)
+    """Add the group of commands."""
+    group = typer.Typer(help="Check data before training.", no_args_is_help=True)
     app.add_typer(group, name="data", rich_help_panel="Data")
 
     @command(group, "data check")
     def check(
         session: Session,
         file: Annotated[
-            str | None, typer.Argument(metavar="FILE", help="CSV, Parquet or SQLAlchemy URL.")
+            str | None,
+            typer.Argument(
+                metavar="FILE",
+                help="CSV or Parquet file, or SQLAlchemy URL; default: source in statecast.toml.",
+            ),
         ] = None,
-        freq: Freq = None,
-        kind: Kind = None,
-        fill: Fill = None,
-        query: Annotated[str | None, typer.Option(help="SQL, when FILE is a database.")] = None,
+        freq: FreqOption = None,
+        kind: KindOption = None,
+        fill: FillOption = None,
+        query: QueryOption = None,
     ) -> None:
         """
-        Report what FILE holds and everything that is wrong with it.
+        Summarise FILE and list every problem in it.
 
-        Exit code 2, with each problem on stderr, when it cannot be trained on as it is.
+        Problems are printed to stderr. The exit code is 2 if FILE cannot be used for training as it
+        is.
         """
-        found = project.find(
+        settings = resolve_project(
             session.config,
             {
                 "project.source": file,
                 "project.query": query,
-                "data.freq": as_freq(freq),
+                "data.freq": parse_freq(freq),
                 "data.kind": kind,
                 "data.fill": fill,
             },
         )
-        _check(session, found)
+        _check(session, settings)
 
 
-def _check(session: Session, found: project.ResolvedProject) -> None:
+def _check(session: Session, settings: ResolvedProject) -> None:
     from forecast.data import validation
     from forecast.data.future_covariates import read_history
-    from pipelines.cli.commands.train import need_source
 
-    source = need_source(found)
-    data = found.config.data
-    history, ahead = read_history(source, data, query=found.project.query)
-    told = {**validation.report(history, data), "rows_ahead": len(ahead)}
-    session.console.result(
-        {"source": redact_url(source), "usable": not told["problems"], **told}, _text(told)
+    source = require_source(settings)
+    data = settings.config.data
+    history, future = read_history(source, data, query=settings.project.query)
+    report = {**validation.report(history, data), "rows_ahead": len(future)}
+    session.console.print_result(
+        {"source": redact_url(source), "usable": not report["problems"], **report},
+        _make_table(report),
     )
-    for problem in told["problems"]:
-        session.console.problem(**problem)
-    if told["problems"]:
-        raise Refused(USAGE)
-    session.console.say("ready to train on")
-    session.console.then(f"statecast train {shlex.quote(redact_url(source))}")
+    for problem in report["problems"]:
+        session.console.print_problem(**problem)
+    if report["problems"]:
+        raise typer.Exit(USAGE)
+    session.console.say("no problems: ready for training")
+    session.console.suggest(f"statecast train {shlex.quote(redact_url(source))}")
 
 
-def _text(told: dict[str, Any]) -> "Table":
+def _make_table(report: dict[str, Any]) -> "Table":
+    shortest, longest = report["shortest"], report["longest"]
     rows: list[tuple[object, ...]] = [
-        ("series", f"{told['series']:,}"),
-        ("rows", f"{told['rows']:,}"),
-        ("span", f"{told['first']} to {told['last']}"),
-        ("freq", told["freq"]),
-        ("kind", f"{told['kind']} ({KINDS[told['kind']]})"),
-        ("zeros", f"{told['zero_share']:.1%}"),
-        ("shortest", f"{told['shortest']['unique_id']} ({told['shortest']['rows']:,} rows)"),
-        ("longest", f"{told['longest']['unique_id']} ({told['longest']['rows']:,} rows)"),
-        ("ended early", f"{told['ended_before_last']:,} series"),
-        ("unused columns", ", ".join(told["unused_columns"]) or "none"),
+        ("series", f"{report['series']:,}"),
+        ("rows", f"{report['rows']:,}"),
+        ("span", f"{report['first']} to {report['last']}"),
+        ("freq", report["freq"]),
+        ("kind", f"{report['kind']} ({KINDS[report['kind']]})"),
+        ("zeros", f"{report['zero_share']:.1%}"),
+        ("shortest", f"{shortest['unique_id']} ({shortest['rows']:,} rows)"),
+        ("longest", f"{longest['unique_id']} ({longest['rows']:,} rows)"),
+        ("ended early", f"{report['ended_before_last']:,} series"),
+        ("unused columns", ", ".join(report["unused_columns"]) or "none"),
     ]
-    return table("", "", rows=rows)
+    return make_table("", "", rows=rows)

@@ -1,4 +1,4 @@
-"""`statecast demo`: the whole on bundled data, in one command. `make run` calls it."""
+"""`statecast demo`: train on bundled data and serve the model. `make run` calls it."""
 
 import json
 import threading
@@ -12,10 +12,15 @@ import pipelines
 
 if TYPE_CHECKING:
     from pipelines.tracking.ui import MlflowPages
-from pipelines.cli import project
-from pipelines.cli.command import Session, command
-from pipelines.cli.commands import serve
-from pipelines.cli.commands.train import Baselines, named
+from pipelines.cli.command import (
+    BaselinesOption,
+    MaxStepsOption,
+    Session,
+    command,
+    parse_baselines,
+)
+from pipelines.cli.commands.serve import HostOption, PortOption, serve_until_interrupted
+from pipelines.cli.project import ResolvedProject, resolve_project
 from pipelines.errors import Unreachable, UsageError
 
 DATA = Path(pipelines.__file__).parents[1] / "examples" / "data" / "monthly_retail.parquet"
@@ -29,28 +34,28 @@ def install(app: typer.Typer) -> None:
     @command(app, "demo", rich_help_panel="Start here")
     def demo(
         session: Session,
-        host: serve.Host = None,
-        port: serve.Port = None,
+        host: HostOption = None,
+        port: PortOption = None,
         mlflow_port: Annotated[
-            int, typer.Option(min=0, max=65535, help="Of MLflow's pages; 0 leaves them out.")
+            int, typer.Option(min=0, max=65535, help="Port of the MLflow pages; 0 disables them.")
         ] = 5000,
-        max_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
-        baselines: Baselines = None,
+        max_steps: MaxStepsOption = None,
+        baselines: BaselinesOption = None,
     ) -> None:
-        """Train on bundled sales data and serve it: API, its docs and MLflow's pages."""
+        """Train on bundled sales data, then serve the API, its docs and the MLflow pages."""
         if not DATA.is_file():
             raise UsageError(
-                "the bundled data are not here",
+                "the bundled data are not installed",
                 where=str(DATA),
-                help="run it in a checkout, or train on your own: statecast init --from FILE",
+                help="run this in a checkout, or use your own data: statecast init --from FILE",
             )
-        found = _settings(max_steps)
-        _train_once(session, found, named(baselines))
-        _serve(session, found, host=host, port=port, mlflow_port=mlflow_port)
+        settings = _resolve_settings(max_steps)
+        _train_once(session, settings, parse_baselines(baselines))
+        _serve(session, settings, host=host, port=port, mlflow_port=mlflow_port)
 
 
-def _settings(max_steps: int | None) -> project.ResolvedProject:
-    """The demo's own: of the environment only, whatever statecast.toml is here."""
+def _resolve_settings(max_steps: int | None) -> ResolvedProject:
+    """Return settings from the environment alone; a statecast.toml in this folder is ignored."""
     options = {
         "project.source": str(DATA),
         "project.name": "statecast",
@@ -60,33 +65,36 @@ def _settings(max_steps: int | None) -> project.ResolvedProject:
         "model.horizon": HORIZON,
         "train.max_steps": max_steps,
     }
-    return project.find(None, options, start=Path("/"))
+    return resolve_project(None, options, start=Path("/"))
 
 
 def _train_once(
-    session: Session, found: project.ResolvedProject, baselines: tuple[str, ...] | None
+    session: Session, settings: ResolvedProject, baselines: tuple[str, ...] | None
 ) -> None:
-    """Train, unless a champion is in the registry."""
+    """Train and promote a model, unless there is a champion."""
     from pipelines.cli.commands.models import open_store
-    from pipelines.cli.commands.train import job_of, run_training
+    from pipelines.cli.commands.train import build_job, run_training
 
-    store = open_store(session, found)
-    champion = None if store is None else store.find(found.project.name, "champion")
+    store = open_store(settings)
+    champion = None if store is None else store.find(settings.project.name, "champion")
     if champion is not None:
-        told = f"{champion.name} v{champion.version} is champion: nothing to train"
-        session.console.step("model", told)
+        session.console.print_step(
+            "model",
+            f"skipped training: {champion.name} v{champion.version} is already champion",
+        )
         return
-    job = replace(job_of(found), baselines=baselines, resume=None)
-    outcome = run_training(session, job, again="statecast demo")
+    job = replace(build_job(settings), baselines=baselines, resume=None)
+    outcome = run_training(session, job, resume_command="statecast demo")
     if outcome.change is None:
         raise UsageError(
-            f"the model may not serve: {outcome.verdict.reason}", help="give it more --max-steps"
+            f"the model was not promoted: {outcome.verdict.reason}",
+            help="train longer: raise --max-steps",
         )
 
 
 def _serve(
     session: Session,
-    found: project.ResolvedProject,
+    settings: ResolvedProject,
     *,
     host: str | None,
     port: int | None,
@@ -94,73 +102,78 @@ def _serve(
 ) -> None:
     from contextlib import nullcontext
 
-    from pipelines.cli import launch as serving
+    from pipelines.cli import launch
     from pipelines.tracking.ui import MlflowPages
 
-    wanted = serving.settings_of(found, host=host, port=port, next_port=True)
-    settings = serving.with_free_port(wanted)
-    if wanted.port not in (0, settings.port):
-        told = f"port {wanted.port} is busy: the API listens on {settings.port} instead"
-        session.console.warn(told)
+    requested = launch.build_server_settings(settings, host=host, port=port, next_port=True)
+    server_settings = launch.choose_free_port(requested)
+    if requested.port not in (0, server_settings.port):
+        session.console.warn(
+            f"port {requested.port} is in use: the API listens on {server_settings.port} instead"
+        )
     pages = None
-    if mlflow_port and found.tracking_uri.startswith("sqlite:"):
-        pages = MlflowPages(found.tracking_uri, found.data_dir, port=mlflow_port)
+    if mlflow_port and settings.tracking_uri.startswith("sqlite:"):
+        pages = MlflowPages(settings.tracking_uri, settings.data_dir, port=mlflow_port)
         if pages.port != mlflow_port:
-            said = f"port {mlflow_port} is busy: MLflow's pages are on {pages.port} instead"
-            session.console.warn(said)
+            session.console.warn(
+                f"port {mlflow_port} is in use: the MLflow pages are on {pages.port} instead"
+            )
+
+    def on_ready(url: str) -> None:
+        base_url = launch.list_base_urls(server_settings, url)[0]
+        # In a thread: waiting for the MLflow pages must not hold up the server.
+        threading.Thread(
+            target=_print_addresses, args=(session, base_url, pages), daemon=True
+        ).start()
+
     with pages or nullcontext():
-        teller = _Told(session, pages)
-        serve.run(session, settings, lambda url: teller.start(serving.base_urls(settings, url)[0]))
+        serve_until_interrupted(session, server_settings, on_ready)
 
 
-class _Told:
-    """Says where everything is, once it answers; in a thread of its own."""
-
-    def __init__(self, session: Session, pages: "MlflowPages | None") -> None:
-        self.session, self.pages = session, pages
-
-    def start(self, url: str) -> None:
-        threading.Thread(target=self._tell, args=(url,), daemon=True).start()
-
-    def _tell(self, url: str) -> None:
-        console = self.session.console
-        lines = curl_lines(url)
-        mlflow = None if self.pages is None else self.pages.url
-        text = [
-            "",
-            f"API         {url}",
-            f"API docs    {url}/docs",
-            *([f"MLflow      {mlflow}  (up in a few seconds)"] if mlflow else []),
-            "",
-            "Ask for a forecast, report what happened, ask again:",
-            "",
-            *lines,
-            "",
-        ]
-        document = {"api": url, "docs": f"{url}/docs", "mlflow": mlflow, "try": lines}
-        console.result(document, "\n".join(text))
-        console.say("Ctrl-C stops everything.")
-        if self.pages is not None and not self.pages.wait():
-            console.warn(f"MLflow's pages do not answer: see {self.pages.log}")
+def _print_addresses(session: Session, url: str, pages: "MlflowPages | None") -> None:
+    """Print where the API and the MLflow pages are, and requests to try."""
+    console = session.console
+    requests = _make_curl_lines(url)
+    mlflow = None if pages is None else pages.url
+    lines = [
+        "",
+        f"API         {url}",
+        f"API docs    {url}/docs",
+        *([f"MLflow      {mlflow}  (starts in a few seconds)"] if mlflow else []),
+        "",
+        "Request a forecast, report an observation, request the forecast again:",
+        "",
+        *requests,
+        "",
+    ]
+    console.print_result(
+        {"api": url, "docs": f"{url}/docs", "mlflow": mlflow, "try": requests}, "\n".join(lines)
+    )
+    console.say("Press Ctrl-C to stop everything.")
+    if pages is not None and not pages.wait():
+        console.warn(f"the MLflow pages do not answer: see {pages.log}")
 
 
-def curl_lines(url: str) -> list[str]:
-    """A forecast and an observation of the first live series, that work as pasted."""
+def _make_curl_lines(url: str) -> list[str]:
+    """Return two shell commands: a forecast and an observation of the first live series."""
     from pipelines.cli.http_client import call
 
     try:
-        first = call(url, "/v1/series?limit=1")["series"][0]["unique_id"]
-        ahead = call(url, "/v1/forecasts", {"unique_ids": [first], "h": 1})["forecasts"][0]
+        unique_id = call(url, "/v1/series?limit=1")["series"][0]["unique_id"]
+        forecast = call(url, "/v1/forecasts", {"unique_ids": [unique_id], "h": 1})["forecasts"][0]
     except (Unreachable, KeyError, IndexError):
         return []
-    seen = {"unique_id": first, "ds": ahead["ds"][0], "y": round(1.2 * ahead["statecast"][0], 1)}
-    ask = {"unique_ids": [first], "h": 3, "level": [80]}
+    observation = {
+        "unique_id": unique_id,
+        "ds": forecast["ds"][0],
+        "y": round(1.2 * forecast["statecast"][0], 1),
+    }
     return [
-        _curl(url, "/v1/forecasts", ask),
-        _curl(url, "/v1/observations", {"observations": [seen]}),
+        _make_curl_line(url, "/v1/forecasts", {"unique_ids": [unique_id], "h": 3, "level": [80]}),
+        _make_curl_line(url, "/v1/observations", {"observations": [observation]}),
     ]
 
 
-def _curl(url: str, path: str, body: dict[str, Any]) -> str:
+def _make_curl_line(url: str, path: str, body: dict[str, Any]) -> str:
     text = json.dumps(body, separators=(",", ":")).replace("'", "'\\''")
     return f"curl -s {url}{path} -H 'content-type: application/json' -d '{text}'"

@@ -1,5 +1,6 @@
 """`statecast diagnose`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipelines.reporting.diagnosis import Diagnosis
-from pipelines.cli import project
-from pipelines.cli.command import Session, command
-from pipelines.cli.commands.train import DataArgument, Fill, Freq, Windows, as_freq, need_source
-from pipelines.cli.console import elapsed, table
+from pipelines.cli.command import (
+    DataArgument,
+    FillOption,
+    FreqOption,
+    ModelOption,
+    Session,
+    WindowsOption,
+    command,
+    parse_freq,
+)
+from pipelines.cli.console import format_duration, make_table
+from pipelines.cli.project import ResolvedProject, resolve_project
 
 WORST = 5
+"""Number of series with the largest errors to print."""
 
 
 def install(app: typer.Typer) -> None:
@@ -24,111 +34,92 @@ def install(app: typer.Typer) -> None:
     def diagnose(
         session: Session,
         data: DataArgument = None,
-        model: Annotated[
-            str | None,
-            typer.Option(help="Bundle directory, ALIAS or VERSION; default: the champion."),
-        ] = None,
+        model: ModelOption = None,
         output: Annotated[
-            Path | None, typer.Option("-o", "--output", help="Folder for a page and its tables.")
+            Path | None,
+            typer.Option("-o", "--output", help="Folder for the report and its tables."),
         ] = None,
-        windows: Windows = None,
-        freq: Freq = None,
-        fill: Fill = None,
+        windows: WindowsOption = None,
+        freq: FreqOption = None,
+        fill: FillOption = None,
     ) -> None:
         """
-        Say how far back a trained model remembers, and where it is wrong, on DATA.
+        Show how far back a trained model remembers, and where it is wrong, on DATA.
 
-        Memory, gradients through time, what carrying the state is worth, the worst series and
-        the parts of some forecasts. The weights stay as they are.
+        The report covers memory, gradients through time, the value of carrying the state, the
+        series with the largest errors, and the components of some forecasts. The model is not
+        changed.
         """
-        found = project.find(
+        settings = resolve_project(
             session.config,
             {
                 "project.source": data,
                 "project.windows": windows,
-                "data.freq": as_freq(freq),
+                "data.freq": parse_freq(freq),
                 "data.fill": fill,
             },
         )
-        _diagnose(session, found, model=model, output=output)
+        _diagnose(session, settings, model=model, output=output)
 
 
 def _diagnose(
-    session: Session, found: project.ResolvedProject, *, model: str | None, output: Path | None
+    session: Session, settings: ResolvedProject, *, model: str | None, output: Path | None
 ) -> None:
-    import time
-    from dataclasses import replace
-
-    from forecast.data.future_covariates import read_history
-    from forecast.data.panel import Panel
-    from forecast.data.validation import validate
     from forecast.diagnostics.carry_gain import carry_gain
-    from pipelines.cli.model_choice import choose_bundle, data_settings
+    from pipelines.cli.evaluation import load_evaluation_inputs
     from pipelines.promotion.comparison import evaluate
-    from pipelines.promotion.plan import plan
-    from pipelines.reporting import diagnosis as report
+    from pipelines.reporting import diagnosis
 
-    source = need_source(found)
-    begun = time.perf_counter()
-    bundle, told = choose_bundle(found, model)
-    session.console.step("model", told)
-    data = data_settings(found, bundle)
-    history, _ = read_history(source, data, query=found.project.query)
-    series = validate(history, data)
-    series = replace(series, data=replace(series.data, kind=bundle.config.data.kind))
-    panel = Panel.from_frame(series)
-    cutoffs = plan(
-        panel,
-        series.calendar,
-        horizon=bundle.horizon,
-        windows=found.project.windows,
-        step_size=found.project.step_size,
-        seasons=bundle.config.data.season_lengths,
-        chosen=(),
-    )
-    part = cutoffs.part(panel)
-    scored = evaluate(bundle, series, panel, cutoffs)
-    carried = None  # windows carry nothing
+    start = time.perf_counter()
+    inputs = load_evaluation_inputs(session, settings, model=model, horizon=None, baselines=())
+    bundle, cutoffs = inputs.bundle, inputs.cutoffs
+    panel = cutoffs.part(inputs.panel)
+    evaluation = evaluate(bundle, inputs.series, inputs.panel, cutoffs)
+    gain = None  # a model of fixed windows carries no state
     if bundle.config.model.window is None:
-        carried = carry_gain(bundle, part, n_windows=cutoffs.windows, step_size=cutoffs.step_size)
-    made = report.diagnose(
+        gain = carry_gain(bundle, panel, n_windows=cutoffs.windows, step_size=cutoffs.step_size)
+    report = diagnosis.diagnose(
         bundle,
-        part,
-        scored.cv,
-        series.frame,
+        panel,
+        evaluation.cv,
+        inputs.series.frame,
         season_length=cutoffs.season_length,
-        carried=carried,
+        carried=gain,
     )
     if output is not None:
-        made.save(output)
-    session.console.result(
-        {"facts": made.facts, "output": None if output is None else str(output)}, _table(made)
+        report.save(output)
+    session.console.print_result(
+        {"facts": report.facts, "output": None if output is None else str(output)},
+        _make_table(report),
     )
     if output is not None:
-        session.console.say(f"written: {output / 'diagnosis.html'}")
-    session.console.say(f"{part.num_series:,} series in {elapsed(time.perf_counter() - begun)}.")
+        session.console.say(f"wrote {output / 'diagnosis.html'}")
+    duration = format_duration(time.perf_counter() - start)
+    session.console.say(f"{panel.num_series:,} series diagnosed in {duration}")
 
 
-def _table(made: "Diagnosis") -> "Table":
-    facts = made.facts
-    worst = made.tables["errors_by_series"].head(WORST)
-    named = ", ".join(f"{row.unique_id} ({row.mase:.2f})" for row in worst.itertuples())
+def _make_table(report: "Diagnosis") -> "Table":
+    facts = report.facts
+    worst = report.tables["errors_by_series"].head(WORST)
     rows: list[tuple[object, ...]] = [
-        ("memory", _reach(facts["memory_reach"])),
-        ("memory of the network alone", _reach(facts["network_memory_reach"])),
-        ("gradient, by layer", ", ".join(facts["gradient"].values()) or "windows: none"),
-        ("gain of the carried state", _gain(facts.get("carry_gain"))),
-        ("worst series (MASE)", named),
+        ("memory", _format_reach(facts["memory_reach"])),
+        ("memory of the network alone", _format_reach(facts["network_memory_reach"])),
+        ("gradient by layer", ", ".join(facts["gradient"].values()) or "none: fixed windows"),
+        ("gain from carrying the state", _format_gain(facts.get("carry_gain"))),
+        (
+            "largest errors (MASE)",
+            ", ".join(f"{row.unique_id} ({row.mase:.2f})" for row in worst.itertuples()),
+        ),
     ]
-    return table("what", "found", rows=rows)
+    return make_table("measure", "result", rows=rows)
 
 
-def _gain(share: float | None) -> str:
-    """No `-0.0%`: what rounds to nothing is nothing."""
-    return "windows: none" if share is None else f"{round(share, 3) + 0.0:.1%} of MASE"
+def _format_gain(share: float | None) -> str:
+    """Return a gain in percent; adding 0.0 turns a rounded -0.0 into 0.0."""
+    return "none: fixed windows" if share is None else f"{round(share, 3) + 0.0:.1%} of MASE"
 
 
-def _reach(steps: int | None) -> str:
+def _format_reach(steps: int | None) -> str:
     if steps is None:
-        return "beyond the history"
-    return f"under 1 % from {steps:,} step{'' if steps == 1 else 's'} back"
+        return "longer than the history"
+    return f"influence under 1 % from {steps:,} step{'' if steps == 1 else 's'} back"

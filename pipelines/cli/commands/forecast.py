@@ -1,5 +1,6 @@
 """`statecast forecast`."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,9 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     import pandas as pd
-from pipelines.cli import project
-from pipelines.cli.command import Session, command
-from pipelines.cli.commands.train import Ahead, DataArgument, need_source
+from pipelines.cli.command import DataArgument, HorizonOption, ModelOption, Session, command
+from pipelines.cli.project import ResolvedProject, require_source, resolve_project
 from pipelines.errors import UsageError
 
 SUFFIXES = (".csv", ".parquet", ".json")
@@ -24,24 +24,24 @@ def install(app: typer.Typer) -> None:
         session: Session,
         data: DataArgument = None,
         ids: Annotated[
-            list[str] | None, typer.Option("--id", help="Only this series; repeat for more.")
+            list[str] | None, typer.Option("--id", help="Forecast only this series; repeatable.")
         ] = None,
-        model: Annotated[
-            str | None,
-            typer.Option(help="Bundle directory, ALIAS or VERSION; default: the champion."),
-        ] = None,
+        model: ModelOption = None,
         server: Annotated[
-            str | None, typer.Option(help="Ask this server's live states instead of DATA.")
+            str | None,
+            typer.Option(help="Base URL of a server whose live states to use instead of DATA."),
         ] = None,
-        h: Ahead = None,
+        h: HorizonOption = None,
         level: Annotated[
-            list[float] | None, typer.Option(help="Interval in percent; repeat for more.")
+            list[float] | None,
+            typer.Option(help="Prediction interval in percent, such as 80; repeatable."),
         ] = None,
         future: Annotated[
-            str | None, typer.Option(help="Table of known-future covariates.")
+            str | None, typer.Option(help="Table of covariates known in advance.")
         ] = None,
         output: Annotated[
-            Path | None, typer.Option("-o", "--output", help="CSV, Parquet or JSON file.")
+            Path | None,
+            typer.Option("-o", "--output", help="CSV, Parquet or JSON file to write."),
         ] = None,
     ) -> None:
         """Forecast the series of DATA with a trained model, or live series of a server."""
@@ -49,112 +49,122 @@ def install(app: typer.Typer) -> None:
             raise UsageError(
                 f"cannot write {output.suffix or 'a file without a suffix'!r}",
                 where=str(output),
-                help="name it .csv, .parquet or .json",
+                help="use the suffix .csv, .parquet or .json",
             )
-        for one in level or ():
-            if not 0 < one < 100:
-                raise UsageError(f"--level {one:g} is not between 0 and 100", help="--level 80")
+        for percent in level or ():
+            if not 0 < percent < 100:
+                raise UsageError(
+                    f"--level {percent:g} is not between 0 and 100", help="for example --level 80"
+                )
         if server is not None and not ids:
             raise UsageError(
-                "name the series to ask the server for", help="--id SERIES, once for each"
+                "--server needs the names of the series to forecast",
+                help="--id SERIES, once for each series",
             )
-        found = project.find(session.config, {"project.source": data})
+        settings = resolve_project(session.config, {"project.source": data})
         if server is not None:
-            made = _ask(server, ids or [], h, level or [], future, found)
+            forecasts = _request(settings, server, ids or [], h, level or [], future)
         else:
-            made = _compute(session, found, ids or [], model, h, level or [], future)
-        _write(session, made, output)
+            forecasts = _compute(session, settings, ids or [], model, h, level or [], future)
+        _write(session, forecasts, output)
 
 
 def _compute(
     session: Session,
-    found: project.ResolvedProject,
+    settings: ResolvedProject,
     ids: Sequence[str],
     model: str | None,
     h: int | None,
     level: Sequence[float],
     future: str | None,
 ) -> "pd.DataFrame":
-    import time
+    """Forecast in this process from the whole history."""
+    source = require_source(settings)
+    from forecast.data import io
+    from forecast.inference.batch import forecast_table, select_series
+    from pipelines.cli.model_choice import load_chosen_bundle, make_data_config
 
-    source = need_source(found)
-    from forecast.data.io import read_table
-    from forecast.inference.batch import forecast_table, only
-    from pipelines.cli.model_choice import choose_bundle, data_settings
-
-    begun = time.perf_counter()
-    bundle, told = choose_bundle(found, model)
-    session.console.step("model", told, time.perf_counter() - begun)
-    begun = time.perf_counter()
-    data = data_settings(found, bundle)
-    table = read_table(source, query=found.project.query, data=data)
+    start = time.perf_counter()
+    bundle, description = load_chosen_bundle(settings, model)
+    session.console.print_step("model", description, time.perf_counter() - start)
+    start = time.perf_counter()
+    data = make_data_config(settings, bundle)
+    table = io.read_table(source, query=settings.project.query, data=data)
     if ids:
-        table = only(table, data, ids)
-    ahead = None if future is None else read_table(future, data=data)
-    made = forecast_table(bundle, table, horizon=h, level=level, futr_df=ahead, data=data)
-    told = f"{made['unique_id'].nunique():,} series, {len(made):,} rows"
-    session.console.step("forecast", told, time.perf_counter() - begun)
-    return made
+        table = select_series(table, data, ids)
+    covariates = None if future is None else io.read_table(future, data=data)
+    forecasts = forecast_table(bundle, table, horizon=h, level=level, futr_df=covariates, data=data)
+    size = f"{forecasts['unique_id'].nunique():,} series, {len(forecasts):,} rows"
+    session.console.print_step("forecast", size, time.perf_counter() - start)
+    return forecasts
 
 
-def _ask(
+def _request(
+    settings: ResolvedProject,
     server: str,
     ids: Sequence[str],
     h: int | None,
     level: Sequence[float],
     future: str | None,
-    found: project.ResolvedProject,
 ) -> "pd.DataFrame":
+    """Request forecasts from a server."""
     import pandas as pd
 
-    from forecast.data.io import read_table
     from pipelines.cli.http_client import call
-    from pipelines.cli.json_rows import to_rows
 
     body: dict[str, Any] = {"unique_ids": list(ids), "level": list(level)}
     if h is not None:
         body["h"] = h
     if future is not None:
-        table = read_table(future, data=found.config.data)
-        named = {found.config.data.id_col: "unique_id", found.config.data.time_col: "ds"}
-        table = table.rename(columns=named)
-        kept = _covariates(call(server, "/v1/models"), table)
-        table["unique_id"] = table["unique_id"].astype(str)
-        wanted = table["unique_id"].isin(ids)
-        body["futr"] = to_rows(table.loc[wanted, ["unique_id", "ds", *kept]])
-    answer = call(server, "/v1/forecasts", body)
-    frames_ = []
-    for one in answer["forecasts"]:
-        columns = {"unique_id": one["unique_id"], "ds": one["ds"], "statecast": one["statecast"]}
-        for each in level:
+        body["futr"] = _read_covariates(settings, server, ids, future)
+    frames = []
+    for series in call(server, "/v1/forecasts", body)["forecasts"]:
+        columns = {name: series[name] for name in ("unique_id", "ds", "statecast")}
+        for percent in level:
             for side in ("lo", "hi"):
-                columns[f"statecast-{side}-{each:g}"] = one[f"{side}-{each:g}"]
-        frames_.append(pd.DataFrame(columns))
-    return pd.concat(frames_, ignore_index=True)
+                columns[f"statecast-{side}-{percent:g}"] = series[f"{side}-{percent:g}"]
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
 
 
-def _covariates(models: dict[str, Any], table: "pd.DataFrame") -> list[str]:
-    served = next((m for m in models["models"] if m.get("in_service")), models["models"][0])
-    return [name for name in served["known_future"] if name in table.columns]
+def _read_covariates(
+    settings: ResolvedProject, server: str, ids: Sequence[str], future: str
+) -> list[dict[str, Any]]:
+    """Return the rows of some series with the covariates that the served model takes."""
+    from forecast.data import io
+    from pipelines.cli.http_client import call
+    from pipelines.cli.json_rows import to_rows
+
+    data = settings.config.data
+    table = io.read_table(future, data=data)
+    table = table.rename(columns={data.id_col: "unique_id", data.time_col: "ds"})
+    models = call(server, "/v1/models")["models"]
+    served = next((model for model in models if model.get("in_service")), models[0])
+    covariates = [name for name in served["known_future"] if name in table.columns]
+    table["unique_id"] = table["unique_id"].astype(str)
+    return to_rows(table.loc[table["unique_id"].isin(ids), ["unique_id", "ds", *covariates]])
 
 
-def _write(session: Session, made: "pd.DataFrame", output: Path | None) -> None:
+def _write(session: Session, forecasts: "pd.DataFrame", output: Path | None) -> None:
+    """Write the forecasts to stdout or to a file."""
     from pipelines.cli.json_rows import to_rows
 
     if output is None:
         if session.console.json:
-            session.console.result({"forecasts": to_rows(made)})
+            session.console.print_result({"forecasts": to_rows(forecasts)})
         else:
-            session.console.raw(made.to_csv(index=False, float_format="%.6g"))
+            session.console.print_raw(forecasts.to_csv(index=False, float_format="%.6g"))
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix.lower() == ".csv":
-        made.to_csv(output, index=False)
+        forecasts.to_csv(output, index=False)
     elif output.suffix.lower() == ".parquet":
-        made.to_parquet(output, index=False)
+        forecasts.to_parquet(output, index=False)
     else:
         import json
 
-        output.write_text(json.dumps(to_rows(made), indent=1), encoding="utf-8")
-    document = {"path": str(output), "rows": len(made)}
-    session.console.result(document, f"wrote {output} ({len(made):,} rows)")
+        output.write_text(json.dumps(to_rows(forecasts), indent=1), encoding="utf-8")
+    session.console.print_result(
+        {"path": str(output), "rows": len(forecasts)},
+        f"wrote {output} ({len(forecasts):,} rows)",
+    )

@@ -18,40 +18,40 @@ def install(app: typer.Typer) -> None:
         session: Session,
         source: Annotated[
             str | None,
-            typer.Option("--from", metavar="FILE", help="Guess columns and frequency from it."),
+            typer.Option("--from", metavar="FILE", help="Detect the settings from this file."),
         ] = None,
         force: Annotated[
-            bool, typer.Option("--force", help="Replace the file that is there.")
+            bool, typer.Option("--force", help="Replace an existing statecast.toml.")
         ] = False,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Print it, write nothing.")
+            bool, typer.Option("--dry-run", help="Print the file without writing it.")
         ] = False,
     ) -> None:
-        """Write a commented statecast.toml here; with --from, filled in from your data."""
+        """Write a commented statecast.toml, filled in from your data if --from is given."""
         path = Path(FILE)
         if path.exists() and not force and not dry_run:
             raise UsageError(
-                f"there is a {FILE} here already",
+                f"{FILE} already exists",
                 where=str(path.resolve()),
-                help="add --force to replace it, or --dry-run to see what would be written",
+                help="add --force to replace it, or --dry-run to print the new one",
             )
-        from pipelines.cli.autodetect import blank, detect, to_toml
+        from pipelines.cli.autodetect import DetectedSettings, detect
 
-        guessed = blank() if source is None else detect(source)
-        text = to_toml(guessed)
+        detected = DetectedSettings() if source is None else detect(source)
+        text = detected.to_toml()
         if not dry_run:
             path.write_text(text, encoding="utf-8")
         document = {
             "path": str(path),
             "written": not dry_run,
-            "settings": guessed.values,
-            "reasons": guessed.reasons,
+            "settings": detected.values,
+            "reasons": detected.reasons,
             "toml": text,
         }
-        session.console.result(document, text if dry_run else f"wrote {path}")
-        for name, reason in guessed.reasons.items():
-            session.console.step(name, reason)
+        session.console.print_result(document, text if dry_run else f"wrote {path}")
+        for name, reason in detected.reasons.items():
+            session.console.print_step(name, reason)
         if source is None:
-            session.console.then("statecast data check FILE", "statecast train FILE")
+            session.console.suggest("statecast data check FILE", "statecast train FILE")
         else:
-            session.console.then("statecast data check", "statecast train")
+            session.console.suggest("statecast data check", "statecast train")

@@ -8,32 +8,34 @@ import typer
 if TYPE_CHECKING:
     from pipelines.tracking.registry import Change
     from pipelines.tracking.store import Tracking, Version
-from pipelines.cli import project
 from pipelines.cli.command import Session, command
-from pipelines.cli.console import Console, table
+from pipelines.cli.console import Console, make_table
+from pipelines.cli.project import ResolvedProject, resolve_project
 
-Name = Annotated[str | None, typer.Argument(help="Registered model; default: [project] name.")]
+NameArgument = Annotated[
+    str | None, typer.Argument(help="Registered model; default: name in statecast.toml.")
+]
 
 
 def install(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(help="The registry, and the model in service.", no_args_is_help=True)
+    """Add the group of commands."""
+    group = typer.Typer(help="List, show and promote registered models.", no_args_is_help=True)
     app.add_typer(group, name="models", rich_help_panel="Models")
 
     @command(group, "models list")
     def list_(session: Session) -> None:
-        """Every version with its aliases, scores and verdict."""
-        tracking = open_store(session)
-        versions = tracking.versions() if tracking else []
-        rows = [_row(version) for version in versions]
+        """List every version with its aliases, status and verdict."""
+        store = open_store(resolve_project(session.config))
+        versions = store.versions() if store else []
         columns = ("model", "version", "aliases", "status", "created", "run", "reason")
-        session.console.result(
-            {"models": [_document(version) for version in versions]},
-            table(*columns, rows=rows, right=("version",)) if rows else None,
+        rows = [_make_row(version) for version in versions]
+        session.console.print_result(
+            {"models": [_make_document(version) for version in versions]},
+            make_table(*columns, rows=rows, right=("version",)) if rows else None,
         )
         if not rows:
             session.console.say("no model is registered yet")
-            session.console.then("statecast train FILE")
+            session.console.suggest("statecast train FILE")
 
     @command(group, "models show")
     def show(
@@ -42,7 +44,7 @@ def install(app: typer.Typer) -> None:
             str, typer.Argument(help="ALIAS, VERSION, NAME@ALIAS or NAME/VERSION.")
         ] = "champion",
     ) -> None:
-        """What one version is, was trained on, and scored."""
+        """Show what a version is, what it was trained on, and its scores."""
         _show(session, which)
 
     @command(group, "models promote")
@@ -50,120 +52,115 @@ def install(app: typer.Typer) -> None:
         session: Session,
         version: Annotated[str, typer.Argument(help="VERSION, ALIAS, NAME/VERSION or NAME@ALIAS.")],
     ) -> None:
-        """Put a version into service; the one before becomes `previous`."""
-        from pipelines.cli.model_choice import split_name
-        from pipelines.tracking import registry as publish
+        """Make a version the champion; the current champion becomes `previous`."""
+        from pipelines.cli.model_choice import parse_model_name
+        from pipelines.tracking import registry
 
-        found = project.find(session.config)
-        name, which = split_name(version, found.project.name)
-        tracking = need_store(session, found)
-        chosen = tracking.version(name, which)
-        _changed(session.console, publish.promote(tracking, name, chosen.version))
+        settings = resolve_project(session.config)
+        name, which = parse_model_name(version, settings.project.name)
+        store = require_store(settings)
+        number = store.version(name, which).version
+        _print_change(session.console, registry.promote(store, name, number))
 
     @command(group, "models rollback")
-    def rollback(session: Session, name: Name = None) -> None:
-        """Put the previous champion back."""
-        from pipelines.tracking import registry as publish
+    def rollback(session: Session, name: NameArgument = None) -> None:
+        """Make the previous champion the champion again."""
+        from pipelines.tracking import registry
 
-        found = project.find(session.config)
-        tracking = need_store(session, found)
-        change = publish.rollback(tracking, name or found.project.name)
-        _changed(session.console, change)
+        settings = resolve_project(session.config)
+        store = require_store(settings)
+        change = registry.rollback(store, name or settings.project.name)
+        _print_change(session.console, change)
 
 
-def open_store(session: Session, found: project.ResolvedProject | None = None) -> "Tracking | None":
-    """MLflow's store, or None when there is none here yet."""
-    from pathlib import Path
-
-    found = found or project.find(session.config)
-    database = found.tracking_uri.removeprefix("sqlite:///")
-    if found.tracking_uri.startswith("sqlite:///") and not Path(database).exists():
+def open_store(settings: ResolvedProject) -> "Tracking | None":
+    """Open the MLflow store; return None if there is none yet."""
+    if not settings.has_tracking_store():
         return None
     from pipelines.tracking.store import Tracking
 
-    return Tracking(found.tracking_uri, found.data_dir / "artifacts")
+    return Tracking(settings.tracking_uri, settings.data_dir / "artifacts")
 
 
-def need_store(session: Session, found: project.ResolvedProject) -> "Tracking":
-    """MLflow's store, or a message that there is no model yet."""
+def require_store(settings: ResolvedProject) -> "Tracking":
+    """
+    Open the MLflow store.
+
+    Raises:
+        UnknownModel: There is no store yet.
+    """
     from forecast.errors import UnknownModel
 
-    tracking = open_store(session, found)
-    if tracking is None:
+    store = open_store(settings)
+    if store is None:
         raise UnknownModel(
-            "no model is registered yet: there is no registry here",
-            where=found.tracking_uri,
-            help="statecast train FILE",
+            "no model is registered yet", where=settings.tracking_uri, help="statecast train FILE"
         )
-    return tracking
+    return store
 
 
 def _show(session: Session, which: str) -> None:
-    from pipelines.cli.model_choice import split_name
+    from pipelines.cli.model_choice import parse_model_name
     from pipelines.tracking import flavor
 
-    found = project.find(session.config)
-    tracking = need_store(session, found)
-    name, mark = split_name(which, found.project.name)
-    version = tracking.version(name, mark)
-    bundle = flavor.load_model(f"models:/{name}/{version.version}", tracking)
-    config = bundle.config
+    settings = resolve_project(session.config)
+    store = require_store(settings)
+    version = store.version(*parse_model_name(which, settings.project.name))
+    bundle = flavor.load_model(f"models:/{version.name}/{version.version}", store)
+    config, facts, mase = bundle.config, bundle.facts, bundle.scores.get("mase")
     document = {
-        **_document(version),
+        **_make_document(version),
         "digest": bundle.digest,
-        "facts": bundle.facts,
+        "facts": facts,
         "scores": bundle.scores,
         "config": config.to_dict(),
     }
-    facts = bundle.facts
     rows: list[tuple[object, ...]] = [
         ("model", f"{version.name} v{version.version}"),
         ("aliases", ", ".join(version.aliases) or "none"),
         ("verdict", version.tags.get("gate.reason", "")),
         ("trained on", f"{facts['series']:,} series, {facts['rows']:,} rows to {facts['cutoff']}"),
-        ("forecasts", f"{bundle.horizon} steps of freq {config.data.freq}, {config.data.kind}"),
-        ("needs", ", ".join(config.data.known_future) or "no future covariates"),
+        ("forecasts", f"{bundle.horizon} steps, freq {config.data.freq}, kind {config.data.kind}"),
+        ("known future", ", ".join(config.data.known_future) or "none"),
         ("network", f"{config.model.cell}, {config.model.num_layers} x {config.model.hidden_size}"),
-        ("MASE", _number(bundle.scores.get("mase"))),
+        ("MASE", "" if mase is None else f"{mase:.3f}"),
         ("run", version.run_id),
         ("digest", bundle.digest),
     ]
-    session.console.result(document, table("", "", rows=rows))
+    session.console.print_result(document, make_table("", "", rows=rows))
 
 
-def _changed(console: Console, change: "Change") -> None:
+def _print_change(console: Console, change: "Change") -> None:
     document = {"model": change.name, "champion": change.champion, "previous": change.previous}
-    before = f" (before: version {change.previous})" if change.previous else ""
-    console.result(document, f"{change.name}: version {change.champion} is champion{before}")
-    console.then("statecast serve", f"statecast models rollback {change.name}")
+    previous = f" (previously version {change.previous})" if change.previous else ""
+    console.print_result(
+        document, f"{change.name}: version {change.champion} is now champion{previous}"
+    )
+    console.suggest("statecast serve", f"statecast models rollback {change.name}")
 
 
-def _row(version: "Version") -> tuple[object, ...]:
+def _make_row(version: "Version") -> tuple[object, ...]:
     return (
         version.name,
         version.version,
         ", ".join(version.aliases),
         version.tags.get("validation_status", ""),
-        _when(version.created),
+        _format_time(version.created),
         version.run_id[:8],
         version.tags.get("gate.reason", ""),
     )
 
 
-def _document(version: "Version") -> dict[str, Any]:
+def _make_document(version: "Version") -> dict[str, Any]:
     return {
         "name": version.name,
         "version": version.version,
         "aliases": list(version.aliases),
         "run_id": version.run_id,
-        "created": _when(version.created),
+        "created": _format_time(version.created),
         "tags": version.tags,
     }
 
 
-def _when(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

@@ -7,12 +7,12 @@ import typer
 
 if TYPE_CHECKING:
     import pandas as pd
-from pipelines.cli import project
-from pipelines.cli.command import Session, command
+from pipelines.cli.command import QueryOption, Session, command
+from pipelines.cli.project import ResolvedProject, resolve_project
 from pipelines.errors import ServerRefused
 
 BATCH = 5_000
-"""Rows in one request; each is stored whole or not at all."""
+"""Rows per request; the server stores all rows of a request or none."""
 
 
 def install(app: typer.Typer) -> None:
@@ -21,101 +21,111 @@ def install(app: typer.Typer) -> None:
     @command(app, "observe", rich_help_panel="Forecasts")
     def observe(
         session: Session,
-        file: Annotated[str, typer.Argument(help="CSV, Parquet or SQLAlchemy URL.")],
+        file: Annotated[str, typer.Argument(help="CSV or Parquet file, or SQLAlchemy URL.")],
         server: Annotated[
-            str | None, typer.Option(help="Base URL; default: [project] server.")
+            str | None,
+            typer.Option(help="Base URL of the server; default: server in statecast.toml."),
         ] = None,
         offline: Annotated[
-            bool, typer.Option("--offline", help="Write to the log; no server may run.")
+            bool,
+            typer.Option("--offline", help="Write to the log directly; no server may be running."),
         ] = False,
-        query: Annotated[str | None, typer.Option(help="SQL, when FILE is a database.")] = None,
+        query: QueryOption = None,
         name: Annotated[
             str | None,
-            typer.Option(help="Of which model, where STATECAST_MODELS names several."),
+            typer.Option(
+                help="Model that receives the observations, if STATECAST_MODELS names several "
+                "models."
+            ),
         ] = None,
     ) -> None:
-        """Report what happened: new, duplicate and revised observations are counted."""
-        found = project.find(session.config, {"project.server": server})
-        put = _import if offline else _send
-        counts = put(session, found, file, query, name)
-        told = ", ".join(f"{counts[key]:,} {key}" for key in ("new", "duplicate", "revised"))
-        session.console.result(counts, told)
+        """Report observations, and count those that are new, duplicate or revised."""
+        settings = resolve_project(session.config, {"project.server": server})
+        store = _import_into_log if offline else _send_to_server
+        counts = store(session, settings, file, query, name)
+        session.console.print_result(
+            counts,
+            ", ".join(f"{counts[key]:,} {key}" for key in ("new", "duplicate", "revised")),
+        )
         if counts["created"]:
-            session.console.say(f"{counts['created']:,} series were not known before")
+            session.console.say(f"{counts['created']:,} new series")
         if counts["filled"]:
-            session.console.say(f"{counts['filled']:,} missing steps filled by the model's policy")
+            session.console.say(
+                f"{counts['filled']:,} missing steps filled according to the model's settings"
+            )
 
 
-def _send(
-    session: Session, found: project.ResolvedProject, file: str, query: str | None, name: str | None
+def _send_to_server(
+    session: Session, settings: ResolvedProject, file: str, query: str | None, name: str | None
 ) -> dict[str, Any]:
     from forecast.data.future_covariates import read_history
     from pipelines.cli.http_client import base_url, call
     from pipelines.cli.json_rows import to_rows
 
-    server = base_url(found.project.server, name)
+    server = base_url(settings.project.server, name)
     models = call(server, "/v1/models")["models"]
     served = next((model for model in models if model["in_service"]), models[0])
-    data = replace(found.config.data, known_future=tuple(served["known_future"]))
+    data = replace(settings.config.data, known_future=tuple(served["known_future"]))
     table, _ = read_history(file, data, query=query)
-    table = _columns(table, found, served)
+    table = _select_columns(table, settings, served)
     counts = dict.fromkeys(("new", "duplicate", "revised", "created", "filled"), 0)
-    with session.console.progress("observe", len(table)) as steps:
+    with session.console.track_progress("observe", len(table)) as report_progress:
         for start in range(0, len(table), BATCH):
             rows = to_rows(table.iloc[start : start + BATCH])
             try:
                 answer = call(server, "/v1/observations", {"observations": rows})
             except ServerRefused as error:
-                raise _with_progress(error, start, len(table)) from None
+                raise _add_stored_rows(error, start, len(table)) from None
             for key in ("new", "duplicate", "revised"):
                 counts[key] += answer[key]
             counts["created"] += len(answer["created"])
             counts["filled"] += sum(gap["steps"] for gap in answer["filled"])
-            steps(min(start + BATCH, len(table)))
+            report_progress(min(start + BATCH, len(table)))
     return {"server": server, **counts}
 
 
-def _columns(
-    table: "pd.DataFrame", found: project.ResolvedProject, served: dict[str, Any]
+def _select_columns(
+    table: "pd.DataFrame", settings: ResolvedProject, served: dict[str, Any]
 ) -> "pd.DataFrame":
-    """The columns that the model takes, under the names of the service, in order of time."""
+    """Return the columns the model takes, named as the service expects, sorted by time."""
     from forecast.data.columns import need_columns
     from forecast.data.locator import Locator
     from forecast.data.parsing import read_names
 
-    data = found.config.data
+    data = settings.config.data
     need_columns(table, data, ("id_col", "time_col", "target_col"))
-    series, ids = read_names(table[data.id_col], Locator(table, data.id_col))
+    codes, ids = read_names(table[data.id_col], Locator(table, data.id_col))
     names = {data.id_col: "unique_id", data.time_col: "ds", data.target_col: "y"}
-    named = table.rename(columns=names).assign(unique_id=[ids[i] for i in series])
-    covariates = [*served["known_future"], *served["past_only"]]
-    kept = ["unique_id", "ds", "y", *(name for name in covariates if name in named.columns)]
-    return named[kept].sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
+    renamed = table.rename(columns=names).assign(unique_id=[ids[code] for code in codes])
+    covariates = [
+        name for name in (*served["known_future"], *served["past_only"]) if name in renamed.columns
+    ]
+    columns = ["unique_id", "ds", "y", *covariates]
+    return renamed[columns].sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
 
 
-def _with_progress(error: ServerRefused, stored: int, total: int) -> ServerRefused:
-    """The same problem, with what was stored before it."""
-    said = (
-        f"rows 1 to {stored:,} of {total:,} were stored, nothing after"
-        if stored
-        else ("nothing was stored")
-    )
+def _add_stored_rows(error: ServerRefused, stored: int, total: int) -> ServerRefused:
+    """Return the same error with help that says which rows were stored before it."""
+    note = "no row was stored"
+    if stored:
+        note = f"rows 1 to {stored:,} of {total:,} were stored, and none after them"
     return ServerRefused(
         error.message,
         code=error.code,
         status=error.status,
         where=error.where,
-        help="\n".join(part for part in (error.help, f"({said})") if part),
+        help="\n".join(line for line in (error.help, f"({note})") if line),
     )
 
 
-def _import(
-    session: Session, found: project.ResolvedProject, file: str, query: str | None, name: str | None
+def _import_into_log(
+    session: Session, settings: ResolvedProject, file: str, query: str | None, name: str | None
 ) -> dict[str, Any]:
-    from pipelines.cli import launch as serving
-    from pipelines.cli.model_choice import choose_bundle, data_settings
+    from pipelines.cli import launch
+    from pipelines.cli.model_choice import load_chosen_bundle, make_data_config
 
-    settings = serving.log_of(found, name)
-    bundle, told = choose_bundle(found, settings.model)
-    session.console.step("model", told)
-    return serving.read_into_log(settings, file, data_settings(found, bundle), query=query)
+    server_settings = launch.build_log_settings(settings, name)
+    bundle, description = load_chosen_bundle(settings, server_settings.model)
+    session.console.print_step("model", description)
+    data = make_data_config(settings, bundle)
+    return launch.import_into_log(server_settings, file, data, query=query)

@@ -8,11 +8,14 @@ import typer
 
 if TYPE_CHECKING:
     from service.settings import Settings
-from pipelines.cli import project
 from pipelines.cli.command import Session, command
+from pipelines.cli.project import resolve_project
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes any free port.")]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port to listen on; 0 means any free port."),
+]
 
 
 def install(app: typer.Typer) -> None:
@@ -21,10 +24,11 @@ def install(app: typer.Typer) -> None:
     @command(app, "serve", rich_help_panel="Forecasts")
     def serve(
         session: Session,
-        host: Host = None,
-        port: Port = None,
+        host: HostOption = None,
+        port: PortOption = None,
         next_port: Annotated[
-            bool, typer.Option("--next-port", help="Take the next port when this is busy.")
+            bool,
+            typer.Option("--next-port", help="Use the next free port if this one is in use."),
         ] = False,
         model: Annotated[
             str | None, typer.Option(help="models:/NAME@ALIAS, or the directory of a bundle.")
@@ -33,28 +37,30 @@ def install(app: typer.Typer) -> None:
         """
         Serve forecasts over HTTP until interrupted.
 
-        The first start reads [project] source into the observation log, so that every series is
-        warm. STATECAST_* variables set the rest.
+        The first start imports source in statecast.toml into the observation log, so that every
+        series has a state. STATECAST_* variables set all other options.
         """
-        found = project.find(session.config)
-        from pipelines.cli import launch as serving
+        settings = resolve_project(session.config)
+        from pipelines.cli import launch
 
-        settings = serving.settings_of(
-            found, host=host, port=port, model=model, next_port=next_port or None
+        server_settings = launch.build_server_settings(
+            settings, host=host, port=port, model=model, next_port=next_port or None
         )
 
         def on_ready(url: str) -> None:
-            for base in serving.base_urls(settings, url):
-                session.console.step("serve", f"{base}   docs {base}/docs")
-            session.console.say("Ctrl-C stops it.")
+            for base_url in launch.list_base_urls(server_settings, url):
+                session.console.print_step("serve", f"{base_url}   docs {base_url}/docs")
+            session.console.say("Press Ctrl-C to stop.")
 
-        run(session, settings, on_ready)
+        serve_until_interrupted(session, server_settings, on_ready)
 
 
-def run(session: Session, settings: "Settings", on_ready: Callable[[str], None]) -> None:
-    """Serve; Ctrl-C and SIGTERM are the usual way to end it, so they are no failure."""
-    from pipelines.cli import launch as serving
+def serve_until_interrupted(
+    session: Session, server_settings: "Settings", on_ready: Callable[[str], None]
+) -> None:
+    """Serve until Ctrl-C or SIGTERM, which are the normal way to stop and not an error."""
+    from pipelines.cli import launch
 
     with contextlib.suppress(KeyboardInterrupt):
-        serving.run(settings, on_ready)
+        launch.run_server(server_settings, on_ready)
     session.console.say("stopped")

@@ -1,5 +1,6 @@
 """`statecast train`."""
 
+import contextlib
 import shlex
 import sys
 from dataclasses import replace
@@ -14,32 +15,27 @@ if TYPE_CHECKING:
     from pipelines.workflows.train import Event, Outcome
     from pipelines.workflows.workspace import Stopped
 from forecast.redact import redact_url
-from pipelines.cli import project
-from pipelines.cli.command import Interrupted, Refused, Session, command
-from pipelines.cli.console import Steps, elapsed, table
-from pipelines.errors import UsageError
+from pipelines.cli.command import (
+    NO,
+    BaselinesOption,
+    DataArgument,
+    FillOption,
+    FreqOption,
+    Interrupted,
+    KindOption,
+    MaxStepsOption,
+    QueryOption,
+    Session,
+    WindowsOption,
+    command,
+    parse_baselines,
+    parse_freq,
+)
+from pipelines.cli.console import Console, ProgressCallback, format_duration, make_table
+from pipelines.cli.project import ResolvedProject, require_source, resolve_project
 
-SHOWN = ("mase", "smape", "coverage_80", "coverage_95")
-DataArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="DATA", help="CSV, Parquet or SQLAlchemy URL; else [project] source."),
-]
-Horizon = Annotated[int | None, typer.Option("--h", min=1, help="Steps ahead to learn.")]
-Ahead = Annotated[
-    int | None, typer.Option("--h", min=1, help="Steps ahead; default: all that were learned.")
-]
-Freq = Annotated[str | None, typer.Option(help="pandas offset, integer, or exchange (XNYS).")]
-Fill = Annotated[str | None, typer.Option(help="Missing steps: refuse, zero, forward or mask.")]
-Kind = Annotated[str | None, typer.Option(help="auto, positive, count, real, price or volatility.")]
-Name = Annotated[str | None, typer.Option(help="Name of the registered model.")]
-Baselines = Annotated[
-    str | None,
-    typer.Option(
-        help="Commas between: SeasonalNaive, Drift, AutoETS, AutoTheta, CrostonOptimized, TSB, "
-        "HistGradientBoosting."
-    ),
-]
-Windows = Annotated[int | None, typer.Option(min=1, help="Cutoffs of the backtest.")]
+METRICS = ("mase", "smape", "coverage_80", "coverage_95")
+"""Columns of the table of scores."""
 
 
 def install(app: typer.Typer) -> None:
@@ -49,36 +45,43 @@ def install(app: typer.Typer) -> None:
     def train(
         session: Session,
         data: DataArgument = None,
-        h: Horizon = None,
-        freq: Freq = None,
-        cell: Annotated[str | None, typer.Option(help="lstm, gru, rnn_tanh or rnn_relu.")] = None,
-        hidden_size: Annotated[int | None, typer.Option(min=1, help="Width of the state.")] = None,
-        max_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
-        seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
-        members: Annotated[
-            int | None, typer.Option(min=1, help="Networks that forecast together.")
+        h: Annotated[
+            int | None, typer.Option("--h", min=1, help="Steps to forecast (the horizon).")
         ] = None,
-        kind: Kind = None,
-        fill: Fill = None,
-        query: Annotated[str | None, typer.Option(help="SQL, when DATA is a database.")] = None,
-        name: Name = None,
-        windows: Windows = None,
-        baselines: Baselines = None,
+        freq: FreqOption = None,
+        cell: Annotated[
+            str | None, typer.Option(help="Recurrent cell: lstm, gru, rnn_tanh or rnn_relu.")
+        ] = None,
+        hidden_size: Annotated[
+            int | None, typer.Option(min=1, help="Size of the hidden state.")
+        ] = None,
+        max_steps: MaxStepsOption = None,
+        seed: Annotated[int | None, typer.Option(min=0, help="Random seed.")] = None,
+        members: Annotated[
+            int | None, typer.Option(min=1, help="Number of networks in the ensemble.")
+        ] = None,
+        kind: KindOption = None,
+        fill: FillOption = None,
+        query: QueryOption = None,
+        name: Annotated[str | None, typer.Option(help="Name of the registered model.")] = None,
+        windows: WindowsOption = None,
+        baselines: BaselinesOption = None,
         threads: Annotated[
-            int, typer.Option(min=1, help="Of the network; more help large ones only.")
+            int, typer.Option(min=1, help="CPU threads; more than one helps only large networks.")
         ] = 1,
         resume: Annotated[
-            bool, typer.Option("--resume", help="Go on with an interrupted run.")
+            bool, typer.Option("--resume", help="Continue an interrupted run.")
         ] = False,
-        promote: Annotated[bool, typer.Option(help="Make it champion when it is better.")] = True,
-        refit: Annotated[bool, typer.Option(help="Train on everything after the backtest.")] = True,
+        promote: Annotated[bool, typer.Option(help="Promote the model if it is better.")] = True,
+        refit: Annotated[bool, typer.Option(help="Train on all data after the backtest.")] = True,
     ) -> None:
         """
-        Train a model, score it beside the baselines, log and register it; promote it if better.
+        Train a model, compare it with the baselines, register it, and promote it if it is better.
 
-        Exit code 1 when it is not better than the seasonal naive and the champion.
+        The exit code is 1 if the model was to be promoted and is not better than the seasonal naive
+        and the champion.
         """
-        found = project.find(
+        settings = resolve_project(
             session.config,
             {
                 "project.source": data,
@@ -90,151 +93,131 @@ def install(app: typer.Typer) -> None:
                 "model.hidden_size": hidden_size,
                 "model.members": members,
                 "data.kind": kind,
-                "data.freq": as_freq(freq),
+                "data.freq": parse_freq(freq),
                 "data.fill": fill,
                 "train.max_steps": max_steps,
                 "train.seed": seed,
             },
         )
         job = replace(
-            job_of(found),
-            baselines=named(baselines),
+            build_job(settings),
+            baselines=parse_baselines(baselines),
             threads=threads,
             resume=resume,
             promote=promote,
             refit=refit,
         )
-        _show(session, job, run_training(session, job))
+        _print_outcome(session.console, job, run_training(session, job))
 
 
-def job_of(found: project.ResolvedProject) -> "Job":
-    """The job that the settings ask for."""
-    source = need_source(found)
+def build_job(settings: ResolvedProject) -> "Job":
+    """
+    Return the training job that the settings describe.
+
+    Raises:
+        UsageError: The settings name no data.
+    """
+    source = require_source(settings)
     from pipelines.workflows.job import Job
 
     return Job(
         source=source,
-        query=found.project.query,
-        config=found.config,
-        name=found.project.name,
-        data_dir=found.data_dir,
-        tracking_uri=found.tracking_uri,
-        windows=found.project.windows,
-        step_size=found.project.step_size,
-        min_gain=found.project.min_gain,
+        query=settings.project.query,
+        config=settings.config,
+        name=settings.project.name,
+        data_dir=settings.data_dir,
+        tracking_uri=settings.tracking_uri,
+        windows=settings.project.windows,
+        step_size=settings.project.step_size,
+        min_gain=settings.project.min_gain,
     )
 
 
-def run_training(session: Session, job: "Job", again: str | None = None) -> "Outcome":
+def run_training(session: Session, job: "Job", resume_command: str | None = None) -> "Outcome":
     """
-    Do a job and show how it goes.
+    Run a training job and show its progress.
 
     Args:
-        session: Where to show it.
-        job: What to do.
-        again: The command that resumes it; None is this one with `--resume`.
+        session: Where to show the progress.
+        job: The job.
+        resume_command: Command that resumes the job if it is interrupted; None means the command
+            line of this process with `--resume`.
+
+    Raises:
+        Interrupted: The job was interrupted.
     """
-    from pipelines.workflows import train as training
+    from pipelines.workflows import train
     from pipelines.workflows.workspace import Stopped
 
-    with Listener(session) as listener:
+    with TrainingProgress(session.console) as progress:
         try:
-            outcome = training.run(job, listener.tell)
+            outcome = train.run(job, progress.show)
         except Stopped as stopped:
-            raise _interrupted(stopped, again) from None
+            raise _explain_interrupt(stopped, resume_command) from None
     return outcome
 
 
-class Listener:
-    """Turns the events of a job into bars and lines."""
+class TrainingProgress:
+    """Show the events of a training job as progress bars and lines."""
 
-    def __init__(self, session: Session) -> None:
-        self.console = session.console
-        self._bar: object = None
-        self._steps: Steps | None = None
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = contextlib.ExitStack()
         self._stage = ""
+        self._report: ProgressCallback | None = None
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> "TrainingProgress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self._close_bar()
 
-    def tell(self, event: "Event") -> None:
+    def show(self, event: "Event") -> None:
         """Show one event."""
         from pipelines.workflows.train import Stage, Step, Warned
 
         if isinstance(event, Step):
-            if self._stage != event.stage:
-                self._open(event.stage, event.event.steps)
-            assert self._steps is not None
-            self._steps(event.event.step, f"loss {event.event.loss:.3f}")
-        elif isinstance(event, Stage):
-            self._close()
-            self.console.step(event.name, event.text, event.seconds)
+            if self._report is None or self._stage != event.stage:
+                self._close_bar()
+                bar = self._console.track_progress(event.stage, event.event.steps)
+                self._report = self._bar.enter_context(bar)
+                self._stage = event.stage
+            self._report(event.event.step, f"loss {event.event.loss:.3f}")
         elif isinstance(event, Warned):
-            self.console.warn(event.text)
+            self._console.warn(event.text)
+        elif isinstance(event, Stage):
+            self._close_bar()
+            self._console.print_step(event.name, event.text, event.seconds)
         else:
-            self._close()
-            self.console.step(event.name, f"{event.text} ...")
+            self._close_bar()
+            self._console.print_step(event.name, f"{event.text} ...")
 
-    def _open(self, stage: str, steps: int) -> None:
-        self._close()
-        self._bar = self.console.progress(stage, steps)
-        self._steps = self._bar.__enter__()
-        self._stage = stage
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)  # type: ignore[attr-defined]
-        self._bar, self._steps, self._stage = None, None, ""
+    def _close_bar(self) -> None:
+        self._bar.close()
+        self._report = None
 
 
-def need_source(found: project.ResolvedProject) -> str:
-    """The series to use, or a message that says how to name them."""
-    if found.project.source:
-        return found.project.source
-    raise UsageError(
-        "no data: name a file or a database",
-        where=str(found.file) if found.file else "no statecast.toml here or above",
-        help="statecast train sales.csv\nor: statecast init --from sales.csv, then statecast train",
-    )
-
-
-def named(baselines: str | None) -> tuple[str, ...] | None:
-    """
-    Baselines by name; the gate always needs the seasonal naive.
-
-    >>> named("Drift"), named(None)
-    (('SeasonalNaive', 'Drift'), None)
-    """
-    if baselines is None:
-        return None
-    asked = [name.strip() for name in baselines.split(",") if name.strip()]
-    return tuple(dict.fromkeys(("SeasonalNaive", *asked)))
-
-
-def as_freq(text: str | None) -> str | int | None:
-    """An option's text as `data.freq`: integers are integer steps."""
-    return int(text) if text is not None and text.lstrip("-").isdigit() else text
-
-
-def _interrupted(stop: "Stopped", again: str | None) -> Interrupted:
-    saved = stop.workspace.saved_step()
-    again = again or shlex.join(
-        ["statecast", *(redact_url(a) for a in sys.argv[1:] if a != "--resume"), "--resume"]
-    )
-    if saved is None:
-        return Interrupted(f"no checkpoint yet in {stop.workspace.folder}", f"start again: {again}")
-    stage, step = saved
+def _explain_interrupt(stopped: "Stopped", resume_command: str | None) -> Interrupted:
+    """Return the interrupt with what was saved and how to resume."""
+    if resume_command is None:
+        arguments = [redact_url(argument) for argument in sys.argv[1:] if argument != "--resume"]
+        resume_command = shlex.join(["statecast", *arguments, "--resume"])
+    checkpoint = stopped.workspace.saved_step()
+    if checkpoint is None:
+        return Interrupted(
+            f"no checkpoint yet in {stopped.workspace.folder}",
+            f"start again with: {resume_command}",
+        )
+    stage, step = checkpoint
     return Interrupted(
-        f"saved: {stage}, step {step}, in {stop.workspace.folder}", f"go on with: {again}"
+        f"saved: {stage}, step {step}, in {stopped.workspace.folder}",
+        f"resume with: {resume_command}",
     )
 
 
-def _show(session: Session, job: "Job", outcome: "Outcome") -> None:
-    """Scores on stdout; the verdict, and what follows from it, on stderr."""
-    console, promoted = session.console, outcome.change is not None
+def _print_outcome(console: Console, job: "Job", outcome: "Outcome") -> None:
+    """Print the scores to stdout, and the verdict and the next commands to stderr."""
+    promoted = outcome.change is not None
     document = {
         "run_id": outcome.run_id,
         "model": outcome.name,
@@ -246,37 +229,33 @@ def _show(session: Session, job: "Job", outcome: "Outcome") -> None:
         "facts": outcome.facts,
         "seconds": round(outcome.seconds, 2),
     }
-    console.result(document, scores_table(outcome.scores))
-    became = "is champion" if promoted else "stays challenger" if job.promote else "not promoted"
-    console.say(f"version {outcome.version} of {outcome.name!r} {became}: {outcome.verdict.reason}")
-    console.say(f"Trained in {elapsed(outcome.seconds)}.")
+    console.print_result(document, make_scores_table(outcome.scores))
+    status = "is now champion" if promoted else "stays challenger" if job.promote else "registered"
+    console.say(f"{outcome.name} version {outcome.version} {status}: {outcome.verdict.reason}")
+    console.say(f"trained in {format_duration(outcome.seconds)}")
     if promoted:
-        console.then(
+        console.suggest(
             "statecast serve",
             f"statecast forecast {shlex.quote(redact_url(job.source))} --level 80",
         )
         return
-    console.then("statecast runs", f"statecast models promote {outcome.name}/{outcome.version}")
+    console.suggest("statecast runs", f"statecast models promote {outcome.name}/{outcome.version}")
     if job.promote:
-        raise Refused
+        raise typer.Exit(NO)
 
 
-def scores_table(scores: dict[str, float]) -> "Table":
-    """Scores side by side: a row a model, the best metrics first."""
-    models = ["statecast"]
-    for key in scores:
-        metric, _, model = _split(key)
-        if metric == "mase" and model and model not in models:
-            models.append(model)
+def make_scores_table(scores: dict[str, float]) -> "Table":
+    """
+    Return a table of scores with one row per model.
+
+    Args:
+        scores: Value by metric (of the trained model) or by metric and model (of the others), such
+            as `mase` and `mase_AutoETS`.
+    """
+    others = [key.removeprefix("mase_") for key in scores if key.startswith("mase_")]
     rows: list[tuple[object, ...]] = []
-    for model in models:
+    for model in ("statecast", *others):
         suffix = "" if model == "statecast" else f"_{model}"
-        cells = [scores.get(f"{metric}{suffix}") for metric in SHOWN]
-        rows.append((model, *(None if cell is None else f"{cell:.3f}" for cell in cells)))
-    return table("model", *SHOWN, rows=rows, right=SHOWN)
-
-
-def _split(key: str) -> tuple[str, str, str]:
-    """`mase_AutoETS` -> `mase`, `_`, `AutoETS`; `coverage_80` has no model."""
-    metric, mark, model = key.partition("_")
-    return (key, "", "") if model.isdigit() else (metric, mark, model)
+        values = [scores.get(f"{metric}{suffix}") for metric in METRICS]
+        rows.append((model, *(None if value is None else f"{value:.3f}" for value in values)))
+    return make_table("model", *METRICS, rows=rows, right=METRICS)

@@ -32,8 +32,9 @@ def no_model_named(name: str, names: Sequence[str]) -> NoSuchModel:
     """Return the error for an unknown model, which names the known ones and the nearest."""
     near = nearest(name, names)
     advice = f"did you mean {near!r}? " if near else ""
+    problem = f"no model {name[:80]!r}" if name else "no model named"
     return NoSuchModel(
-        f"{f'no model {name[:80]!r}' if name else 'no model named'}: here are {', '.join(names)}",
+        f"{problem}: known models: {', '.join(names)}",
         help=f"{advice}call it as /models/{near or names[0]}/v1/...",
     )
 

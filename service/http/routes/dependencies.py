@@ -12,7 +12,8 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from service.http.middleware.model_path import no_model_named
 from service.metrics import Metrics
 from service.serving.catalog import Catalog
-from service.serving.slot import Serving, Slot
+from service.serving.serving import Serving
+from service.serving.slot import Slot
 from service.settings import Settings
 
 

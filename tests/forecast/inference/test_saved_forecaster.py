@@ -90,5 +90,5 @@ def test_settings_that_are_not_an_object_are_refused(saved, tmp_path):
     save_forecaster(saved, tmp_path / "m")
     (tmp_path / "m" / JSON_NAME).write_text("[1]")
 
-    with pytest.raises(DamagedBundle, match="no object"):
+    with pytest.raises(DamagedBundle, match="not a JSON object"):
         load_forecaster(tmp_path / "m")

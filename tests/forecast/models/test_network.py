@@ -14,28 +14,10 @@ from forecast.models.ensemble import Ensemble
 from forecast.models.network import Network
 from forecast.models.point_head import Future, PointHead
 from forecast.models.quantile_head import QuantileHead
-from forecast.models.recurrent import CELLS, RecurrentStack, State, run_cells
+from forecast.models.recurrent import CELLS, RecurrentStack, State
 from forecast.models.skip import LEAST
 from forecast.models.windowed import WindowedStack
 from forecast.resolved_config import ResolvedModelConfig
-
-
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_fused_path_equals_the_cell_loop(cell: Cell, num_layers: int):
-    """Outputs and states of the fused call are those of the gates' equations, step by step."""
-    torch.manual_seed(0)
-    stack = RecurrentStack(cell, 5, 7, num_layers, 0.0)
-    inputs = torch.randn(3, 11, 5)
-    state = State(torch.randn(num_layers, 3, 7) * 0.3, stack.initial_state(3).cell + 0.1)
-
-    outputs, after = stack(inputs, state)
-    expected, expected_after = run_cells(stack, inputs, state)
-
-    torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(after.hidden, expected_after.hidden, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(after.cell, expected_after.cell, atol=1e-5, rtol=1e-5)
-
 
 GROW = """
 from pathlib import Path
@@ -61,26 +43,6 @@ def test_batches_of_ever_other_sizes_do_not_fill_the_memory():
     assert float(done.stdout) < 200
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_chunking_does_not_change_what_the_network_computes(cell: Cell):
-    """Steps cut in two with the state carried give what they give in one piece."""
-    torch.manual_seed(0)
-    network = Network(
-        ResolvedModelConfig(cell=cell, hidden_size=8, horizon=2, members=1),
-        FilterSpec(space="log", seasons=()),
-        num_features=4,
-        num_dates=0,
-        static_sizes=(3, 0),
-    ).eval()
-    steps, static = torch.randn(3, 12, 4), torch.tensor([[1.0, 0.5], [3.0, -2.0], [0.0, 0.0]])
-
-    whole, _ = network.encode(steps, static, network.initial_state(3))
-    first, state = network.encode(steps[:, :5], static, network.initial_state(3))
-    second, _ = network.encode(steps[:, 5:], static, state)
-
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
-
-
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_windowed_model_reads_its_window_and_nothing_else(cell: Cell, bidirectional: bool):
@@ -103,19 +65,6 @@ def test_a_windowed_model_reads_its_window_and_nothing_else(cell: Cell, bidirect
     changed = inputs.clone()
     changed[:, :4] = 9.0
     torch.testing.assert_close(stack(changed, stack.initial_state(2))[0][:, 8], outputs[:, 8])
-
-
-def test_a_forward_call_leaves_no_trace_in_the_module():
-    """Two calls with one state give one answer: nothing is remembered but in the state."""
-    stack = RecurrentStack("lstm", 3, 4, 1, 0.0).eval()
-    inputs, state = torch.randn(2, 6, 3), stack.initial_state(2)
-    before = {name: value.clone() for name, value in stack.state_dict().items()}
-
-    once, _ = stack(inputs, state)
-    again, _ = stack(inputs, state)
-
-    assert torch.equal(once, again)
-    assert all(torch.equal(value, before[name]) for name, value in stack.state_dict().items())
 
 
 def test_drop_zeroes_only_the_lanes_where_a_series_begins():
@@ -161,7 +110,7 @@ def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
     torch.testing.assert_close(relative, mixed.clamp(min=LEAST) * factor)
 
 
-def test_the_guard_draws_the_forecast_back_to_its_anchor():
+def test_shrinkage_draws_the_forecast_to_its_anchor():
     """A shrinkage of 0 gives the best skip, 1 the network, and 0.5 their mean."""
     torch.manual_seed(0)
     spec = FilterSpec(space="log", seasons=())
@@ -203,7 +152,7 @@ def test_quantiles_never_cross(space: Literal["log", "ratio"], shifted: bool):
 
 
 @pytest.mark.parametrize("space", ["log", "ratio"])
-def test_without_trust_a_spread_is_the_usual_one(space: Literal["log", "ratio"]):
+def test_a_spread_without_shrinkage_is_the_usual_one(space: Literal["log", "ratio"]):
     """Trust 0 is what a width is whatever is remembered; the median is as it was."""
     torch.manual_seed(0)
     spec = FilterSpec(space=space, seasons=(), trends=MEANS)

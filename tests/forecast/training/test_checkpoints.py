@@ -1,9 +1,6 @@
 """Checkpoints: a run resumes to the same weights, and never from a file of another run."""
 
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,24 +8,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from forecast.config import Config, ModelConfig
-from forecast.data.panel import Panel
 from forecast.errors import CheckpointError
 from forecast.training.checkpoints import NAME
-from forecast.training.progress import TrainEvent
 from forecast.training.train import train
-from tests.forecast.training.helpers import ROOT, TRAIN_SCRIPT, weights
-
-
-def train_until(step: int, panel: Panel, config: Config, folder: Path) -> None:
-    """Train with checkpoints and interrupt the run when it reports `step`."""
-
-    def interrupt(event: TrainEvent) -> None:
-        if event.step == step:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(panel, config, checkpoint_dir=folder, on_event=interrupt)
+from tests.helpers.training import train_until, weights
 
 
 def read_keys(folder: Path) -> tuple[set[str], set[str]]:
@@ -81,23 +64,6 @@ def test_a_checkpoint_has_the_keys_of_release_0_1(
     assert notes == NOTES
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("stop", [7, 23])
-def test_an_interrupted_run_resumes_to_the_same_weights(panel, config, tmp_path, stop, dropout):
-    """Stopped in the middle of an epoch, it ends as if it had not been stopped."""
-    model = ModelConfig(hidden_size=8, horizon=6, num_layers=2, dropout=dropout)
-    config = replace(
-        config, model=model, train=replace(config.train, max_steps=30, checkpoint_every=1)
-    )
-    uninterrupted = train(panel, config).bundle
-
-    train_until(stop, panel, config, tmp_path)
-    resumed = train(panel, config, checkpoint_dir=tmp_path, resume=True)
-
-    assert weights(resumed.bundle) == weights(uninterrupted)
-    assert [event.step for event in resumed.history] == list(range(1, 31))
-
-
 @pytest.mark.parametrize("steps_after", [0, 1])
 def test_a_run_that_ended_early_resumes_to_the_same_weights(panel, config, tmp_path, steps_after):
     """Interrupted at or just after the validation that ends the phase, it takes no extra step."""
@@ -117,28 +83,6 @@ def test_a_run_that_ended_early_resumes_to_the_same_weights(panel, config, tmp_p
     resumed = train(panel, config, checkpoint_dir=tmp_path, resume=True)
 
     assert last_check < 40
-    assert weights(resumed.bundle) == weights(uninterrupted.bundle)
-
-
-def test_a_killed_run_resumes_to_the_same_weights(panel, config, tmp_path):
-    """A process that gets SIGKILL at any step leaves a whole checkpoint."""
-    config = replace(config, train=replace(config.train, max_steps=300, checkpoint_every=1))
-    short = panel.take([0, 1, 2])
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN_SCRIPT, str(tmp_path), json.dumps(config.to_dict())], cwd=ROOT
-    )
-    while not (tmp_path / NAME).exists():
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    with safe_open(tmp_path / NAME, framework="pt") as file:
-        step = json.loads(file.metadata()["notes"])["step"]
-
-    resumed, uninterrupted = (
-        train(short, config, checkpoint_dir=folder, resume=True) for folder in (tmp_path, None)
-    )
-
-    assert 0 < step < 300
     assert weights(resumed.bundle) == weights(uninterrupted.bundle)
 
 

@@ -21,7 +21,7 @@ from forecast.training.lanes import iter_chunks
 from forecast.training.loop import fit_network
 from forecast.training.objective import LossScale, TrainingTask
 from forecast.training.train import train
-from tests.forecast.training.helpers import to_panel
+from tests.helpers.training import to_panel
 
 DAY = np.r_[6, 9, 8, 6, 5, 5, 6, 8, 9, 9, 7, 5, 4, 3, 2, 1, np.zeros(7), 2]
 """Mean sales of a shop in each hour, from the morning on; nothing at night."""

@@ -1,28 +1,19 @@
 """Training: when the state is carried and dropped, and which steps are never seen."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 
 from forecast.config import Config, DataConfig, ModelConfig, TrainConfig
 from forecast.data.panel import Panel
 from forecast.errors import (
-    BackwardState,
-    ConfigError,
-    OverlappingState,
-    ShuffledState,
     TooShort,
 )
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
-from forecast.models.recurrent import RecurrentStack, State
 from forecast.training.train import train
-from tests.forecast.training.helpers import to_panel, weights
+from tests.helpers.training import to_panel, weights
 
 
 def sines(count: int = 8, length: int = 200, period: int = 12) -> Panel:
@@ -52,15 +43,6 @@ def test_a_small_model_beats_the_seasonal_naive():
     assert ours < 0.7 * naive
 
 
-def test_two_runs_with_one_seed_give_equal_bundles(panel, config):
-    """Another seed gives another bundle."""
-    first, second = train(panel, config).bundle, train(panel, config).bundle
-    other = train(panel, replace(config, train=replace(config.train, seed=1))).bundle
-
-    assert first.digest == second.digest
-    assert other.digest != first.digest
-
-
 def test_stateful_and_stateless_training_give_different_models(panel, config):
     """The carried state changes what is learned: the stateless mode gives other weights."""
     carried = train(panel, config).bundle
@@ -69,40 +51,6 @@ def test_stateful_and_stateless_training_give_different_models(panel, config):
     ).bundle
 
     assert carried.digest != stateless.digest
-
-
-def test_each_chunk_starts_from_the_state_that_the_last_one_left(panel, config):
-    """The state is detached: zero where a series begins, and the last result elsewhere."""
-    states: list[tuple[State, State]] = []
-
-    def record(module: nn.Module, inputs: tuple[Tensor, State], outputs: tuple[Tensor, State]):
-        if isinstance(module, RecurrentStack) and torch.is_grad_enabled():
-            states.append((inputs[1], outputs[1]))
-
-    hook = register_module_forward_hook(record)
-    try:
-        train(panel, replace(config, train=replace(config.train, max_steps=25, batch_size=5)))
-    finally:
-        hook.remove()
-
-    carried = 0
-    for (_, last), (start, _) in pairwise(states):
-        assert start.hidden.grad_fn is None
-        if start.hidden.shape != last.hidden.shape:
-            continue
-        same = (start.hidden == last.hidden.detach()).all(-1).all(0)
-        zero = (start.hidden == 0).all(-1).all(0)
-        assert bool((same | zero).all())
-        carried += int((same & ~zero).sum())
-    assert carried > 50
-
-
-def test_validation_does_not_change_what_is_learned(panel, config):
-    """The weights do not depend on how often a run validates."""
-    rare = replace(config, train=replace(config.train, max_steps=10, val_size=6))
-    often = replace(rare, train=replace(rare.train, check_every=1))
-
-    assert weights(train(panel, rare).bundle) == weights(train(panel, often).bundle)
 
 
 def test_patience_stops_early_and_restores_the_best_weights(panel, config):
@@ -124,32 +72,6 @@ def test_patience_stops_early_and_restores_the_best_weights(panel, config):
     losses = [event.val_loss for event in history if event.val_loss is not None]
     assert history[-1].step < 400
     assert min(losses) == losses[-3]
-
-
-def test_scaling_and_calibration_see_nothing_after_the_cutoff(panel, config):
-    """Training on what precedes a cutoff gives the same bundle whatever comes after it."""
-    cut = panel.lengths - 12
-    changed = replace(panel, values=panel.values.copy())
-    for begin, end in zip(panel.indptr[:-1] + cut, panel.indptr[1:], strict=True):
-        changed.values[begin:end] = 1e9
-
-    assert train(panel.head(cut), config).bundle.digest == (
-        train(changed.head(cut), config).bundle.digest
-    )
-
-
-def test_the_first_phase_does_not_learn_from_held_out_steps(panel, config):
-    """Without a second phase, nothing but the shrinkage depends on the held-out steps."""
-    config = replace(
-        config, train=replace(config.train, max_steps=10, val_size=12, finish_share=0.0)
-    )
-    changed = replace(panel, values=panel.values.copy())
-    for end in panel.indptr[1:]:
-        changed.values[end - 12 : end] *= 1.5
-
-    ours, theirs = (weights(train(p, config).bundle) for p in (panel, changed))
-    ours.pop("point.trust"), theirs.pop("point.trust")
-    assert ours == theirs
 
 
 def test_the_second_phase_learns_from_the_held_out_steps(panel, config):
@@ -179,25 +101,6 @@ def test_the_second_phase_leaves_the_intervals_as_wide_as_calibrated(panel, conf
 
     before, after = log_widths(8 * epoch, 0.0), log_widths(10 * epoch, 0.2)
     np.testing.assert_allclose(after, before, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("error", "table"),
-    [
-        (ShuffledState, {"train": {"shuffle": "time"}}),
-        (OverlappingState, {"train": {"chunk_length": 24, "stride": 12}}),
-        (BackwardState, {"model": {"bidirectional": True}}),
-        (ConfigError, {"train": {"patience": 3, "val_size": 0}}),
-        (ConfigError, {"model": {"dropout": 0.2}}),
-        (ConfigError, {"model": {"quantiles": [0.1, 0.5]}}),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(error, table):
-    """The error comes before anything runs, and says what to do."""
-    with pytest.raises(error) as caught:
-        Config.from_dict(table)
-
-    assert caught.value.help
 
 
 def test_series_too_short_to_learn_from_are_refused(panel, config):

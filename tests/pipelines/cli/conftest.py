@@ -1,4 +1,4 @@
-"""Commands in this process or in their own, on a project that has a champion."""
+"""Run commands in this process or in one of their own, in a folder with or without a champion."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Answer:
-    """What one command left."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -34,53 +34,53 @@ Invoke = Callable[..., Answer]
 
 @pytest.fixture
 def statecast(monkeypatch, capsys) -> Invoke:
-    """Run a command in this process, as the script would."""
+    """Return a function that runs a command in this process, as the script would."""
 
     def invoke(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["statecast", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             cli.main()
         out, err = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), out, err)
+        return Answer(int(exit_info.value.code or 0), out, err)
 
     return invoke
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """An empty folder to work in, without settings from outside."""
+    """Work in an empty folder, without settings from the environment."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("STATECAST_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # servers start from this folder
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for servers started from this folder
     return tmp_path
 
 
 @pytest.fixture(scope="session")
 def sales(retail) -> pd.DataFrame:
-    """Six series of ten years."""
+    """Ten years of six series."""
     ids = retail["unique_id"].unique()[:6]
     return retail[retail["unique_id"].isin(ids) & (retail["ds"] >= "2009-01-01")]
 
 
 @pytest.fixture(scope="session")
 def trained(sales, tmp_path_factory) -> Path:
-    """A folder with a statecast.toml and a champion, made by the commands themselves."""
+    """Return a folder with a statecast.toml and a champion trained by `statecast train`."""
     folder = tmp_path_factory.mktemp("trained")
     sales.to_csv(folder / "sales.csv", index=False)
     (folder / "statecast.toml").write_text(
         '[project]\nsource = "sales.csv"\nname = "retail"\n[data]\nfreq = "MS"\n'
         "[model]\nhorizon = 6\nhidden_size = 8\n[train]\nmax_steps = 60\n"
     )
-    done = command(folder, "train", "--baselines", "Drift", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["promoted"] is True
+    process = command(folder, "train", "--baselines", "Drift", "--json")
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["promoted"] is True
     return folder
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a process of its own."""
+    """Run a command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "pipelines.cli", *arguments],
         cwd=folder,
@@ -93,5 +93,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("STATECAST_", "MLFLOW_"))}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    """Return the environment of this process without settings of Statecast and MLflow."""
+    prefixes = ("STATECAST_", "MLFLOW_")
+    variables = {name: text for name, text in os.environ.items() if not name.startswith(prefixes)}
+    return {**variables, "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""The command line: what it prints where, its exit codes, and that it starts at once."""
+"""Output, exit codes and start-up of the command line."""
 
 import json
 import subprocess
@@ -10,9 +10,27 @@ import pytest
 
 from tests.pipelines.cli.conftest import ROOT
 
+GROUPS = {
+    "data": ("check",),
+    "log": ("info", "export", "prune", "delete"),
+    "models": ("list", "show", "promote", "rollback"),
+}
+SINGLE = {
+    "demo",
+    "doctor",
+    "init",
+    "train",
+    "backtest",
+    "diagnose",
+    "forecast",
+    "observe",
+    "serve",
+    "runs",
+}
 
-def test_help_loads_nothing_heavy():
-    """`statecast --help` and the help of each command load no torch, pandas, mlflow or fastapi."""
+
+def test_help_imports_no_heavy_package():
+    """The help of the application and of a command must appear at once."""
     heavy = ("torch", "pandas", "numpy", "mlflow", "fastapi", "sqlalchemy", "plotly")
     script = (
         "import sys, json\n"
@@ -23,7 +41,7 @@ def test_help_loads_nothing_heavy():
         f"print(json.dumps([name for name in {heavy!r} if name in sys.modules]), file=sys.stderr)\n"
     )
     for arguments in (["--help"], ["train", "--help"], ["--version"], []):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", script, *arguments],
             capture_output=True,
             text=True,
@@ -31,51 +49,23 @@ def test_help_loads_nothing_heavy():
             check=True,
         )
 
-        assert json.loads(done.stderr.splitlines()[-1]) == []
-        assert "statecast" in done.stdout
+        assert json.loads(process.stderr.splitlines()[-1]) == []
+        assert "statecast" in process.stdout
 
 
-def test_every_command_of_the_tree_is_there(statecast):
-    """The tree is the documented one, and every command has --json."""
+def test_every_command_is_listed_and_has_json(statecast):
+    """The top-level help lists every command and group."""
     top = statecast("--help").out
-    for name in (
-        "demo",
-        "doctor",
-        "init",
-        "data",
-        "train",
-        "backtest",
-        "diagnose",
-        "forecast",
-        "observe",
-        "serve",
-        "log",
-        "models",
-        "runs",
-    ):
+    for name in (*SINGLE, *GROUPS):
         assert f" {name} " in top
-    for name in (
-        "data check",
-        "models list",
-        "models show",
-        "models promote",
-        "models rollback",
-        "train",
-        "backtest",
-        "diagnose",
-        "forecast",
-        "observe",
-        "serve",
-        "runs",
-        "doctor",
-        "init",
-        "demo",
-    ):
-        assert "--json" in statecast(*name.split(), "--help").out
+    paths = [[name] for name in SINGLE]
+    paths += [[group, name] for group, names in GROUPS.items() for name in names]
+    for path in paths:
+        assert "--json" in statecast(*path, "--help").out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["trian"], "Did you mean 'train'?"),
         (["train", "--max-step", "3"], "--max-steps"),
@@ -88,20 +78,20 @@ def test_every_command_of_the_tree_is_there(statecast):
         (["runs", "--config", "nope.toml"], "nope.toml"),
     ],
 )
-def test_wrong_command_line_is_exit_2_with_a_way_out(statecast, project, arguments, said):
-    """Usage and settings are told like any error: code, sentence, help; JSON too."""
+def test_a_wrong_command_line_is_exit_2_with_help(statecast, project, arguments, message):
+    """Usage errors look like all others: code, message and help, also as JSON."""
     plain = statecast(*arguments)
     as_json = statecast(*arguments, "--json")
 
     assert plain.code == as_json.code == 2
     assert plain.out == ""
     assert plain.err.startswith("error[")
-    assert said in plain.err
+    assert message in plain.err
     assert as_json.document["error"]["code"] in plain.err
 
 
-def test_bad_data_are_exit_2_with_place_help_and_page(statecast, project, sales):
-    """A gap is named with file, series and stamp, the way out, and where to read on."""
+def test_bad_data_are_exit_2_with_location_help_and_link(statecast, project, sales):
+    """A gap is reported with its file, what to do and a link to the documentation."""
     sales.drop(index=sales.index[7]).to_csv("gap.csv", index=False)
 
     answer = statecast("train", "gap.csv")
@@ -114,8 +104,8 @@ def test_bad_data_are_exit_2_with_place_help_and_page(statecast, project, sales)
     assert not (project / "data").exists()
 
 
-def test_data_check_reports_and_tells_every_problem(statecast, project, sales):
-    """The report is on stdout and the problems on stderr; clean data are exit 0."""
+def test_data_check_prints_a_summary_and_every_problem(statecast, project, sales):
+    """The summary goes to stdout and problems to stderr; without problems the exit code is 0."""
     sales.to_csv("sales.csv", index=False)
     sales.drop(index=sales.index[7]).to_csv("gap.csv", index=False)
 
@@ -130,8 +120,8 @@ def test_data_check_reports_and_tells_every_problem(statecast, project, sales):
     assert "error[data.gap]" in faulty.err
 
 
-def test_kind_of_an_option_is_what_the_data_are_checked_for(statecast, project, sales):
-    """The kind is shown with what it means, and a value that it forbids is a problem."""
+def test_data_are_checked_for_the_kind_given_as_an_option(statecast, project, sales):
+    """The summary explains the kind, and values that it forbids are problems."""
     sales.assign(y=lambda t: t["y"].where(t.index != t.index[7], 0.0)).to_csv("s.csv", index=False)
 
     count = statecast("data", "check", "s.csv", "--kind", "count")
@@ -139,7 +129,7 @@ def test_kind_of_an_option_is_what_the_data_are_checked_for(statecast, project, 
     wrong = statecast("data", "check", "s.csv", "--kind", "weight")
 
     assert count.code == 0
-    assert "forecast by its mean" in count.out
+    assert "the mean is forecast" in count.out
     assert price.code == 2
     assert "error[data.negative]" in price.err
     assert wrong.code == 2
@@ -147,24 +137,24 @@ def test_kind_of_an_option_is_what_the_data_are_checked_for(statecast, project, 
     assert "'volatility'" in wrong.err
 
 
-def test_init_writes_a_file_once(statecast, project, sales):
-    """The file is filled in from the data, and not replaced unasked."""
+def test_init_does_not_replace_a_file_unless_forced(statecast, project, sales):
+    """The file is filled in from the data; a second call is refused."""
     sales.to_csv("sales.csv", index=False)
 
     first = statecast("init", "--from", "sales.csv")
     second = statecast("init", "--from", "sales.csv")
-    shown = statecast("init", "--from", "sales.csv", "--dry-run", "--json")
+    dry_run = statecast("init", "--from", "sales.csv", "--dry-run", "--json")
 
     assert first.code == 0
     assert 'freq = "MS"' in (project / "statecast.toml").read_text()
     assert "next: statecast data check" in first.err
     assert second.code == 2
     assert "--force" in second.err
-    assert shown.document["settings"]["data"]["id_col"] == "unique_id"
+    assert dry_run.document["settings"]["data"]["id_col"] == "unique_id"
 
 
-def test_nothing_trained_yet_is_told_with_the_next_step(statecast, project):
-    """Lists are empty and exit 0; a model that is asked for is not there: exit 1."""
+def test_without_a_model_lists_are_empty_and_show_is_exit_1(statecast, project):
+    """The help of the error says to train a model."""
     assert statecast("runs", "--json").document["runs"] == []
     assert statecast("models", "list", "--json").document["models"] == []
 
@@ -175,8 +165,8 @@ def test_nothing_trained_yet_is_told_with_the_next_step(statecast, project):
     assert "statecast train" in missing.document["error"]["help"]
 
 
-def test_training_again_is_refused_by_the_gate_with_exit_1(statecast, trained, monkeypatch):
-    """The same model is no better than itself: registered, not promoted, and said so."""
+def test_a_model_no_better_than_the_champion_is_exit_1(statecast, trained, monkeypatch):
+    """Training again yields the same model, which is registered but not promoted."""
     monkeypatch.chdir(trained)
 
     answer = statecast("train", "--no-refit", "--baselines", "", "--json")
@@ -187,8 +177,8 @@ def test_training_again_is_refused_by_the_gate_with_exit_1(statecast, trained, m
     assert "stays challenger" in answer.err
 
 
-def test_progress_without_a_terminal_is_a_line_each_tenth(statecast, trained, monkeypatch):
-    """Plain lines on stderr, elapsed times, the scores alone on stdout, no escape codes."""
+def test_progress_without_a_terminal_is_one_line_per_tenth(statecast, trained, monkeypatch):
+    """Only the scores go to stdout, and no escape codes are written."""
     monkeypatch.chdir(trained)
 
     answer = statecast("train", "--no-refit", "--no-promote", "--baselines", "", "--name", "lines")
@@ -196,59 +186,54 @@ def test_progress_without_a_terminal_is_a_line_each_tenth(statecast, trained, mo
     lines = [line for line in answer.err.splitlines() if " %  step " in line]
     assert answer.code == 0
     assert len(lines) == 11
-    assert answer.out.splitlines()[0].split() == [
-        "model",
-        "mase",
-        "smape",
-        "coverage_80",
-        "coverage_95",
-    ]
-    assert "Trained in " in answer.err
+    columns = answer.out.splitlines()[0].split()
+    assert columns == ["model", "mase", "smape", "coverage_80", "coverage_95"]
+    assert "trained in " in answer.err
     assert "next: " in answer.err
     assert "\x1b" not in answer.out + answer.err
 
 
 def test_models_are_listed_shown_promoted_and_rolled_back(statecast, trained, monkeypatch):
-    """The registry through the command line, in JSON."""
+    """Promotion and rollback swap the champion and the previous version."""
     monkeypatch.chdir(trained)
 
     listed = statecast("models", "list", "--json").document["models"]
     promoted = statecast("models", "promote", "2", "--json").document
-    back = statecast("models", "rollback", "--json").document
+    rolled_back = statecast("models", "rollback", "--json").document
     shown = statecast("models", "show", "--json").document
     unknown = statecast("models", "promote", "99", "--json")
 
     assert {"retail"} <= {model["name"] for model in listed}
     assert (promoted["champion"], promoted["previous"]) == (2, 1)
-    assert (back["champion"], back["previous"]) == (1, 2)
+    assert (rolled_back["champion"], rolled_back["previous"]) == (1, 2)
     assert shown["config"]["model"]["horizon"] == 6
     assert unknown.code == 1
 
 
 def test_forecasts_go_to_stdout_or_a_file(statecast, trained, monkeypatch, tmp_path):
-    """CSV on stdout; Parquet, CSV and JSON files hold the same numbers."""
+    """Stdout gets CSV; Parquet, CSV and JSON files hold the same numbers."""
     monkeypatch.chdir(trained)
     ids = pd.read_csv("sales.csv")["unique_id"].unique()
 
-    shown = statecast("forecast", "--h", "2", "--level", "80", "--id", ids[0])
+    printed = statecast("forecast", "--h", "2", "--level", "80", "--id", ids[0])
     document = statecast("forecast", "--h", "2", "--id", ids[0], "--json").document
-    made = {}
+    tables = {}
     for suffix in (".csv", ".parquet", ".json"):
         path = tmp_path / f"f{suffix}"
         assert statecast("forecast", "--h", "2", "-o", path).code == 0
         read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}[suffix]
-        made[suffix] = read(path)
+        tables[suffix] = read(path)
 
     header = "unique_id,ds,statecast,statecast-lo-80,statecast-hi-80"
-    assert shown.out.splitlines()[0] == header
+    assert printed.out.splitlines()[0] == header
     assert [row["ds"] for row in document["forecasts"]] == ["2019-01-01", "2019-02-01"]
-    for table in made.values():
+    for table in tables.values():
         assert len(table) == 12
-        assert table["statecast"].tolist() == pytest.approx(made[".csv"]["statecast"].tolist())
+        assert table["statecast"].tolist() == pytest.approx(tables[".csv"]["statecast"].tolist())
 
 
-def test_series_that_is_not_there_is_exit_1_with_the_nearest_name(statecast, trained, monkeypatch):
-    """A misspelt id is answered with the name that was meant."""
+def test_an_unknown_series_is_exit_1_with_the_nearest_name(statecast, trained, monkeypatch):
+    """The help suggests the series that a misspelt name resembles."""
     monkeypatch.chdir(trained)
     name = pd.read_csv("sales.csv")["unique_id"].iloc[0]
 
@@ -259,39 +244,24 @@ def test_series_that_is_not_there_is_exit_1_with_the_nearest_name(statecast, tra
     assert f"did you mean '{name}'?" in answer.err
 
 
-def test_backtest_of_a_refitted_model_warns_that_it_saw_the_targets(
-    statecast, trained, monkeypatch
-):
-    """The scores of weights that learned from the targets are not passed off as honest."""
+def test_backtest_warns_if_the_model_was_trained_on_the_targets(statecast, trained, monkeypatch):
+    """The model was retrained on all data, so its scores at earlier cutoffs are too good."""
     monkeypatch.chdir(trained)
 
     answer = statecast("backtest", "--windows", "1", "--baselines", "", "--json")
 
     assert answer.code == 0
     assert answer.document["trained_on_targets"] is True
-    assert "flatter" in answer.err
+    assert "these scores are too good" in answer.err
     assert answer.document["scores"]["mase"] < 1
 
 
 def test_backtest_compares_integer_steps_as_numbers(statecast, project, sales):
-    """Weights trained up to step 1000 have seen the targets after step 994, though "1" < "9"."""
+    """Step 1000 comes after step 994, although "1" sorts before "9" as text."""
     steps = sales.assign(ds=sales.groupby("unique_id").cumcount() + 881)
     steps.to_csv("steps.csv", index=False)
-    trained = statecast(
-        "train",
-        "steps.csv",
-        "--h",
-        "3",
-        "--freq",
-        "1",
-        "--members",
-        "1",
-        "--max-steps",
-        "1",
-        "--baselines",
-        "",
-        "--no-promote",
-    )
+    options = "--h 3 --freq 1 --members 1 --max-steps 1 --baselines= --no-promote"
+    trained = statecast("train", "steps.csv", *options.split())
 
     answer = statecast("backtest", "steps.csv", "--model", "1", "--baselines", "", "--json")
 
@@ -301,62 +271,49 @@ def test_backtest_compares_integer_steps_as_numbers(statecast, project, sales):
     assert "trained up to 1000, after the first cutoff 994" in answer.err
 
 
-def test_doctor_finds_the_faults(statecast, trained, monkeypatch):
-    """A working folder is exit 0; a broken settings file is exit 1 and says how to repair it."""
+def test_doctor_reports_a_broken_settings_file(statecast, trained, monkeypatch):
+    """Without faults the exit code is 0; a misspelt key is a fault with a fix and exit code 1."""
     monkeypatch.chdir(trained)
-    well = statecast("doctor", "--json")
+    healthy = statecast("doctor", "--json")
     (trained / "broken.toml").write_text("[train]\nsede = 1\n")
-    ill = statecast("doctor", "--config", "broken.toml", "--json")
+    broken = statecast("doctor", "--config", "broken.toml", "--json")
 
-    assert well.code == 0
-    assert {check["status"] for check in well.document["checks"]} <= {"ok", "warn"}
-    assert any("retail v" in check["found"] for check in well.document["checks"])
-    assert ill.code == 1
-    faults = [check for check in ill.document["checks"] if check["status"] == "fail"]
+    assert healthy.code == 0
+    assert {check["status"] for check in healthy.document["checks"]} <= {"ok", "warn"}
+    assert any("retail v" in check["found"] for check in healthy.document["checks"])
+    assert broken.code == 1
+    faults = [check for check in broken.document["checks"] if check["status"] == "fail"]
     assert faults[0]["what"] == "settings"
     assert "'seed'" in faults[0]["fix"]
 
 
-def test_broken_champion_is_found_by_the_doctor_and_followed_by_the_next_training(
-    statecast, project, sales
-):
-    """The doctor reads the champion; a training passes it by, and the operator promotes."""
+def test_a_broken_champion_is_reported_by_doctor_and_replaced_by_hand(statecast, project, sales):
+    """A new training does not promote itself over a champion that it cannot compare with."""
     sales.to_csv("sales.csv", index=False)
-    again = (
-        "train",
-        "sales.csv",
-        "--h",
-        "6",
-        "--members",
-        "1",
-        "--max-steps",
-        "2",
-        "--baselines",
-        "",
-        "--no-refit",
-    )
-    statecast(*again)
+    options = "--h 6 --members 1 --max-steps 2 --baselines= --no-refit"
+    train = ["train", "sales.csv", *options.split()]
+    statecast(*train)
     statecast("models", "promote", "1")
     (weights,) = Path("data/artifacts").glob("models/*/artifacts/**/weights.safetensors")
-    weights.write_bytes(b"broken off")
+    weights.write_bytes(b"damaged")
 
-    ill = statecast("doctor", "--json")
-    trained = statecast(*again)
+    broken = statecast("doctor", "--json")
+    trained = statecast(*train)
     promoted = statecast("models", "promote", "2")
-    well = statecast("doctor", "--json")
+    healthy = statecast("doctor", "--json")
 
-    (fault,) = [check for check in ill.document["checks"] if check["status"] == "fail"]
-    assert ill.code == 1
+    (fault,) = [check for check in broken.document["checks"] if check["status"] == "fail"]
+    assert broken.code == 1
     assert fault["what"] == "MLflow"
-    assert "champion: statecast v1 cannot be read: weights.safetensors was" in fault["found"]
+    assert "champion: statecast v1 cannot be loaded: weights.safetensors was" in fault["found"]
     assert "statecast models promote" in fault["fix"]
     assert trained.code == 1
     assert "warning: this model will not be promoted by itself" in trained.err
-    assert promoted.code == well.code == 0
+    assert promoted.code == healthy.code == 0
 
 
-def test_server_that_does_not_answer_is_exit_3(statecast, project, sales):
-    """Nothing listens there: what to start is said."""
+def test_a_server_that_does_not_answer_is_exit_3(statecast, project, sales):
+    """The help names the command that starts a server."""
     sales.to_csv("sales.csv", index=False)
 
     answer = statecast("observe", "sales.csv", "--server", "http://127.0.0.1:9", "--json")
@@ -366,8 +323,8 @@ def test_server_that_does_not_answer_is_exit_3(statecast, project, sales):
     assert "statecast serve" in answer.document["error"]["help"]
 
 
-def test_a_folder_that_cannot_be_written_is_exit_2_with_a_way_out(statecast, project, sales):
-    """A file stands where the data folder should be: no bug of ours."""
+def test_a_folder_that_cannot_be_created_is_exit_2_and_not_a_bug(statecast, project, sales):
+    """A file has the name of the data folder's parent."""
     sales.to_csv("sales.csv", index=False)
     (project / "taken").write_text("a file")
     (project / "statecast.toml").write_text('[project]\ndata_dir = "taken/data"\n')
@@ -380,25 +337,25 @@ def test_a_folder_that_cannot_be_written_is_exit_2_with_a_way_out(statecast, pro
 
 
 @pytest.mark.parametrize(
-    ("option", "told"), [(("--baselines", "AutoETs"), "AutoETS"), (("--name", "a/b"), "without /")]
+    ("option", "hint"), [(("--baselines", "AutoETs"), "AutoETS"), (("--name", "a/b"), "without /")]
 )
-def test_a_slip_is_told_before_anything_is_trained(statecast, project, sales, option, told):
-    """With the way out, as wrong usage."""
+def test_a_wrong_name_is_refused_before_training(statecast, project, sales, option, hint):
+    """A misspelt baseline and an invalid model name are usage errors."""
     sales.to_csv("sales.csv", index=False)
 
     answer = statecast("train", "sales.csv", *option, "--json")
 
     assert (answer.code, answer.document["error"]["code"]) == (2, "cli.usage")
-    assert told in answer.document["error"]["help"]
+    assert hint in answer.document["error"]["help"]
     assert not (project / "data").exists()
 
 
-def test_no_password_of_a_database_is_told(statecast, project):
-    """Neither that of the address nor that of its query."""
-    address = "postgresql+psycopg://bob:hunter2@127.0.0.1:1/sales?password=hunter3"
+def test_passwords_of_a_database_are_not_printed(statecast, project):
+    """Neither the password of the user nor one in the query of the URL appears in the output."""
+    url = "postgresql+psycopg://bob:hunter2@127.0.0.1:1/sales?password=hunter3"
 
     answers = [
-        statecast(*words, address, "--query", "select 1", "--verbose")
+        statecast(*words, url, "--query", "select 1", "--verbose")
         for words in (("data", "check"), ("train",))
     ]
 

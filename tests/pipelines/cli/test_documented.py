@@ -1,4 +1,4 @@
-"""Every command, option and error code has its place in the documentation."""
+"""The documentation covers every command, option and error code."""
 
 import re
 
@@ -21,7 +21,7 @@ ERRORS = [
 
 
 def commands(group, path=()):
-    """Every command of the tree with its name."""
+    """Yield every command with its full name."""
     for name, child in group.commands.items():
         if hasattr(child, "commands"):
             yield from commands(child, (*path, name))
@@ -30,26 +30,26 @@ def commands(group, path=()):
 
 
 def test_every_command_and_option_is_documented():
-    """docs/cli.md has a section a command, and names each of its options there."""
+    """docs/cli.md has one section per command, which names each of its options."""
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     shared, *rest = re.split(r"^### ", page, flags=re.MULTILINE)
     sections = {part.partition("\n")[0]: part for part in rest}
     tree = dict(commands(typer.main.get_command(cli.app)))
 
     assert set(sections) == set(tree)
-    for name, one in tree.items():
-        for option in one.params:
+    for name, command in tree.items():
+        for option in command.params:
             if option.param_type_name == "option" and option.name != "help":
-                where = sections[name] + shared.partition("## Settings")[0]
-                assert f"`{option.opts[-1]}" in where, (name, option.opts)
+                text = sections[name] + shared.partition("## Settings")[0]
+                assert f"`{option.opts[-1]}" in text, (name, option.opts)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
 def test_every_code_of_the_command_line_is_documented(error):
-    """docs/errors.md has a section with an example for each code that pipelines raise."""
+    """docs/errors.md has a section with an example for each error code of the pipelines."""
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 
-    _, found, section = page.partition(f"\n## {error.code}\n")
+    _, heading, section = page.partition(f"\n## {error.code}\n")
 
-    assert found
+    assert heading
     assert "```text" in section.partition("\n## ")[0]

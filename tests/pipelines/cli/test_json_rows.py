@@ -1,4 +1,4 @@
-"""Tables as JSON rows: nothing is lost on the way."""
+"""A table converts to JSON rows without loss."""
 
 import numpy as np
 import pandas as pd
@@ -28,21 +28,21 @@ from pipelines.cli.json_rows import to_rows
         ([3, 4], [3, 4]),
     ],
 )
-def test_stamps_are_those_of_utc_to_the_digit(stamps, texts):
-    """As training reads them."""
+def test_timestamps_are_written_exactly_and_in_utc(stamps, texts):
+    """Training reads the same timestamps from the table."""
     assert [row["ds"] for row in to_rows(pd.DataFrame({"ds": stamps}))] == texts
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "float64", "int64[pyarrow]"])
-def test_holes_are_null_whatever_the_dtype(dtype):
-    """Those of pandas' nullable types and of Arrow too."""
+def test_missing_values_are_null_for_every_dtype(dtype):
+    """The nullable dtypes of pandas and those of Arrow are included."""
     table = pd.DataFrame({"y": pd.array([1, None, 3], dtype=dtype)})
 
     assert [row["y"] for row in to_rows(table)] == [1.0, None, 3.0]
 
 
-def test_whole_numbers_and_flags_stay_what_they_are():
-    """No row gets a decimal point that it did not have."""
+def test_integers_and_booleans_keep_their_type():
+    """An integer is not written with a decimal point."""
     table = pd.DataFrame({"ds": np.array([1, 2]), "on": [True, False]})
 
     assert to_rows(table) == [{"ds": 1, "on": True}, {"ds": 2, "on": False}]

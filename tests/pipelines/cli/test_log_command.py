@@ -1,4 +1,4 @@
-"""`statecast log` and `observe`: of a folder, of a running server, of several models."""
+"""`statecast log` and `observe` with a folder, a running server and several models."""
 
 import json
 import shutil
@@ -13,48 +13,39 @@ import pytest
 from benchmarks.speed.servers import server
 from forecast.config import DataConfig
 from service.ingest.importer import import_history
-from tests.service.conftest import train_tiny
+from tests.helpers.service import train_tiny
 
 
 @pytest.fixture
 def logged(statecast, project, sales) -> Path:
-    """A model in `bundle`, and a folder whose log has the sales; returns the log."""
+    """Train a model into `bundle`, import the sales into a log and return the path of the log."""
     data = DataConfig(freq="MS", kind="positive")
     train_tiny(sales, data, project / "bundle")
     import_history(f"sqlite:///{project / 'data' / 'observations.db'}", sales, data)
     return project / "data" / "observations.db"
 
 
-def test_the_log_is_told_exported_pruned_and_made_smaller(statecast, logged, sales):
-    """Counted before anything goes; the file on the disk shrinks; a new log reads the export."""
+def test_the_log_is_described_exported_and_pruned(statecast, logged, sales):
+    """A dry run counts what is removed, and a new log can import the export."""
     name = sales["unique_id"].iloc[0]
     before = statecast("log", "info", "--json").document
     exported = statecast("log", "export", "all.parquet", "--json").document
-    twice = statecast("log", "export", "all.parquet", "--json")
-    some = statecast(
-        "log",
-        "export",
-        "some.parquet",
-        "--series",
-        name,
-        "--since",
-        "2018-01-01",
-        "--until",
-        "2018-06-01",
-        "--full",
-        "--json",
+    exported_again = statecast("log", "export", "all.parquet", "--json")
+    selection = ["--series", name, "--since", "2018-01-01", "--until", "2018-06-01"]
+    selected = statecast(
+        "log", "export", "selected.parquet", *selection, "--full", "--json"
     ).document
     rule = ["log", "prune", "--keep-steps", "12", "--model", "bundle", "--json"]
     counted = statecast(*rule, "--dry-run").document
     pruned = statecast(*rule).document
-    again = statecast("log", "prune", "--before", "2018-01-01", "--dry-run", "--json").document
+    rest = statecast("log", "prune", "--before", "2018-01-01", "--dry-run", "--json").document
     after = statecast("log", "info", "--json").document
 
     assert (before["series"], before["rows"], before["schema"]) == (6, 720, "0004")
     assert (before["first_ds"], before["last_ds"]) == ("2009-01-01", "2018-12-01")
-    assert (exported["rows"], some["rows"]) == (720, 6)
-    assert (twice.code, twice.document["error"]["code"]) == (2, "cli.usage")
-    assert list(pd.read_parquet("some.parquet").columns) == [
+    assert (exported["rows"], selected["rows"]) == (720, 6)
+    assert (exported_again.code, exported_again.document["error"]["code"]) == (2, "cli.usage")
+    assert list(pd.read_parquet("selected.parquet").columns) == [
         "unique_id",
         "ds",
         "y",
@@ -63,126 +54,124 @@ def test_the_log_is_told_exported_pruned_and_made_smaller(statecast, logged, sal
         "recorded_at",
     ]
     assert (counted["dry_run"], pruned["dry_run"]) == (True, False)
-    assert (counted["rows"], pruned["rows"], again["rows"]) == (648, 648, 0)
+    assert (counted["rows"], pruned["rows"], rest["rows"]) == (648, 648, 0)
     assert (after["rows"], after["first_ds"], after["pruned_steps"]) == (72, "2018-01-01", 648)
-    assert statecast("log", "info").out.splitlines()[-1].split() == [
-        "pruned",
-        "648",
-        "steps",
-        "of",
-        "6",
-        "series",
-    ]
+    last_line = statecast("log", "info").out.splitlines()[-1]
+    assert " ".join(last_line.split()) == "pruned 648 steps of 6 series"
     counts = import_history("sqlite:///fresh.db", "all.parquet", DataConfig(freq="MS"))
     assert (counts["new"], counts["series"]) == (720, 6)
 
 
-def test_space_is_given_back_to_the_disk(statecast, logged):
-    """Unless it is to stay for the rows that come."""
+def test_pruning_shrinks_the_file_unless_no_vacuum_is_given(statecast, logged):
+    """Without a vacuum the file keeps its size for later rows."""
     rule = ["log", "prune", "--model", "bundle", "--json", "--keep-steps"]
     size = logged.stat().st_size
 
     statecast(*rule, "60", "--no-vacuum")
-    kept = logged.stat().st_size
+    size_without_vacuum = logged.stat().st_size
     statecast(*rule, "10")
 
-    assert kept >= size
+    assert size_without_vacuum >= size
     assert logged.stat().st_size < size
 
 
-def test_series_are_deleted_all_or_none(statecast, logged, sales):
-    """A name that is none takes none of the others with it."""
+def test_all_named_series_are_deleted_or_none(statecast, logged, sales):
+    """An unknown name among them deletes nothing."""
     names = sorted(sales["unique_id"].unique())
 
     wrong = statecast("log", "delete", names[0], names[1] + "x", "--json")
-    gone = statecast("log", "delete", names[0], names[1], "--json")
+    deleted = statecast("log", "delete", names[0], names[1], "--json")
 
     assert (wrong.code, wrong.document["error"]["code"]) == (1, "series.unknown")
     assert f"did you mean '{names[1]}'?" in wrong.document["error"]["help"]
-    assert gone.document["rows"] == 240
+    assert deleted.document["rows"] == 240
     assert statecast("log", "info", "--json").document["series"] == 4
 
 
-def test_with_a_server_running_the_log_is_read_and_the_server_writes(statecast, logged, sales):
-    """Without --server a file is locked, and it is said what to do."""
+def test_a_running_server_locks_the_log_for_writing_and_prunes_on_request(statecast, logged, sales):
+    """The log can still be read, and the error about the lock suggests --server."""
     name = sales["unique_id"].iloc[0]
     data = logged.parent
-    told = {"STATECAST_MODEL": str(data.parent / "bundle"), "STATECAST_DATA_DIR": str(data)}
-    with server(told) as running:
+    variables = {"STATECAST_MODEL": str(data.parent / "bundle"), "STATECAST_DATA_DIR": str(data)}
+    with server(variables) as running:
         url = running.url
         rule = ["log", "prune", "--model", "bundle", "--keep-steps", "12", "--json"]
         locked = statecast(*rule)
         counted = statecast(*rule, "--dry-run").document
         pruned = statecast(*rule, "--server", url).document
         exported = statecast("log", "export", "left.parquet", "--json").document
-        gone = statecast("log", "delete", name, "--server", url, "--json").document
+        deleted = statecast("log", "delete", name, "--server", url, "--json").document
 
     assert (locked.code, locked.document["error"]["code"]) == (2, "log.locked")
     assert "--server" in locked.document["error"]["help"]
     assert (counted["rows"], pruned["rows"]) == (648, 648)
-    assert (exported["rows"], gone["rows"]) == (72, 12)
+    assert (exported["rows"], deleted["rows"]) == (72, 12)
 
 
-def test_pruning_is_for_the_model_that_was_in_service(statecast, logged, sales, monkeypatch):
-    """Be its source gone by then: the next start begins with it, and its forecasts are the same."""
+def test_pruning_keeps_the_forecasts_of_the_model_served_last(
+    statecast, logged, sales, monkeypatch
+):
+    """The server starts from its copy of that model even if the source is gone."""
     data = logged.parent
     source = data.parent / "bundle"
-    told = {"STATECAST_MODEL": str(source), "STATECAST_DATA_DIR": str(data)}
-    asked = {"unique_ids": sorted(sales["unique_id"].unique()), "level": [80]}
-    with server(told) as running:
-        before = httpx.post(f"{running.url}/v1/forecasts", json=asked).json()["forecasts"]
+    variables = {"STATECAST_MODEL": str(source), "STATECAST_DATA_DIR": str(data)}
+    request = {"unique_ids": sorted(sales["unique_id"].unique()), "level": [80]}
+    with server(variables) as running:
+        before = httpx.post(f"{running.url}/v1/forecasts", json=request).json()["forecasts"]
     shutil.rmtree(source)
     monkeypatch.setenv("STATECAST_MODEL", str(source))
 
     pruned = statecast("log", "prune", "--keep-steps", "12", "--json").document
 
     assert pruned["series"] == sales["unique_id"].nunique()
-    with server(told) as running:
-        after = httpx.post(f"{running.url}/v1/forecasts", json=asked).json()["forecasts"]
-    for one, other in zip(before, after, strict=True):
+    with server(variables) as running:
+        after = httpx.post(f"{running.url}/v1/forecasts", json=request).json()["forecasts"]
+    for old, new in zip(before, after, strict=True):
         for column in ("statecast", "lo-80", "hi-80"):
-            np.testing.assert_allclose(one[column], other[column], rtol=1e-5)
+            np.testing.assert_allclose(old[column], new[column], rtol=1e-5)
 
 
-def test_of_several_models_the_log_is_named(statecast, project, sales, monkeypatch):
-    """Without a name, or with a wrong one, those there are; with it, that log alone."""
+def test_with_several_models_name_selects_the_log(statecast, project, sales, monkeypatch):
+    """A missing or wrong name is refused with the names of the models."""
     data = DataConfig(freq="MS", kind="positive")
     train_tiny(sales, data, project / "bundle")
     for name in ("north", "south"):
         import_history(f"sqlite:///{project / 'data' / name / 'observations.db'}", sales, data)
-    alone = statecast("log", "info", "--name", "north", "--json")
+    not_named = statecast("log", "info", "--name", "north", "--json")
     models = json.dumps(dict.fromkeys(("north", "south"), str(project / "bundle")))
     name, rule = sales["unique_id"].iloc[0], ["log", "prune", "--json", "--keep-steps"]
     with monkeypatch.context() as several:
         several.setenv("STATECAST_MODELS", models)
-        bare = statecast("log", "info", "--json")
+        missing = statecast("log", "info", "--json")
         wrong = statecast("log", "info", "--name", "sooth", "--json")
         pruned = statecast(*rule, "12", "--name", "north").document
         exported = statecast("log", "export", "a.parquet", "--name", "south", "--json").document
-        gone = statecast("log", "delete", name, "--name", "south", "--json").document
-        left = [
+        deleted = statecast("log", "delete", name, "--name", "south", "--json").document
+        rows = [
             statecast("log", "info", "--name", model, "--json").document["rows"]
             for model in ("north", "south")
         ]
-    told = {"STATECAST_MODELS": models, "STATECAST_DATA_DIR": str(project / "data")}
-    with server(told) as running:
-        asked = ["--server", running.url, "--name", "north", "--json"]
-        nobody = statecast(*rule, "10", "--server", running.url)
-        again = statecast(*rule, "10", *asked).document
-        lost = statecast("log", "delete", name, *asked).document
+    variables = {"STATECAST_MODELS": models, "STATECAST_DATA_DIR": str(project / "data")}
+    with server(variables) as running:
+        north = ["--server", running.url, "--name", "north", "--json"]
+        refused = statecast(*rule, "10", "--server", running.url)
+        pruned_by_server = statecast(*rule, "10", *north).document
+        deleted_by_server = statecast("log", "delete", name, *north).document
 
-    for answer in (alone, bare, wrong):
+    for answer in (not_named, missing, wrong):
         assert (answer.code, answer.document["error"]["code"]) == (2, "cli.usage")
-    assert "north, south" in bare.document["error"]["message"]
-    assert wrong.document["error"]["help"] == "say --name south"
-    assert (pruned["rows"], exported["rows"], gone["rows"]) == (648, 720, 120)
-    assert left == [72, 600]
-    assert nobody.document["error"]["code"] == "request.model"
-    assert (again["rows"], lost["rows"]) == (12, 10)
+    assert "north, south" in missing.document["error"]["message"]
+    assert wrong.document["error"]["help"] == "use --name south"
+    assert (pruned["rows"], exported["rows"], deleted["rows"]) == (648, 720, 120)
+    assert rows == [72, 600]
+    assert refused.document["error"]["code"] == "request.model"
+    assert (pruned_by_server["rows"], deleted_by_server["rows"]) == (12, 10)
 
 
-def test_of_several_models_one_is_sent_observations(statecast, project, sales, monkeypatch):
-    """With `--offline` to its log, by its model's roles and frequency; else through the server."""
+def test_with_several_models_name_selects_the_one_that_observes(
+    statecast, project, sales, monkeypatch
+):
+    """Roles and frequency are those of that model, with `--offline` and through a server."""
     plain, wide = DataConfig(freq="MS", kind="positive"), sales.assign(extra=1.0)
     train_tiny(sales, plain, project / "plain")
     train_tiny(wide, replace(plain, past_only=("extra",)), project / "wide")
@@ -190,24 +179,29 @@ def test_of_several_models_one_is_sent_observations(statecast, project, sales, m
     models = json.dumps({"north": str(project / "plain"), "south": str(project / "wide")})
     with monkeypatch.context() as several:
         several.setenv("STATECAST_MODELS", models)
-        bare = statecast("observe", "wide.csv", "--offline", "--json")
-        named = [(name, ["--name", name, "--json"]) for name in ("north", "south")]
-        stored = [statecast("observe", "wide.csv", "--offline", *asked) for _, asked in named]
-        read = [statecast("log", "export", f"{name}.parquet", *asked) for name, asked in named]
-    told = {"STATECAST_MODELS": models, "STATECAST_DATA_DIR": str(project / "data")}
-    with server(told) as running:
-        again = statecast(
+        missing = statecast("observe", "wide.csv", "--offline", "--json")
+        options = {name: ["--name", name, "--json"] for name in ("north", "south")}
+        imported = [
+            statecast("observe", "wide.csv", "--offline", *option) for option in options.values()
+        ]
+        exported = [
+            statecast("log", "export", f"{name}.parquet", *option)
+            for name, option in options.items()
+        ]
+    variables = {"STATECAST_MODELS": models, "STATECAST_DATA_DIR": str(project / "data")}
+    with server(variables) as running:
+        sent = statecast(
             "observe", "wide.csv", "--server", running.url, "--name", "south", "--json"
         ).document
 
-    assert (bare.code, bare.document["error"]["code"]) == (2, "cli.usage")
-    assert "north, south" in bare.document["error"]["message"]
-    assert [one.document["new"] for one in stored] == [len(sales)] * 2
-    assert [one.document["rows"] for one in read] == [len(sales)] * 2
+    assert (missing.code, missing.document["error"]["code"]) == (2, "cli.usage")
+    assert "north, south" in missing.document["error"]["message"]
+    assert [answer.document["new"] for answer in imported] == [len(sales)] * 2
+    assert [answer.document["rows"] for answer in exported] == [len(sales)] * 2
     columns = ["unique_id", "ds", "y"]
     assert list(pd.read_parquet("north.parquet")) == columns
     assert list(pd.read_parquet("south.parquet")) == [*columns, "extra"]
-    assert (again["duplicate"], again["new"]) == (len(sales), 0)
+    assert (sent["duplicate"], sent["new"]) == (len(sales), 0)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +214,8 @@ def test_of_several_models_one_is_sent_observations(statecast, project, sales, m
         (["prune", "--keep-steps", "3", "--before", "2018-01-01"], "cli.usage"),
     ],
 )
-def test_a_log_that_is_not_there_and_options_that_do_not_fit(statecast, project, arguments, code):
-    """Exit code 2, and no log is made by looking."""
+def test_a_missing_log_and_contradictory_options_are_refused(statecast, project, arguments, code):
+    """The exit code is 2, and no log is created."""
     answer = statecast("log", *arguments, "--json")
 
     assert (answer.code, answer.document["error"]["code"]) == (2, code)

@@ -1,4 +1,4 @@
-"""Commands that go on: interrupted, resumed, and gone with all that they had begun."""
+"""Long commands as processes of their own: interrupted, resumed and killed."""
 
 import json
 import os
@@ -18,27 +18,15 @@ from benchmarks.speed.servers import wait_until
 from tests.pipelines.cli.conftest import command, environment
 
 
-def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
+def test_an_interrupted_training_can_be_resumed(sales, tmp_path):
     """
-    A real process, interrupted in the middle: exit 130, and what is kept is named.
+    Ctrl-C ends a training with exit code 130 and a message about its checkpoint.
 
-    The resuming command brings the run to its end without training the first steps again.
+    With `--resume` the training finishes and does not repeat its first steps.
     """
     sales.to_csv(tmp_path / "sales.csv", index=False)
-    arguments = [
-        "train",
-        "sales.csv",
-        "--h",
-        "6",
-        "--hidden-size",
-        "8",
-        "--max-steps",
-        "800",
-        "--baselines",
-        "",
-        "--no-refit",
-        "--no-promote",
-    ]
+    options = "--h 6 --hidden-size 8 --max-steps 800 --baselines= --no-refit --no-promote"
+    arguments = ["train", "sales.csv", *options.split()]
     running = subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli", *arguments],
         cwd=tmp_path,
@@ -48,9 +36,9 @@ def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
         text=True,
     )
 
-    said = []
+    lines = []
     for line in running.stderr:
-        said.append(line)
+        lines.append(line)
         if " 20 %  step " in line:
             running.send_signal(signal.SIGINT)
             running.send_signal(signal.SIGINT)
@@ -59,7 +47,7 @@ def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
     running.stderr.close()
     resumed = command(tmp_path, *arguments, "--resume")
 
-    text = "".join(said)
+    text = "".join(lines)
     assert code == 130
     assert "saved: learn, step " in text
     assert "--resume" in text
@@ -68,8 +56,8 @@ def test_ctrl_c_says_what_was_saved_and_the_run_goes_on(sales, tmp_path):
     assert not list((tmp_path / "data" / "checkpoints").iterdir())
 
 
-def test_a_training_that_is_killed_leaves_no_process(tmp_path):
-    """Neither its members nor the baselines, which would have gone on for minutes."""
+def test_a_killed_training_leaves_no_process(tmp_path):
+    """The processes of members and baselines, which would run for minutes, end as well."""
     days = np.arange(400.0)
     series = pd.concat(
         pd.DataFrame(
@@ -92,44 +80,34 @@ def test_a_training_that_is_killed_leaves_no_process(tmp_path):
         start_new_session=True,
     )
 
-    said = next(line for line in running.stderr if "step " in line)
+    line = next(line for line in running.stderr if "step " in line)
     running.kill()
     running.wait()
     running.stderr.close()
 
-    assert " 100 % " not in said
-    wait_until(lambda: alive(running.pid), lambda living: not living, 20)
+    assert " 100 % " not in line
+    wait_until(lambda: is_alive(running.pid), lambda alive: not alive, 20)
 
 
-def test_demo_trains_once_serves_and_stops_cleanly(tmp_path):
-    """The whole, twice: the printed requests work as they stand; Ctrl-C leaves no process."""
-    arguments = [
-        "demo",
-        "--port",
-        "0",
-        "--mlflow-port",
-        "0",
-        "--max-steps",
-        "150",
-        "--baselines",
-        "",
-        "--json",
-    ]
+def test_demo_trains_once_then_serves_and_stops_on_ctrl_c(tmp_path):
+    """The printed requests work as they are, and the second start skips the training."""
+    options = "--port 0 --mlflow-port 0 --max-steps 150 --baselines= --json"
+    arguments = ["demo", *options.split()]
 
-    first, seen = demo(tmp_path, arguments)
-    second, again = demo(tmp_path, arguments)
+    first_log, first = run_demo(tmp_path, arguments)
+    second_log, second = run_demo(tmp_path, arguments)
 
-    assert "learn" in first
-    assert seen["before"]["forecasts"][0]["position"]["last_ds"] == "2018-12-01"
-    assert seen["observed"]["new"] == 1
-    assert seen["after"]["forecasts"][0]["state"] == "live"
-    assert seen["after"]["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
-    assert "nothing to train" in second
-    assert again["before"]["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
+    assert "learn" in first_log
+    assert first["before"]["forecasts"][0]["position"]["last_ds"] == "2018-12-01"
+    assert first["observed"]["new"] == 1
+    assert first["after"]["forecasts"][0]["state"] == "live"
+    assert first["after"]["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
+    assert "skipped training" in second_log
+    assert second["before"]["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
 
 
-def demo(folder: Path, arguments: list[str]) -> tuple[str, dict]:
-    """Start the demo, send what it prints, interrupt it; returns its stderr and the answers."""
+def run_demo(folder: Path, arguments: list[str]) -> tuple[str, dict]:
+    """Start the demo, send the requests it prints and interrupt it; return stderr and answers."""
     with (folder / "err").open("w") as err:
         running = subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", *arguments],
@@ -146,9 +124,9 @@ def demo(folder: Path, arguments: list[str]) -> tuple[str, dict]:
             lines.append(line)
             if line == "}\n":
                 break
-        told = json.loads("".join(lines))
-        ask, report = (post_of(line) for line in told["try"])
-        seen = {"before": ask(), "observed": report(), "after": ask()}
+        document = json.loads("".join(lines))
+        forecast, observe = (parse_curl_line(line) for line in document["try"])
+        answers = {"before": forecast(), "observed": observe(), "after": forecast()}
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=60) == 0
         with pytest.raises(ProcessLookupError):
@@ -157,11 +135,11 @@ def demo(folder: Path, arguments: list[str]) -> tuple[str, dict]:
         running.kill()
         running.wait()
         running.stdout.close()
-    return (folder / "err").read_text(), seen
+    return (folder / "err").read_text(), answers
 
 
-def post_of(curl: str) -> Callable[[], dict]:
-    """The request that a printed curl line makes."""
+def parse_curl_line(curl: str) -> Callable[[], dict]:
+    """Return a function that sends the request of a curl line."""
     _, _, url, _, header, _, body = shlex.split(curl)
     name, _, value = header.partition(": ")
 
@@ -173,20 +151,21 @@ def post_of(curl: str) -> Callable[[], dict]:
     return send
 
 
-def test_pages_of_mlflow_end_with_their_context(trained):
-    """The tracking server answers, and its whole process group is gone afterwards."""
+def test_mlflow_pages_stop_at_the_end_of_the_context(trained):
+    """The tracking server answers, and its process group ends with the context."""
     from pipelines.tracking.ui import MlflowPages
 
     pages = MlflowPages(f"sqlite:///{trained / 'data' / 'mlflow.db'}", trained / "data", port=5900)
     with pages:
-        answers = pages.wait()
+        is_ready = pages.wait()
         group = pages.group
 
-    assert answers
-    wait_until(lambda: alive(group), lambda living: not living, 10)
+    assert is_ready
+    wait_until(lambda: is_alive(group), lambda alive: not alive, 10)
 
 
-def alive(group: int) -> bool:
+def is_alive(group: int) -> bool:
+    """Return whether a process group has any process."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

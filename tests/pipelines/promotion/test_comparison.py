@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from forecast.config import Config, DataConfig
-from forecast.data import validation as frames
 from forecast.data.panel import Panel
+from forecast.data.validation import validate
 from forecast.errors import TooShort
 from forecast.training.train import train
 from pipelines.promotion.baseline_process import BaselineProcess
@@ -18,16 +18,16 @@ from pipelines.promotion.plan import plan
 
 @pytest.fixture(scope="module")
 def mixed(retail):
-    """Five long series and one that began two years ago."""
+    """Return five long series and one of two years."""
     ids = retail["unique_id"].unique()[:6]
-    young = (retail["unique_id"] == ids[5]) & (retail["ds"] < "2017-01-01")
-    recent = retail["unique_id"].isin(ids) & (retail["ds"] >= "2008-01-01")
-    return frames.validate(retail[recent & ~young], DataConfig())
+    is_cut = (retail["unique_id"] == ids[5]) & (retail["ds"] < "2017-01-01")
+    is_selected = retail["unique_id"].isin(ids) & (retail["ds"] >= "2008-01-01")
+    return validate(retail[is_selected & ~is_cut], DataConfig())
 
 
 @pytest.fixture(scope="module")
 def small(mixed):
-    """A model that learned from all of it."""
+    """Return a small model trained on all of `mixed`."""
     settings = Config.from_dict(
         {"model": {"horizon": 6, "hidden_size": 4}, "train": {"max_steps": 3}}
     )
@@ -35,38 +35,38 @@ def small(mixed):
     return train(Panel.from_frame(mixed), config).bundle
 
 
-def test_young_series_is_left_out_of_the_backtest(mixed):
+def test_short_series_is_left_out_of_the_backtest(mixed):
     """A series without a season before the first cutoff is not scored; the others are."""
     panel = Panel.from_frame(mixed)
 
-    made = plan(panel, mixed.calendar, horizon=6, windows=3)
+    backtest_plan = plan(panel, mixed.calendar, horizon=6, windows=3)
 
-    assert len(made.rows) == 5
-    assert made.season_length == 12
-    assert made.part(panel).num_series == 5
+    assert len(backtest_plan.rows) == 5
+    assert backtest_plan.season_length == 12
+    assert backtest_plan.part(panel).num_series == 5
 
 
-def test_what_is_learned_ends_at_the_first_cutoff(mixed):
-    """Training sees nothing of any target of the backtest."""
+def test_training_part_ends_at_the_first_cutoff(mixed):
+    """Training sees no target of the backtest."""
     panel = Panel.from_frame(mixed)
-    made = plan(panel, mixed.calendar, horizon=6, windows=3)
+    backtest_plan = plan(panel, mixed.calendar, horizon=6, windows=3)
 
-    learned = made.split(panel)
+    training = backtest_plan.split(panel)
 
-    assert (learned.last_ds == made.first_cutoff(panel)).all()
-    assert mixed.calendar.text(made.first_cutoff(panel)) == "2017-06-01"
+    assert (training.last_ds == backtest_plan.first_cutoff(panel)).all()
+    assert mixed.calendar.text(backtest_plan.first_cutoff(panel)) == "2017-06-01"
 
 
-def test_plan_that_no_series_can_fill_is_refused(mixed):
-    """The message says how many steps are needed, and which series is the longest."""
-    with pytest.raises(TooShort, match="need 243 steps") as caught:
+def test_plan_longer_than_every_series_is_refused(mixed):
+    """The message has the number of steps needed and the length of the longest series."""
+    with pytest.raises(TooShort, match="need 243 steps") as error:
         plan(Panel.from_frame(mixed), mixed.calendar, horizon=60, windows=4)
 
-    assert "132 steps" in caught.value.where
+    assert "132 steps" in error.value.where
 
 
 def test_slow_baselines_are_left_out_of_large_backtests(mixed):
-    """Baselines that fit every series at every cutoff would take longer than the training."""
+    """Baselines that are fitted to every series at every cutoff would take longer than training."""
     panel = Panel.from_frame(mixed)
 
     few = plan(panel, mixed.calendar, horizon=1, windows=2)
@@ -76,22 +76,22 @@ def test_slow_baselines_are_left_out_of_large_backtests(mixed):
     assert many.baselines == ("SeasonalNaive", "HistGradientBoosting")
 
 
-def test_counts_are_scored_beside_models_of_intermittent_demand(mixed):
-    """Croston and TSB are quick enough for many series; a choice of the user's goes before."""
+def test_counts_are_compared_with_models_of_intermittent_demand(mixed):
+    """Croston and TSB are fast enough for many series; a choice of the user takes precedence."""
     panel = Panel.from_frame(mixed)
 
     few = plan(panel, mixed.calendar, horizon=1, windows=2, kind="count")
     many = plan(panel, mixed.calendar, horizon=1, windows=90, kind="count")
-    own = plan(panel, mixed.calendar, horizon=1, windows=2, kind="count", chosen=["Drift"])
+    selected = plan(panel, mixed.calendar, horizon=1, windows=2, kind="count", chosen=["Drift"])
 
-    rest = ("CrostonOptimized", "TSB", "HistGradientBoosting")
-    assert few.baselines == ("SeasonalNaive", "AutoETS", *rest)
-    assert many.baselines == ("SeasonalNaive", *rest)
-    assert own.baselines == ("Drift",)
+    intermittent = ("CrostonOptimized", "TSB", "HistGradientBoosting")
+    assert few.baselines == ("SeasonalNaive", "AutoETS", *intermittent)
+    assert many.baselines == ("SeasonalNaive", *intermittent)
+    assert selected.baselines == ("Drift",)
 
 
-def test_rivals_read_the_covariates_known_ahead(tmp_path):
-    """The boosted model gets the known-future columns of the data, in its own process."""
+def test_baseline_process_reads_known_future_covariates(tmp_path):
+    """The boosted model gets the known-future columns of the data in its own process."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -101,9 +101,9 @@ def test_rivals_read_the_covariates_known_ahead(tmp_path):
         }
     )
     frame["y"] = 10.0 + 30 * frame["promo"] + rng.random(210)
-    series = frames.validate(frame, DataConfig(known_future=("promo",)))
+    series = validate(frame, DataConfig(known_future=("promo",)))
     panel = Panel.from_frame(series)
-    made = plan(
+    backtest_plan = plan(
         panel,
         series.calendar,
         horizon=7,
@@ -111,57 +111,59 @@ def test_rivals_read_the_covariates_known_ahead(tmp_path):
         chosen=["SeasonalNaive", "HistGradientBoosting"],
     )
 
-    with BaselineProcess(series, panel, made, tmp_path) as rivals:
-        table = rivals.wait()
+    with BaselineProcess(series, panel, backtest_plan, tmp_path) as baselines:
+        table = baselines.wait()
 
     assert (table["HistGradientBoosting"] - table["y"]).abs().mean() < 5
 
 
-def test_champion_is_scored_on_the_challengers_windows(mixed, small):
-    """The same model as challenger and champion gets the same scores, metric by metric."""
+def test_champion_is_scored_on_the_windows_of_the_challenger(mixed, small):
+    """The same model as challenger and champion gets the same value of every metric."""
     panel = Panel.from_frame(mixed)
-    made = plan(panel, mixed.calendar, horizon=6, windows=2, chosen=())
+    backtest_plan = plan(panel, mixed.calendar, horizon=6, windows=2, chosen=())
 
-    found = evaluate(small, mixed, panel, made, champion=small)
+    comparison = evaluate(small, mixed, panel, backtest_plan, champion=small)
 
-    scores = found.flat()
+    scores = comparison.flat()
     assert scores["mase"] == scores["mase_champion"]
     assert scores["coverage_80"] == scores["coverage_80_champion"]
-    assert found.incomparable == ""
-    assert len(found.cv) == 5 * 6 * 2
+    assert comparison.incomparable == ""
+    assert len(comparison.cv) == 5 * 6 * 2
 
 
 def test_scores_at_the_last_cutoffs_are_those_of_a_shorter_backtest(mixed, small):
-    """Three windows of which one is looked at score as that one alone."""
+    """The last of three windows has the scores of a backtest of one window."""
     panel = Panel.from_frame(mixed)
-    made = plan(panel, mixed.calendar, horizon=6, windows=3, chosen=())
+    backtest_plan = plan(panel, mixed.calendar, horizon=6, windows=3, chosen=())
 
-    last = at_last_cutoffs(evaluate(small, mixed, panel, made), mixed, panel, made, 1)
+    last = at_last_cutoffs(
+        evaluate(small, mixed, panel, backtest_plan), mixed, panel, backtest_plan, 1
+    )
 
-    alone = evaluate(small, mixed, panel, replace(made, windows=1))
+    alone = evaluate(small, mixed, panel, replace(backtest_plan, windows=1))
     assert last.flat() == pytest.approx(alone.flat(), rel=1e-4)
     assert last.cv["cutoff"].nunique() == 1
 
 
-def test_champion_of_other_data_is_told_apart(mixed, small, retail):
-    """Other frequency, longer horizon, negative values: each is named."""
+def test_reason_says_why_a_champion_cannot_be_compared(mixed, small, retail):
+    """Another frequency, a longer horizon and negative values are each named."""
     quarterly = retail.groupby(["unique_id", pd.Grouper(key="ds", freq="QS")], as_index=False).agg(
         y=("y", "sum")
     )
     negative = mixed.frame.assign(y=mixed.frame["y"] - 1e6)
 
-    assert "freq='MS'" in incompatibility(small, frames.validate(quarterly, DataConfig()), 6)
+    assert "freq='MS'" in incompatibility(small, validate(quarterly, DataConfig()), 6)
     assert "6 steps, and 7 are needed" in incompatibility(small, mixed, 7)
-    assert "never negative" in incompatibility(small, frames.validate(negative, DataConfig()), 6)
+    assert "never negative" in incompatibility(small, validate(negative, DataConfig()), 6)
     assert incompatibility(small, mixed, 6) == ""
 
 
-def test_scores_that_are_no_number_are_left_out(mixed, small):
-    """What goes to MLflow is finite."""
+def test_nan_scores_are_left_out(mixed, small):
+    """Every score logged to MLflow is finite."""
     panel = Panel.from_frame(mixed)
-    made = plan(panel, mixed.calendar, horizon=6, windows=1, chosen=())
+    backtest_plan = plan(panel, mixed.calendar, horizon=6, windows=1, chosen=())
 
-    flat = evaluate(small, mixed, panel, made).flat()
+    flat = evaluate(small, mixed, panel, backtest_plan).flat()
 
     assert flat
     assert all(np.isfinite(value) for value in flat.values())

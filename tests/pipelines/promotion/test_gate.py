@@ -1,4 +1,4 @@
-"""The gate: whether a model may go into service, and the sentence that says why."""
+"""The gate decides whether a model may go into service, and gives the reason."""
 
 import math
 from typing import get_args
@@ -13,7 +13,7 @@ scores = st.floats(0.01, 10)
 
 
 def test_first_model_must_only_beat_the_seasonal_naive():
-    """Without a champion, being better than the seasonal naive is enough."""
+    """Without a champion, a better score than the seasonal naive is enough."""
     verdict = judge(0.8, seasonal_naive=1.0, champion=None)
 
     assert verdict.promote
@@ -21,23 +21,23 @@ def test_first_model_must_only_beat_the_seasonal_naive():
 
 
 def test_model_no_better_than_the_seasonal_naive_is_refused():
-    """However bad the champion is, a model that adds nothing to last year's value stays out."""
+    """A model that does not beat the seasonal naive is refused however bad the champion is."""
     verdict = judge(1.0, seasonal_naive=1.0, champion=5.0)
 
     assert not verdict.promote
     assert "seasonal naive" in verdict.reason
 
 
-def test_equal_score_does_not_disturb_the_champion():
-    """The same model trained again is not promoted over itself."""
+def test_equal_score_does_not_replace_the_champion():
+    """The same model trained again is not promoted."""
     verdict = judge(0.8, seasonal_naive=1.0, champion=0.8)
 
     assert not verdict.promote
     assert verdict.reason == "not better than the champion (MASE 0.800 -> 0.800)"
 
 
-def test_gain_below_the_one_asked_for_is_refused_with_both_numbers():
-    """The reason names the gain found and the gain asked for."""
+def test_gain_below_the_required_one_is_refused_with_both_numbers():
+    """The reason has the actual and the required gain."""
     verdict = judge(0.80, seasonal_naive=1.0, champion=0.82, min_gain=0.05)
 
     assert not verdict.promote
@@ -45,20 +45,20 @@ def test_gain_below_the_one_asked_for_is_refused_with_both_numbers():
     assert "5.0%" in verdict.reason
 
 
-def test_score_that_is_no_number_is_refused():
+def test_score_that_is_not_finite_is_refused():
     """A model that could not be scored never goes into service."""
     assert not judge(math.nan, seasonal_naive=1.0, champion=None).promote
     assert not judge(math.inf, seasonal_naive=1.0, champion=None).promote
 
 
-def test_baseline_or_champion_that_is_no_number_is_refused():
-    """Nothing is promoted over a score that says nothing."""
+def test_nan_score_of_baseline_or_champion_is_refused():
+    """No model is promoted over a score that is NaN."""
     assert not judge(0.5, seasonal_naive=math.nan, champion=None).promote
     assert not judge(0.5, seasonal_naive=1.0, champion=math.nan).promote
 
 
 def test_champion_that_cannot_be_scored_stays():
-    """What cannot be compared is not replaced."""
+    """A champion that cannot be compared is not replaced."""
     verdict = incomparable("it forecasts freq='MS', and the data have 'D'")
 
     assert not verdict.promote
@@ -66,17 +66,17 @@ def test_champion_that_cannot_be_scored_stays():
 
 
 @given(scores, scores, scores, st.floats(0, 0.5))
-def test_promotion_always_means_better_than_both(challenger, naive, champion, min_gain):
-    """Whatever the scores: promoted is below the naive and below the champion by the gain."""
+def test_promoted_model_is_better_than_both(challenger, naive, champion, min_gain):
+    """For all scores: promotion means below the naive, and below the champion by the gain."""
     verdict = judge(challenger, seasonal_naive=naive, champion=champion, min_gain=min_gain)
 
-    better = challenger < naive and challenger < champion
-    enough = 1 - challenger / champion >= max(min_gain, NOISE)
-    assert verdict.promote == (better and enough)
+    is_better = challenger < naive and challenger < champion
+    is_enough = 1 - challenger / champion >= max(min_gain, NOISE)
+    assert verdict.promote == (is_better and is_enough)
 
 
-def test_each_kind_is_judged_by_what_can_tell_its_models_apart():
-    """A price by its intervals, a count by squared error; the reason names the score."""
+def test_each_kind_has_the_metric_that_separates_its_models():
+    """A price is judged by its intervals, a count by squared error; the reason names the metric."""
     assert [METRICS.get(kind, "mase") for kind in get_args(Kind)[1:]] == [
         "mase",
         "rmse",

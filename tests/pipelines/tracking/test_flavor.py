@@ -1,4 +1,4 @@
-"""The logged model: through pyfunc, through MLflow's own server, and as a bundle."""
+"""The logged model as a pyfunc model, in the MLflow server, and as a bundle."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from forecast.data import validation as frames
+from forecast.data.validation import validate
 from forecast.errors import BundleError
 from forecast.inference.batch import forecast_table
 from pipelines.tracking import flavor
@@ -27,70 +27,70 @@ from pipelines.tracking.flavor import HELD_OUT
 
 @pytest.fixture(scope="module")
 def history(sales) -> pd.DataFrame:
-    """The long history that is sent for scoring."""
+    """Return the history that is sent for scoring."""
     return pd.read_csv(sales, parse_dates=["ds"])
 
 
 @pytest.fixture(scope="module")
 def expected(trained, history) -> pd.DataFrame:
-    """What the library itself forecasts for it."""
+    """Return the forecasts of the library for that history."""
     bundle = flavor.load_model("models:/retail@champion", trained.tracking)
     return forecast_table(bundle, history, horizon=3, level=(80,))
 
 
-def test_a_history_is_forecast_ten_times_as_far_as_was_learned(trained, history):
-    """Through pyfunc as through the library; the first steps are those of a short forecast."""
+def test_pyfunc_forecasts_ten_times_the_horizon_of_the_model(trained, history):
+    """The forecast is that of the library, and its first steps are those of a shorter one."""
     bundle = flavor.load_model("models:/retail@champion", trained.tracking)
-    far = 10 * bundle.horizon
-    with mlflow_quiet():
+    steps = 10 * bundle.horizon
+    with ignore_warnings():
         model = mlflow.pyfunc.load_model("models:/retail@champion")
-        answer = model.predict(history, params={"h": far, "level": [80.0]})
+        answer = model.predict(history, params={"h": steps, "level": [80.0]})
 
-    made = forecast_table(bundle, history, horizon=far, level=(80,))
+    expected = forecast_table(bundle, history, horizon=steps, level=(80,))
     short = forecast_table(bundle, history, level=(80,))
 
-    assert made.groupby("unique_id").size().eq(far).all()
-    pd.testing.assert_frame_equal(answer, made, check_dtype=False, rtol=1e-4)
-    first = made.groupby("unique_id").head(bundle.horizon).reset_index(drop=True)
+    assert expected.groupby("unique_id").size().eq(steps).all()
+    pd.testing.assert_frame_equal(answer, expected, check_dtype=False, rtol=1e-4)
+    first = expected.groupby("unique_id").head(bundle.horizon).reset_index(drop=True)
     pd.testing.assert_frame_equal(first, short, rtol=1e-5)
 
 
-def test_pyfunc_gives_what_the_library_gives(trained, history, expected):
-    """`mlflow.pyfunc.load_model` answers a long history with the library's forecasts."""
-    with mlflow_quiet():
+def test_pyfunc_forecast_equals_that_of_the_library(trained, history, expected):
+    """`mlflow.pyfunc.load_model` gives the same forecasts for a long history."""
+    with ignore_warnings():
         model = mlflow.pyfunc.load_model("models:/retail@champion")
         answer = model.predict(history, params={"h": 3, "level": [80.0]})
 
     pd.testing.assert_frame_equal(answer, expected)
 
 
-def test_pyfunc_takes_its_own_names_and_iso_dates(trained, history, expected, tmp_path):
-    """However the table was written that the model learned from."""
+def test_pyfunc_takes_standard_columns_and_iso_dates(trained, history, expected, tmp_path):
+    """The names and the date format of the training table do not matter."""
     bundle = flavor.load_model("models:/retail@champion", trained.tracking)
     german = {"id_col": "Filiale", "time_col": "Tag", "time_format": "%d.%m.%Y"}
     data = replace(bundle.config.data, **german)
     bundle = replace(bundle, config=replace(bundle.config, data=data))
     flavor.save_model(bundle, tmp_path / "model")
-    written = history.assign(ds=history["ds"].dt.strftime("%Y-%m-%d"))
+    table = history.assign(ds=history["ds"].dt.strftime("%Y-%m-%d"))
 
-    with mlflow_quiet():
+    with ignore_warnings():
         model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-        answer = model.predict(written, params={"h": 3, "level": [80.0]})
+        answer = model.predict(table, params={"h": 3, "level": [80.0]})
 
     pd.testing.assert_frame_equal(answer, expected)
 
 
-def test_pyfunc_by_default_forecasts_the_whole_horizon(trained, history):
-    """Without params: all steps that were learned, with the 80 and 95 % intervals."""
-    with mlflow_quiet():
+def test_pyfunc_forecasts_the_whole_horizon_by_default(trained, history):
+    """Without params there are all steps of the horizon, with the 80 and 95 % intervals."""
+    with ignore_warnings():
         answer = mlflow.pyfunc.load_model("models:/retail@champion").predict(history)
 
     assert len(answer) == 6 * 6
     assert {"statecast-lo-80", "statecast-hi-95"} <= set(answer.columns)
 
 
-def test_a_loaded_model_leaves_nothing_on_the_disk(trained, tmp_path, monkeypatch):
-    """Each retraining reads the champion and its scored weights: copies would pile up."""
+def test_loading_a_model_leaves_no_files(trained, tmp_path, monkeypatch):
+    """Each retraining loads the champion and its scored weights, so copies would accumulate."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for uri in ("models:/retail@champion", f"runs:/{trained.outcome.run_id}/{HELD_OUT}"):
         flavor.load_model(uri, trained.tracking)
@@ -98,26 +98,26 @@ def test_a_loaded_model_leaves_nothing_on_the_disk(trained, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_artifact_holds_no_pickle_and_lists_what_it_needs(trained, tmp_path):
-    """JSON, safetensors, text and the code: nothing else; requirements are pinned."""
+def test_artifact_has_no_pickle_and_pinned_requirements(trained, tmp_path):
+    """The files are JSON, safetensors, text and code, and every requirement has a version."""
     folder = trained.tracking.download("models:/retail@champion", tmp_path)
 
-    kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
-    needs = (folder / "requirements.txt").read_text().split()
-    described = yaml.safe_load((folder / "MLmodel").read_text())
-    assert kinds <= {".json", ".safetensors", ".py", ".yaml", ".txt", ".typed", ""}
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    requirements = (folder / "requirements.txt").read_text().split()
+    description = yaml.safe_load((folder / "MLmodel").read_text())
+    assert suffixes <= {".json", ".safetensors", ".py", ".yaml", ".txt", ".typed", ""}
     assert (folder / "artifacts" / "bundle" / "weights.safetensors").is_file()
-    assert all("==" in line and "+" not in line for line in needs)
-    assert any(line.startswith("torch==") for line in needs)
-    assert [field["name"] for field in json.loads(described["signature"]["inputs"])] == [
+    assert all("==" in line and "+" not in line for line in requirements)
+    assert any(line.startswith("torch==") for line in requirements)
+    assert [field["name"] for field in json.loads(description["signature"]["inputs"])] == [
         "unique_id",
         "ds",
         "y",
     ]
 
 
-def test_model_served_by_mlflow_answers_a_long_history(trained, history, expected, tmp_path):
-    """`mlflow models serve --env-manager local`, a real process, answers /invocations."""
+def test_mlflow_server_forecasts_a_long_history(trained, history, expected, tmp_path):
+    """A real `mlflow models serve --env-manager local` process answers /invocations."""
     folder = trained.tracking.download("models:/retail@champion", tmp_path)
     rows = history.assign(ds=history["ds"].dt.strftime("%Y-%m-%d"))
     body = {
@@ -155,19 +155,19 @@ def test_model_served_by_mlflow_answers_a_long_history(trained, history, expecte
             },
         )
     try:
-        answer = ask_until_up(server, f"http://127.0.0.1:{port}/invocations", body)
+        answer = post_until_ready(server, f"http://127.0.0.1:{port}/invocations", body)
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
-    got = pd.DataFrame(answer["predictions"])
-    got["ds"] = pd.to_datetime(got["ds"])
-    pd.testing.assert_frame_equal(got[expected.columns], expected, rtol=1e-6)
+    forecasts = pd.DataFrame(answer["predictions"])
+    forecasts["ds"] = pd.to_datetime(forecasts["ds"])
+    pd.testing.assert_frame_equal(forecasts[expected.columns], expected, rtol=1e-6)
 
 
-def test_saved_model_is_a_bundle_again(trained, tmp_path):
-    """`save_model` and `load_model` round-trip a bundle without a tracking server."""
+def test_saved_model_loads_as_the_same_bundle(trained, tmp_path):
+    """`save_model` and `load_model` work without a tracking server."""
     bundle = flavor.load_model("models:/retail@champion", trained.tracking)
 
     flavor.save_model(bundle, tmp_path / "model")
@@ -175,40 +175,40 @@ def test_saved_model_is_a_bundle_again(trained, tmp_path):
     assert flavor.load_model(str(tmp_path / "model")).digest == bundle.digest
 
 
-def test_foreign_model_is_refused(tmp_path):
-    """A folder without a bundle is not ours."""
+def test_model_without_a_bundle_is_refused(tmp_path):
+    """A model of another flavor cannot be loaded."""
     (tmp_path / "MLmodel").write_text("flavors: {sklearn: {}}")
     with pytest.raises(BundleError, match="holds no bundle"):
         flavor.load_model(str(tmp_path))
 
 
-def test_rows_without_y_after_the_end_are_the_future(trained, history):
-    """Rows with an empty `y` at the end are not history: forecasts begin before them."""
+def test_last_rows_without_y_are_the_future(trained, history):
+    """Rows with an empty `y` at the end are not history: the forecast starts at them."""
     bundle = flavor.load_model("models:/retail@champion", trained.tracking)
     last = history["ds"].max()
     table = history.assign(y=history["y"].where(history["ds"] < last))
 
-    shown = forecast_table(bundle, table, horizon=1)
+    forecasts = forecast_table(bundle, table, horizon=1)
 
-    assert (shown["ds"] == last).all()
+    assert (forecasts["ds"] == last).all()
     pd.testing.assert_frame_equal(
-        shown, forecast_table(bundle, history[history["ds"] < last], horizon=1)
+        forecasts, forecast_table(bundle, history[history["ds"] < last], horizon=1)
     )
 
 
-def test_weekly_model_takes_its_prices_from_the_same_table(examples, tmp_path):
-    """Known-future covariates may stand in the rows that follow the last `y`."""
+def test_known_future_covariates_are_read_from_rows_without_y(examples, tmp_path):
+    """The rows after the last `y` are as good as a table of their own."""
     bundle, past, future = weekly_model(examples)
-    both = pd.concat([past, future], ignore_index=True)
+    table = pd.concat([past, future], ignore_index=True)
 
-    from_rows = forecast_table(bundle, both, horizon=4)
+    from_rows = forecast_table(bundle, table, horizon=4)
     from_frame = forecast_table(bundle, past, horizon=4, futr_df=future)
 
     pd.testing.assert_frame_equal(from_rows, from_frame)
 
 
 def weekly_model(examples: Path):
-    """A barely trained model with prices, its history and the coming prices."""
+    """Return a barely trained model with prices, its history and the future prices."""
     from forecast.config import Config
     from forecast.data.panel import Panel
     from forecast.training.train import train
@@ -224,32 +224,33 @@ def weekly_model(examples: Path):
             "train": {"max_steps": 2},
         }
     )
-    series = frames.validate(past, settings.data)
+    series = validate(past, settings.data)
     config = Config(data=series.data, model=settings.model, train=settings.train)
     return train(Panel.from_frame(series), config).bundle, past, future
 
 
-def mlflow_quiet():
-    """MLflow's own warnings while it loads are not what is tested."""
+def ignore_warnings():
+    """Ignore the warnings of MLflow itself."""
     import warnings
 
     return warnings.catch_warnings(action="ignore")
 
 
 def free_port() -> int:
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def ask_until_up(server: subprocess.Popen[bytes], url: str, body: dict) -> dict:
-    """POST until the process answers; fail when it has ended."""
+def post_until_ready(server: subprocess.Popen[bytes], url: str, body: dict) -> dict:
+    """Send a POST request until the server answers; fail if its process has ended."""
     request = urllib.request.Request(
         url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        assert server.poll() is None, "mlflow models serve ended"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "mlflow models serve has ended"
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read())
@@ -257,4 +258,4 @@ def ask_until_up(server: subprocess.Popen[bytes], url: str, body: dict) -> dict:
             raise AssertionError(error.read().decode()) from error
         except OSError:
             time.sleep(0.2)
-    raise AssertionError("mlflow models serve did not come up")
+    raise AssertionError("mlflow models serve did not start")

@@ -1,4 +1,4 @@
-"""The folder of a run: one process a job, and what survives it."""
+"""The workspace of a job: one process at a time, and notes that survive it."""
 
 import json
 import subprocess
@@ -20,8 +20,8 @@ from forecast.config import Config
 from pipelines.workflows.job import Job
 from pipelines.workflows.workspace import Workspace
 job = Job(source="sales.csv", config=Config(), data_dir=Path(sys.argv[1]), tracking_uri="")
-with Workspace.open(job, "digest", job.config) as work:
-    work.note(run_id="first")
+with Workspace.open(job, "digest", job.config) as workspace:
+    workspace.note(run_id="first")
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -29,71 +29,71 @@ with Workspace.open(job, "digest", job.config) as work:
 
 @pytest.fixture
 def job(tmp_path) -> Job:
-    """Any job in this folder."""
+    """Return a job in a temporary folder."""
     return Job(source="sales.csv", config=Config(), data_dir=tmp_path, tracking_uri="")
 
 
-def test_a_job_is_done_once_at_a_time_and_its_process_may_be_killed(job, tmp_path):
-    """A second process is refused with the first one's number; a killed one leaves no lock."""
+def test_job_runs_in_one_process_at_a_time(job, tmp_path):
+    """A second process is refused with the id of the first; a killed one leaves no lock."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    ) as other:
-        assert other.stdout.readline() == "held\n"
+    ) as process:
+        assert process.stdout.readline() == "held\n"
         for resume in (False, True, None):
             with (
-                pytest.raises(UsageError, match="is running already") as told,
+                pytest.raises(UsageError, match="is running already") as error,
                 Workspace.open(replace(job, resume=resume), "digest", job.config),
             ):
                 pass
-            assert told.value.where == f"process {other.pid}"
+            assert error.value.where == f"process {process.pid}"
         with Workspace.open(job, "other digest", job.config) as another:
             assert not another.notes
-        other.kill()
-        other.wait()
+        process.kill()
+        process.wait()
 
     with Workspace.open(replace(job, resume=True), "digest", job.config) as again:
         assert again.notes == {"run_id": "first"}
 
 
-@pytest.mark.parametrize("left", ["", "{", "[]"])
-def test_notes_that_cannot_be_read_are_told(job, left):
-    """A power cut may leave anything; the way out is said."""
-    with Workspace.open(job, "digest", job.config) as work:
-        work.note(run_id="first")
-        (work.folder / "run.json").write_text(left)
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_unreadable_notes_are_an_error(job, text):
+    """Whatever a power cut leaves, the message says how to go on."""
+    with Workspace.open(job, "digest", job.config) as workspace:
+        workspace.note(run_id="first")
+        (workspace.folder / "run.json").write_text(text)
 
     with (
-        pytest.raises(CheckpointError, match="cannot be read") as told,
+        pytest.raises(CheckpointError, match="cannot be read") as error,
         Workspace.open(replace(job, resume=True), "digest", job.config),
     ):
         pass
-    assert "without --resume" in told.value.help
+    assert "without --resume" in error.value.help
     with Workspace.open(job, "digest", job.config) as fresh:
         assert fresh.discarded
 
 
 @pytest.mark.parametrize("name", ["sales/eu", "sales:1", "a@b", ""])
-def test_a_name_that_the_registry_refuses_is_told_before_anything_is_trained(job, name):
-    """Not after hours of work."""
+def test_name_that_the_registry_refuses_is_an_error_before_training(job, name):
+    """The job is refused when it is made, not after hours of training."""
     with pytest.raises(UsageError, match="cannot be the name"):
         replace(job, name=name)
 
 
-def test_a_baseline_that_is_none_is_told_with_the_nearest(job):
-    """At once as well."""
-    with pytest.raises(UsageError, match="no baseline 'AutoETs'") as told:
+def test_unknown_baseline_is_refused_with_the_closest_name(job):
+    """The job is refused when it is made."""
+    with pytest.raises(UsageError, match="no baseline 'AutoETs'") as error:
         replace(job, baselines=("SeasonalNaive", "AutoETs"))
-    assert told.value.help == "did you mean AutoETS?"
+    assert error.value.help == "did you mean AutoETS?"
 
 
-def test_what_is_noted_is_on_the_disk_whole(job):
-    """Written beside and moved over."""
-    with Workspace.open(job, "digest", job.config) as work:
-        work.note(run_id="first")
-        work.note(stage="learn")
+def test_notes_are_written_whole(job):
+    """A temporary file replaces the old notes and leaves nothing behind."""
+    with Workspace.open(job, "digest", job.config) as workspace:
+        workspace.note(run_id="first")
+        workspace.note(stage="learn")
 
-    assert json.loads((work.folder / "run.json").read_text()) == work.notes
-    assert not (work.folder / "run.json.new").exists()
+    assert json.loads((workspace.folder / "run.json").read_text()) == workspace.notes
+    assert not (workspace.folder / "run.json.new").exists()

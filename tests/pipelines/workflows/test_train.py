@@ -1,4 +1,4 @@
-"""A training job, end to end, into a real MLflow store."""
+"""A training job from end to end, with a real MLflow store."""
 
 import dataclasses
 import json
@@ -12,7 +12,6 @@ from forecast.bundle import load_bundle
 from forecast.config import Config, DataConfig
 from forecast.data.validation import validate
 from forecast.errors import DataError, MissingSteps
-from pipelines.tracking import registry as publish
 from pipelines.tracking.flavor import HELD_OUT
 from pipelines.workflows import train
 from pipelines.workflows.job import Job
@@ -20,11 +19,12 @@ from pipelines.workflows.workspace import Stopped
 
 
 def run_of(project):
+    """Return the MLflow run of the project."""
     return project.tracking.client.get_run(project.outcome.run_id)
 
 
-def test_run_tells_settings_scores_data_and_environment(trained):
-    """Parameters, scores beside the baselines', data set, seed and commit are on the run."""
+def test_run_has_settings_scores_data_and_environment(trained):
+    """Parameters, scores of the model and the baselines, data set, seed and commit are logged."""
     run = run_of(trained)
 
     assert run.info.status == "FINISHED"
@@ -35,26 +35,26 @@ def test_run_tells_settings_scores_data_and_environment(trained):
     )
     assert run.data.tags["seed"] == "0"
     assert re.fullmatch(r"[0-9a-f]{40}", run.data.tags.get("mlflow.source.git.commit", "0" * 40))
-    (given,) = run.inputs.dataset_inputs
-    tags = {tag.key: tag.value for tag in given.tags}
-    assert given.dataset.name == "sales"
+    (data,) = run.inputs.dataset_inputs
+    tags = {tag.key: tag.value for tag in data.tags}
+    assert data.dataset.name == "sales"
     assert tags["data.cutoff"].startswith("2018-12-01")
     assert tags["data.rows"] == "720"
 
 
-def test_run_holds_the_course_of_both_trainings(trained):
-    """Loss, gradient norm and speed are there for each reported step of each training."""
+def test_run_has_the_history_of_both_trainings(trained):
+    """Loss, gradient norm and speed are logged for each reported step of each training."""
     for stage in ("learn", "refit"):
         for name in ("loss", "grad_norm", "observations_per_s"):
-            course = trained.tracking.client.get_metric_history(
+            history = trained.tracking.client.get_metric_history(
                 trained.outcome.run_id, f"{stage}/{name}"
             )
-            assert len(course) == 60
-            assert all(np.isfinite(point.value) for point in course)
+            assert len(history) == 60
+            assert all(np.isfinite(point.value) for point in history)
 
 
-def test_run_holds_tables_figures_and_a_page_that_asks_no_other_host(trained, tmp_path):
-    """Everything a reviewer looks at is an artifact, and the page works offline."""
+def test_run_has_tables_figures_and_a_page_that_works_offline(trained, tmp_path):
+    """Everything that a reviewer needs is an artifact, and the page loads nothing else."""
     folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/", tmp_path)
 
     cv = pd.read_parquet(folder / "backtest.parquet")
@@ -70,12 +70,14 @@ def test_run_holds_tables_figures_and_a_page_that_asks_no_other_host(trained, tm
     assert "mase" in str(table)
 
 
-def test_scores_are_of_weights_that_never_saw_the_targets(trained, tmp_path):
+def test_scores_are_those_of_weights_that_have_not_seen_the_targets(trained, tmp_path):
     """The scored bundle was trained up to the first cutoff, the one in service to the end."""
     folder = trained.tracking.download(f"runs:/{trained.outcome.run_id}/{HELD_OUT}", tmp_path)
-    served = trained.tracking.download("models:/retail@champion", tmp_path) / "artifacts" / "bundle"
+    champion = (
+        trained.tracking.download("models:/retail@champion", tmp_path) / "artifacts" / "bundle"
+    )
 
-    scored, refitted = load_bundle(folder / "bundle"), load_bundle(served)
+    scored, refitted = load_bundle(folder / "bundle"), load_bundle(champion)
 
     assert scored.facts["cutoff"].startswith("2017-12-01")
     assert refitted.facts["cutoff"].startswith("2018-12-01")
@@ -83,7 +85,7 @@ def test_scores_are_of_weights_that_never_saw_the_targets(trained, tmp_path):
 
 
 def test_first_model_becomes_challenger_and_champion(trained):
-    """Both aliases point at the version, and it carries the reason."""
+    """Both aliases point at the version, which has the reason as a tag."""
     version = trained.tracking.version("retail", "champion")
 
     assert version.version == trained.outcome.version
@@ -92,18 +94,8 @@ def test_first_model_becomes_challenger_and_champion(trained):
     assert "no champion to beat" in version.tags["gate.reason"]
 
 
-def test_same_job_again_gives_the_same_scores_and_is_not_promoted(trained):
-    """The champion is scored again on the same cutoffs: a tie, so it stays in service."""
-    again = trained.again()
-
-    assert again.scores["mase_champion"] == again.scores["mase"] == trained.outcome.scores["mase"]
-    assert not again.verdict.promote
-    assert trained.tracking.version("retail", "champion").version == trained.outcome.version
-    assert trained.tracking.version("retail", "challenger").version == again.version
-
-
 def test_champion_that_cannot_forecast_these_data_is_not_replaced(trained):
-    """A longer horizon than the champion's cannot be compared; a warning says so before work."""
+    """A longer horizon than the champion's cannot be compared; a warning says so beforehand."""
     config = dataclasses.replace(
         trained.job.config,
         model=dataclasses.replace(trained.job.config.model, horizon=9),
@@ -113,33 +105,13 @@ def test_champion_that_cannot_forecast_these_data_is_not_replaced(trained):
 
     outcome = train.run(dataclasses.replace(trained.job, config=config, refit=False), events.append)
 
-    warned = [event.text for event in events if isinstance(event, train.Warned)]
+    warnings = [event.text for event in events if isinstance(event, train.Warned)]
     assert not outcome.verdict.promote
     assert "it forecasts 6 steps, and 9 are needed" in outcome.verdict.reason
-    assert "--name" in warned[0]
+    assert "--name" in warnings[0]
 
 
-def test_champion_that_changes_while_a_job_learns_is_not_replaced(trained):
-    """Judged against nobody, and by its end another serves: registered, told, not promoted."""
-    tracking, name = trained.tracking, "overtaken"
-    uri, run_id = trained.outcome.model_uri, trained.outcome.run_id
-
-    def promote_another(event: train.Event) -> None:
-        if isinstance(event, train.Stage) and event.name == "backtest":
-            publish.promote(tracking, name, publish.register(tracking, uri, name, run_id))
-
-    outcome = train.run(dataclasses.replace(trained.job, name=name, refit=False), promote_another)
-
-    run = tracking.client.get_run(outcome.run_id)
-    assert outcome.change is None
-    assert tracking.version(name, "champion").version == 1
-    assert tracking.version(name, "challenger").version == outcome.version == 2
-    assert outcome.verdict.reason == "the champion changed meanwhile from none to v1: train again"
-    assert run.data.tags["gate.promote"] == "false"
-    assert run.data.tags["gate.reason"] == outcome.verdict.reason
-
-
-def test_job_that_may_not_promote_leaves_the_champion(trained):
+def test_job_without_promotion_leaves_the_champion(trained):
     """With `promote=False` the version is registered and stays pending."""
     outcome = trained.again(name="careful", promote=False, refit=False)
 
@@ -149,8 +121,8 @@ def test_job_that_may_not_promote_leaves_the_champion(trained):
     assert version.tags["validation_status"] == "pending"
 
 
-def test_bad_data_leave_no_run(trained, sales, tmp_path):
-    """A gap is refused before MLflow is even opened."""
+def test_invalid_data_leave_no_run(trained, sales, tmp_path):
+    """A gap is refused before the MLflow store is opened."""
     table = pd.read_csv(sales)
     table.drop(index=5).to_csv(tmp_path / "gap.csv", index=False)
     job = Job(
@@ -166,55 +138,21 @@ def test_bad_data_leave_no_run(trained, sales, tmp_path):
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_failure_after_the_start_is_on_the_run(trained):
-    """A run that breaks is `FAILED`, not running for ever."""
+def test_run_that_raises_has_the_status_failed(trained):
+    """It does not stay in the status of a running one."""
 
-    def break_(event: train.Event) -> None:
+    def fail(event: train.Event) -> None:
         if isinstance(event, train.Step):
             raise DataError("broken on purpose")
 
     with pytest.raises(DataError):
-        train.run(dataclasses.replace(trained.job, name="broken"), break_)
+        train.run(dataclasses.replace(trained.job, name="broken"), fail)
 
     assert trained.tracking.runs(1)[0].status == "FAILED"
 
 
-def test_interrupted_job_goes_on_where_it_was(trained, tmp_path):
-    """
-    Resumed, it trains nothing twice and gives the scores of an unbroken run, in the same run.
-
-    It is stopped in its second training, with checkpoints each 5 steps.
-    """
-    config = dataclasses.replace(
-        trained.job.config, train=dataclasses.replace(trained.job.config.train, checkpoint_every=5)
-    )
-    job = dataclasses.replace(trained.job, config=config, name="stopped")
-
-    def stop(event: train.Event) -> None:
-        if isinstance(event, train.Step) and (event.stage, event.event.step) == ("refit", 12):
-            raise KeyboardInterrupt
-
-    with pytest.raises(Stopped) as stopped:
-        train.run(job, stop)
-    killed = trained.tracking.runs(1)[0]
-    steps: list[tuple[str, int]] = []
-    outcome = train.run(
-        dataclasses.replace(job, resume=True),
-        lambda e: steps.append((e.stage, e.event.step)) if isinstance(e, train.Step) else None,
-    )
-
-    assert stopped.value.workspace.saved_step() is None  # the folder is gone once the job is done
-    assert killed.status == "KILLED"
-    assert outcome.run_id == killed.run_id
-    assert steps == [("refit", step) for step in range(11, 61)]
-    assert outcome.scores["mase"] == trained.outcome.scores["mase"]
-    folder = trained.tracking.download(f"runs:/{outcome.run_id}/", tmp_path)
-    table = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    assert len(table["data"]) == len({tuple(row[:2]) for row in table["data"]})
-
-
-def test_a_run_goes_on_on_another_machine_with_other_demands(trained, monkeypatch):
-    """What may differ between its two halves is no parameter, which MLflow would refuse."""
+def test_job_resumes_on_another_machine_with_another_minimal_gain(trained, monkeypatch):
+    """Values that may change are tags, because MLflow refuses to change a parameter."""
     job = dataclasses.replace(trained.job, name="moved")
 
     def stop(event: train.Event) -> None:
@@ -232,21 +170,21 @@ def test_a_run_goes_on_on_another_machine_with_other_demands(trained, monkeypatc
     assert run.data.tags["min_gain"] == "0.1"
 
 
-def test_rows_that_are_only_planned_are_not_learned(trained, sales, tmp_path):
-    """Covariates of months to come, in the same file, are no months in which nothing was sold."""
+def test_future_rows_with_covariates_are_not_training_data(trained, sales, tmp_path):
+    """With `fill="zero"` future months of the file do not count as months without sales."""
     data = DataConfig(freq="MS", fill="zero", known_future=("price",))
     history = pd.read_csv(sales).assign(price=1.5)
-    planned = pd.concat(
+    future = pd.concat(
         pd.DataFrame({"unique_id": i, "ds": ["2019-01-01", "2019-02-01"], "price": [1.0, 1.1]})
         for i in history["unique_id"].unique()
     )
-    both = tmp_path / "both.csv"
-    pd.concat([history, planned]).to_csv(both, index=False)
+    path = tmp_path / "both.csv"
+    pd.concat([history, future]).to_csv(path, index=False)
     config = dataclasses.replace(trained.job.config, data=data)
     events = []
 
     outcome = train.run(
-        dataclasses.replace(trained.job, source=str(both), config=config, name="planned"),
+        dataclasses.replace(trained.job, source=str(path), config=config, name="planned"),
         events.append,
     )
 

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from tests.service.hosts import assert_equal
+from tests.helpers.hosts import assert_equal
 
 
 @pytest.fixture

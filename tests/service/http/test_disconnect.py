@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import uvicorn
 
+from benchmarks.speed.servers import wait_until
 from forecast.bundle import load_bundle
 from service.app import create_app
 from service.ingest.importer import import_history
 from service.server import bind
-from service.serving.slot import Serving
+from service.serving.serving import Serving
 from service.settings import Settings
-from tests.service.conftest import wait_until
 
 
 @dataclass

@@ -42,9 +42,9 @@ def test_every_setting_is_documented(variable):
     assert f"`{variable}`" in HTTP
 
 
-def test_every_address_is_documented(retail):
+def test_every_address_is_documented(retail_client):
     """As the OpenAPI document spells it."""
-    for path in retail.get("/openapi.json").json()["paths"]:
+    for path in retail_client.get("/openapi.json").json()["paths"]:
         assert path in HTTP
 
 

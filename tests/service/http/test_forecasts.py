@@ -10,7 +10,7 @@ from forecast.data.panel import Panel
 from forecast.data.validation import validate
 from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
-from tests.service.conftest import HORIZON
+from tests.helpers.service import HORIZON
 
 
 def futr_rows(weekly: pd.DataFrame, unique_id: str, stamps: list[str]) -> list[dict]:
@@ -18,7 +18,9 @@ def futr_rows(weekly: pd.DataFrame, unique_id: str, stamps: list[str]) -> list[d
     return [{"unique_id": unique_id, "ds": ds, "price": 0.04, "deal": 1} for ds in stamps]
 
 
-def test_a_live_forecast_equals_the_library_on_the_same_history(retail, monthly, monthly_bundle):
+def test_a_live_forecast_equals_the_library_on_the_same_history(
+    retail_client, monthly, monthly_bundle
+):
     """The service adds nothing: numbers, columns and stamps are the library's."""
     ids = sorted(monthly["unique_id"].unique(), reverse=True)
     bundle = load_bundle(monthly_bundle)
@@ -27,7 +29,7 @@ def test_a_live_forecast_equals_the_library_on_the_same_history(retail, monthly,
         ::-1
     ]  # the panel is in order of names
 
-    answer = retail.post(
+    answer = retail_client.post(
         "/v1/forecasts", json={"unique_ids": ids, "h": 4, "level": [80], "quantiles": [0.25]}
     ).json()
 
@@ -40,7 +42,7 @@ def test_a_live_forecast_equals_the_library_on_the_same_history(retail, monthly,
     assert answer["model"] == {"name": "retail", "version": None, "digest": bundle.digest}
 
 
-def test_a_cold_forecast_equals_the_live_one_on_the_same_history(retail, monthly):
+def test_a_cold_forecast_equals_the_live_one_on_the_same_history(retail_client, monthly):
     """Sending the whole history costs more and gives the same."""
     one = monthly[monthly["unique_id"] == monthly["unique_id"].iloc[0]]
     inline = {
@@ -49,8 +51,8 @@ def test_a_cold_forecast_equals_the_live_one_on_the_same_history(retail, monthly
         "y": one["y"].tolist(),
     }
 
-    cold = retail.post("/v1/forecasts", json={"series": [inline], "level": [95]}).json()
-    live = retail.post(
+    cold = retail_client.post("/v1/forecasts", json={"series": [inline], "level": [95]}).json()
+    live = retail_client.post(
         "/v1/forecasts", json={"unique_ids": [one["unique_id"].iloc[0]], "level": [95]}
     ).json()
 
@@ -61,49 +63,49 @@ def test_a_cold_forecast_equals_the_live_one_on_the_same_history(retail, monthly
         np.testing.assert_allclose(cold[column], live[column], rtol=1e-5)
 
 
-def test_a_forecast_changes_nothing(retail, monthly):
+def test_a_forecast_changes_nothing(retail_client, monthly):
     """Asking twice, cold or live, gives the same answer from the same position."""
     name = monthly["unique_id"].iloc[0]
     body = {"unique_ids": [name], "h": 3}
 
-    first = retail.post("/v1/forecasts", json=body).json()
-    retail.post(
+    first = retail_client.post("/v1/forecasts", json=body).json()
+    retail_client.post(
         "/v1/forecasts", json={"series": [{"unique_id": name, "ds": ["2000-01-01"], "y": [5.0]}]}
     )
 
-    assert retail.post("/v1/forecasts", json=body).json() == first
+    assert retail_client.post("/v1/forecasts", json=body).json() == first
 
 
-def test_the_order_and_company_of_series_do_not_matter(retail, monthly):
+def test_the_order_and_company_of_series_do_not_matter(retail_client, monthly):
     """Each series is answered as if it were alone."""
     ids = list(monthly["unique_id"].unique())
-    together = retail.post("/v1/forecasts", json={"unique_ids": ids}).json()["forecasts"]
+    together = retail_client.post("/v1/forecasts", json={"unique_ids": ids}).json()["forecasts"]
 
     for one in together:
-        alone = retail.post("/v1/forecasts", json={"unique_ids": [one["unique_id"]]}).json()
+        alone = retail_client.post("/v1/forecasts", json={"unique_ids": [one["unique_id"]]}).json()
         np.testing.assert_allclose(alone["forecasts"][0]["statecast"], one["statecast"], rtol=1e-5)
 
 
-def test_known_future_covariates_move_the_forecast(juice, weekly):
+def test_known_future_covariates_move_the_forecast(juice_client, weekly):
     """A model that knows prices uses those that are sent, in any order of rows."""
     name = weekly["unique_id"].iloc[0]
     rows = futr_rows(weekly, name, ["1992-08-13", "1992-08-20"])
     dear = [{**row, "price": 0.08} for row in reversed(rows)]
 
-    cheap = juice.post("/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": rows})
-    other = juice.post("/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": dear})
+    cheap = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": rows})
+    other = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": dear})
 
     assert cheap.status_code == other.status_code == 200
     a, b = (r.json()["forecasts"][0]["statecast"] for r in (cheap, other))
     assert a != b
 
 
-def test_a_missing_future_price_is_told_with_series_and_stamp(juice, weekly):
+def test_a_missing_future_price_is_told_with_series_and_stamp(juice_client, weekly):
     """The first missing stamp is named, and how many there are."""
     name = weekly["unique_id"].iloc[0]
     rows = futr_rows(weekly, name, ["1992-08-13", "1992-08-27"])
 
-    problem = juice.post("/v1/forecasts", json={"unique_ids": [name], "h": 3, "futr": rows})
+    problem = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 3, "futr": rows})
 
     assert problem.status_code == 422
     told = problem.json()
@@ -186,9 +188,11 @@ def test_a_missing_future_price_is_told_with_series_and_stamp(juice, weekly):
         ),
     ],
 )
-def test_a_request_that_cannot_be_served_says_where_and_why(retail, body, status, code, pointer):
+def test_a_request_that_cannot_be_served_says_where_and_why(
+    retail_client, body, status, code, pointer
+):
     """Each mistake has its code, and the place in the body."""
-    answer = retail.post("/v1/forecasts", json=body)
+    answer = retail_client.post("/v1/forecasts", json=body)
 
     told = answer.json()
     assert (answer.status_code, told["code"]) == (status, code)
@@ -196,12 +200,12 @@ def test_a_request_that_cannot_be_served_says_where_and_why(retail, body, status
         assert told["errors"][0]["pointer"] == pointer
 
 
-def test_stamps_with_an_offset_are_utc(retail):
+def test_stamps_with_an_offset_are_utc(retail_client):
     """`Z` and `+00:00` are the naive stamp; another offset leaves the grid and is refused."""
 
     def ask(ds):
         series = [{"unique_id": "a", "ds": [ds], "y": [1]}]
-        return retail.post("/v1/forecasts", json={"series": series})
+        return retail_client.post("/v1/forecasts", json={"series": series})
 
     naive, zulu = ask("2019-01-01T00:00:00").json(), ask("2019-01-01T00:00:00Z").json()
     moved = ask("2019-01-01T00:00:00+02:00").json()

@@ -17,7 +17,7 @@ from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 from service.api import schemas
 from service.api.forecast_requests import QuantilePlan
-from tests.service.conftest import HORIZON, Serve, train_tiny
+from tests.helpers.service import HORIZON, Serve, train_tiny
 
 RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}
 
@@ -111,7 +111,7 @@ def test_a_horizon_beyond_that_is_refused_with_the_most(shop):
     told = shop.post("/v1/forecasts", json={"unique_ids": ["nut"], "h": 10 * HORIZON + 1})
 
     assert (told.status_code, told.json()["code"]) == (422, "forecast.horizon")
-    assert "learned 1 to 6 and goes on to 60" in told.json()["detail"]
+    assert "learned 1 to 6 steps and extrapolates to at most 60" in told.json()["detail"]
 
 
 def test_a_cold_forecast_goes_as_far_as_a_live_one(shop, demand):

@@ -41,11 +41,11 @@ def assert_equals_a_replay(client, unique_id: str = ID) -> None:
     np.testing.assert_allclose(point(client, unique_id), live, rtol=1e-5)
 
 
-def test_a_new_observation_moves_the_state_by_one_step(retail):
+def test_a_new_observation_moves_the_state_by_one_step(retail_client):
     """The position goes on, the forecast changes, and the state is live."""
-    before = point(retail)
+    before = point(retail_client)
 
-    answer = send(retail, row("2019-01-01", 500.0))
+    answer = send(retail_client, row("2019-01-01", 500.0))
 
     assert answer.json() == {
         "new": 1,
@@ -55,78 +55,78 @@ def test_a_new_observation_moves_the_state_by_one_step(retail):
         "created": [],
         "filled": [],
     }
-    state = state_of(retail)
+    state = state_of(retail_client)
     assert state["position"] == {"last_ds": "2019-01-01", "observations": 121}
     assert state["state"] == "live"
-    assert point(retail) != before
-    assert_equals_a_replay(retail)
+    assert point(retail_client) != before
+    assert_equals_a_replay(retail_client)
 
 
-def test_many_steps_of_many_series_come_in_any_order(retail, monthly):
+def test_many_steps_of_many_series_come_in_any_order(retail_client, monthly):
     """One request moves several series by several steps each."""
     ids = list(monthly["unique_id"].unique())
     stamps = ["2019-01-01", "2019-02-01", "2019-03-01"]
     rows = [row(ds, 400.0 + i, name) for i, ds in enumerate(stamps) for name in ids]
 
-    answer = send(retail, *reversed(rows)).json()
+    answer = send(retail_client, *reversed(rows)).json()
 
     assert answer["new"] == len(rows)
     for name in ids:
-        assert state_of(retail, name)["position"]["observations"] == 123
-        assert_equals_a_replay(retail, name)
+        assert state_of(retail_client, name)["position"]["observations"] == 123
+        assert_equals_a_replay(retail_client, name)
 
 
-def test_sending_again_is_harmless(retail):
+def test_sending_again_is_harmless(retail_client):
     """The same value is a duplicate: told as such, counted once."""
-    send(retail, row("2019-01-01", 500.0))
-    before = point(retail)
+    send(retail_client, row("2019-01-01", 500.0))
+    before = point(retail_client)
 
-    answer = send(retail, row("2019-01-01", 500.0), row("2018-12-01", 1.0)).json()
-    again = send(retail, row("2018-12-01", 1.0)).json()
+    answer = send(retail_client, row("2019-01-01", 500.0), row("2018-12-01", 1.0)).json()
+    again = send(retail_client, row("2018-12-01", 1.0)).json()
 
     assert (answer["new"], answer["duplicate"], answer["revised"]) == (0, 1, 1)
     assert [item["status"] for item in answer["items"]] == ["duplicate", "revised"]
     assert again["duplicate"] == 1
-    assert point(retail) != before
+    assert point(retail_client) != before
 
 
-def test_the_same_observation_twice_in_one_request_counts_once(retail):
+def test_the_same_observation_twice_in_one_request_counts_once(retail_client):
     """The second is a duplicate of the first."""
-    answer = send(retail, row("2019-01-01", 500.0), row("2019-01-01", 500.0)).json()
+    answer = send(retail_client, row("2019-01-01", 500.0), row("2019-01-01", 500.0)).json()
 
     assert (answer["new"], answer["duplicate"]) == (1, 1)
     assert answer["items"] == [
         {"index": 1, "unique_id": ID, "ds": "2019-01-01", "status": "duplicate"}
     ]
-    assert state_of(retail)["position"]["observations"] == 121
+    assert state_of(retail_client)["position"]["observations"] == 121
 
 
-def test_a_revision_is_kept_and_the_series_replayed(retail):
+def test_a_revision_is_kept_and_the_series_replayed(retail_client):
     """The new value holds, the old one stays in the log, and the state is rebuilt."""
-    send(retail, row("2019-01-01", 500.0))
+    send(retail_client, row("2019-01-01", 500.0))
 
-    answer = send(retail, row("2019-01-01", 700.0), row("2019-02-01", 600.0)).json()
+    answer = send(retail_client, row("2019-01-01", 700.0), row("2019-02-01", 600.0)).json()
 
     assert (answer["new"], answer["revised"]) == (1, 1)
-    detail = retail.get(f"/v1/series/{ID}").json()
+    detail = retail_client.get(f"/v1/series/{ID}").json()
     assert (detail["observations"], detail["revisions"]) == (122, 1)
-    assert state_of(retail)["state"] == "rebuilt"
-    assert_equals_a_replay(retail)
+    assert state_of(retail_client)["state"] == "rebuilt"
+    assert_equals_a_replay(retail_client)
 
 
-def test_a_revised_series_forecasts_as_if_the_value_had_always_been_so(retail, monthly):
+def test_a_revised_series_forecasts_as_if_the_value_had_always_been_so(retail_client, monthly):
     """What matters is the value that holds, not the way it came."""
     other = monthly["unique_id"].unique()[1]
     last = monthly[monthly["unique_id"] == other]["y"].iloc[-1]
-    send(retail, row("2018-12-01", last * 2, other))
-    send(retail, row("2018-12-01", last, other))
-    before = point(retail, other)
+    send(retail_client, row("2018-12-01", last * 2, other))
+    send(retail_client, row("2018-12-01", last, other))
+    before = point(retail_client, other)
 
-    send(retail, row("2018-12-01", last * 3, other))
-    send(retail, row("2018-12-01", last, other))
+    send(retail_client, row("2018-12-01", last * 3, other))
+    send(retail_client, row("2018-12-01", last, other))
 
-    np.testing.assert_allclose(point(retail, other), before, rtol=1e-6)
-    assert retail.get(f"/v1/series/{other}").json()["revisions"] == 4
+    np.testing.assert_allclose(point(retail_client, other), before, rtol=1e-6)
+    assert retail_client.get(f"/v1/series/{other}").json()["revisions"] == 4
 
 
 @pytest.mark.parametrize(
@@ -144,21 +144,21 @@ def test_a_revised_series_forecasts_as_if_the_value_had_always_been_so(retail, m
         ([row("2019-01-01", 1e300)], 422, "request.validation"),
     ],
 )
-def test_a_refused_request_stores_nothing_of_it(retail, monthly, rows, status, code):
+def test_a_refused_request_stores_nothing_of_it(retail_client, monthly, rows, status, code):
     """One bad item refuses all, also those that stand before it."""
     other = monthly["unique_id"].unique()[1]
-    before = point(retail, other)
+    before = point(retail_client, other)
 
-    answer = send(retail, row("2019-01-01", 9.0, other), *rows)
+    answer = send(retail_client, row("2019-01-01", 9.0, other), *rows)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert state_of(retail, other)["position"]["observations"] == 120
-    assert point(retail, other) == before
+    assert state_of(retail_client, other)["position"]["observations"] == 120
+    assert point(retail_client, other) == before
 
 
-def test_a_gap_names_what_is_missing(retail):
+def test_a_gap_names_what_is_missing(retail_client):
     """Series, first missing stamp, stamp found, and the way out."""
-    told = send(retail, row("2019-04-01", 1.0)).json()
+    told = send(retail_client, row("2019-04-01", 1.0)).json()
 
     assert ID in told["where"]
     assert "expected 2019-01-01 first, found 2019-04-01" in told["detail"]
@@ -166,9 +166,9 @@ def test_a_gap_names_what_is_missing(retail):
     assert "fill" in told["help"]
 
 
-def test_an_unknown_series_is_told_with_the_nearest_name(retail):
+def test_an_unknown_series_is_told_with_the_nearest_name(retail_client):
     """A typing mistake ends the search at once."""
-    told = send(retail, row("2019-01-01", 1.0, "A3349335X")).json()
+    told = send(retail_client, row("2019-01-01", 1.0, "A3349335X")).json()
 
     assert f"did you mean '{ID}'" in told["help"]
 
@@ -186,21 +186,21 @@ def test_a_new_series_begins_cold_when_that_is_allowed(serve, monthly_bundle, mo
     assert_equals_a_replay(client, name)
 
 
-def test_a_gap_is_masked_where_the_policy_says_so(juice, weekly):
+def test_a_gap_is_masked_where_the_policy_says_so(juice_client, weekly):
     """Filled steps are counted, marked, and become revisions once the value is known."""
     name = weekly["unique_id"].iloc[0]
     facts = {"price": 0.04, "deal": 0, "feat": 0.0}
 
-    answer = send(juice, row("1992-08-27", 900.0, name, **facts)).json()
+    answer = send(juice_client, row("1992-08-27", 900.0, name, **facts)).json()
 
     assert answer["filled"] == [
         {"unique_id": name, "ds": "1992-08-13", "steps": 2, "policy": "mask"}
     ]
-    detail = juice.get(f"/v1/series/{name}").json()
+    detail = juice_client.get(f"/v1/series/{name}").json()
     assert (detail["observations"], detail["filled"]) == (104, 2)
-    told = send(juice, row("1992-08-13", 800.0, name, **facts)).json()
+    told = send(juice_client, row("1992-08-13", 800.0, name, **facts)).json()
     assert told["revised"] == 1
-    assert juice.get(f"/v1/series/{name}").json()["filled"] == 1
+    assert juice_client.get(f"/v1/series/{name}").json()["filled"] == 1
 
 
 def test_a_gap_longer_than_allowed_is_refused_whatever_the_policy(serve, weekly_bundle, weekly):
@@ -229,11 +229,11 @@ def test_gaps_that_come_to_too_many_steps_are_refused(serve, weekly_bundle, week
     assert client.get(f"/v1/series/{rows[1]['unique_id']}").json()["filled"] == 0
 
 
-def test_covariates_are_needed_and_the_nearest_name_is_told(juice, weekly):
+def test_covariates_are_needed_and_the_nearest_name_is_told(juice_client, weekly):
     """A covariate that is misspelt is found in one look."""
     name = weekly["unique_id"].iloc[0]
 
-    told = send(juice, row("1992-08-13", 1.0, name, prize=0.04, deal=1, feat=0)).json()
+    told = send(juice_client, row("1992-08-13", 1.0, name, prize=0.04, deal=1, feat=0)).json()
 
     assert told["code"] == "request.invalid"
     assert {e["pointer"] for e in told["errors"]} == {
@@ -291,11 +291,11 @@ def test_after_a_write_of_unknown_outcome_the_log_decides(serve, monthly_bundle,
     assert_equals_a_replay(client)
 
 
-def test_a_log_is_written_by_one_process_only(retail, tmp_path):
+def test_a_log_is_written_by_one_process_only(retail_client, tmp_path):
     """Reading history in while the server runs is refused, not raced."""
     from service.errors import LogLocked
 
-    url = retail.app.state.settings.log_url
+    url = retail_client.app.state.settings.log_url
     with pytest.raises(LogLocked, match="another process writes"):
         ObservationLog(url)
 
@@ -315,7 +315,7 @@ def test_history_ends_at_the_frequency_of_the_log(serve, monthly_bundle, weekly_
     assert pd.notna(told.headers["retry-after"])
 
 
-def test_many_callers_at_once_leave_states_that_equal_a_replay(retail, monthly):
+def test_many_callers_at_once_leave_states_that_equal_a_replay(retail_client, monthly):
     """Observations, corrections, resends and forecasts side by side; each counted once."""
     ids = list(monthly["unique_id"].unique())
     months = [str(ds.date()) for ds in pd.date_range("2019-01-01", periods=12, freq="MS")]
@@ -323,20 +323,20 @@ def test_many_callers_at_once_leave_states_that_equal_a_replay(retail, monthly):
     def report(name: str) -> set[int]:
         seen = set()
         for i, ds in enumerate(months):
-            seen.add(send(retail, row(ds, 100.0 + i, name)).status_code)
-            seen.add(send(retail, row(ds, 100.0 + i, name)).status_code)
-            seen.add(send(retail, row(months[i // 2], 50.0 + i, name)).status_code)
+            seen.add(send(retail_client, row(ds, 100.0 + i, name)).status_code)
+            seen.add(send(retail_client, row(ds, 100.0 + i, name)).status_code)
+            seen.add(send(retail_client, row(months[i // 2], 50.0 + i, name)).status_code)
         return seen
 
     def ask(_: int) -> set[int]:
         body = {"unique_ids": ids, "level": [80]}
-        return {retail.post("/v1/forecasts", json=body).status_code for _ in range(20)}
+        return {retail_client.post("/v1/forecasts", json=body).status_code for _ in range(20)}
 
     with ThreadPoolExecutor(8) as pool:
         statuses = set().union(*pool.map(report, ids), *pool.map(ask, range(3)))
 
     assert statuses == {200}
     for name in ids:
-        detail = retail.get(f"/v1/series/{name}").json()
+        detail = retail_client.get(f"/v1/series/{name}").json()
         assert (detail["observations"], detail["revisions"]) == (132, 12)
-        assert_equals_a_replay(retail, name)
+        assert_equals_a_replay(retail_client, name)

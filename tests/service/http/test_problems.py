@@ -11,72 +11,20 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from benchmarks.speed.servers import wait_until
-from forecast import errors as library_errors
-from forecast.errors import ConfigError, ForecastError
-from service import errors as service_errors
-from service.api import log as upkeep
+from forecast.errors import ConfigError
+from service.api import log as log_routes
 from service.errors import OpenBind, Overloaded
 from service.http.middleware.limits import BodyLimit
-from service.http.problems import status_of
 from service.settings import Settings, key_digest
-
-FIELDS = {
-    "type",
-    "title",
-    "status",
-    "detail",
-    "instance",
-    "code",
-    "request_id",
-    "where",
-    "help",
-    "errors",
-}
-
-
-def assert_problem(answer, status: int, code: str) -> dict:
-    """A problem document with every field, and the same number in body and header."""
-    told = answer.json()
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert (answer.status_code, told["status"], told["code"]) == (status, status, code)
-    assert told.keys() == FIELDS
-    assert told["request_id"] == answer.headers["x-request-id"]
-    assert told["type"] == f"urn:statecast:problem:{code}"
-    return told
-
-
-def test_what_the_framework_refuses_is_a_problem_document_too(retail):
-    """404, 405, 422, malformed JSON and a missing content type."""
-    post = retail.post
-    assert_problem(retail.get("/nowhere"), 404, "request.not_found")
-    assert_problem(retail.put("/v1/series"), 405, "request.method")
-    assert_problem(retail.get("/v1/series?limit=0"), 422, "request.validation")
-    json_type = {"content-type": "application/json"}
-    broken = post("/v1/forecasts", content=b'{"unique_ids": [', headers=json_type)
-    assert_problem(broken, 400, "request.malformed")
-    assert_problem(
-        post("/v1/forecasts", content=b"\xff\xfe", headers=json_type), 400, "request.malformed"
-    )
-    assert_problem(post("/v1/forecasts", data={"a": "b"}), 415, "request.media_type")
-    assert_problem(post("/v1/forecasts", json=[1]), 422, "request.validation")
-
-
-def test_a_problem_repeats_no_values_that_were_sent(retail):
-    """Validation tells the place and the rule, not the input."""
-    body = {"observations": [{"unique_id": "a", "ds": "2019-01-01", "y": "s3cr3t-value"}]}
-
-    answer = retail.post("/v1/observations", json=body)
-
-    assert_problem(answer, 422, "request.validation")
-    assert "s3cr3t-value" not in answer.text
+from tests.helpers.service import assert_problem
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_that_are_none_are_refused(retail, number):
+def test_numbers_that_are_none_are_refused(retail_client, number):
     """NaN and infinity never reach the model."""
     text = '{"observations": [{"unique_id": "A3349335T", "ds": "2019-01-01", "y": %s}]}'
 
-    answer = retail.post(
+    answer = retail_client.post(
         "/v1/observations",
         content=(text % number).encode(),
         headers={"content-type": "application/json"},
@@ -85,24 +33,10 @@ def test_numbers_that_are_none_are_refused(retail, number):
     assert_problem(answer, 422, "request.validation")
 
 
-def test_an_error_nobody_foresaw_tells_a_number_and_nothing_else(retail, monkeypatch, caplog):
-    """The traceback is logged under the request id and stays out of the answer."""
-    engine = retail.app.state.slot.serving.engine
-    monkeypatch.setattr(engine, "bundle", None)
-
-    answer = retail.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
-
-    told = assert_problem(answer, 500, "internal")
-    assert told["detail"] == "internal error"
-    assert "NoneType" not in answer.text
-    assert told["request_id"] in caplog.text
-    assert "Traceback" in caplog.text
-
-
-def test_a_request_id_is_taken_over_when_it_is_sane(retail):
+def test_a_request_id_is_taken_over_when_it_is_sane(retail_client):
     """A caller's number is kept; anything odd is replaced."""
-    kept = retail.get("/livez", headers={"x-request-id": "job-17.a"})
-    replaced = retail.get("/livez", headers={"x-request-id": "a b\tc"})
+    kept = retail_client.get("/livez", headers={"x-request-id": "job-17.a"})
+    replaced = retail_client.get("/livez", headers={"x-request-id": "a b\tc"})
 
     assert kept.headers["x-request-id"] == "job-17.a"
     assert len(replaced.headers["x-request-id"]) == 32
@@ -153,7 +87,7 @@ def test_a_body_that_stops_coming_is_given_up():
 def test_only_some_read_the_log_out_at_once(serve, monthly_bundle, monthly):
     """Each holds a connection that others need to write."""
     client = serve(monthly_bundle, monthly)
-    with upkeep._EXPORTS, upkeep._EXPORTS:
+    with log_routes._EXPORTS, log_routes._EXPORTS:
         told = client.get("/v1/log")
     assert_problem(told, 503, "service.overloaded")
     assert client.get("/v1/log").status_code == 200
@@ -282,13 +216,13 @@ def test_without_keys_only_this_machine_may_reach_the_server(host):
     Settings(host=host, api_keys="k").check_bind()
 
 
-def test_without_keys_a_foreign_host_header_is_refused(retail):
+def test_without_keys_a_foreign_host_header_is_refused(retail_client):
     """A page elsewhere cannot call under a name of its own that it points here."""
-    answer = retail.get("/v1/models", headers={"host": "evil.example:8000"})
+    answer = retail_client.get("/v1/models", headers={"host": "evil.example:8000"})
 
     assert_problem(answer, 400, "request.host")
-    assert retail.get("/v1/models", headers={"host": "localhost:8000"}).status_code == 200
-    assert retail.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
+    assert retail_client.get("/v1/models", headers={"host": "localhost:8000"}).status_code == 200
+    assert retail_client.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
 
 
 def test_settings_come_from_the_environment(monkeypatch):
@@ -300,17 +234,3 @@ def test_settings_come_from_the_environment(monkeypatch):
     settings = Settings()
 
     assert (settings.port, settings.limits.max_series, len(settings.key_digests)) == (9001, 7, 2)
-
-
-def all_errors() -> list[type[ForecastError]]:
-    """Every class of the catalogue that library and service raise."""
-    found = {**vars(library_errors), **vars(service_errors)}.values()
-    return [c for c in found if isinstance(c, type) and issubclass(c, ForecastError)]
-
-
-@pytest.mark.parametrize("error", all_errors())
-def test_every_error_has_a_status(error):
-    """Only what cannot reach a request is an internal error."""
-    unreachable = {"internal", "checkpoint.invalid", "forecaster.not_fitted", "cli.port_busy"}
-
-    assert (status_of(error.code) == 500) == (error.code in unreachable)

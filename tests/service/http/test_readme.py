@@ -15,9 +15,9 @@ CALLS = re.findall(r"curl -s [\d.:]+(/\S+) .*?-d '(.*?)'", README, flags=re.DOTA
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS)
-def test_each_curl_line_is_answered(retail, path, body):
+def test_each_curl_line_is_answered(retail_client, path, body):
     """The series it names is in the bundled data, and the stamp is the next one."""
-    response = retail.post(path, json=json.loads(body))
+    response = retail_client.post(path, json=json.loads(body))
 
     assert response.status_code == 200, response.text
 

@@ -5,11 +5,11 @@ import re
 import pytest
 
 
-def test_series_are_listed_page_by_page_in_the_order_of_their_names(retail, monthly):
+def test_series_are_listed_page_by_page_in_the_order_of_their_names(retail_client, monthly):
     """Following `next` gives each series once."""
     names, params = [], {"limit": 2}
     while params.get("cursor", "") is not None:
-        page = retail.get("/v1/series", params=params)
+        page = retail_client.get("/v1/series", params=params)
         names += [one["unique_id"] for one in page.json()["series"]]
         params["cursor"] = page.json()["next"]
 
@@ -17,18 +17,18 @@ def test_series_are_listed_page_by_page_in_the_order_of_their_names(retail, mont
     assert page.json()["total"] == 5
 
 
-def test_series_are_found_by_part_of_their_name(retail):
+def test_series_are_found_by_part_of_their_name(retail_client):
     """Whatever its case."""
-    found = retail.get("/v1/series", params={"q": "a334933"}).json()
+    found = retail_client.get("/v1/series", params={"q": "a334933"}).json()
 
     assert found["total"] == len(found["series"]) >= 1
     assert all("A334933" in one["unique_id"] for one in found["series"])
-    assert retail.get("/v1/series", params={"q": "zzz"}).json()["series"] == []
+    assert retail_client.get("/v1/series", params={"q": "zzz"}).json()["series"] == []
 
 
-def test_a_series_tells_what_is_stored_of_it(juice, weekly):
+def test_a_series_tells_what_is_stored_of_it(juice_client, weekly):
     """Span, steps, and the static covariates that came with the history."""
-    detail = juice.get(f"/v1/series/{weekly['unique_id'].iloc[0]}").json()
+    detail = juice_client.get(f"/v1/series/{weekly['unique_id'].iloc[0]}").json()
 
     assert (detail["first_ds"], detail["last_ds"]) == ("1990-09-06", "1992-08-06")
     assert (detail["observations"], detail["filled"], detail["revisions"]) == (101, 0, 0)
@@ -44,16 +44,16 @@ def test_a_series_tells_what_is_stored_of_it(juice, weekly):
         ("DELETE", "/v1/series/nope"),
     ],
 )
-def test_an_unknown_series_is_not_found(retail, method, path):
+def test_an_unknown_series_is_not_found(retail_client, method, path):
     """With the code that all doors share."""
-    answer = retail.request(method, path)
+    answer = retail_client.request(method, path)
 
     assert (answer.status_code, answer.json()["code"]) == (404, "series.unknown")
 
 
-def test_the_model_in_service_tells_what_it_takes(juice):
+def test_the_model_in_service_tells_what_it_takes(juice_client):
     """Frequency, horizon, roles of the covariates, and what it was trained on."""
-    model = juice.get("/v1/models").json()["models"][0]
+    model = juice_client.get("/v1/models").json()["models"][0]
 
     assert (model["freq"], model["horizon"], model["fill"]) == ("W-THU", 6, "mask")
     assert (model["known_future"], model["past_only"]) == (["price", "deal"], ["feat"])
@@ -61,13 +61,13 @@ def test_the_model_in_service_tells_what_it_takes(juice):
     assert model["facts"]["series"] == 4
 
 
-def test_probes_and_version(retail):
+def test_probes_and_version(retail_client):
     """Alive, ready with model and progress, and what runs."""
-    assert retail.get("/livez").json() == {"status": "alive"}
-    assert retail.get("/healthz").json() == {"status": "alive"}
-    ready = retail.get("/readyz").json()
+    assert retail_client.get("/livez").json() == {"status": "alive"}
+    assert retail_client.get("/healthz").json() == {"status": "alive"}
+    ready = retail_client.get("/readyz").json()
     assert (ready["ready"], ready["series"], ready["replayed"]) == (True, 5, 5)
-    assert retail.get("/version").json()["version"]
+    assert retail_client.get("/version").json()["version"]
 
 
 def test_without_a_model_the_server_lives_and_says_why_it_is_not_ready(serve, tmp_path):
@@ -112,14 +112,14 @@ def test_an_empty_log_is_seeded_once(serve, monthly_bundle, monthly, tmp_path):
     assert again.get("/v1/series/A3349335T").json()["observations"] == 121
 
 
-def test_metrics_count_by_route_and_never_by_series(retail):
+def test_metrics_count_by_route_and_never_by_series(retail_client):
     """Names follow the conventions; no label holds a series."""
-    retail.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
-    retail.post("/v1/forecasts", json={"unique_ids": ["nope"]})
-    retail.get("/v1/series/A3349335T")
-    retail.get("/nowhere/A3349335T")
+    retail_client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
+    retail_client.post("/v1/forecasts", json={"unique_ids": ["nope"]})
+    retail_client.get("/v1/series/A3349335T")
+    retail_client.get("/nowhere/A3349335T")
 
-    text = retail.get("/metrics").text
+    text = retail_client.get("/metrics").text
 
     assert 'handler="/v1/series/{unique_id}",method="GET",model="default",status="200"} 1.0' in text
     assert 'handler="none",method="GET",model="default",status="404"} 1.0' in text

@@ -1,4 +1,4 @@
-"""The plan for a batch, against a slow loop that does one observation at a time."""
+"""The plan for a batch equals that of a slow loop over single observations."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig
 from service.errors import Refused
-from service.ingest.planner import DUPLICATE, NEW, REVISED, Known, plan
+from service.ingest.planner import DUPLICATE, NEW, REVISED, Known, Plan, plan
 from service.storage.records import Observations
 
 CALENDAR = Calendar(1)
@@ -18,15 +18,15 @@ logs = st.dictionaries(
     st.tuples(st.integers(0, 5), st.lists(st.integers(0, 3), min_size=1, max_size=5)),
     max_size=3,
 )
-"""Series to (first stamp, values of the steps from there)."""
+"""For each series, the first stamp and the values of the steps from there on."""
 batches = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 14), st.integers(0, 3)), min_size=1, max_size=10
 )
-"""(series, stamp, value)."""
+"""Items of (series, stamp, value)."""
 
 
 def rows_of(triples: list[tuple[int, int, float]]) -> Observations:
-    """Rows without covariates."""
+    """Return observations without covariates, from items of (series, stamp, value)."""
     series, ds, y = (np.array(column) for column in zip(*triples, strict=True))
     return Observations(
         series.astype(np.int64),
@@ -38,7 +38,7 @@ def rows_of(triples: list[tuple[int, int, float]]) -> Observations:
 
 
 @pytest.mark.parametrize(
-    ("kind", "y", "said"),
+    ("kind", "y", "message"),
     [
         ("positive", -1, "negative"),
         ("count", -1, "negative"),
@@ -46,31 +46,33 @@ def rows_of(triples: list[tuple[int, int, float]]) -> Observations:
         ("volatility", 0, "not above 0"),
     ],
 )
-def test_a_value_that_the_kind_forbids_is_refused(kind, y, said):
-    """Each kind has its own least value; where values may be negative all are taken."""
-    one = rows_of([(0, 1, y)])
+def test_a_value_that_the_kind_forbids_is_refused(kind, y, message):
+    """The kind `real` accepts the same value."""
+    rows = rows_of([(0, 1, y)])
     nothing = np.zeros(1, np.int64)
     known = Known(["a"], nothing, nothing, np.ones(1, bool))
 
-    def planned(of: str):
+    def plan_for(kind: str):
         return plan(
-            one,
+            rows,
             known,
-            lambda asked: asked,
-            DataConfig(kind=of),
+            lambda steps: steps,
+            DataConfig(kind=kind),
             CALENDAR,
             max_fill=0,
             max_rows=0,
             pointer=str,
         )
 
-    with pytest.raises(Refused, match=said):
-        planned(kind)
-    assert planned("real").status.tolist() == [NEW]
+    with pytest.raises(Refused, match=message):
+        plan_for(kind)
+    assert plan_for("real").status.tolist() == [NEW]
 
 
-def one_by_one(log: dict, batch: list, fill: str, max_fill: int) -> tuple[dict, list[int]] | None:
-    """The log after the batch and the status of each item; None when it is refused."""
+def store_one_by_one(
+    log: dict, batch: list, fill: str, max_fill: int
+) -> tuple[dict, list[int]] | None:
+    """Return the log after the batch and the status of each item; None if it is refused."""
     after = {s: dict(enumerate(map(float, values), first)) for s, (first, values) in log.items()}
     begin = {s: min(values) for s, values in after.items()}
     end = {s: max(values) for s, values in after.items()}
@@ -96,24 +98,24 @@ def one_by_one(log: dict, batch: list, fill: str, max_fill: int) -> tuple[dict, 
             gap = ds - last - 1
             if gap and (fill == "refuse" or gap > max_fill):
                 return None
-            held = log[s][1][-1] if s in log and last == end[s] else mine[last]
+            last_y = log[s][1][-1] if s in log and last == end[s] else mine[last]
             for k in range(1, gap + 1):
-                mine[last + k] = {"zero": 0.0, "forward": held, "mask": np.nan}[fill]
+                mine[last + k] = {"zero": 0.0, "forward": last_y, "mask": np.nan}[fill]
         mine[ds] = float(y)
     return after, status
 
 
-def applied(log: dict, made, names: list[int]) -> dict:
-    """The log after a plan."""
+def apply_plan(log: dict, planned: Plan, names: list[int]) -> dict:
+    """Return the log after a plan."""
     after = {s: dict(enumerate(map(float, values), first)) for s, (first, values) in log.items()}
-    for rows in (made.revised, made.fresh):
+    for rows in (planned.revised, planned.fresh):
         for s, ds, y in zip(rows.series.tolist(), rows.ds.tolist(), rows.y.tolist(), strict=True):
             after.setdefault(names[s], {})[ds] = y
     return after
 
 
-def same(a: dict, b: dict) -> bool:
-    """Equal stamps and values, NaN equal to NaN."""
+def is_same_log(a: dict, b: dict) -> bool:
+    """Return whether stamps and values are equal; NaN equals NaN."""
     return a.keys() == b.keys() and all(
         x.keys() == b[s].keys()
         and all(x[t] == b[s][t] or (np.isnan(x[t]) and np.isnan(b[s][t])) for t in x)
@@ -127,8 +129,8 @@ def same(a: dict, b: dict) -> bool:
     fill=st.sampled_from(["refuse", "zero", "forward", "mask"]),
     max_fill=st.integers(0, 6),
 )
-def test_a_batch_is_planned_as_if_its_items_came_one_by_one(log, batch, fill, max_fill):
-    """For any log, any batch in any order and any policy; refused exactly when one item is."""
+def test_a_batch_is_planned_as_if_its_items_came_store_one_by_one(log, batch, fill, max_fill):
+    """A batch is refused exactly if one of its items is."""
     rows = rows_of(batch)
     names = [0, 1, 2]
     spans = [(log[s][0], log[s][0] + len(log[s][1]) - 1) if s in log else (0, 0) for s in names]
@@ -139,17 +141,17 @@ def test_a_batch_is_planned_as_if_its_items_came_one_by_one(log, batch, fill, ma
         np.array([s not in log for s in names]),
     )
 
-    def stored(asked: Observations) -> Observations:
-        there = [
+    def stored(steps: Observations) -> Observations:
+        items = [
             (s, ds, log[s][1][ds - log[s][0]])
-            for s, ds in zip(asked.series.tolist(), asked.ds.tolist(), strict=True)
+            for s, ds in zip(steps.series.tolist(), steps.ds.tolist(), strict=True)
             if s in log and 0 <= ds - log[s][0] < len(log[s][1])
         ]
-        return rows_of(there) if there else asked.take(np.zeros(0, np.int64))
+        return rows_of(items) if items else steps.take(np.zeros(0, np.int64))
 
-    expected = one_by_one(log, batch, fill, max_fill)
+    expected = store_one_by_one(log, batch, fill, max_fill)
     try:
-        made = plan(
+        planned = plan(
             rows,
             known,
             stored,
@@ -165,8 +167,8 @@ def test_a_batch_is_planned_as_if_its_items_came_one_by_one(log, batch, fill, ma
 
     assert expected is not None
     after, status = expected
-    assert made.status.tolist() == status
-    assert same(applied(log, made, names), after)
+    assert planned.status.tolist() == status
+    assert is_same_log(apply_plan(log, planned, names), after)
     sent = {(s, t) for s, t, _ in batch}
-    steps = zip(made.fresh.series.tolist(), made.fresh.ds.tolist(), strict=True)
-    assert [step not in sent for step in steps] == made.fresh.filled.tolist()
+    steps = zip(planned.fresh.series.tolist(), planned.fresh.ds.tolist(), strict=True)
+    assert [step not in sent for step in steps] == planned.fresh.filled.tolist()

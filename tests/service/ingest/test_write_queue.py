@@ -1,11 +1,10 @@
-"""The line of those who write: one transaction for all that wait, and each told for itself."""
+"""The write queue: one transaction for all jobs that wait, and an outcome for each of them."""
 
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -22,48 +21,40 @@ from service.ingest.writer import Writer
 from service.metrics import Metrics
 from service.replay.recovery import recover
 from service.settings import Limits
-from tests.service.hosts import MONTHLY, Host, assert_equal
-
-
-def sent(*items: tuple[str, str, float]) -> ObservationBatch:
-    """Observations as a request brings them."""
-    names, months, y = zip(*items, strict=True)
-    stamps = np.array([pd.Timestamp(month).value for month in months])
-    return ObservationBatch(
-        names, stamps, np.array(y), np.empty((len(names), 0)), (), lambda item: f"/{item}"
-    )
+from tests.helpers.hosts import MONTHLY, Host, assert_equal
+from tests.helpers.service import batch_of
 
 
 @pytest.fixture
 def host(url, monthly, monthly_bundle, tmp_path) -> Iterator[Host]:
-    """Five series on each kind of database."""
+    """Return a host with five live series, for each kind of database."""
     import_history(url, monthly, MONTHLY)
-    made = Host(url, monthly_bundle, tmp_path / "snapshots", 4096)
-    made.states()
-    yield made
-    made.close()
+    host = Host(url, monthly_bundle, tmp_path / "snapshots", 4096)
+    host.states()
+    yield host
+    host.close()
 
 
 @pytest.fixture
-def recorder(host) -> Iterator[WriteQueue]:
-    """Its writer, in a thread of its own."""
-    made = WriteQueue(host.writer, 30.0)
-    yield made
-    made.close()
+def write_queue(host) -> Iterator[WriteQueue]:
+    """Return a write queue over the writer of the host."""
+    queue = WriteQueue(host.writer, 30.0)
+    yield queue
+    queue.close()
 
 
-def together(
+def record_together(
     write_queue: WriteQueue, requests: list[ObservationBatch]
 ) -> list[BatchResult | BaseException]:
-    """What becomes of requests that wait for their turn at the same time, in this order."""
+    """Let requests wait in this order while another job runs; return the outcome of each."""
     begun, end = threading.Event(), threading.Event()
 
-    def busy() -> None:
+    def block() -> None:
         begun.set()
         end.wait(30)
 
     with ThreadPoolExecutor(len(requests) + 1) as callers:
-        callers.submit(write_queue._ask, busy)
+        callers.submit(write_queue._ask, block)
         begun.wait(30)
         futures = []
         for number, request in enumerate(requests, start=1):
@@ -73,15 +64,15 @@ def together(
     return [future.exception(30) or future.result(30) for future in futures]
 
 
-def test_requests_that_wait_are_one_batch(host, write_queue, monthly):
-    """One transaction for all; each is told what became of its own."""
+def test_requests_that_wait_are_written_in_one_batch(host, write_queue, monthly):
+    """Each request gets the result of its own items."""
     names = sorted(monthly["unique_id"].unique())
     before = host.engine.batch
-    requests = [sent((name, "2019-01-01", 300.0)) for name in names]
-    requests.append(sent((names[0], "2019-02-01", 301.0), ("new", "2019-01-01", 5.0)))
-    requests.append(sent((names[0], "2019-01-01", 300.0), ("new", "2019-02-01", 6.0)))
+    requests = [batch_of((name, "2019-01-01", 300.0)) for name in names]
+    requests.append(batch_of((names[0], "2019-02-01", 301.0), ("new", "2019-01-01", 5.0)))
+    requests.append(batch_of((names[0], "2019-01-01", 300.0), ("new", "2019-02-01", 6.0)))
 
-    outcomes = together(write_queue, requests)
+    outcomes = record_together(write_queue, requests)
 
     assert host.engine.batch - before == 1
     assert [outcome.count(0) for outcome in outcomes] == [1, 1, 1, 1, 1, 2, 1]
@@ -90,16 +81,16 @@ def test_requests_that_wait_are_one_batch(host, write_queue, monthly):
 
 
 def test_a_request_with_a_fault_is_refused_alone(host, write_queue, monthly):
-    """Wherever it stood in the line, the others are stored."""
+    """The others are stored, whatever their order in the queue."""
     names = sorted(monthly["unique_id"].unique())
     requests = [
-        sent((names[0], "2019-01-01", 300.0)),
-        sent((names[1], "2019-01-01", 300.0), (names[2], "2019-03-01", 300.0)),  # a gap
-        sent((names[3], "2019-01-01", 300.0)),
-        sent((names[0], "2019-02-01", 301.0)),
+        batch_of((names[0], "2019-01-01", 300.0)),
+        batch_of((names[1], "2019-01-01", 300.0), (names[2], "2019-03-01", 300.0)),  # A gap.
+        batch_of((names[3], "2019-01-01", 300.0)),
+        batch_of((names[0], "2019-02-01", 301.0)),
     ]
 
-    outcomes = together(write_queue, requests)
+    outcomes = record_together(write_queue, requests)
 
     assert [getattr(outcome, "status", None) is None for outcome in outcomes] == [
         False,
@@ -107,18 +98,18 @@ def test_a_request_with_a_fault_is_refused_alone(host, write_queue, monthly):
         False,
         False,
     ]
-    refused = outcomes[1]
-    assert isinstance(refused, Refused)
-    assert isinstance(refused.error, MissingSteps)
-    assert refused.items[0][0] == "/1"
+    refusal = outcomes[1]
+    assert isinstance(refusal, Refused)
+    assert isinstance(refusal.error, MissingSteps)
+    assert refusal.items[0][0] == "/1"
     live = host.states()
     host.writer.rebuild(names[0])
     assert_equal(host.states(), live)
     assert live[names[1]].count == 120
 
 
-def test_a_model_takes_over_wholly_however_long_it_takes(host, monthly_bundle, tmp_path):
-    """What comes after the deadline would be one model moved and another asked."""
+def test_a_hand_over_that_has_begun_is_finished_after_its_deadline(host, monthly_bundle, tmp_path):
+    """Giving up half-way would leave one model in the queue and another one in service."""
     other = Writer(
         Engine(load_bundle(monthly_bundle), host.executor),
         host.log,
@@ -128,35 +119,33 @@ def test_a_model_takes_over_wholly_however_long_it_takes(host, monthly_bundle, t
     )
     recover(other, Snapshots(tmp_path / "others", host.log, other.engine.digest))
     host.observe(host.engine.ids[0], "2019-01-01", 300.0)
-    write_queue, deadline, told = WriteQueue(host.writer, 0.1), 0.1, []
-    begun = time.perf_counter()
+    deadline, writers = 0.1, []
+    write_queue, start = WriteQueue(host.writer, deadline), time.perf_counter()
 
     def slow() -> None:
         write_queue.writer.rebuild(host.engine.ids[0])
-        wait_until(time.perf_counter, lambda now: now > begun + 5 * deadline)
-        told.append(write_queue.writer)
+        wait_until(time.perf_counter, lambda now: now > start + 5 * deadline)
+        writers.append(write_queue.writer)
 
     write_queue.hand_over(other, slow)
 
-    assert told == [other]
+    assert writers == [other]
     assert other.engine.batch == host.engine.batch
     write_queue.close()
 
 
-def test_many_corrections_are_replayed_some_series_at_a_time(
-    url, monthly, monthly_bundle, tmp_path
-):
-    """More than one part holds; the states are those of a plain replay."""
-    one = monthly[monthly["unique_id"] == monthly["unique_id"].iloc[0]].iloc[-24:]
+def test_many_corrections_are_replayed_in_parts(url, monthly, monthly_bundle, tmp_path):
+    """The states equal those of a replay of single series."""
+    series = monthly[monthly["unique_id"] == monthly["unique_id"].iloc[0]].iloc[-24:]
     names = [f"{number:03}" for number in range(300)]
-    parts = [one.assign(unique_id=name, y=one["y"] + at) for at, name in enumerate(names)]
+    parts = [series.assign(unique_id=name, y=series["y"] + i) for i, name in enumerate(names)]
     import_history(url, pd.concat(parts), MONTHLY)
     host = Host(url, monthly_bundle, tmp_path / "snapshots", 4096)
     host.states()
 
-    outcome = host.writer.write(sent(*((name, "2018-06-01", 77.0) for name in names)))
+    result = host.writer.write(batch_of(*((name, "2018-06-01", 77.0) for name in names)))
 
-    assert outcome.count(2) == len(names)
+    assert result.count(2) == len(names)
     live = host.states()
     for name in names[::20]:
         host.writer.rebuild(name)
@@ -164,10 +153,10 @@ def test_many_corrections_are_replayed_some_series_at_a_time(
     host.close()
 
 
-def test_what_can_never_be_written_is_told(host, write_queue):
-    """A series that is not there; anything, once the recorder is closed."""
+def test_an_unknown_series_and_a_closed_queue_raise(host, write_queue):
+    """A closed queue accepts no job at all."""
     with pytest.raises(UnknownSeries):
         write_queue.remove("nobody")
     write_queue.close()
     with pytest.raises(NotReady):
-        write_queue.record(sent(("a", "2019-01-01", 1.0)))
+        write_queue.record(batch_of(("a", "2019-01-01", 1.0)))

@@ -23,10 +23,8 @@ from service.ingest.importer import import_history
 from service.ingest.write_queue import WriteQueue
 from service.replay.backlog import LONG_S, replay_waiting
 from service.storage.retention import RetentionRule
-from tests.service.conftest import emptied
-from tests.service.hosts import MONTHLY, Host, assert_equal
-from tests.service.ingest.test_write_queue import sent
-from tests.service.storage.test_migrations import run
+from tests.helpers.hosts import MONTHLY, Host, assert_equal
+from tests.helpers.service import batch_of, empty_database, run_sql
 
 SERIES, STEPS = 1_000, 14
 MONTHS = [str(month.date()) for month in pd.date_range("2019-01-01", periods=60, freq="MS")]
@@ -134,7 +132,7 @@ def test_what_another_process_writes_meanwhile_is_not_lost(
     postgres, begin, change: Change, monthly
 ):
     """Two servers on one log: the other changes what this one has read."""
-    url = emptied(postgres)
+    url = empty_database(postgres)
     import_history(url, monthly, MONTHLY)
     host, other = begin(url), begin(url)
     name = sorted(host.writer.waiting)[2]
@@ -176,8 +174,12 @@ class Users:
         self.turns += 1
         write_queue, rng, steps = self.write_queue, self.rng, self.steps
         works = [
-            lambda name: write_queue.record(sent((name, MONTHS[steps[name]], rng.uniform(1, 100)))),
-            lambda name: write_queue.record(sent((name, MONTHS[STEPS - 1], rng.uniform(1, 100)))),
+            lambda name: write_queue.record(
+                batch_of((name, MONTHS[steps[name]], rng.uniform(1, 100)))
+            ),
+            lambda name: write_queue.record(
+                batch_of((name, MONTHS[STEPS - 1], rng.uniform(1, 100)))
+            ),
             lambda name: write_queue.need([name]),
             write_queue.rebuild,
         ]
@@ -203,7 +205,7 @@ def test_users_who_write_during_a_replay_find_the_states_of_a_plain_one(many, be
         write_queue.writer,
         write_queue.put_in_place,
         stopped=lambda: False,
-        told=users,
+        on_progress=users,
         long_s=long_s,
     )
     write_queue.close()
@@ -228,7 +230,7 @@ def test_long_histories_are_replayed_hundreds_of_series_at_a_time(begin, monthly
         write_queue.writer,
         write_queue.put_in_place,
         stopped=lambda: False,
-        told=lambda: parts.append(len(host.engine)),
+        on_progress=lambda: parts.append(len(host.engine)),
         long_s=1e9,
     )
 
@@ -250,7 +252,11 @@ def test_processes_that_are_killed_leave_their_parts_to_the_server(many, begin, 
                 os.kill(process.pid, signal.SIGKILL)
 
     replay_waiting(
-        write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=kill, long_s=0.0
+        write_queue.writer,
+        write_queue.put_in_place,
+        stopped=lambda: False,
+        on_progress=kill,
+        long_s=0.0,
     )
     write_queue.close()
 
@@ -268,7 +274,7 @@ def replay_in_a_child(url: str, bundle: Path, folder: Path, told: Connection) ->
         write_queue.writer,
         write_queue.put_in_place,
         stopped=lambda: False,
-        told=lambda: None,
+        on_progress=lambda: None,
         long_s=0.0,
     )
     told.send((len(host.engine), len(host.writer.waiting)))
@@ -301,7 +307,7 @@ if __name__ == "__main__":
     pid = multiprocessing.active_children()[0].pid
     os.kill(pid, signal.SIGINT)
     made = replayer.replay({{"s0001": 2, "s0002": 3}})
-    print(len(made.made.states), pid, flush=True)
+    print(len(made.replayed.states), pid, flush=True)
     input()
 """
     with Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as server:
@@ -329,21 +335,26 @@ def test_a_replay_that_stops_or_fails_leaves_whole_series_and_goes_on_later(many
     told = partial(turns.append, 1)
 
     replay_waiting(
-        write_queue.writer, write_queue.put_in_place, stopped=lambda: len(turns) == 2, told=told
+        write_queue.writer,
+        write_queue.put_in_place,
+        stopped=lambda: len(turns) == 2,
+        on_progress=told,
     )
     live = len(host.engine)
     assert (len(turns), live + len(host.writer.waiting)) == (2, SERIES)
     assert 0 < live < SERIES
 
-    run(many, "alter table observation rename to gone")
+    run_sql(many, "alter table observation rename to gone")
     with pytest.raises(LogError):
         replay_waiting(
-            write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told
+            write_queue.writer, write_queue.put_in_place, stopped=lambda: False, on_progress=told
         )
     assert (len(host.engine), len(host.writer.waiting)) == (live, SERIES - live)
-    run(many, "alter table gone rename to observation")
+    run_sql(many, "alter table gone rename to observation")
 
-    replay_waiting(write_queue.writer, write_queue.put_in_place, stopped=lambda: False, told=told)
+    replay_waiting(
+        write_queue.writer, write_queue.put_in_place, stopped=lambda: False, on_progress=told
+    )
     write_queue.close()
     assert host.writer.waiting == {}
     assert_as_replayed(host, begin, many)
@@ -357,7 +368,7 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
     for name in ("s0007", "s0500"):
         prune(host, name)
     host.close()
-    run(many, f"update base set state = substr(state, 1, 40) where series = {number}")
+    run_sql(many, f"update base set state = substr(state, 1, 40) where series = {number}")
 
     host = begin(many)
     write_queue = WriteQueue(host.writer, 60.0)
@@ -366,7 +377,7 @@ def test_a_series_that_is_damaged_keeps_no_other_from_its_replay(many, begin, lo
             write_queue.writer,
             write_queue.put_in_place,
             stopped=lambda: False,
-            told=lambda: None,
+            on_progress=lambda: None,
             long_s=long_s,
         )
     with pytest.raises(DamagedLog, match="'s0500'"):
@@ -387,7 +398,7 @@ def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
     write_queue.prune(RetentionRule(steps=9), list)
     write_queue.close()
     host.close()
-    run(many, "update base set state = substr(state, 1, 40)")
+    run_sql(many, "update base set state = substr(state, 1, 40)")
 
     host = begin(many)
     write_queue, turns = WriteQueue(host.writer, 60.0), list[int]()
@@ -396,7 +407,7 @@ def test_a_replay_that_fails_for_all_series_is_given_up(many, begin):
             write_queue.writer,
             write_queue.put_in_place,
             stopped=lambda: False,
-            told=partial(turns.append, 1),
+            on_progress=partial(turns.append, 1),
         )
 
     write_queue.close()

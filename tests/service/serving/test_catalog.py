@@ -1,4 +1,4 @@
-"""Several models in one server: each by its name, with series, log and fate of its own."""
+"""Several models in one server, each under its name with its own series and log."""
 
 import io
 import json
@@ -15,46 +15,41 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.speed.servers import server
+from benchmarks.speed.servers import server, wait_until
 from forecast.bundle import load_bundle
 from forecast.config import DataConfig
 from forecast.errors import ConfigError
 from pipelines.cli.http_client import call
 from service.ingest.importer import import_history
 from service.settings import Settings
-from tests.service.conftest import ready, train_tiny, wait_until
+from tests.helpers.service import last_stamp, read_readiness, train_tiny
 
 
 @pytest.fixture(scope="module")
 def second(monthly, tmp_path_factory) -> Path:
-    """Another model of the monthly data."""
+    """Return another model of the monthly data."""
     folder = tmp_path_factory.mktemp("second")
     return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "b", max_steps=6)
 
 
 def point(client: TestClient, model: str, name: str) -> list[float]:
-    """The forecast of one series."""
+    """Return the point forecast of one series."""
     answer = client.post(f"/models/{model}/v1/forecasts", json={"unique_ids": [name]})
     assert answer.status_code == 200, answer.text
     return answer.json()["forecasts"][0]["statecast"]
 
 
 def observe(client: TestClient, model: str, name: str, ds: str, y: float) -> None:
-    """One value."""
+    """Report one value of a series."""
     row = {"unique_id": name, "ds": ds, "y": y}
     answer = client.post(f"/models/{model}/v1/observations", json={"observations": [row]})
     assert answer.status_code == 200, answer.text
 
 
-def last_ds(client: TestClient, model: str, name: str) -> str:
-    """Where the state of one series stands."""
-    return client.get(f"/models/{model}/v1/series/{name}/state").json()["position"]["last_ds"]
-
-
 def test_models_of_one_server_keep_their_series_apart(
     serve_named, monthly, weekly, monthly_bundle, weekly_bundle
 ):
-    """A series of one is unknown to the other, and each answers as alone."""
+    """A series of one model is unknown to the other."""
     client = serve_named(
         {"sales": monthly_bundle, "juice": weekly_bundle}, {"sales": monthly, "juice": weekly}
     )
@@ -62,38 +57,39 @@ def test_models_of_one_server_keep_their_series_apart(
     for model, table in (("sales", monthly), ("juice", weekly)):
         listed = client.get(f"/models/{model}/v1/series").json()["series"]
         assert [one["unique_id"] for one in listed] == sorted(table["unique_id"].unique())
-    told = ready(client)
-    assert (told["ready"], told["series"], [*told["models"]]) == (True, 9, ["sales", "juice"])
+    report = read_readiness(client)
+    assert (report["ready"], report["series"]) == (True, 9)
+    assert [*report["models"]] == ["sales", "juice"]
     assert client.get("/models/juice/readyz").json()["series"] == 4
     name = weekly["unique_id"].iloc[0]
     problem = client.get(f"/models/sales/v1/series/{name}").json()
     assert (problem["code"], problem["status"]) == ("series.unknown", 404)
 
 
-def test_equal_names_and_equal_bundles_are_still_two_series(serve_named, monthly, monthly_bundle):
-    """The same model over two logs: what one observes moves no forecast of the other."""
+def test_equal_names_under_equal_bundles_are_still_two_series(serve_named, monthly, monthly_bundle):
+    """With one bundle over two logs, an observation of one changes no forecast of the other."""
     bundles = {"north": monthly_bundle, "south": monthly_bundle}
     client = serve_named(bundles, dict.fromkeys(bundles, monthly))
     series = monthly["unique_id"].iloc[0]
-    alone = point(client, "south", series)
+    before = point(client, "south", series)
 
     observe(client, "north", series, "2019-01-01", 9_000.0)
 
-    assert point(client, "south", series) == alone
-    assert point(client, "north", series) != alone
-    assert last_ds(client, "north", series) == "2019-01-01"
-    assert last_ds(client, "south", series) == "2018-12-01"
+    assert point(client, "south", series) == before
+    assert point(client, "north", series) != before
+    assert last_stamp(client, "north", series) == "2019-01-01"
+    assert last_stamp(client, "south", series) == "2018-12-01"
     client.__exit__(None, None, None)
-    again = serve_named(bundles)
-    assert last_ds(again, "north", series) == "2019-01-01"
-    assert last_ds(again, "south", series) == "2018-12-01"
-    np.testing.assert_allclose(point(again, "south", series), alone, rtol=1e-5)
+    restarted = serve_named(bundles)
+    assert last_stamp(restarted, "north", series) == "2019-01-01"
+    assert last_stamp(restarted, "south", series) == "2018-12-01"
+    np.testing.assert_allclose(point(restarted, "south", series), before, rtol=1e-5)
 
 
-def test_requests_that_wait_together_are_answered_by_their_own_model(
+def test_requests_that_wait_at_the_same_time_are_answered_by_their_own_model(
     serve_named, monthly, monthly_bundle
 ):
-    """One compute thread serves both; forecasts of equal bundles do not share a call."""
+    """Both models share the compute thread, but no call of the network, even with equal bundles."""
     client = serve_named(
         {"north": monthly_bundle, "south": monthly_bundle},
         {"north": monthly, "south": monthly},
@@ -107,17 +103,17 @@ def test_requests_that_wait_together_are_answered_by_their_own_model(
     registry = client.app.state.metrics.registry
     with ThreadPoolExecutor(9) as callers:
         callers.submit(executor.run, lambda: hold.wait(30))
-        asked = [(model, callers.submit(point, client, model, name)) for model in [*alone] * 4]
+        waiting = [(model, callers.submit(point, client, model, name)) for model in [*alone] * 4]
         wait_until(
             lambda: registry.get_sample_value("statecast_pending_requests"), lambda n: n == 9
         )
         hold.set()
-        for model, made in asked:
-            np.testing.assert_allclose(made.result(30), alone[model], rtol=1e-6)
+        for model, forecast in waiting:
+            np.testing.assert_allclose(forecast.result(30), alone[model], rtol=1e-6)
 
 
-def test_the_log_of_one_model_is_read_and_pruned_alone(serve_named, monthly, monthly_bundle):
-    """At its address; the other log keeps every row, and every forecast stays what it was."""
+def test_the_log_of_one_model_is_exported_and_pruned_alone(serve_named, monthly, monthly_bundle):
+    """The other log keeps every row, and no forecast changes."""
     models = ("north", "south")
     client = serve_named(dict.fromkeys(models, monthly_bundle), dict.fromkeys(models, monthly))
     series = monthly["unique_id"].iloc[0]
@@ -133,10 +129,10 @@ def test_the_log_of_one_model_is_read_and_pruned_alone(serve_named, monthly, mon
     assert client.get("/v1/log").json()["code"] == "request.model"
 
 
-def test_a_model_takes_over_and_goes_back_while_the_other_serves(
+def test_a_model_is_replaced_and_rolled_back_while_the_other_serves(
     serve_named, monthly, monthly_bundle, second, tmp_path
 ):
-    """Aliases move one by one; so does a rollback."""
+    """Rollout and rollback concern one model only."""
     pointer = tmp_path / "served"
     shutil.copytree(monthly_bundle, pointer)
     client = serve_named(
@@ -152,7 +148,7 @@ def test_a_model_takes_over_and_goes_back_while_the_other_serves(
 
     wait_until(
         lambda: client.get("/models/moving/readyz").json()["successor"] or {},
-        lambda told: told.get("phase") == "in service",
+        lambda rollout: rollout.get("phase") == "in service",
     )
 
     assert point(client, "moving", name) != before["moving"]
@@ -165,10 +161,10 @@ def test_a_model_takes_over_and_goes_back_while_the_other_serves(
     assert text.count('statecast_model_info{alias="",') == 2
 
 
-def test_a_corrupt_model_leaves_the_others_alone_and_heals(
+def test_a_damaged_model_does_not_affect_the_others_and_is_served_once_repaired(
     serve_named, monthly, monthly_bundle, tmp_path
 ):
-    """The others answer, `/readyz` says which and why; once it is whole it is served."""
+    """The others answer, and `/readyz` names the damaged model and the reason."""
     pointer = tmp_path / "served"
     shutil.copytree(monthly_bundle, pointer)
     (pointer / "weights.safetensors").write_bytes(b"torn")
@@ -177,24 +173,24 @@ def test_a_corrupt_model_leaves_the_others_alone_and_heals(
     )
     name = monthly["unique_id"].iloc[0]
 
-    told = client.get("/readyz")
+    answer = client.get("/readyz")
 
-    assert (told.status_code, told.json()["phase"]) == (200, "ready")
-    assert told.json()["reason"].startswith("torn: ")
-    assert told.json()["models"]["torn"]["phase"] == "failed"
+    assert (answer.status_code, answer.json()["phase"]) == (200, "ready")
+    assert answer.json()["reason"].startswith("torn: ")
+    assert answer.json()["models"]["torn"]["phase"] == "failed"
     assert client.get("/models/torn/readyz").status_code == 503
     refused = client.post("/models/torn/v1/forecasts", json={"unique_ids": [name]})
     assert (refused.status_code, refused.json()["code"]) == (503, "service.not_ready")
     assert point(client, "sales", name)
     shutil.copyfile(monthly_bundle / "weights.safetensors", pointer / "weights.safetensors")
     wait_until(lambda: client.get("/models/torn/readyz").status_code, lambda code: code == 200)
-    assert ready(client)["reason"] == ""
+    assert read_readiness(client)["reason"] == ""
 
 
-def test_a_log_of_another_frequency_is_given_back_by_the_model_that_cannot_use_it(
+def test_a_model_that_fails_to_start_gives_its_log_back(
     serve_named, monthly, monthly_bundle, weekly_bundle, tmp_path
 ):
-    """A failed start holds no lock, so the next try can succeed."""
+    """The log has another frequency; a bundle that fits it can be loaded at the next try."""
     import_history(
         f"sqlite:///{tmp_path / 'data' / 'sales' / 'observations.db'}",
         monthly,
@@ -203,18 +199,16 @@ def test_a_log_of_another_frequency_is_given_back_by_the_model_that_cannot_use_i
     pointer = tmp_path / "served"
     shutil.copytree(weekly_bundle, pointer)
     client = serve_named({"sales": pointer, "other": weekly_bundle}, watch_seconds=0.05)
-    assert "freq='MS'" in ready(client)["reason"]
+    assert "freq='MS'" in read_readiness(client)["reason"]
 
     shutil.copytree(monthly_bundle, pointer, dirs_exist_ok=True)
 
-    wait_until(lambda: ready(client)["reason"], lambda reason: reason == "")
+    wait_until(lambda: read_readiness(client)["reason"], lambda reason: reason == "")
     assert client.get("/models/sales/v1/series").json()["total"] == 5
 
 
-def test_an_address_without_a_model_or_with_a_wrong_one_names_those_there_are(
-    serve_named, monthly_bundle
-):
-    """404 with one code, and the nearest name."""
+def test_a_path_without_a_known_model_is_answered_with_the_known_names(serve_named, monthly_bundle):
+    """The status is 404, and a misspelled name gets a suggestion."""
     client = serve_named({"sales": monthly_bundle, "stocks": monthly_bundle})
 
     bare = client.post("/v1/forecasts", json={"unique_ids": ["a"]}).json()
@@ -227,21 +221,21 @@ def test_an_address_without_a_model_or_with_a_wrong_one_names_those_there_are(
     nowhere = client.get("/models/sales/nowhere").json()
     assert (nowhere["code"], nowhere["help"]) == (
         "request.not_found",
-        "see /docs for all addresses",
+        "see /docs for all paths",
     )
     assert client.get("/models/sales").text == client.get("/models/sales/docs").text
 
 
-def test_a_server_of_one_model_has_no_addresses_by_name(retail):
-    """It says so to those who call it by one."""
-    found = retail.get("/models/sales/v1/series").json()
-    assert found["code"] == "request.not_found"
-    assert "one model: leave out /models/NAME" in found["help"]
-    assert ready(retail)["models"] == {}
+def test_a_server_of_one_model_has_no_paths_by_name(retail_client):
+    """The answer says to leave the name out."""
+    answer = retail_client.get("/models/sales/v1/series").json()
+    assert answer["code"] == "request.not_found"
+    assert "one model: leave out /models/NAME" in answer["help"]
+    assert read_readiness(retail_client)["models"] == {}
 
 
-def test_the_document_fits_each_model(serve_named, monthly, monthly_bundle):
-    """One document: at a model's address its base URL and examples that work, else all of them."""
+def test_the_openapi_document_fits_each_model(serve_named, monthly, monthly_bundle):
+    """Under a model's path it has its base URL and examples that work; else it has all models."""
     client = serve_named({"sales": monthly_bundle, "stocks": monthly_bundle}, {"sales": monthly})
 
     own = client.get("/models/sales/openapi.json").json()
@@ -260,7 +254,7 @@ def test_the_document_fits_each_model(serve_named, monthly, monthly_bundle):
 
 
 def test_keys_guard_every_model_but_its_probes(serve_named, monthly_bundle):
-    """As they do those of a single one."""
+    """Only the probes of a model are answered without a key."""
     client = serve_named({"sales": monthly_bundle}, api_keys=["k"])
 
     assert client.get("/models/sales/v1/series").status_code == 401
@@ -268,8 +262,8 @@ def test_keys_guard_every_model_but_its_probes(serve_named, monthly_bundle):
     assert client.get("/models/sales/v1/series", headers={"x-api-key": "k"}).status_code == 200
 
 
-def test_metrics_tell_the_models_apart(serve_named, monthly, monthly_bundle):
-    """By the label `model`; what has no model has an empty one."""
+def test_metrics_have_the_label_of_their_model(serve_named, monthly, monthly_bundle):
+    """The label is empty for requests that concern no model."""
     client = serve_named(
         {"sales": monthly_bundle, "stocks": monthly_bundle},
         {"sales": monthly, "stocks": monthly},
@@ -285,9 +279,9 @@ def test_metrics_tell_the_models_apart(serve_named, monthly, monthly_bundle):
     assert value(new, {"model": "sales", "status": "new"}) == 1
     assert value(new, {"model": "stocks", "status": "new"}) is None
     assert value("statecast_series", {"model": "stocks"}) == 5
-    asked = {"version": "", "outcome": "success"}
-    assert value("statecast_inference_requests_total", {"model": "stocks", **asked}) == 1
-    assert value("statecast_inference_requests_total", {"model": "sales", **asked}) is None
+    answered = {"version": "", "outcome": "success"}
+    assert value("statecast_inference_requests_total", {"model": "stocks", **answered}) == 1
+    assert value("statecast_inference_requests_total", {"model": "sales", **answered}) is None
     failed = {"model": "stocks", "reason": "request"}
     assert value("statecast_inference_failures_total", failed) == 1
     http = {"method": "POST", "handler": "/v1/observations", "status": "200"}
@@ -297,7 +291,7 @@ def test_metrics_tell_the_models_apart(serve_named, monthly, monthly_bundle):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("variables", "message"),
     [
         ({"STATECAST_MODELS": '{"a": "x"}', "STATECAST_MODEL": "y"}, "are both set"),
         ({"STATECAST_MODELS": '{"a": "x"}', "STATECAST_SEED_DATA": "y.csv"}, "for one model"),
@@ -308,17 +302,19 @@ def test_metrics_tell_the_models_apart(serve_named, monthly, monthly_bundle):
         ({"STATECAST_MODELS": "sales=x"}, "expected JSON"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(given, said, monkeypatch):
-    """Before anything is opened."""
-    for variable, value in given.items():
+def test_settings_of_several_models_that_contradict_each_other_are_refused(
+    variables, message, monkeypatch
+):
+    """The error is raised before anything is opened."""
+    for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
 
-    with pytest.raises((ConfigError, ValueError), match=said):
+    with pytest.raises((ConfigError, ValueError), match=message):
         Settings()
 
 
-def test_the_command_line_talks_to_a_model_by_its_address(monthly, monthly_bundle, tmp_path):
-    """A base URL with the name, over a real socket."""
+def test_the_command_line_reaches_a_model_by_its_base_url(monthly, monthly_bundle, tmp_path):
+    """The base URL ends with the name of the model."""
     environment = {
         "STATECAST_MODELS": json.dumps(dict.fromkeys(("sales", "stocks"), str(monthly_bundle))),
         "STATECAST_DATA_DIR": str(tmp_path),
@@ -327,18 +323,18 @@ def test_the_command_line_talks_to_a_model_by_its_address(monthly, monthly_bundl
     row = {"unique_id": "tea", "ds": "2019-01-01", "y": 4.0}
     with server(environment) as running:
         url = running.url
-        sent = call(f"{url}/models/stocks/", "/v1/observations", {"observations": [row]})
-        seen = {
+        answer = call(f"{url}/models/stocks/", "/v1/observations", {"observations": [row]})
+        totals = {
             name: call(f"{url}/models/{name}", "/v1/series")["total"]
             for name in ("sales", "stocks")
         }
 
-    assert sent["created"] == ["tea"]
-    assert seen == {"sales": 0, "stocks": 1}
+    assert answer["created"] == ["tea"]
+    assert totals == {"sales": 0, "stocks": 1}
 
 
 def test_a_server_ends_when_none_of_its_models_can_be_served(tmp_path):
-    """Exit code 2, and why for each."""
+    """The exit code is 2, and the error gives the reason for each model."""
     environment = {
         **os.environ,
         "STATECAST_PORT": "0",
@@ -346,7 +342,7 @@ def test_a_server_ends_when_none_of_its_models_can_be_served(tmp_path):
         "STATECAST_MODELS": '{"sales": "nowhere", "stocks": "here/neither"}',
     }
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "service"],
         env=environment,
         capture_output=True,
@@ -355,6 +351,6 @@ def test_a_server_ends_when_none_of_its_models_can_be_served(tmp_path):
         timeout=60,
     )
 
-    assert done.returncode == 2
-    assert "error[service.unavailable]: no model can be served: sales: no bundle" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 2
+    assert "error[service.unavailable]: no model can be served: sales: no bundle" in process.stderr
+    assert "Traceback" not in process.stderr

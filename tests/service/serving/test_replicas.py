@@ -1,15 +1,12 @@
-"""Several real servers over one PostgreSQL: a client reads its own writes through any of them."""
+"""Several server processes over one PostgreSQL database, some of them or the database killed."""
 
 import itertools
 import random
-import signal
-import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import cycle
-from typing import Any
 
 import httpx
 import numpy as np
@@ -21,35 +18,16 @@ from benchmarks.speed.servers import server, wait_until
 from forecast.bundle import load_bundle
 from service.ingest.importer import import_history
 from service.storage import schema as tables
-from tests.service.conftest import emptied
+from tests.helpers.service import crash, empty_database, restart
+from tests.helpers.service import forecast_values as forecasts
 
 ROUNDS = 12
 DAYS = 40
-"""That each client reports."""
+"""Days that each client reports."""
 
 
-def forecasts(url: str, names: list[str]) -> np.ndarray:
-    """Point forecasts and bounds of every series."""
-    body = {"unique_ids": names, "level": [80]}
-    answer = httpx.post(f"{url}/v1/forecasts", json=body).json()["forecasts"]
-    return np.array([[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer])
-
-
-def crash(cluster: Any) -> None:
-    """PostgreSQL ends at once."""
-    postmaster = cluster.get_postmaster_info().process
-    postmaster.send_signal(signal.SIGQUIT)
-    postmaster.wait(30)
-
-
-def restart(cluster: Any) -> None:
-    """PostgreSQL starts and recovers; on a slow disk that goes on after those who started it."""
-    with suppress(subprocess.TimeoutExpired):
-        cluster.ensure_postgres_running()
-
-
-def told_to_come_back(answer: httpx.Response) -> bool:
-    """Whether the log is out of reach; nothing else but 200 may be answered."""
+def is_log_away(answer: httpx.Response) -> bool:
+    """Return whether the answer says that the log cannot be reached; assert that it is 200 else."""
     if answer.status_code == 200:
         return False
     assert answer.status_code == 503, answer.text
@@ -61,8 +39,8 @@ def told_to_come_back(answer: httpx.Response) -> bool:
 def test_a_client_reads_its_own_writes_through_any_server(
     postgres, monthly, monthly_bundle, tmp_path
 ):
-    """Written to one, read from the next; one is killed in between, and nothing is lost."""
-    url = emptied(postgres)
+    """A server is killed half-way, and nothing is lost."""
+    url = empty_database(postgres)
     import_history(url, monthly, load_bundle(monthly_bundle).config.data)
     names = sorted(monthly["unique_id"].unique())
     months = pd.date_range("2019-01-01", periods=ROUNDS, freq="MS")
@@ -88,15 +66,15 @@ def test_a_client_reads_its_own_writes_through_any_server(
                 addresses, turns = [addresses[0], addresses[2]], cycle(range(2))
             writer, reader = addresses[next(turns)], addresses[next(turns)]
             batch = {(name, str(month.date())): 500.0 + number for name in (*names, "begun-here")}
-            batch[names[0], "2018-12-01"] = 400.0 + number  # a correction, each time another
-            sent = httpx.post(f"{writer}/v1/observations", json=body_of(batch), timeout=60)
-            assert sent.status_code == 200, sent.text
-            assert (sent.json()["new"], sent.json()["revised"]) == (len(names) + 1, 1)
+            batch[names[0], "2018-12-01"] = 400.0 + number  # A correction, different each time.
+            answer = httpx.post(f"{writer}/v1/observations", json=body_of(batch), timeout=60)
+            assert answer.status_code == 200, answer.text
+            assert (answer.json()["new"], answer.json()["revised"]) == (len(names) + 1, 1)
             for name, expected in ((names[0], 121 + number), ("begun-here", 1 + number)):
                 state = httpx.get(f"{reader}/v1/series/{name}/state").json()
                 assert state["position"]["observations"] == expected
                 assert state["position"]["last_ds"] == str(month.date())
-        seen = [forecasts(address, [*names, "begun-here"]) for address in addresses]
+        live = [forecasts(address, [*names, "begun-here"]) for address in addresses]
     replica = {
         "STATECAST_MODEL": str(monthly_bundle),
         "STATECAST_DATABASE_URL": url,
@@ -104,13 +82,13 @@ def test_a_client_reads_its_own_writes_through_any_server(
     }
     with server(replica) as fresh:
         replayed = forecasts(fresh.url, [*names, "begun-here"])
-    for made in seen:
-        np.testing.assert_allclose(made, replayed, rtol=1e-5)
+    for of_server in live:
+        np.testing.assert_allclose(of_server, replayed, rtol=1e-5)
 
 
-def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, tmp_path):
-    """While it is away: 503, and when to come back. Then all goes on, and nothing is lost."""
-    url, turns, back = emptied(postgres), itertools.count(), threading.Event()
+def test_servers_survive_a_crash_of_postgresql(cluster, postgres, daily_models, tmp_path):
+    """They answer 503 with Retry-After while it is away; afterwards nothing is lost."""
+    url, turns, back = empty_database(postgres), itertools.count(), threading.Event()
     reporters = [Reporter([f"{i}-{j}" for j in range(3)], random.Random(i)) for i in range(4)]
     *working, waiting = reporters
     refused = [0] * len(working)
@@ -137,9 +115,9 @@ def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, 
             reporter = working[number]
             state = f"/v1/series/{reporter.names[0]}/state"
 
-            def answered(ask: Callable[[httpx.Client], httpx.Response]) -> bool:
-                answer = ask(clients[next(turns) % len(clients)])
-                refused[number] += told_to_come_back(answer)
+            def is_answered(send: Callable[[httpx.Client], httpx.Response]) -> bool:
+                answer = send(clients[next(turns) % len(clients)])
+                refused[number] += is_log_away(answer)
                 if answer.status_code == 200 and answer.request.method == "GET":
                     assert answer.json()["position"] == {
                         "last_ds": NAMED[reporter.requests - 1],
@@ -148,8 +126,8 @@ def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, 
                 return answer.status_code == 200
 
             while reporter.requests < DAYS or not back.is_set():
-                wait_until(lambda: answered(reporter.send), bool, 60)
-                wait_until(lambda: answered(lambda client: client.get(state)), bool, 60)
+                wait_until(lambda: is_answered(reporter.send), bool, 60)
+                wait_until(lambda: is_answered(lambda client: client.get(state)), bool, 60)
 
         pool = stack.enter_context(ThreadPoolExecutor(len(working)))
         stack.callback(back.set)
@@ -162,51 +140,51 @@ def test_servers_outlive_a_crash_of_postgresql(cluster, postgres, daily_models, 
         wait_until(lambda: min(refused), bool)
         for client in clients:
             assert client.get("/livez").status_code == 200
-            assert told_to_come_back(waiting.send(client))
-            assert told_to_come_back(client.get(state))
-            assert told_to_come_back(client.post("/v1/forecasts", json=body))
+            assert is_log_away(waiting.send(client))
+            assert is_log_away(client.get(state))
+            assert is_log_away(client.post("/v1/forecasts", json=body))
             wait_until(lambda ask=client: ask.get("/readyz").status_code, lambda n: n == 503)
         restart(cluster)
         back.set()
-        for one in tasks:
-            one.result()
+        for task in tasks:
+            task.result()
         for client in clients:
             wait_until(lambda ask=client: ask.get("/readyz").status_code, lambda n: n == 200)
         assert waiting.send(clients[0]).status_code == 200
         stored, bundle = stored_in(url), load_bundle(daily_models[0])
-        found = sum((compare_states(one.url, [bundle], stored) for one in servers), Verdict())
-    found = sum((reporter.compare(stored) for reporter in reporters), found)
-    assert (found.lost, found.doubled, found.torn) == (0, 0, 0)
-    assert found.state_error <= 1e-5
+        verdict = sum((compare_states(one.url, [bundle], stored) for one in servers), Verdict())
+    verdict = sum((reporter.compare(stored) for reporter in reporters), verdict)
+    assert (verdict.lost, verdict.doubled, verdict.torn) == (0, 0, 0)
+    assert verdict.state_error <= 1e-5
 
 
-def test_a_server_that_nobody_asks_notices_that_postgresql_is_away_and_back(
+def test_an_idle_server_notices_that_postgresql_is_away_and_back(
     cluster, postgres, daily_models, tmp_path
 ):
-    """`/readyz` turns 503 with what to look for, then 200; the log says each once."""
+    """`/readyz` turns 503 with the reason, then 200; the server logs each change once."""
     environment = {
         "STATECAST_MODEL": str(daily_models[0]),
-        "STATECAST_DATABASE_URL": emptied(postgres),
+        "STATECAST_DATABASE_URL": empty_database(postgres),
         "STATECAST_DATA_DIR": str(tmp_path),
     }
     with server(environment) as running, httpx.Client(base_url=running.url) as client:
         crash(cluster)
-        away = wait_until(lambda: client.get("/readyz"), lambda told: told.status_code == 503)
-        wait_until(lambda: running.said, lambda said: "look at the log: " in said)
+        away = wait_until(lambda: client.get("/readyz"), lambda answer: answer.status_code == 503)
+        wait_until(lambda: running.said, lambda said: "catch-up: " in said)
         client.post("/v1/models:refresh")
         restart(cluster)
-        back = wait_until(lambda: client.get("/readyz"), lambda told: told.status_code == 200)
-        said = wait_until(lambda: running.said, lambda said: "look at the log: goes on" in said)
+        back = wait_until(lambda: client.get("/readyz"), lambda answer: answer.status_code == 200)
+        said = wait_until(lambda: running.said, lambda said: "catch-up: works again" in said)
     assert (away.json()["ready"], away.json()["phase"]) == (False, "cut off")
     assert "cannot be read (no connection to PostgreSQL)" in away.json()["reason"]
     assert (back.json()["ready"], back.json()["phase"]) == (True, "ready")
     assert "Traceback" not in said
-    assert said.count("WARNING service.slot look at the log: ") == 1
+    assert said.count("WARNING service.slot catch-up: ") == 1
 
 
-def test_a_log_that_was_put_back_is_noticed(postgres, daily_models, tmp_path):
-    """As a failover to a replica that lags does: what was lost can be sent again."""
-    url = emptied(postgres)
+def test_a_server_notices_that_the_log_lost_its_last_batches(postgres, daily_models, tmp_path):
+    """A failover to a replica that lags has this effect; what was lost can be sent again."""
+    url = empty_database(postgres)
     environment = {
         "STATECAST_MODEL": str(daily_models[0]),
         "STATECAST_DATABASE_URL": url,
@@ -228,14 +206,14 @@ def test_a_log_that_was_put_back_is_noticed(postgres, daily_models, tmp_path):
         engine = sa.create_engine(url)
         with engine.begin() as connection:
             (batch,) = connection.execute(sa.select(tables.head.c.batch)).one()
-            seen = tables.observation
-            connection.execute(seen.delete().where(seen.c.batch > batch - 2))
+            rows = tables.observation
+            connection.execute(rows.delete().where(rows.c.batch > batch - 2))
             connection.execute(tables.head.update().values(batch=batch - 2))
         engine.dispose()
         wait_until(last, lambda ds: ds == days[2])
-        ahead, again = report(days[5]), [report(day) for day in days[3:]]
+        early, resent = report(days[5]), [report(day) for day in days[3:]]
         assert "every series is replayed" in running.said
         assert client.get("/readyz").json()["phase"] == "ready"
         assert last() == days[5]
-    assert ahead.json()["code"] == "data.gap"
-    assert [told.json()["new"] for told in again] == [1, 1, 1]
+    assert early.json()["code"] == "data.gap"
+    assert [answer.json()["new"] for answer in resent] == [1, 1, 1]

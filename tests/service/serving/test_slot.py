@@ -1,148 +1,13 @@
-"""A new model takes over while the server answers; a bad one stays out; the last one comes back."""
+"""Rollout and rollback while the server answers, and starts from the copy of the last model."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from starlette.testclient import TestClient
 
 from benchmarks.speed.servers import wait_until
-from forecast.bundle import Bundle, load_bundle, save_bundle
-from forecast.config import DataConfig
-from tests.service.conftest import train_tiny
-
-WATCH = {"watch_seconds": 0.05}
-
-
-@pytest.fixture(scope="module")
-def second(monthly, tmp_path_factory) -> Path:
-    """Another model of the same data."""
-    folder = tmp_path_factory.mktemp("second")
-    return train_tiny(monthly, DataConfig(freq="MS", kind="positive"), folder / "b", max_steps=6)
-
-
-@pytest.fixture
-def pointer(tmp_path, monthly_bundle) -> Path:
-    """A directory that is served; its contents will change."""
-    folder = tmp_path / "served"
-    shutil.copytree(monthly_bundle, folder)
-    return folder
-
-
-def put(bundle: Path | Bundle, folder: Path) -> None:
-    """Another bundle where the first was, as a deployment leaves it."""
-    fresh = folder.with_name("fresh")
-    if isinstance(bundle, Path):
-        shutil.copytree(bundle, fresh)
-    else:
-        save_bundle(bundle, fresh)
-    shutil.rmtree(folder)
-    fresh.rename(folder)
-
-
-def forecasts(client: TestClient, names: list[str]) -> list[dict[str, Any]]:
-    """Of some series, with the model that made them."""
-    answer = client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def successor(client: TestClient, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """What became of the last new model."""
-    ready = wait_until(
-        lambda: client.get("/readyz").json(), lambda told: done(told["successor"] or {})
-    )
-    assert ready["ready"]
-    return ready["successor"]
-
-
-def observe(client: TestClient, name: str, ds: str, y: float) -> None:
-    """One value."""
-    row = {"unique_id": name, "ds": ds, "y": y}
-    answer = client.post("/v1/observations", json={"observations": [row]})
-    assert answer.status_code == 200, answer.text
-
-
-def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, monthly, tmp_path):
-    """It has everything observed by then, and what a start with it would have."""
-    names = sorted(monthly["unique_id"].unique())
-    client = serve(pointer, monthly, **WATCH, data_dir=tmp_path / "data")
-    observe(client, names[0], "2019-01-01", 300.0)
-    before = forecasts(client, names)
-
-    put(second, pointer)
-    told = successor(client, lambda s: s.get("phase") == "in service")
-
-    assert told["digest"] == load_bundle(second).digest
-    after = forecasts(client, names)
-    assert after["model"]["digest"] == told["digest"] != before["model"]["digest"]
-    assert after["forecasts"][0]["position"] == before["forecasts"][0]["position"]
-    observe(client, names[0], "2019-02-01", 310.0)
-    live = forecasts(client, names)
-    client.__exit__(None, None, None)
-    shutil.rmtree(tmp_path / "data" / "snapshots")
-    fresh = forecasts(serve(pointer, data_dir=tmp_path / "data"), names)
-    for one, other in zip(live["forecasts"], fresh["forecasts"], strict=True):
-        np.testing.assert_allclose(one["statecast"], other["statecast"], rtol=1e-5)
-
-
-def test_a_rollback_brings_the_model_before_back_with_what_came_since(
-    serve, pointer, second, monthly
-):
-    """One call, and it stays although the source still names the other."""
-    names = sorted(monthly["unique_id"].unique())
-    client = serve(pointer, monthly, **WATCH)
-    first = forecasts(client, names)["model"]["digest"]
-    assert client.post("/v1/models:rollback").status_code == 409
-    put(second, pointer)
-    successor(client, lambda s: s.get("phase") == "in service")
-    observe(client, names[0], "2019-01-01", 300.0)
-
-    back = client.post("/v1/models:rollback").json()
-
-    assert (back["digest"], back["in_service"]) == (first, True)
-    made = forecasts(client, names)
-    assert made["model"]["digest"] == first
-    assert made["forecasts"][0]["position"]["last_ds"] == "2019-01-01"
-    assert client.post("/v1/models:refresh").status_code == 202
-    kept = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
-    assert kept == [(first, True), (load_bundle(second).digest, False)]
-    assert client.get("/readyz").json()["successor"]["phase"] == "rolled back"
-    again = client.post("/v1/models:rollback").json()
-    assert again["digest"] == load_bundle(second).digest
-
-
-def _wild(bundle: Bundle) -> Bundle:
-    with torch.no_grad():
-        bundle.network.point.trust.fill_(1.0)
-        bundle.network.point.outer.bias.fill_(5.0)
-    return replace(bundle)
-
-
-def _broken(bundle: Bundle) -> Bundle:
-    with torch.no_grad():
-        bundle.network.point.trust.fill_(1.0)
-        bundle.network.point.outer.bias.fill_(float("nan"))
-    return replace(bundle)
-
-
-@pytest.mark.parametrize(("harm", "reason"), [(_wild, "lie further than"), (_broken, "finite")])
-def test_a_model_that_forecasts_wildly_stays_out(serve, pointer, second, monthly, harm, reason):
-    """The one in service answers on, to the digit."""
-    names = sorted(monthly["unique_id"].unique())
-    client = serve(pointer, monthly, **WATCH)
-    before = forecasts(client, names)
-
-    put(harm(load_bundle(second)), pointer)
-    told = successor(client, lambda s: s.get("phase") == "refused")
-
-    assert reason in told["reason"]
-    assert forecasts(client, names) == before
+from forecast.bundle import load_bundle
+from tests.helpers.service import WATCH, forecasts, make_wild, replace_model, wait_for_successor
 
 
 @pytest.mark.parametrize(
@@ -154,7 +19,7 @@ def test_a_model_that_forecasts_wildly_stays_out(serve, pointer, second, monthly
     ],
 )
 def test_a_damaged_bundle_stays_out(serve, pointer, second, monthly, harm, code, tmp_path):
-    """Half written or gone: `/readyz` says what is wrong with the source, and a whole one heals."""
+    """`/readyz` gives the reason, and a whole bundle is served as soon as it is there."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
@@ -165,45 +30,47 @@ def test_a_damaged_bundle_stays_out(serve, pointer, second, monthly, harm, code,
     if damaged.exists():
         damaged.rename(pointer)
 
-    told = wait_until(lambda: client.get("/readyz").json(), lambda told: code in told["reason"])
+    ready = wait_until(lambda: client.get("/readyz").json(), lambda ready: code in ready["reason"])
 
-    assert told["ready"]
+    assert ready["ready"]
     assert forecasts(client, names)["forecasts"] == before["forecasts"]
     pointer.mkdir(exist_ok=True)
-    put(second, pointer)
-    successor(client, lambda s: s.get("phase") == "in service")
+    replace_model(second, pointer)
+    wait_for_successor(client, lambda s: s.get("phase") == "in service")
     wait_until(lambda: client.get("/readyz").json()["reason"], lambda reason: not reason)
 
 
 def test_a_model_of_another_frequency_stays_out(serve, pointer, weekly_bundle, monthly):
-    """It would read the stamps of this log wrongly."""
+    """It would misread the stamps of this log."""
     client = serve(pointer, monthly, **WATCH)
 
-    put(weekly_bundle, pointer)
-    told = successor(client, lambda s: s.get("phase") == "refused")
+    replace_model(weekly_bundle, pointer)
+    rollout = wait_for_successor(client, lambda s: s.get("phase") == "refused")
 
-    assert "freq='MS'" in told["reason"]
+    assert "freq='MS'" in rollout["reason"]
 
 
 def digest(folder: Path) -> str:
-    """What a bundle is known by."""
+    """Return the digest of a bundle."""
     return load_bundle(folder).digest
 
 
-def test_a_start_begins_with_what_served_and_follows_the_source(serve, pointer, second, monthly):
-    """Its states are there at once; what the source names by then takes over beside it."""
+def test_a_restart_serves_the_last_model_first_and_then_follows_the_source(
+    serve, pointer, second, monthly
+):
+    """The model that the source names by then replaces it by a rollout."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     first = forecasts(client, names)["model"]["digest"]
     client.__exit__(None, None, None)
-    put(second, pointer)
+    replace_model(second, pointer)
 
     client = serve(pointer, **WATCH)
-    told = successor(client, lambda s: s.get("phase") == "in service")
+    rollout = wait_for_successor(client, lambda s: s.get("phase") == "in service")
 
-    assert told["digest"] == digest(second) == forecasts(client, names)["model"]["digest"]
-    kept = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
-    assert kept == [(told["digest"], True), (first, False)]
+    assert rollout["digest"] == digest(second) == forecasts(client, names)["model"]["digest"]
+    held = [(one["digest"], one["in_service"]) for one in client.get("/v1/models").json()["models"]]
+    assert held == [(rollout["digest"], True), (first, False)]
 
 
 @pytest.mark.parametrize(
@@ -212,61 +79,63 @@ def test_a_start_begins_with_what_served_and_follows_the_source(serve, pointer, 
         lambda folder: (folder / "weights.safetensors").write_bytes(b"torn"),
         lambda folder: (folder / "bundle.json").write_text("{"),
         lambda folder: shutil.rmtree(folder),
-        lambda folder: put(_wild(load_bundle(folder)), folder),
+        lambda folder: replace_model(make_wild(load_bundle(folder)), folder),
     ],
 )
-def test_a_bad_source_keeps_no_server_from_starting_again(serve, pointer, second, monthly, harm):
-    """Damaged, gone or wild: what served goes on, to the digit, and `/readyz` tells why."""
+def test_a_bad_source_does_not_prevent_a_restart(serve, pointer, second, monthly, harm):
+    """The last model gives the same forecasts as before, and `/readyz` gives the reason."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
     client.__exit__(None, None, None)
-    put(second, pointer)
+    replace_model(second, pointer)
     harm(pointer)
 
     client = serve(pointer, **WATCH)
-    told = wait_until(
+    ready = wait_until(
         lambda: client.get("/readyz").json(),
-        lambda told: told["reason"] or (told["successor"] or {}).get("phase") == "refused",
+        lambda ready: ready["reason"] or (ready["successor"] or {}).get("phase") == "refused",
     )
 
-    assert told["ready"]
+    assert ready["ready"]
     assert forecasts(client, names) == before
 
 
-def test_a_rollback_outlasts_the_server_until_the_source_names_another(
+def test_a_rollback_outlasts_a_restart_until_the_source_names_another_model(
     serve, pointer, second, monthly, tmp_path
 ):
-    """A restart brings the model that was left not back; the source does, once it changed."""
+    """The model that was rolled back returns only after the source has named another one."""
     client = serve(pointer, monthly, **WATCH)
     first, names = digest(pointer), sorted(monthly["unique_id"].unique())
-    put(second, pointer)
-    successor(client, lambda s: s.get("phase") == "in service")
+    replace_model(second, pointer)
+    wait_for_successor(client, lambda s: s.get("phase") == "in service")
     client.post("/v1/models:rollback").raise_for_status()
     client.__exit__(None, None, None)
 
     client = serve(pointer, **WATCH)
 
-    told = client.get("/readyz").json()
-    assert told["model"]["digest"] == first == forecasts(client, names)["model"]["digest"]
-    assert told["successor"]["digest"] == digest(second)
-    assert told["successor"]["phase"] == "rolled back"
+    ready = client.get("/readyz").json()
+    assert ready["model"]["digest"] == first == forecasts(client, names)["model"]["digest"]
+    assert ready["successor"]["digest"] == digest(second)
+    assert ready["successor"]["phase"] == "rolled back"
     copies = tmp_path / f"data of {pointer.name}" / "bundles"
-    put(copies / first, pointer)
-    wait_until(lambda: client.get("/readyz").json(), lambda told: told["successor"] is None)
-    put(second, pointer)
-    assert successor(client, lambda s: s.get("phase") == "in service")["digest"] == digest(second)
+    replace_model(copies / first, pointer)
+    wait_until(lambda: client.get("/readyz").json(), lambda ready: ready["successor"] is None)
+    replace_model(second, pointer)
+    assert wait_for_successor(client, lambda s: s.get("phase") == "in service")["digest"] == digest(
+        second
+    )
 
 
-def test_an_empty_log_begins_with_what_the_source_names(
+def test_an_empty_log_starts_with_the_model_of_the_source(
     serve, pointer, weekly_bundle, weekly, monthly, tmp_path
 ):
-    """Another frequency over a new log: what served before has no say in it."""
+    """The model that served before has another frequency and is not used."""
     serve(pointer, monthly).__exit__(None, None, None)
     home = tmp_path / f"data of {pointer.name}"
     for path in home.glob("observations.db*"):
         path.unlink()
-    put(weekly_bundle, pointer)
+    replace_model(weekly_bundle, pointer)
 
     client = serve(pointer, weekly)
 

@@ -15,7 +15,7 @@ from service.ingest.importer import import_history
 from service.storage import exporter as exporting
 from service.storage.exporter import Selection, export
 from service.storage.log import ObservationLog
-from tests.service.hosts import MONTHLY
+from tests.helpers.hosts import MONTHLY
 
 
 def exported(url: str, *, is_integer: bool = False, **selection) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def test_a_log_is_read_out_in_row_groups(url, monthly, monkeypatch):
             file,
             Selection(),
             is_integer=False,
-            told=lambda done, total: told.append((done, total)),
+            on_progress=lambda done, total: told.append((done, total)),
         )
     log.close()
 
@@ -162,8 +162,8 @@ def test_a_log_seeded_with_an_export_forecasts_the_same(serve, weekly_bundle, we
         ("other=1", 422, "request.validation"),
     ],
 )
-def test_what_is_not_in_the_log_is_told_before_a_byte_is_sent(retail, query, status, code):
+def test_what_is_not_in_the_log_is_told_before_a_byte_is_sent(retail_client, query, status, code):
     """As a problem, not as half a file."""
-    answer = retail.get(f"/v1/log?{query}")
+    answer = retail_client.get(f"/v1/log?{query}")
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)

@@ -10,8 +10,8 @@ from benchmarks.speed.servers import wait_until
 from forecast.errors import ForecastError
 from service.errors import LogError
 from service.storage import schema as tables
-from tests.service.hosts import Host, assert_equal
-from tests.service.serving.test_replicas import crash, restart
+from tests.helpers.hosts import Host, assert_equal
+from tests.helpers.service import crash, restart
 
 
 def promote(cluster: Any) -> None:

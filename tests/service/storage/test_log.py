@@ -21,25 +21,15 @@ from service.ingest.importer import import_history
 from service.storage import schema as tables
 from service.storage.log import ObservationLog
 from service.storage.records import Observations
-from tests.service.conftest import emptied
-from tests.service.hosts import MONTHLY
-
-
-def contents(url: str, covariates: tuple[str, ...] = ()) -> tuple[list[str], Observations]:
-    """Names and latest values of everything in a log."""
-    log = ObservationLog(url, covariates)
-    with log.read() as transaction:
-        entries = transaction.entries()
-        rows = transaction.history([entry.number for entry in entries])
-    log.close()
-    return [entry.unique_id for entry in entries], rows
+from tests.helpers.hosts import MONTHLY
+from tests.helpers.service import empty_database, read_log
 
 
 def test_imported_history_is_there_as_it_was(url, monthly):
     """Every series, every stamp, every value, in order."""
     counts = import_history(url, monthly, MONTHLY)
 
-    names, rows = contents(url)
+    names, rows = read_log(url)
     assert counts == {
         "rows": 600,
         "series": 5,
@@ -66,7 +56,7 @@ def test_importing_again_adds_only_what_is_new(url, monthly):
 
     assert (counts["created"], counts["new"], counts["revised"]) == (0, 5, 1)
     assert counts["duplicate"] == len(older) - 1
-    _, rows = contents(url)
+    _, rows = read_log(url)
     np.testing.assert_array_equal(rows.y, changed.sort_values(["unique_id", "ds"])["y"])
 
 
@@ -78,7 +68,7 @@ def test_importing_covariates_and_static_columns(url, weekly):
 
     import_history(url, weekly, data)
 
-    _, rows = contents(url, ("feat", "price"))
+    _, rows = read_log(url, ("feat", "price"))
     expected = weekly.sort_values(["unique_id", "ds"])
     np.testing.assert_array_equal(rows.covariates, expected[["feat", "price"]])
     log = ObservationLog(url)
@@ -95,7 +85,7 @@ def test_gaps_of_a_file_are_filled_as_declared_and_marked(url, monthly, fill):
 
     counts = import_history(url, holes, replace(MONTHLY, fill=fill))
 
-    _, rows = contents(url)
+    _, rows = read_log(url)
     before = monthly["y"].to_numpy()[[9, 9, 49]]
     expected = {"zero": [0.0] * 3, "forward": before, "mask": [np.nan] * 3}[fill]
     assert counts["filled"] == 3
@@ -118,7 +108,7 @@ def test_a_file_with_a_fault_changes_nothing(url, monthly, change, error):
     with pytest.raises(error):
         import_history(url, change(monthly), MONTHLY)
 
-    assert len(contents(url)[1]) == 600
+    assert len(read_log(url)[1]) == 600
 
 
 def test_a_transaction_that_fails_leaves_nothing(url):
@@ -195,7 +185,7 @@ def test_a_write_waits_for_another_program_that_holds_the_file(tmp_path):
 def test_a_lock_that_another_session_never_lets_go_is_told(postgres, monkeypatch):
     """After half a minute, here a second: whoever waits for the end of a write waits no longer."""
     monkeypatch.setattr("service.storage.database._LOCK_S", 1)
-    url = emptied(postgres)
+    url = empty_database(postgres)
     log = ObservationLog(url)
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as other:

@@ -14,8 +14,8 @@ from service.errors import LogError
 from service.ingest.importer import import_history
 from service.storage.log import ObservationLog
 from service.storage.schema import metadata
-from tests.service.hosts import MONTHLY
-from tests.service.storage.test_log import contents
+from tests.helpers.hosts import MONTHLY
+from tests.helpers.service import read_log, run_sql
 
 FIRST = (
     "create table meta (key text not null primary key, value text not null)",
@@ -31,31 +31,21 @@ FIRST = (
 """A log as the first release made it."""
 
 
-def run(url: str, *statements: str) -> list[sa.Row]:
-    """Past our own code; the rows of the last statement."""
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        results = [connection.execute(sa.text(statement)) for statement in statements]
-        rows = list(results[-1]) if results[-1].returns_rows else []
-    engine.dispose()
-    return rows
-
-
 def test_a_log_of_the_first_release_is_brought_up_to_date(url, caplog):
     """Its series and values are all there, and it can be written to."""
-    run(url, *FIRST)
+    run_sql(url, *FIRST)
 
-    names, rows = contents(url)
+    names, rows = read_log(url)
 
     assert (names, rows.y.tolist()) == (["a"], [6.0])
-    assert run(url, "select batch from head") == [(0,)]
-    assert run(url, "select version_num from alembic_version") == [("0004",)]
+    assert run_sql(url, "select batch from head") == [(0,)]
+    assert run_sql(url, "select version_num from alembic_version") == [("0004",)]
 
 
 @pytest.mark.parametrize("statements", [(), FIRST])
 def test_migrated_and_new_logs_have_the_tables_that_the_code_describes(url, statements):
     """Comments apart, which only the code has."""
-    run(url, *statements) if statements else None
+    run_sql(url, *statements) if statements else None
     ObservationLog(url).close()
 
     engine = sa.create_engine(url)
@@ -71,36 +61,38 @@ def test_migrated_and_new_logs_have_the_tables_that_the_code_describes(url, stat
 def test_a_log_of_a_newer_release_is_refused_and_left_as_it_is(url, monthly):
     """An older server must not write what a newer one relies on."""
     import_history(url, monthly, MONTHLY)
-    run(url, "update alembic_version set version_num = '9999'")
+    run_sql(url, "update alembic_version set version_num = '9999'")
 
     with pytest.raises(LogError, match="schema version 9999"):
         ObservationLog(url)
 
-    assert run(url, "select count(*) from observation") == [(600,)]
+    assert run_sql(url, "select count(*) from observation") == [(600,)]
 
 
 def test_tables_of_another_program_are_not_touched(url):
     """A database that has a table `series` of its own."""
-    run(url, "create table series (name text)", "insert into series values ('mine')")
+    run_sql(url, "create table series (name text)", "insert into series values ('mine')")
 
     with pytest.raises(LogError, match="tables of another program"):
         ObservationLog(url)
 
-    assert run(url, "select * from series") == [("mine",)]
+    assert run_sql(url, "select * from series") == [("mine",)]
 
 
 def test_a_migration_that_breaks_off_leaves_the_log_as_it_was(tmp_path):
     """All of it is one transaction, tables included."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
-    run(url, *FIRST, "create table removed (mine text)")  # in the way of the second version
+    run_sql(url, *FIRST, "create table removed (mine text)")  # in the way of the second version
 
     with pytest.raises(LogError, match="cannot be opened"):
         ObservationLog(url)
 
-    tables = {name for (name,) in run(url, "select name from sqlite_master where type = 'table'")}
+    tables = {
+        name for (name,) in run_sql(url, "select name from sqlite_master where type = 'table'")
+    }
     assert tables == {"meta", "series", "observation", "removed"}
-    run(url, "drop table removed")
-    assert contents(url)[0] == ["a"]
+    run_sql(url, "drop table removed")
+    assert read_log(url)[0] == ["a"]
 
 
 def test_logs_may_be_made_from_several_threads_at_once(tmp_path):
@@ -112,7 +104,7 @@ def test_logs_may_be_made_from_several_threads_at_once(tmp_path):
             log.close()
 
     for url in urls:
-        assert contents(url)[0] == []
+        assert read_log(url)[0] == []
 
 
 def test_a_server_killed_after_any_statement_of_a_migration_finds_the_log_as_it_was(
@@ -124,7 +116,7 @@ def test_a_server_killed_after_any_statement_of_a_migration_finds_the_log_as_it_
         "STATECAST_DATA_DIR": str(tmp_path / "data"),
         "STATECAST_DATABASE_URL": url,
     }
-    run(url, *FIRST)
+    run_sql(url, *FIRST)
     for turn in itertools.count(1):
         statement = Point("alembic/ddl/impl.py", "DefaultImpl._exec", "leave", turn)
         with started(environment, statement) as running:
@@ -133,8 +125,8 @@ def test_a_server_killed_after_any_statement_of_a_migration_finds_the_log_as_it_
                 break
             except ServerStopped:
                 assert running.wait() == -9
-        assert run(url, "select value from meta where key = 'schema_version'") == [("1",)]
-        assert run(url, "select y from observation order by revision") == [(5.0,), (6.0,)]
+        assert run_sql(url, "select value from meta where key = 'schema_version'") == [("1",)]
+        assert run_sql(url, "select y from observation order by revision") == [(5.0,), (6.0,)]
 
     assert turn > 8
     with server(environment) as running:

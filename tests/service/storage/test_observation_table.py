@@ -10,7 +10,8 @@ from forecast.calendars.calendar import Calendar
 from service.storage.log import ObservationLog
 from service.storage.observation_table import BUCKET_STEPS, Cuts
 from service.storage.records import Observations
-from tests.service.storage.test_migrations import FIRST, run
+from tests.helpers.service import run_sql
+from tests.service.storage.test_migrations import FIRST
 
 
 def rows_of(series: np.ndarray, ds: np.ndarray, y: np.ndarray | None = None) -> Observations:
@@ -87,7 +88,7 @@ def test_what_lies_before_a_cut_is_found_series_by_series(url):
 
 def pages(log: ObservationLog, day: int, series: int) -> float:
     """Pages written for a new step of every series."""
-    run(log.url, "pragma wal_checkpoint(truncate)")
+    run_sql(log.url, "pragma wal_checkpoint(truncate)")
     with log.write() as transaction:
         transaction.append(rows_of(np.arange(series) + 1, np.full(series, day)))
     return Path(f"{sa.make_url(log.url).database}-wal").stat().st_size / 4096
@@ -109,7 +110,7 @@ def test_an_older_log_is_put_in_its_new_order(url, freq):
     """Every stamp is found where it is looked for, those before 1970 and by the year too."""
     stamps = [-(10**17) - 1, -(10**16), -5, -1, 0, 1, 10**16, 10**18]
     values = ", ".join(f"(2, {ds}, 1, {i}.0, null, false, 0)" for i, ds in enumerate(stamps))
-    run(
+    run_sql(
         url,
         *FIRST,
         f"update meta set value = '{freq}' where key = 'freq'",

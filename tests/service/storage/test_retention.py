@@ -21,11 +21,16 @@ from service.ingest.importer import import_history
 from service.ingest.write_queue import WriteQueue
 from service.settings import Settings
 from service.storage.retention import Pruned, RetentionRule
-from tests.service.conftest import emptied, train_tiny
-from tests.service.hosts import MONTHLY, Host, assert_equal
-from tests.service.serving.test_replicas import forecasts as forecasts_of
-from tests.service.serving.test_slot import observe, put, successor
-from tests.service.storage.test_migrations import run
+from tests.helpers.hosts import MONTHLY, Host, assert_equal
+from tests.helpers.service import (
+    empty_database,
+    observe,
+    replace_model,
+    run_sql,
+    train_tiny,
+    wait_for_successor,
+)
+from tests.helpers.service import forecast_values as forecasts_of
 
 MONTHS = pd.date_range("2009-01-01", periods=400, freq="MS")
 
@@ -248,9 +253,9 @@ def forecasts(client, names: list[str]) -> list[dict]:
 @pytest.mark.parametrize(
     "body", [{}, {"keep_steps": 0}, {"keep_steps": 3, "before": "2018-01-01"}, {"before": "soon"}]
 )
-def test_a_rule_that_is_none_is_refused(retail, body):
+def test_a_rule_that_is_none_is_refused(retail_client, body):
     """Exactly one of the two, and one that can be read."""
-    assert retail.post("/v1/log:prune", json=body).status_code == 422
+    assert retail_client.post("/v1/log:prune", json=body).status_code == 422
 
 
 def test_a_model_that_comes_later_knows_what_was_left_and_a_rollback_knows_all(
@@ -262,8 +267,8 @@ def test_a_model_that_comes_later_knows_what_was_left_and_a_rollback_knows_all(
     other = train_tiny(monthly, MONTHLY, tmp_path / "other", max_steps=6)
     client = serve(pointer, monthly, watch_seconds=0.05)
     client.post("/v1/log:prune", json={"keep_steps": 24})
-    put(other, pointer)
-    successor(client, lambda told: told.get("phase") == "in service")
+    replace_model(other, pointer)
+    wait_for_successor(client, lambda told: told.get("phase") == "in service")
 
     new, old = client.get("/v1/models").json()["models"]
     assert (new["shortened"], old["shortened"]) == (5, 0)
@@ -316,7 +321,7 @@ def test_covariates_and_masked_steps_are_in_the_bases(serve, weekly_bundle, week
 
 def test_other_servers_take_a_pruning_in(postgres, begin, names, tmp_path):
     """One that has what went only learns where the log begins; one that has not replays it."""
-    first = begin(emptied(postgres))
+    first = begin(empty_database(postgres))
     second = Server(first.url, first.bundle, tmp_path / "second")
     third = Server(first.url, first.bundle, tmp_path / "third")
     for one in (first, second, third):
@@ -333,7 +338,7 @@ def test_other_servers_take_a_pruning_in(postgres, begin, names, tmp_path):
         assert_equal(states(one), states(first))
         engine = one.host.engine
         assert engine.position(engine.rows[names[0]]).rebuilt == rebuilt
-        with pytest.raises(Refused, match="the log of their series begins"):
+        with pytest.raises(Refused, match="before the first step that pruning kept"):
             one.host.observe(names[1], "2010-01-01", 5.0)
         one.close()
 
@@ -383,7 +388,7 @@ def check_whole(url: str) -> int:
         from observation o left join pruned p using (series) left join base b using (series)
         group by o.series, p.steps, p.first_ds
     """
-    found = run(url, query)
+    found = run_sql(url, query)
     for rows, first, steps, begins, bases in found:
         assert (rows + steps, bases) == (120, int(steps > 0))
         assert begins in (None, first)

@@ -1,7 +1,7 @@
 """
-A server that anything may happen to, beside a plain account of what it was told.
+Promise 11: after random operations, the forecasts equal those of a replay by a simple oracle.
 
-The oracle keeps lists of values and, when asked, replays them through cells written out by hand.
+The oracle keeps a list of values per series and replays it through recurrent cells written by hand.
 """
 
 import shutil
@@ -27,8 +27,7 @@ from forecast.inference.observing import warm_up
 from forecast.models.recurrent import RecurrentStack, State, run_cells
 from service.app import create_app
 from service.settings import Settings
-from tests.service.conftest import train_tiny
-from tests.service.serving.test_slot import put
+from tests.helpers.service import replace_model, train_tiny
 
 NAMES = ("a", "b/c", "é")
 MONTHS = pd.date_range("2020-01-01", periods=60, freq="MS")
@@ -36,7 +35,7 @@ VALUES = st.floats(1.0, 1e4)
 
 
 def by_hand(folder: Path) -> Bundle:
-    """The same model with its recurrent layers written out."""
+    """Load a model and compute its recurrent layers cell by cell."""
     bundle = load_bundle(folder)
     stack = bundle.network.stack
     assert isinstance(stack, RecurrentStack)
@@ -49,7 +48,7 @@ def by_hand(folder: Path) -> Bundle:
 
 
 class Server(RuleBasedStateMachine):
-    """What it was told, and what it should say then."""
+    """A server, and what was reported to it."""
 
     def __init__(self, folders: tuple[Path, Path]) -> None:
         super().__init__()
@@ -58,14 +57,16 @@ class Server(RuleBasedStateMachine):
         self.pointer = self.home / "served"
         shutil.copytree(folders[0], self.pointer)
         self.oracles = [by_hand(folder) for folder in folders]
-        self.told: dict[str, list[float]] = {}
+        self.values: dict[str, list[float]] = {}
+        """Reported values of each series, one per month from the first of `MONTHS`."""
         self.revised: dict[str, list[int]] = {}
-        """Months of each series that were corrected, as often as they were."""
+        """Months of each series that were corrected, once for each correction."""
         self.begins: dict[str, int] = {}
-        """Months of each series that were pruned."""
+        """Number of pruned months of each series."""
         self.partial: list[set[str]] = [set(), set()]
-        """Of each model, series that were pruned while it was not held."""
-        self.serving, self.named, self.previous = 0, 0, False
+        """For each model, the series that were pruned while the server did not hold it."""
+        self.serving, self.named, self.has_previous = 0, 0, False
+        """Model in service, model that the source names, and whether a rollback is possible."""
         self._start()
 
     def _start(self) -> None:
@@ -83,19 +84,19 @@ class Server(RuleBasedStateMachine):
         app.state.slot.wait(60)
 
     def teardown(self) -> None:
-        """Stop the server and forget its folder."""
+        """Stop the server and remove its folder."""
         self.client.__exit__(None, None, None)
         shutil.rmtree(self.home)
 
     def send(self, *items: tuple[str, int, float]) -> Any:
-        """Values of series at their months."""
-        rows = [{"unique_id": n, "ds": str(MONTHS[at].date()), "y": y} for n, at, y in items]
+        """Report items of (series, month, value)."""
+        rows = [{"unique_id": n, "ds": str(MONTHS[month].date()), "y": y} for n, month, y in items]
         return self.client.post("/v1/observations", json={"observations": rows})
 
     @rule(name=st.sampled_from(NAMES), values=st.lists(VALUES, min_size=1, max_size=4))
     def observe(self, name: str, values: list[float]) -> None:
-        """The next months of a series, in any order."""
-        known = self.told.setdefault(name, [])
+        """Report the next months of a series, the last one first."""
+        known = self.values.setdefault(name, [])
         values = values[: len(MONTHS) - 2 - len(known)]
         if not values:
             return
@@ -105,109 +106,110 @@ class Server(RuleBasedStateMachine):
         assert answer["created"] == ([] if known else [name])
         known += values
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.values)
     @rule(data=st.data())
     def observe_all(self, data: st.DataObject) -> None:
-        """One month of every series, in one request."""
+        """Report the next month of every series in one request."""
         items = [
             (name, len(known), data.draw(VALUES))
-            for name, known in self.told.items()
+            for name, known in self.values.items()
             if len(known) < len(MONTHS) - 2
         ]
         if items:
             assert self.send(*items).json()["new"] == len(items)
             for name, _, y in items:
-                self.told[name].append(y)
+                self.values[name].append(y)
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.values)
     @rule(data=st.data())
     def send_again(self, data: st.DataObject) -> None:
-        """What is stored already is counted once."""
-        name = data.draw(st.sampled_from(sorted(self.told)))
-        items = [(name, at, y) for at, y in self._kept(name)]
+        """Resend all stored values of a series; they are duplicates."""
+        name = data.draw(st.sampled_from(sorted(self.values)))
+        items = [(name, month, y) for month, y in self._stored(name)]
         assert self.send(*items).json()["duplicate"] == len(items)
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.values)
     @rule(data=st.data(), y=VALUES)
     def revise(self, data: st.DataObject, y: float) -> None:
-        """Another value for a stored month."""
-        name = data.draw(st.sampled_from(sorted(self.told)))
-        at = data.draw(st.integers(self.begins.get(name, 0), len(self.told[name]) - 1))
-        changed = y != self.told[name][at]
-        assert self.send((name, at, y)).json()["revised"] == int(changed)
-        self.told[name][at] = y
-        self.revised.setdefault(name, []).extend([at] * changed)
+        """Correct the value of a stored month."""
+        name = data.draw(st.sampled_from(sorted(self.values)))
+        month = data.draw(st.integers(self.begins.get(name, 0), len(self.values[name]) - 1))
+        changed = y != self.values[name][month]
+        assert self.send((name, month, y)).json()["revised"] == int(changed)
+        self.values[name][month] = y
+        self.revised.setdefault(name, []).extend([month] * changed)
 
     @precondition(lambda self: any(self.begins.values()))
     @rule(data=st.data())
-    def correct_what_went(self, data: st.DataObject) -> None:
-        """Refused with all that came with it, be it what was stored."""
-        name = data.draw(st.sampled_from([name for name, at in self.begins.items() if at]))
-        at = data.draw(st.integers(0, self.begins[name] - 1))
-        answer = self.send((name, at, self.told[name][at]), (name, len(self.told[name]), 5.0))
+    def send_pruned(self, data: st.DataObject) -> None:
+        """Resend a pruned month together with a new one: both are refused."""
+        name = data.draw(st.sampled_from([name for name, begin in self.begins.items() if begin]))
+        month = data.draw(st.integers(0, self.begins[name] - 1))
+        values = self.values[name]
+        answer = self.send((name, month, values[month]), (name, len(values), 5.0))
         assert (answer.status_code, answer.json()["code"]) == (409, "data.pruned")
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.values)
     @rule(steps=st.integers(1, 40))
     def prune(self, steps: int) -> None:
-        """Only the last months stay in the log; of the models held, the states as well."""
-        cut = {
+        """Keep only the last months in the log; models that are held keep whole states."""
+        begins = {
             name: len(known) - steps
-            for name, known in self.told.items()
+            for name, known in self.values.items()
             if len(known) - steps > self.begins.get(name, 0)
         }
-        gone = sum(at - self.begins.get(name, 0) for name, at in cut.items())
+        pruned = sum(begin - self.begins.get(name, 0) for name, begin in begins.items())
         answer = self.client.post("/v1/log:prune", json={"keep_steps": steps}).json()
-        assert (answer["series"], answer["steps"]) == (len(cut), gone)
-        self.begins |= cut
-        if not self.previous:
-            self.partial[1 - self.serving] |= cut.keys()
+        assert (answer["series"], answer["steps"]) == (len(begins), pruned)
+        self.begins |= begins
+        if not self.has_previous:
+            self.partial[1 - self.serving] |= begins.keys()
 
-    def _kept(self, name: str) -> list[tuple[int, float]]:
-        """What the log still has of a series."""
-        return list(enumerate(self.told[name]))[self.begins.get(name, 0) :]
+    def _stored(self, name: str) -> list[tuple[int, float]]:
+        """Return the months and values that the log has of a series."""
+        return list(enumerate(self.values[name]))[self.begins.get(name, 0) :]
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.values)
     @rule(data=st.data())
     def skip(self, data: st.DataObject) -> None:
-        """A gap is refused with all that came with it."""
-        name = data.draw(st.sampled_from(sorted(self.told)))
-        answer = self.send((name, len(self.told[name]) + 1, 5.0), ("never", 0, 1.0))
+        """Leave out a month: the whole request is refused."""
+        name = data.draw(st.sampled_from(sorted(self.values)))
+        answer = self.send((name, len(self.values[name]) + 1, 5.0), ("never", 0, 1.0))
         assert (answer.status_code, answer.json()["code"]) == (409, "data.gap")
         assert self.client.get("/v1/series/never").status_code == 404
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.values)
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
-        """Gone with everything."""
-        name = data.draw(st.sampled_from(sorted(self.told)))
+        """Delete a series."""
+        name = data.draw(st.sampled_from(sorted(self.values)))
         detail = self.client.get(f"/v1/series/{name}").json()
-        begin, total = self.begins.pop(name, 0), len(self.told.pop(name))
-        again = sum(at >= begin for at in self.revised.pop(name, []))
+        begin, total = self.begins.pop(name, 0), len(self.values.pop(name))
+        revisions = sum(month >= begin for month in self.revised.pop(name, []))
         assert (detail["pruned"], detail["observations"]) == (begin, total)
-        assert detail["revisions"] == again
+        assert detail["revisions"] == revisions
         rows = self.client.delete(f"/v1/series/{name}").json()["rows"]
-        assert rows == total - begin + again
+        assert rows == total - begin + revisions
         for names in self.partial:
             names.discard(name)
 
     @precondition(lambda self: self.serving == self.named)
     @rule()
     def promote(self) -> None:
-        """The source names the other model."""
+        """Let the source name the other model, and wait until it is in service."""
         self.named = self.serving = 1 - self.serving
-        self.previous = True
-        put(self.folders[self.named], self.pointer)
+        self.has_previous = True
+        replace_model(self.folders[self.named], self.pointer)
         digest = self.oracles[self.named].digest
         wait_until(
             lambda: self.client.get("/readyz").json(),
-            lambda told: told["model"]["digest"] == digest,
+            lambda ready: ready["model"]["digest"] == digest,
         )
 
-    @precondition(lambda self: self.previous)
+    @precondition(lambda self: self.has_previous)
     @rule()
     def rollback(self) -> None:
-        """The one before comes back."""
+        """Roll back to the model before."""
         self.serving = 1 - self.serving
         answer = self.client.post("/v1/models:rollback").json()
         assert answer["digest"] == self.oracles[self.serving].digest
@@ -215,31 +217,31 @@ class Server(RuleBasedStateMachine):
     @precondition(lambda self: self.serving != self.named)
     @rule()
     def agree(self) -> None:
-        """The source names what a rollback brought back: the other may come again."""
+        """Let the source name the model in service, so that the other one is no longer ignored."""
         self.named = self.serving
-        put(self.folders[self.named], self.pointer)
+        replace_model(self.folders[self.named], self.pointer)
         wait_until(
-            lambda: self.client.get("/readyz").json(), lambda told: told["successor"] is None
+            lambda: self.client.get("/readyz").json(), lambda ready: ready["successor"] is None
         )
 
     @rule(snapshots=st.booleans())
     def restart(self, snapshots: bool) -> None:
-        """An orderly stop and a start, with or without snapshots: the same model serves."""
+        """Stop and start the server, with or without snapshots; the same model is in service."""
         self.client.__exit__(None, None, None)
         if not snapshots:
             shutil.rmtree(self.home / "data" / "snapshots", ignore_errors=True)
-        self.previous = False
+        self.has_previous = False
         self._start()
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.values)
     @rule()
-    def ask(self) -> None:
-        """Forecasts and positions are those of a replay by hand."""
-        names = sorted(self.told)
+    def forecast_all(self) -> None:
+        """Forecast all series; forecasts and positions equal those of the oracle."""
+        names = sorted(self.values)
         answer = self.client.post("/v1/forecasts", json={"unique_ids": names, "level": [80]}).json()
         oracle = self.oracles[self.serving]
         assert answer["model"]["digest"] == oracle.digest
-        ends = [len(self.told[name]) for name in names]
+        ends = [len(self.values[name]) for name in names]
         starts = [
             end - one["position"]["observations"]
             for end, one in zip(ends, answer["forecasts"], strict=True)
@@ -257,29 +259,29 @@ class Server(RuleBasedStateMachine):
             indptr=np.r_[0, np.cumsum(lengths)].astype(np.int64),
             ds=np.concatenate([stamps[span] for span in spans]),
             values=np.concatenate(
-                [np.array(self.told[name])[span] for name, span in zip(names, spans, strict=True)]
+                [np.array(self.values[name])[span] for name, span in zip(names, spans, strict=True)]
             ),
             observed=np.ones(total, np.bool_),
             known_future=np.zeros((total, 0), np.float32),
             past_only=np.zeros((total, 0), np.float32),
         )
         expected = forecast(oracle, warm_up(oracle, panel), quantiles=(0.1, 0.9))
-        made = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer["forecasts"]]
-        np.testing.assert_allclose(np.moveaxis(made, 1, 2), expected, rtol=1e-4)
+        actual = [[one["statecast"], one["lo-80"], one["hi-80"]] for one in answer["forecasts"]]
+        np.testing.assert_allclose(np.moveaxis(actual, 1, 2), expected, rtol=1e-4)
         for one, end in zip(answer["forecasts"], ends, strict=True):
             assert one["position"]["last_ds"] == str(MONTHS[end - 1].date())
 
 
 @pytest.fixture(scope="module")
 def bundles(monthly, monthly_bundle, tmp_path_factory) -> tuple[Path, Path]:
-    """Two models of the same data."""
+    """Return two models of the same data."""
     folder = tmp_path_factory.mktemp("machine") / "other"
     data = DataConfig(freq="MS", kind="positive")
     return monthly_bundle, train_tiny(monthly, data, folder, max_steps=6)
 
 
-def test_whatever_happens_forecasts_are_those_of_a_replay_by_hand(bundles):
-    """Observed, sent again, corrected, deleted, pruned, promoted, rolled back, restarted."""
+def test_forecasts_equal_those_of_the_oracle_after_any_operations(bundles):
+    """Observations, corrections, pruning, deletion, rollout, rollback and restarts in any order."""
     run_state_machine_as_test(
         lambda: Server(bundles), settings=settings(max_examples=12, stateful_step_count=30)
     )

@@ -1,33 +1,32 @@
-"""The sets of the benchmarks: cut where they say, nothing known too early, gaps as decided."""
+"""The sets of the benchmarks: their cutoffs, covariates and gaps."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.accuracy.cases import NAMES, Case, load
-from benchmarks.accuracy.scoring import QUANTILES, quantile_columns, score
-from forecast.errors import MissingValues
+from benchmarks.accuracy.sets import NAMES, load
 
 
-def store(folder, name, **files):
-    """Write the files of one set."""
+def write_set(folder, name, **files):
+    """Write the Parquet files of a set."""
     (folder / name).mkdir()
     for stem, frame in files.items():
         frame.to_parquet(folder / name / f"{stem}.parquet")
 
 
 def months(number, *, first="2000-01-01"):
+    """Return consecutive month starts."""
     return pd.date_range(first, periods=number, freq="MS")
 
 
 def check(case):
-    """What every case promises."""
+    """Assert what holds for every case."""
     steps = case.test.groupby("unique_id").size()
     assert (steps == case.horizon).all()
     assert set(case.train["unique_id"]) == set(steps.index)
-    begins = case.test.groupby("unique_id")["ds"].min()
+    starts = case.test.groupby("unique_id")["ds"].min()
     ends = case.train.groupby("unique_id")["ds"].max()
-    assert (ends < begins).all()
+    assert (ends < starts).all()
     columns = list(case.known_future)
     for frame in (case.train, case.test):
         assert list(frame.columns) == ["unique_id", "ds", "y", *columns]
@@ -39,84 +38,89 @@ def check(case):
 
 @pytest.fixture
 def turnover(tmp_path):
-    """Two series of different ends, and one too short for a season before its cutoff."""
+    """Write two series with different ends, and one too short for a season before its cutoff."""
     parts = [("a", 60), ("b", 46), ("short", 30)]
     frames = [
         pd.DataFrame({"unique_id": name, "ds": months(size), "y": np.arange(size) + 1.0})
         for name, size in parts
     ]
-    store(tmp_path, "aus_retail", aus_retail=pd.concat(frames))
+    write_set(tmp_path, "aus_retail", aus_retail=pd.concat(frames))
     return tmp_path
 
 
-def test_each_series_is_cut_one_horizon_before_its_own_end(turnover):
-    """A series ends where it ends; one with no season before its cutoff is left out."""
+def test_each_series_is_cut_one_horizon_before_its_end(turnover):
+    """A series without a season before its cutoff is left out."""
     case = load("aus_retail", turnover)
 
     check(case)
     assert case.train.groupby("unique_id").size().to_dict() == {"a": 42, "b": 28}
 
 
-def test_val_never_sees_the_test(turnover):
-    """The validation cut ends where the test begins."""
+def test_validation_cut_ends_where_the_test_starts(turnover):
+    """With `val` no value of the test is read."""
     case, val = load("aus_retail", turnover), load("aus_retail", turnover, val=True)
 
     check(val)
     assert val.train.groupby("unique_id").size().to_dict() == {"a": 24}
-    own = case.train[case.train["unique_id"] == "a"]
-    pd.testing.assert_frame_equal(pd.concat([val.train, val.test], ignore_index=True), own)
+    expected = case.train[case.train["unique_id"] == "a"]
+    pd.testing.assert_frame_equal(pd.concat([val.train, val.test], ignore_index=True), expected)
 
 
-def test_an_unknown_case_is_refused_with_those_there_are(tmp_path):
-    """The message names them."""
+def test_unknown_case_is_refused_with_the_known_names(tmp_path):
+    """The message lists them."""
     with pytest.raises(SystemExit, match="carparts"):
         load("m6", tmp_path)
     assert {"m4_hourly", "m5", "rossmann"} <= set(NAMES)
 
 
-def test_carparts_leaves_out_what_has_no_record_in_the_test(tmp_path):
-    """A part whose months are missing to the end cannot be scored."""
+def test_carparts_without_values_at_the_end_are_left_out(tmp_path):
+    """A part whose last months are missing cannot be scored."""
     y = np.tile([0.0, 3.0], 20)
-    gone = np.where(np.arange(40) < 15, y, np.nan)
+    cut_short = np.where(np.arange(40) < 15, y, np.nan)
     frame = pd.DataFrame(
         {
-            "unique_id": np.repeat(["kept", "gone"], 40),
+            "unique_id": np.repeat(["whole", "cut short"], 40),
             "ds": np.tile(months(40), 2),
-            "y": np.r_[y, gone],
+            "y": np.r_[y, cut_short],
         }
     )
-    store(tmp_path, "carparts", carparts=frame)
+    write_set(tmp_path, "carparts", carparts=frame)
 
     case = load("carparts", tmp_path)
 
     check(case)
-    assert set(case.train["unique_id"]) == {"kept"}
+    assert set(case.train["unique_id"]) == {"whole"}
 
 
 @pytest.fixture
 def walmart(tmp_path):
-    """Two departments; the second lacks weeks, before and after the cutoff, and has a return."""
+    """Write two departments; the second has missing weeks and returns in train and test."""
     weeks = pd.date_range("2010-02-05", "2012-10-26", freq="W-FRI")
     holidays = pd.to_datetime(["2010-11-26", "2011-11-25", "2011-12-30"])
     row = np.arange(len(weeks))
-    both = pd.DataFrame({
-        "unique_id": np.repeat(["s01_d01", "s01_d02"], len(weeks)),
-        "ds": np.tile(weeks, 2),
-        "y": np.tile(100.0 + row, 2),
-        "is_holiday": np.tile(weeks.isin(holidays), 2),
-        "store_size": 5.0,
-        "store_type": "A",
-        **{f"markdown{i}": np.tile(np.where(row < 92, np.nan, 10.0 * i), 2) for i in range(1, 6)},
-    })  # fmt: skip
+    both = pd.DataFrame(
+        {
+            "unique_id": np.repeat(["s01_d01", "s01_d02"], len(weeks)),
+            "ds": np.tile(weeks, 2),
+            "y": np.tile(100.0 + row, 2),
+            "is_holiday": np.tile(weeks.isin(holidays), 2),
+            "store_size": 5.0,
+            "store_type": "A",
+            **{
+                f"markdown{i}": np.tile(np.where(row < 92, np.nan, 10.0 * i), 2)
+                for i in range(1, 6)
+            },
+        }
+    )
     both.loc[len(weeks) + 3, "y"] = -7.0
     both.loc[2 * len(weeks) - 2, "y"] = -9.0
     both = both.drop(index=[len(weeks) + 10, 2 * len(weeks) - 4])
-    store(tmp_path, "walmart_weekly", train=both)
+    write_set(tmp_path, "walmart_weekly", train=both)
     return tmp_path
 
 
-def test_walmart_has_no_sales_in_a_missing_week_and_keeps_the_test_as_it_was(walmart):
-    """Training has 0 for no row and for a net return; the test has NaN and the return itself."""
+def test_walmart_training_has_zeros_where_the_test_keeps_gaps_and_returns(walmart):
+    """Missing weeks and net returns are 0 in training; the test has NaN and the return itself."""
     case = load("walmart_weekly", walmart)
 
     check(case)
@@ -126,22 +130,22 @@ def test_walmart_has_no_sales_in_a_missing_week_and_keeps_the_test_as_it_was(wal
     assert (test[-2], test[-1]) == (-9.0, 242.0)
 
 
-def test_walmart_knows_holidays_and_markdowns_ahead(walmart):
-    """Also in the week without a row; nothing was marked down before November 2011."""
+def test_walmart_has_holidays_and_markdowns_in_weeks_without_a_row(walmart):
+    """There is no markdown before November 2011."""
     case = load("walmart_weekly", walmart)
 
     both = pd.concat([case.train, case.test])
-    named = both[both["thanksgiving"] == 1]["ds"].unique()
-    assert list(named) == list(pd.to_datetime(["2010-11-26", "2011-11-25"]))
-    marked = both[both["log_markdown2"] > 0]
-    assert marked["ds"].min() == pd.Timestamp("2011-11-11")
-    assert marked["log_markdown2"].to_numpy() == pytest.approx(np.log1p(20.0), rel=1e-6)
+    thanksgivings = both[both["thanksgiving"] == 1]["ds"].unique()
+    assert list(thanksgivings) == list(pd.to_datetime(["2010-11-26", "2011-11-25"]))
+    marked_down = both[both["log_markdown2"] > 0]
+    assert marked_down["ds"].min() == pd.Timestamp("2011-11-11")
+    assert marked_down["log_markdown2"].to_numpy() == pytest.approx(np.log1p(20.0), rel=1e-6)
     assert both.loc[both["easter_before"] == 1, "ds"].min() == pd.Timestamp("2010-04-02")
 
 
 @pytest.fixture
 def rossmann(tmp_path):
-    """Two stores closed on Sundays, the second also on a holiday; rounds of promo2 for it."""
+    """Write two stores closed on Sundays, the second also on a holiday and with a promo2."""
     days = pd.date_range("2014-01-01", "2014-06-29", freq="D")
     holiday = pd.Timestamp("2014-05-01")
     frames = []
@@ -174,12 +178,12 @@ def rossmann(tmp_path):
             "promo_interval": ["", "Mar,Jun,Sept,Dec"],
         }
     )
-    store(tmp_path, "rossmann", rossmann=pd.concat(frames), stores=stores)
+    write_set(tmp_path, "rossmann", rossmann=pd.concat(frames), stores=stores)
     return tmp_path
 
 
-def test_rossmann_fills_closed_days(rossmann):
-    """Closed is 0 sold; the promotion and the holiday come from the store that is open."""
+def test_rossmann_closed_days_have_zero_sales_and_covariates_of_open_stores(rossmann):
+    """The promotion and the holiday are those of the store that is open."""
     case = load("rossmann", rossmann)
 
     check(case)
@@ -191,8 +195,8 @@ def test_rossmann_fills_closed_days(rossmann):
     assert (both["open"] == (both["y"] > 0)).all()
 
 
-def test_rossmann_promo2_runs_in_its_months_from_its_first_week(rossmann):
-    """Week 12 of 2014 begins on 17 March."""
+def test_rossmann_promo2_is_active_in_its_months_from_its_first_week(rossmann):
+    """Week 12 of 2014 starts on 17 March."""
     case = load("rossmann", rossmann)
 
     both = pd.concat([case.train, case.test])
@@ -202,8 +206,8 @@ def test_rossmann_promo2_runs_in_its_months_from_its_first_week(rossmann):
     assert set(active["ds"].dt.month) == {3, 6}
 
 
-def test_orange_juice_masks_missing_weeks_and_keeps_their_price(tmp_path):
-    """Units are not known, the price of the week before stands."""
+def test_orange_juice_missing_weeks_have_no_units_and_the_price_before(tmp_path):
+    """The units are NaN, the price is that of the week before."""
     weeks = np.arange(40, 161)
     price = np.where(weeks < 100, 0.05, 0.04)
     frame = pd.DataFrame(
@@ -221,7 +225,7 @@ def test_orange_juice_masks_missing_weeks_and_keeps_their_price(tmp_path):
             "brand": 1,
         }
     )
-    store(tmp_path, "orange_juice", orange_juice=frame.drop(index=[60, 119]))
+    write_set(tmp_path, "orange_juice", orange_juice=frame.drop(index=[60, 119]))
 
     case = load("orange_juice", tmp_path)
 
@@ -235,8 +239,8 @@ def test_orange_juice_masks_missing_weeks_and_keeps_their_price(tmp_path):
 
 
 @pytest.mark.parametrize("val", [False, True])
-def test_m5_has_the_events_of_its_own_state(tmp_path, val):
-    """SNAP days differ by state; the days around a national event are marked."""
+def test_m5_series_have_the_snap_days_of_their_state(tmp_path, val):
+    """The days before and after a national event are marked as well."""
     days = pd.date_range("2015-03-03", "2016-06-19", freq="D")
     calendar = pd.DataFrame({"ds": days, "snap_CA": days.day == 1, "snap_TX": days.day == 2})
     calendar["snap_WI"] = 0
@@ -263,7 +267,7 @@ def test_m5_has_the_events_of_its_own_state(tmp_path, val):
         }
     )
     cutoff = pd.Timestamp("2016-05-22")
-    store(
+    write_set(
         tmp_path,
         "m5",
         calendar=calendar,
@@ -283,74 +287,3 @@ def test_m5_has_the_events_of_its_own_state(tmp_path, val):
     national = case.train.groupby("ds")[["before_national", "closed", "after_national"]].first()
     assert [d.day for d in national.index[(national == 1).any(axis=1)]] == [24, 25, 26]
     assert "item_id" not in case.static
-
-
-def scored():
-    """A case of three series, one without a scale, with gaps in both parts."""
-    rng = np.random.default_rng(0)
-    y = rng.gamma(2.0, 5.0, (3, 20))
-    y[2, :16] = 4.0
-    y[1, 5] = y[0, 17] = np.nan
-    frame = pd.DataFrame(
-        {
-            "unique_id": np.repeat(["a", "b", "c"], 20),
-            "ds": np.tile(np.arange(20), 3),
-            "y": y.ravel(),
-        }
-    )
-    train, test = (frame[keep].reset_index(drop=True) for keep in (frame.ds < 16, frame.ds >= 16))
-    made = test[["unique_id", "ds"]].assign(m=rng.gamma(2.0, 5.0, 12))
-    for level, width in ((50, 2.0), (80, 4.0), (90, 5.0), (95, 6.0)):
-        made[f"m-lo-{level}"], made[f"m-hi-{level}"] = made["m"] - width, made["m"] + width
-    made["m_ql0.5"] = made["m"] - 0.5
-    case = Case(name="toy", train=train, test=test, freq=1, horizon=4, season_length=2)
-    return case, made
-
-
-def test_scores_are_the_formulas():
-    """Absolute errors at the median, squared ones at the point; steps without a value left out."""
-    case, made = scored()
-
-    found = score(made, case, ["m"])["m"]
-
-    y, mean = case.test["y"].to_numpy(), made["m"].to_numpy()
-    median = made["m_ql0.5"].to_numpy()
-    total = np.nansum(np.abs(y))
-    assert found["wape"] == pytest.approx(np.nansum(np.abs(y - median)) / total)
-    losses = []
-    for q in QUANTILES:
-        width = {0.5: -0.5, 0.25: 2.0, 0.1: 4.0, 0.05: 5.0, 0.025: 6.0}[round(min(q, 1 - q), 3)]
-        f = mean + (width if q >= 0.5 else -width)
-        losses.append(np.nansum(np.maximum(q * (y - f), (q - 1) * (y - f))))
-    assert found["crps"] == pytest.approx(2 * np.mean(losses) / total)
-
-    absolute, squared = [], []
-    for row in (0, 1):
-        past = case.train["y"].to_numpy().reshape(3, 16)[row]
-        change, part = past[2:] - past[:-2], slice(4 * row, 4 * row + 4)
-        scale = np.nanmean(np.abs(change)), np.nanmean(change**2)
-        absolute.append(np.nanmean(np.abs(y - median)[part]) / scale[0])
-        squared.append(np.sqrt(np.nanmean((y - mean)[part] ** 2) / scale[1]))
-    assert found["mase"] == pytest.approx(np.mean(absolute))
-    assert found["rmsse"] == pytest.approx(np.mean(squared))
-
-
-def test_a_model_is_scored_on_every_step_or_not_at_all():
-    """A table that leaves steps out is refused, so is one with a step twice."""
-    case, made = scored()
-
-    with pytest.raises(MissingValues, match="flatter"):
-        score(made.iloc[1:], case, ["m"])
-    with pytest.raises(pd.errors.MergeError):
-        score(pd.concat([made, made[:1]]), case, ["m"])
-
-
-def test_a_model_without_quantiles_is_scored_at_its_point():
-    """Then the scaled CRPS is the pooled WAPE, and there is no coverage."""
-    case, made = scored()
-
-    found = score(made[["unique_id", "ds", "m"]], case, ["m"])["m"]
-
-    assert found["crps"] == pytest.approx(found["wape"])
-    assert "coverage_80" not in found
-    assert quantile_columns(made, "m")[0.025] == "m-lo-95"

@@ -3,11 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from hypothesis import strategies as st
 
 from forecast.bundle import Bundle
+from forecast.config import Config
 from forecast.data.panel import Panel
+from forecast.training.lanes import Chunk
+from forecast.training.progress import TrainEvent
+from forecast.training.train import train
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 TRAIN_SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -49,3 +55,23 @@ def to_panel(y: np.ndarray) -> Panel:
         known_future=no_covariates,
         past_only=no_covariates,
     )
+
+
+lengths = st.lists(st.integers(0, 40), min_size=1, max_size=12).map(np.array)
+
+
+def steps_of(chunk: Chunk, lane: int) -> list[tuple[int, int]]:
+    """Return (series, step) for each real step of a lane."""
+    start, length = int(chunk.start[lane]), int(chunk.length[lane])
+    return [(int(chunk.series[lane]), start + k) for k in range(length)]
+
+
+def train_until(step: int, panel: Panel, config: Config, folder: Path) -> None:
+    """Train with checkpoints and interrupt the run when it reports `step`."""
+
+    def interrupt(event: TrainEvent) -> None:
+        if event.step == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(panel, config, checkpoint_dir=folder, on_event=interrupt)
