@@ -66,7 +66,7 @@ class Grid(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Ticks:
-    """Units of fixed length; every stamp fits, and its phase tells stamps of two series apart."""
+    """Units of a fixed length; every stamp fits, with whatever rest it has."""
 
     length: int
     days: float

@@ -28,7 +28,7 @@ from forecast.errors import (
 )
 
 ABOVE_ZERO: tuple[Kind, ...] = ("price", "volatility")
-"""Kinds whose values are always above 0, since they are learned on the log scale."""
+"""Kinds that are learned on the log scale and whose values must be above 0."""
 LARGEST = 1e18
 """Largest absolute value accepted; single precision computes with it safely."""
 
@@ -256,7 +256,7 @@ def size_problems(
     Yield an error for series without a value, or else for data that nothing can be learned from.
 
     Args:
-        rows: Rows in which missing steps have been filled.
+        rows: Sorted rows; before learning, their missing steps have been filled.
         data: Names of the columns.
         to_learn: True if a model will be trained: some series must have two values, and some
             value must change.

@@ -1,4 +1,4 @@
-"""Check that a table has the columns that the settings name, and suggest the likely ones."""
+"""Check of the columns that the settings name, with suggestions for missing ones."""
 
 from collections.abc import Sequence
 

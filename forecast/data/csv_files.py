@@ -1,4 +1,4 @@
-"""Read CSV files of any dialect: commas, semicolons or tabs, with decimal points or commas."""
+"""Reading of CSV files with commas, semicolons or tabs, and decimal points or commas."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Known-future covariates: split them from the history and check that they cover the horizon."""
+"""Known-future covariates: separation from the history, and a check that they cover the horizon."""
 
 from collections.abc import Sequence
 from dataclasses import replace

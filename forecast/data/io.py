@@ -1,4 +1,4 @@
-"""Read a table from a file, a database or a dataframe library, and convert frames back."""
+"""Reading of tables from files, databases and dataframe libraries, and conversion back."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Name the series and rows of a table that an error message is about."""
+"""Names of series and places of rows, for error messages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -230,7 +230,8 @@ def _fill(
     unknown = np.isnan(y)
     if data.fill == "forward":
         first = new_series[source] & ~filled.inserted
-        for row in np.flatnonzero(first & unknown).tolist():  # of a series that continues a state
+        # Only a series that continues a state may still begin without a value.
+        for row in np.flatnonzero(first & unknown).tolist():
             y[row] = last[rows.names[rows.series[source[row]]]]
         y = carry_forward(y)
     if data.fill != "mask":  # NaN keeps its bytes, over which the digest is computed
