@@ -15,7 +15,7 @@ from forecast.data.future_covariates import check_future
 from forecast.data.io import read_table
 from forecast.data.validation import validate
 from forecast.errors import ForecastError
-from tests.forecast.data.helpers import sales
+from tests.helpers.tables import sales
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forecast.calendars.calendar import Calendar
 from forecast.errors import ConfigError, WrongFrequency
-from tests.forecast.calendars.helpers import days, offsets, stamps
+from tests.helpers.calendars import days, offsets, stamps
 
 
 @given(freq=offsets, start=days)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forecast.calendars.calendar import Calendar
 from forecast.calendars.frequency import infer_freq
 from forecast.errors import WrongFrequency
-from tests.forecast.calendars.helpers import OFFSETS, days, stamps
+from tests.helpers.calendars import OFFSETS, days, stamps
 
 
 def first_only(count):

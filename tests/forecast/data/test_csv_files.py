@@ -7,7 +7,7 @@ from forecast.config import DataConfig
 from forecast.data.io import read_table
 from forecast.data.validation import validate
 from forecast.errors import MissingColumns, MissingSteps, MissingValues
-from tests.forecast.data.helpers import sales
+from tests.helpers.tables import sales
 
 
 def test_names_of_series_stay_as_they_are_written(tmp_path):

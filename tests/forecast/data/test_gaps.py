@@ -11,7 +11,7 @@ from forecast.config import DataConfig
 from forecast.data.gaps import carry_forward, fill_values, insert_steps, missing_before
 from forecast.data.validation import validate
 from forecast.errors import MissingSteps
-from tests.forecast.data.helpers import assert_message, refusal, sales
+from tests.helpers.tables import assert_message, refusal, sales
 
 FREQS = ["D", "h", "W-FRI", "MS", "ME", "QS-JAN", "B", "15min"]
 

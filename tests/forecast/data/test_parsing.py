@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forecast.config import DataConfig
 from forecast.data.validation import validate
 from forecast.errors import BadStamps, ConfigError
-from tests.forecast.data.helpers import assert_message, refusal, sales
+from tests.helpers.tables import assert_message, refusal, sales
 
 
 @pytest.mark.parametrize(

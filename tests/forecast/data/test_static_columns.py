@@ -6,7 +6,7 @@ import pytest
 from forecast.config import DataConfig
 from forecast.data.validation import validate
 from forecast.errors import MissingValues, WrongType
-from tests.forecast.data.helpers import assert_message, refusal, sales
+from tests.helpers.tables import assert_message, refusal, sales
 
 
 def test_static_columns_become_one_row_per_series():

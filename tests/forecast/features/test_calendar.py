@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forecast.errors import ConfigError
 from forecast.features.calendar import CHANGE, features
-from tests.forecast.calendars.helpers import OFFSETS, days, stamps
+from tests.helpers.calendars import OFFSETS, days, stamps
 
 
 @given(freq=st.sampled_from([*OFFSETS, "XNYS"]), start=days, country=st.sampled_from([None, "US"]))
