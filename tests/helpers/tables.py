@@ -1,15 +1,11 @@
 """Tables and assertions shared by the tests of data."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from forecast.config import DataConfig
 from forecast.data.validation import validate
-
-EXAMPLES = Path(__file__).parents[3] / "examples" / "data"
 
 
 def sales(freq="D", steps=6, ids=("oil", "tea", "yeast")):

@@ -13,7 +13,6 @@ from forecast.training.lanes import Chunk
 from forecast.training.progress import TrainEvent
 from forecast.training.train import train
 
-ROOT = Path(__file__).parents[2]
 TRAIN_SCRIPT = """
 import json, sys
 from pathlib import Path

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from forecast.config import ModelConfig
 from forecast.training.checkpoints import NAME
 from forecast.training.train import train
-from tests.helpers.training import ROOT, TRAIN_SCRIPT, train_until, weights
+from tests.helpers.paths import ROOT
+from tests.helpers.training import TRAIN_SCRIPT, train_until, weights
 
 
 def test_two_runs_with_one_seed_give_equal_bundles(panel, config):

@@ -7,7 +7,8 @@ import pytest
 from forecast.config import DataConfig
 from forecast.data.validation import validate
 from forecast.errors import MissingSteps, WrongFrequency
-from tests.helpers.tables import EXAMPLES, assert_message, refusal, sales
+from tests.helpers.paths import EXAMPLES
+from tests.helpers.tables import assert_message, refusal, sales
 
 
 @pytest.mark.parametrize(

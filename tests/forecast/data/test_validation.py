@@ -19,7 +19,8 @@ from forecast.errors import (
     TooShort,
     WrongType,
 )
-from tests.helpers.tables import EXAMPLES, assert_message, refusal, sales
+from tests.helpers.paths import EXAMPLES
+from tests.helpers.tables import assert_message, refusal, sales
 
 
 def test_a_clean_table_is_sorted_and_its_settings_resolved():

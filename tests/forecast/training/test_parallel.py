@@ -18,7 +18,8 @@ from forecast.errors import CheckpointError
 from forecast.training.checkpoints import NAME
 from forecast.training.progress import TrainEvent
 from forecast.training.train import train
-from tests.helpers.training import ROOT, TRAIN_SCRIPT, weights
+from tests.helpers.paths import ROOT
+from tests.helpers.training import TRAIN_SCRIPT, weights
 
 
 def with_members(config: Config, members: int) -> Config:

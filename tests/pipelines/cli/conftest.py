@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from pipelines.cli import main as cli
-
-ROOT = Path(__file__).parents[3]
+from tests.helpers.paths import ROOT
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.pipelines.cli.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 GROUPS = {
     "data": ("check",),

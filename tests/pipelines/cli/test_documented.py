@@ -8,7 +8,7 @@ import typer
 from forecast.errors import ForecastError
 from pipelines import errors
 from pipelines.cli import main as cli
-from tests.pipelines.cli.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 ERRORS = [
     error
