@@ -8,12 +8,12 @@ from forecast.config import DataConfig
 from forecast.data.locator import quote_some
 from forecast.errors import MissingColumns, nearest
 
-_USUAL_NAMES = {
+USUAL_NAMES = {
     "id_col": (
         "id",
         "item_id",
-        "series",
         "series_id",
+        "series",
         "store",
         "item",
         "sku",
@@ -43,13 +43,14 @@ _USUAL_NAMES = {
         "quantity",
         "demand",
         "units",
-        "volume",
-        "price",
         "turnover",
         "amount",
         "qty",
+        "volume",
+        "price",
     ),
 }
+"""Usual names of columns by role, in lower case; earlier ones are preferred."""
 
 
 def need_columns(
@@ -111,7 +112,7 @@ def _likely_column(role: str, name: str, columns: Sequence[str]) -> str | None:
     lower = {column.lower(): column for column in reversed(columns)}
     if name.lower() in lower:
         return lower[name.lower()]
-    for usual in _USUAL_NAMES.get(role, ()):
+    for usual in USUAL_NAMES.get(role, ()):
         if usual in lower:
             return lower[usual]
     near = nearest(name.lower(), sorted(lower))

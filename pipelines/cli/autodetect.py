@@ -11,52 +11,14 @@ import pandas as pd
 
 from forecast.config import Config, DataConfig, Kind
 from forecast.data import io, validation
+from forecast.data.columns import USUAL_NAMES
 from forecast.errors import DataError
 from pipelines.cli.date_formats import find_date_formats, has_dates
 
-# Usual names of columns, in lower case; earlier ones are preferred.
-_IDS = (
-    "unique_id",
-    "id",
-    "item_id",
-    "series_id",
-    "series",
-    "store",
-    "item",
-    "sku",
-    "ticker",
-    "symbol",
-    "product",
-    "name",
-    "key",
-)
-_TIMES = (
-    "ds",
-    "date",
-    "datetime",
-    "timestamp",
-    "time",
-    "day",
-    "week",
-    "month",
-    "period",
-    "date_time",
-    "ts",
-)
-_TARGETS = (
-    "y",
-    "sales",
-    "value",
-    "target",
-    "close",
-    "quantity",
-    "demand",
-    "units",
-    "turnover",
-    "amount",
-    "qty",
-    "volume",
-)
+_IDS = ("unique_id", *USUAL_NAMES["id_col"])
+_TIMES = ("ds", *USUAL_NAMES["time_col"])
+_TARGETS = ("y", *(name for name in USUAL_NAMES["target_col"] if name != "price"))
+"""Usual names of targets; a price beside sales is a covariate."""
 _PLANNED = re.compile(
     r"price|promo|deal|feat|discount|holiday|event|campaign|weekend|open_|is_|planned|markdown",
     re.IGNORECASE,
