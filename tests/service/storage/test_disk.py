@@ -337,7 +337,7 @@ def test_a_replay_that_meets_damage_logs_it_once_and_is_retried(home):
         with home.log.open("r+b") as file:
             file.seek(page)
             file.write(whole[page:][:4096])
-        batch = {(intact[0], NAMED[101]): 5.0}  # makes the server discard pages it has cached
+        batch = {(intact[0], NAMED[101]): 5.0}  # a new batch voids what was read before
         assert client.post("/v1/observations", json=body_of(batch)).status_code == 200
         client.post("/v1/models:refresh")
         wait_until(

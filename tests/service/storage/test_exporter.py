@@ -49,10 +49,10 @@ def test_an_export_is_limited_to_a_selection_or_holds_every_revision(url, monthl
     import_history(url, changed, MONTHLY)
     name, ds = monthly.loc[3, "unique_id"], monthly.loc[3, "ds"]
 
-    one = read_export(url, unique_ids=(name,), since=ds.value, until=ds.value)
+    part = read_export(url, unique_ids=(name,), since=ds.value, until=ds.value)
     full = read_export(url, full=True)
 
-    assert one.values.tolist() == [[name, ds, changed.loc[3, "y"]]]
+    assert part.values.tolist() == [[name, ds, changed.loc[3, "y"]]]
     assert len(full) == 601
     revisions = full[(full["unique_id"] == name) & (full["ds"] == ds)]
     assert revisions["revision"].tolist() == [1, 2]
