@@ -236,7 +236,7 @@ def test_a_server_on_a_damaged_log_does_not_start(begin, home):
 
 def break_page(path: Path) -> tuple[bytes, list[str], list[str]]:
     """
-    Garble a page that the history of some series needs, but not the start of a server.
+    Garble, in a copy of a log, a page needed for the history of some series but not to start.
 
     Returns:
         The content of the garbled file, the series that need the page, and the others.

@@ -77,12 +77,12 @@ def start(monthly, monthly_bundle, tmp_path) -> Iterator[Callable[[str], Server]
     """Return a function that starts a server on a log with ten years of history."""
     servers: list[Server] = []
 
-    def start(url: str) -> Server:
+    def start_server(url: str) -> Server:
         import_history(url, monthly, MONTHLY)
         servers.append(Server(url, monthly_bundle, tmp_path / f"snapshots-{len(servers)}"))
         return servers[-1]
 
-    yield start
+    yield start_server
     for server in servers:
         server.close()
 
