@@ -1,4 +1,4 @@
-"""The observation log, on SQLite and on PostgreSQL, and reading history into it."""
+"""Tests of the observation log on SQLite and on PostgreSQL, and of importing history into it."""
 
 import contextlib
 import socket
@@ -25,8 +25,8 @@ from tests.helpers.hosts import MONTHLY
 from tests.helpers.service import empty_database, read_log
 
 
-def test_imported_history_is_there_as_it_was(url, monthly):
-    """Every series, every stamp, every value, in order."""
+def test_imported_history_is_stored_unchanged(url, monthly):
+    """Every series, stamp and value is stored, in order."""
     counts = import_history(url, monthly, MONTHLY)
 
     names, rows = read_log(url)
@@ -46,7 +46,7 @@ def test_imported_history_is_there_as_it_was(url, monthly):
 
 
 def test_importing_again_adds_only_what_is_new(url, monthly):
-    """The same file twice is harmless; corrections become revisions; new steps go on."""
+    """Known rows count as duplicates, corrections become revisions, and new steps are appended."""
     older = monthly[monthly["ds"] < "2018-12-01"]
     import_history(url, older, MONTHLY)
     changed = monthly.copy()
@@ -60,8 +60,8 @@ def test_importing_again_adds_only_what_is_new(url, monthly):
     np.testing.assert_array_equal(rows.y, changed.sort_values(["unique_id", "ds"])["y"])
 
 
-def test_importing_covariates_and_static_columns(url, weekly):
-    """They come back by name, whatever order a model wants them in."""
+def test_covariates_and_static_columns_are_read_back_by_name(url, weekly):
+    """The reader chooses the order of the covariates."""
     data = DataConfig(
         freq="W-THU", known_future=("price", "deal"), past_only=("feat",), static=("brand", "store")
     )
@@ -80,14 +80,14 @@ def test_importing_covariates_and_static_columns(url, weekly):
 
 @pytest.mark.parametrize("fill", ["zero", "forward", "mask"])
 def test_gaps_of_a_file_are_filled_as_declared_and_marked(url, monthly, fill):
-    """What was made up can be told from what was reported."""
-    holes = monthly.drop(index=[10, 11, 50])
+    """A flag distinguishes filled values from reported ones."""
+    gappy = monthly.drop(index=[10, 11, 50])
 
-    counts = import_history(url, holes, replace(MONTHLY, fill=fill))
+    counts = import_history(url, gappy, replace(MONTHLY, fill=fill))
 
     _, rows = read_log(url)
-    before = monthly["y"].to_numpy()[[9, 9, 49]]
-    expected = {"zero": [0.0] * 3, "forward": before, "mask": [np.nan] * 3}[fill]
+    last_values = monthly["y"].to_numpy()[[9, 9, 49]]
+    expected = {"zero": [0.0] * 3, "forward": last_values, "mask": [np.nan] * 3}[fill]
     assert counts["filled"] == 3
     np.testing.assert_array_equal(np.flatnonzero(rows.filled), [10, 11, 50])
     np.testing.assert_array_equal(rows.y[rows.filled], expected)
@@ -102,7 +102,7 @@ def test_gaps_of_a_file_are_filled_as_declared_and_marked(url, monthly, fill):
     ],
 )
 def test_a_file_with_a_fault_changes_nothing(url, monthly, change, error):
-    """Refused as a whole."""
+    """It is refused as a whole."""
     import_history(url, monthly, MONTHLY)
 
     with pytest.raises(error):
@@ -111,8 +111,8 @@ def test_a_file_with_a_fault_changes_nothing(url, monthly, change, error):
     assert len(read_log(url)[1]) == 600
 
 
-def test_a_transaction_that_fails_leaves_nothing(url):
-    """Series and observations alike are undone."""
+def test_a_failed_transaction_is_rolled_back(url):
+    """Neither its series nor its observations are stored."""
     log = ObservationLog(url)
     log.bind_calendar(Calendar(1))
     rows = Observations(
@@ -134,7 +134,7 @@ def test_a_transaction_that_fails_leaves_nothing(url):
 
 
 def test_only_one_process_writes_a_file(tmp_path):
-    """The second is refused until the first has let go."""
+    """A second process is refused until the first has closed the log."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
     log = ObservationLog(url)
     with pytest.raises(LogLocked):
@@ -143,8 +143,8 @@ def test_only_one_process_writes_a_file(tmp_path):
     ObservationLog(url).close()
 
 
-def test_a_log_keeps_to_its_frequency(url):
-    """Integer stamps and months do not mix."""
+def test_a_log_has_one_frequency(url):
+    """A log of months refuses integer stamps."""
     log = ObservationLog(url)
     log.bind_calendar(Calendar("MS"))
     log.bind_calendar(Calendar("MS"))
@@ -154,7 +154,7 @@ def test_a_log_keeps_to_its_frequency(url):
 
 
 def test_sqlite_is_durable_and_lets_readers_in(tmp_path):
-    """WAL and synchronous=FULL (2): an acknowledged write survives the machine's fall."""
+    """With WAL and synchronous=FULL (2) an acknowledged write survives a power failure."""
     log = ObservationLog(f"sqlite:///{tmp_path / 'log.db'}")
     with log._engine.connect() as connection:
         assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
@@ -163,33 +163,33 @@ def test_sqlite_is_durable_and_lets_readers_in(tmp_path):
 
 
 def test_a_write_waits_for_another_program_that_holds_the_file(tmp_path):
-    """An operator's own transaction delays a write; it does not refuse it."""
-    log, name = ObservationLog(f"sqlite:///{tmp_path / 'log.db'}"), []
+    """An operator's own transaction delays a write but does not make it fail."""
+    log, numbers = ObservationLog(f"sqlite:///{tmp_path / 'log.db'}"), []
 
     def write() -> None:
         with log.write() as transaction:
-            name.extend(transaction.add_series(["a"], {}))
+            numbers.extend(transaction.add_series(["a"], {}))
 
-    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as other:
-        other.execute("begin immediate")
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as operator:
+        operator.execute("begin immediate")
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(write)
+            pending = pool.submit(write)
             with pytest.raises(FutureTimeout):
-                waiting.result(0.5)
-            other.rollback()
-            waiting.result(30)
+                pending.result(0.5)
+            operator.rollback()
+            pending.result(30)
     log.close()
-    assert name == [1]
+    assert numbers == [1]
 
 
-def test_a_lock_that_another_session_never_lets_go_is_told(postgres, monkeypatch):
-    """After half a minute, here a second: whoever waits for the end of a write waits no longer."""
+def test_a_write_fails_when_another_session_never_releases_its_lock(postgres, monkeypatch):
+    """The wait ends after half a minute, here shortened to one second."""
     monkeypatch.setattr("service.storage.database._LOCK_S", 1)
     url = empty_database(postgres)
     log = ObservationLog(url)
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.connect() as other:
-        other.execute(sa.select(tables.head).with_for_update())
+    with engine.connect() as session:
+        session.execute(sa.select(tables.head).with_for_update())
         with pytest.raises(LogError, match="another session holds it"), log.write():
             pass
     with log.write() as transaction:
@@ -206,29 +206,29 @@ def test_a_lock_that_another_session_never_lets_go_is_told(postgres, monkeypatch
         "postgresql+psycopg://u:p@host:port/x",
     ],
 )
-def test_a_log_that_cannot_be_kept_is_refused(url):
-    """In memory, in a place that is none, of a kind that is none."""
+def test_an_unusable_database_url_is_refused(url):
+    """It may name memory, a folder that cannot exist, an unknown dialect or a bad port."""
     with pytest.raises(LogError):
         ObservationLog(url)
 
 
-def test_a_database_that_takes_connections_and_says_nothing_is_given_up():
-    """After ten seconds, by default; with what is wrong, and without the password."""
-    begun = time.monotonic()
+def test_connecting_to_a_silent_database_times_out():
+    """The default timeout is ten seconds; the message gives the cause, but not the password."""
+    start = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with pytest.raises(LogError, match="connection timeout expired") as told:
+        with pytest.raises(LogError, match="connection timeout expired") as default:
             ObservationLog(f"postgresql+psycopg://reader:secret@127.0.0.1:{port}/sales")
-        assert time.monotonic() - begun < 30
-        with pytest.raises(LogError) as other:
+        assert time.monotonic() - start < 30
+        with pytest.raises(LogError) as explicit:
             ObservationLog(
                 f"postgresql+psycopg://127.0.0.1:{port}/sales?password=secret&connect_timeout=2"
             )
-    assert "secret" not in str(told.value) + str(other.value)
+    assert "secret" not in str(default.value) + str(explicit.value)
 
 
-def test_history_is_read_in_quickly(tmp_path):
-    """At least 20,000 rows a second on a slow machine; measured well above 100,000."""
+def test_history_is_imported_quickly(tmp_path):
+    """The floor of 20,000 rows per second suits a slow machine; usual is well above 100,000."""
     rows = 50_000
     table = pd.DataFrame(
         {
@@ -237,8 +237,8 @@ def test_history_is_read_in_quickly(tmp_path):
             "y": np.arange(rows, dtype=float),
         }
     )
-    begun = time.perf_counter()
+    start = time.perf_counter()
 
     import_history(f"sqlite:///{tmp_path / 'log.db'}", table, DataConfig(freq=1))
 
-    assert rows / (time.perf_counter() - begun) > 20_000
+    assert rows / (time.perf_counter() - start) > 20_000

@@ -1,4 +1,4 @@
-"""An older log is brought up to date where it lies; one that cannot be is refused, untouched."""
+"""Tests of schema migrations: an older log is migrated in place, and an unknown one is refused."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +28,11 @@ FIRST = (
     "insert into series values (1, 'a', null, 0)",
     "insert into observation values (1, 0, 1, 5.0, null, false, 0), (1, 0, 2, 6.0, null, false, 0)",
 )
-"""A log as the first release made it."""
+"""Statements that create a log as the first release did, with two revisions of one value."""
 
 
-def test_a_log_of_the_first_release_is_brought_up_to_date(url, caplog):
-    """Its series and values are all there, and it can be written to."""
+def test_a_log_of_the_first_release_is_migrated_to_the_newest_schema(url):
+    """Its series and values are all kept, and the head of the log is created."""
     run_sql(url, *FIRST)
 
     names, rows = read_log(url)
@@ -44,7 +44,7 @@ def test_a_log_of_the_first_release_is_brought_up_to_date(url, caplog):
 
 @pytest.mark.parametrize("statements", [(), FIRST])
 def test_migrated_and_new_logs_have_the_tables_that_the_code_describes(url, statements):
-    """Comments apart, which only the code has."""
+    """Comments are not compared, because only the code has them."""
     run_sql(url, *statements) if statements else None
     ObservationLog(url).close()
 
@@ -52,9 +52,11 @@ def test_migrated_and_new_logs_have_the_tables_that_the_code_describes(url, stat
     with engine.connect() as connection:
         compare_type = connection.dialect.name == "postgresql"  # SQLite has one type of number
         context = MigrationContext.configure(connection, opts={"compare_type": compare_type})
-        found = compare_metadata(context, metadata)
+        differences = compare_metadata(context, metadata)
     engine.dispose()
-    changes = [change for part in found for change in (part if isinstance(part, list) else [part])]
+    changes = [
+        change for item in differences for change in (item if isinstance(item, list) else [item])
+    ]
     assert [change for change in changes if "comment" not in change[0]] == []
 
 
@@ -70,7 +72,7 @@ def test_a_log_of_a_newer_release_is_refused_and_left_as_it_is(url, monthly):
 
 
 def test_tables_of_another_program_are_not_touched(url):
-    """A database that has a table `series` of its own."""
+    """A database that already has a different table `series` is refused."""
     run_sql(url, "create table series (name text)", "insert into series values ('mine')")
 
     with pytest.raises(LogError, match="tables of another program"):
@@ -79,10 +81,10 @@ def test_tables_of_another_program_are_not_touched(url):
     assert run_sql(url, "select * from series") == [("mine",)]
 
 
-def test_a_migration_that_breaks_off_leaves_the_log_as_it_was(tmp_path):
-    """All of it is one transaction, tables included."""
+def test_a_failed_migration_leaves_the_log_unchanged(tmp_path):
+    """The migration is one transaction, which includes the creation of tables."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
-    run_sql(url, *FIRST, "create table removed (mine text)")  # in the way of the second version
+    run_sql(url, *FIRST, "create table removed (mine text)")  # clashes with version 2
 
     with pytest.raises(LogError, match="cannot be opened"):
         ObservationLog(url)
@@ -95,8 +97,8 @@ def test_a_migration_that_breaks_off_leaves_the_log_as_it_was(tmp_path):
     assert read_log(url)[0] == ["a"]
 
 
-def test_logs_may_be_made_from_several_threads_at_once(tmp_path):
-    """As a server of several models does; each script finds its own log."""
+def test_logs_can_be_created_from_several_threads_at_once(tmp_path):
+    """A server of several models does so; each migration runs on its own log."""
     urls = [f"sqlite:///{tmp_path / f'{i}.db'}" for i in range(12)]
 
     with ThreadPoolExecutor(len(urls)) as threads:
@@ -107,10 +109,10 @@ def test_logs_may_be_made_from_several_threads_at_once(tmp_path):
         assert read_log(url)[0] == []
 
 
-def test_a_server_killed_after_any_statement_of_a_migration_finds_the_log_as_it_was(
+def test_a_kill_after_any_statement_of_a_migration_leaves_the_log_unchanged(
     url, monthly_bundle, tmp_path
 ):
-    """The next start brings it up to date, with every value once."""
+    """A later start completes the migration, and every value is stored once."""
     environment = {
         "STATECAST_MODEL": str(monthly_bundle),
         "STATECAST_DATA_DIR": str(tmp_path / "data"),
@@ -130,5 +132,5 @@ def test_a_server_killed_after_any_statement_of_a_migration_finds_the_log_as_it_
 
     assert turn > 8
     with server(environment) as running:
-        found = httpx.get(f"{running.url}/v1/series/a").json()
-    assert (found["observations"], found["revisions"]) == (1, 1)
+        detail = httpx.get(f"{running.url}/v1/series/a").json()
+    assert (detail["observations"], detail["revisions"]) == (1, 1)
