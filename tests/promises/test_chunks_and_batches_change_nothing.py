@@ -37,7 +37,7 @@ def any_bundle(request: pytest.FixtureRequest, panel: Panel, config: Config) -> 
 
 
 def assert_states_close(a: States, b: States) -> None:
-    """Check for equal positions, and for equal arrays within 1e-5."""
+    """Require equal positions, and equal arrays within 1e-5."""
     np.testing.assert_array_equal(a.last_ds, b.last_ds)
     np.testing.assert_array_equal(a.count, b.count)
     for name in ("scalars", "rings", "hidden", "cell", "seen"):
@@ -118,7 +118,7 @@ def test_absurd_values_of_one_series_change_no_other_forecast(bundle, panel, poi
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_chunking_does_not_change_what_the_network_computes(cell: Cell):
-    """Steps cut in two with the state carried give what they give in one piece."""
+    """Two chunks with the state carried between them give the outputs of one."""
     torch.manual_seed(0)
     network = Network(
         ResolvedModelConfig(cell=cell, hidden_size=8, horizon=2, members=1),

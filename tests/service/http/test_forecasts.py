@@ -92,10 +92,9 @@ def test_known_future_covariates_move_the_forecast(juice_client, weekly):
     rows = future_rows(weekly, name, ["1992-08-13", "1992-08-20"])
     dearer = [{**row, "price": 0.08} for row in reversed(rows)]
 
-    usual = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": rows})
-    changed = juice_client.post(
-        "/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": dearer}
-    )
+    body = {"unique_ids": [name], "h": 2}
+    usual = juice_client.post("/v1/forecasts", json={**body, "futr": rows})
+    changed = juice_client.post("/v1/forecasts", json={**body, "futr": dearer})
 
     assert usual.status_code == changed.status_code == 200
     a, b = (r.json()["forecasts"][0]["statecast"] for r in (usual, changed))
@@ -209,10 +208,8 @@ def test_stamps_with_an_offset_are_converted_to_utc(retail_client):
         series = [{"unique_id": "a", "ds": [ds], "y": [1]}]
         return retail_client.post("/v1/forecasts", json={"series": series})
 
-    naive, zulu = (
-        forecast_from("2019-01-01T00:00:00").json(),
-        forecast_from("2019-01-01T00:00:00Z").json(),
-    )
+    naive = forecast_from("2019-01-01T00:00:00").json()
+    zulu = forecast_from("2019-01-01T00:00:00Z").json()
     moved = forecast_from("2019-01-01T00:00:00+02:00").json()
 
     assert naive == zulu
