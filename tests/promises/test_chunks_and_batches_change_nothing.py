@@ -24,7 +24,7 @@ from forecast.training.train import train
 
 @pytest.fixture(scope="module", params=[*CELLS, "windowed", "backward", "members"])
 def any_bundle(request: pytest.FixtureRequest, panel: Panel, config: Config) -> Bundle:
-    """A model of two layers for each cell, a windowed, a bidirectional one and an ensemble."""
+    """Return a model of two layers for each cell, a windowed, a bidirectional one and an ensemble."""
     variants = {
         "windowed": {"cell": "gru", "window": 5},
         "backward": {"cell": "lstm", "window": 4, "bidirectional": True},
@@ -46,13 +46,13 @@ def assert_states_close(a: States, b: States) -> None:
 
 @pytest.fixture(scope="module")
 def years(panel: Panel) -> Panel:
-    """The last twelve years of each series."""
+    """Return the last twelve years of each series."""
     return panel.tail(panel.lengths - 144)
 
 
 @pytest.fixture(scope="module")
 def cold(any_bundle: Bundle, years: Panel) -> States:
-    """The states after one pass over all of these years."""
+    """Return the states after one pass over all of these years."""
     return warm_up(any_bundle, years)
 
 

@@ -275,7 +275,7 @@ class Server(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def bundles(monthly, monthly_bundle, tmp_path_factory) -> tuple[Path, Path]:
-    """The directories of two models of the same data."""
+    """Return the directories of two models of the same data."""
     folder = tmp_path_factory.mktemp("machine") / "other"
     data = DataConfig(freq="MS", kind="positive")
     return monthly_bundle, train_tiny(monthly, data, folder, max_steps=6)

@@ -45,7 +45,7 @@ def quick(**model: object) -> Config:
 
 @pytest.fixture(scope="module")
 def counts() -> Panel:
-    """Counts with many zeros, and with a covariate that adds ten."""
+    """Return counts with many zeros, and with a covariate that adds ten."""
     rng = np.random.default_rng(0)
     promo = rng.random(480) < 0.2
     frame = pd.DataFrame(
@@ -61,7 +61,7 @@ def counts() -> Panel:
 
 @pytest.fixture(scope="module")
 def count_bundle(counts):
-    """A model trained on the counts without their last four steps."""
+    """Return a model trained on the counts without their last four steps."""
     return train(counts.head(counts.lengths - 4), quick()).bundle
 
 

@@ -17,7 +17,7 @@ from forecast.evaluation.hierarchy import (
 
 @pytest.fixture
 def rng():
-    """A random generator with a fixed seed."""
+    """Return a random generator with a fixed seed."""
     return np.random.default_rng(0)
 
 
@@ -82,7 +82,7 @@ def test_the_pinball_loss_is_zero_for_an_exact_forecast_and_linear_in_its_error(
 
 @pytest.fixture
 def shops(tmp_path, rng):
-    """The files of the M5 hierarchy for two items in two stores of each of two states."""
+    """Return the files of the M5 hierarchy for two items in two stores of each of two states."""
     rows = [
         (f"{item}_{store}", item, item[:-4], "FOODS", store, store[:2])
         for item in ("FOODS_1_001", "FOODS_2_001")

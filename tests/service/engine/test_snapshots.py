@@ -12,7 +12,7 @@ from tests.helpers.hosts import assert_equal
 
 @pytest.fixture
 def names(monthly) -> list[str]:
-    """The sorted ids of the five series."""
+    """Return the sorted ids of the five series."""
     return sorted(monthly["unique_id"].unique())
 
 

@@ -58,14 +58,14 @@ class RunningServer:
 
 @pytest.fixture
 def history(monthly) -> pd.DataFrame:
-    """75 series, which is more than the first transaction of a prune takes."""
+    """Return 75 series, which is more than the first transaction of a prune takes."""
     names = (f"{number:02}" for number in range(14))
     return pd.concat(monthly.assign(unique_id=monthly["unique_id"] + name) for name in ["", *names])
 
 
 @pytest.fixture
 def real(history, monthly_bundle, tmp_path) -> Iterator[RunningServer]:
-    """A uvicorn server in a thread, ready with the monthly model and its history."""
+    """Yield a uvicorn server in a thread, ready with the monthly model and its history."""
     settings = Settings(model=str(monthly_bundle), data_dir=tmp_path, port=0)
     import_history(settings.log_url, history, load_bundle(monthly_bundle).config.data)
     app = create_app(settings)

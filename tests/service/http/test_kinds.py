@@ -24,7 +24,7 @@ RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}
 
 @pytest.fixture(scope="module")
 def demand() -> pd.DataFrame:
-    """Half a year of four items that sell 0.3 to 1.5 pieces a day: most days nothing."""
+    """Return half a year of four items that sell 0.3 to 1.5 pieces a day: most days nothing."""
     rng = np.random.default_rng(0)
     days = pd.date_range("2024-01-01", periods=182)
     parts = [
@@ -36,7 +36,7 @@ def demand() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def demand_bundle(demand: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of counts, which training detects from the data."""
+    """Return a model of counts, which training detects from the data."""
     data = DataConfig(freq="D")
     directory = tmp_path_factory.mktemp("demand") / "parts"
     return train_tiny(demand, data, directory, max_steps=150)
@@ -46,7 +46,7 @@ def demand_bundle(demand: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
 def shop(
     demand: pd.DataFrame, demand_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    """A client of a server process with this model and the history in its log."""
+    """Yield a client of a server process with this model and the history in its log."""
     folder = tmp_path_factory.mktemp("shop")
     demand.to_parquet(folder / "seed.parquet")
     environment = {
