@@ -24,7 +24,7 @@ from forecast.training.train import train
 
 @pytest.fixture(scope="module", params=[*CELLS, "windowed", "backward", "members"])
 def any_bundle(request: pytest.FixtureRequest, panel: Panel, config: Config) -> Bundle:
-    """Return a model of two layers for each cell, a windowed, a bidirectional one and an ensemble."""
+    """Return a model of two layers: one for each cell, two windowed ones and an ensemble."""
     variants = {
         "windowed": {"cell": "gru", "window": 5},
         "backward": {"cell": "lstm", "window": 4, "bidirectional": True},
@@ -52,7 +52,7 @@ def years(panel: Panel) -> Panel:
 
 @pytest.fixture(scope="module")
 def cold(any_bundle: Bundle, years: Panel) -> States:
-    """Return the states after one pass over all of these years."""
+    """Return the states after one pass over all of `years`."""
     return warm_up(any_bundle, years)
 
 

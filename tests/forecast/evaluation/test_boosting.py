@@ -20,7 +20,7 @@ def steps(series: list[np.ndarray], horizon: int = 6) -> Steps:
 
 @pytest.fixture(scope="module")
 def seasonal() -> list[np.ndarray]:
-    """Return twelve positive series with a season of 12, noise of 5 % and levels from 1 to 1,000."""
+    """Return 12 positive series with a season of 12, noise of 5 % and levels from 1 to 1,000."""
     rng = np.random.default_rng(0)
     shape = 1 + 0.5 * np.sin(np.arange(96) * 2 * np.pi / 12)
     return [level * shape * rng.lognormal(0, 0.05, 96) for level in np.geomspace(1, 1000, 12)]

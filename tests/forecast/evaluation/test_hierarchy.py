@@ -82,7 +82,7 @@ def test_the_pinball_loss_is_zero_for_an_exact_forecast_and_linear_in_its_error(
 
 @pytest.fixture
 def shops(tmp_path, rng):
-    """Return the files of the M5 hierarchy for two items in two stores of each of two states."""
+    """Return a folder of M5 files, static columns and sales of two items in four stores."""
     rows = [
         (f"{item}_{store}", item, item[:-4], "FOODS", store, store[:2])
         for item in ("FOODS_1_001", "FOODS_2_001")

@@ -57,7 +57,7 @@ def test_intervals_from_few_forecasts_keep_their_coverage():
     np.testing.assert_allclose(np.mean(coverage, axis=0), [0.5, 0.8, 0.95], atol=0.035)
 
 
-def test_few_forecasts_give_nearly_symmetric_factors():
+def test_few_forecasts_give_more_symmetric_factors():
     """One-sided residuals make the interval lopsided only with a large effective sample."""
     residual, distances = np.array([[1.0, 3.0], [2.0, 4.0]] * 10), np.ones((20, 2, 2, 3))
     known = np.ones((20, 2), np.bool_)

@@ -59,7 +59,7 @@ class Bench:
 
 @pytest.fixture
 def bench(request) -> Iterator[Bench]:
-    """Yield a bench; a test may set its deadline, queue limit and idle wait by indirect parameters."""
+    """Yield a bench; indirect parameters set its deadline, queue limit and idle wait."""
     bench = Bench(*getattr(request, "param", (30.0, 100)))
     yield bench
     bench.close()

@@ -58,7 +58,7 @@ class RunningServer:
 
 @pytest.fixture
 def history(monthly) -> pd.DataFrame:
-    """Return 75 series, which is more than the first transaction of a prune takes."""
+    """Return 75 series, which is more than the first transaction of a prune covers."""
     names = (f"{number:02}" for number in range(14))
     return pd.concat(monthly.assign(unique_id=monthly["unique_id"] + name) for name in ["", *names])
 

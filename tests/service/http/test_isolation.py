@@ -65,7 +65,7 @@ def run_together(
 
 @pytest.fixture
 def twins(serve, daily_models, tmp_path) -> tuple[TestClient, TestClient]:
-    """Return two servers with the same model and the same observations."""
+    """Return clients of two servers with the same model and the same observations."""
     one, other = (
         serve(daily_models[0], data_dir=tmp_path / name, unknown_series="create")
         for name in ("one", "other")

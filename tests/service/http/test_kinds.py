@@ -24,7 +24,7 @@ RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}
 
 @pytest.fixture(scope="module")
 def demand() -> pd.DataFrame:
-    """Return half a year of four items that sell 0.3 to 1.5 pieces a day: most days nothing."""
+    """Return half a year of four items that sell 0.3 to 1.5 pieces a day on average."""
     rng = np.random.default_rng(0)
     days = pd.date_range("2024-01-01", periods=182)
     parts = [
@@ -36,7 +36,7 @@ def demand() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def demand_bundle(demand: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model of counts, which training detects from the data."""
+    """Return the directory of a model of counts, a kind that training detects from the data."""
     data = DataConfig(freq="D")
     directory = tmp_path_factory.mktemp("demand") / "parts"
     return train_tiny(demand, data, directory, max_steps=150)
