@@ -36,7 +36,7 @@ _START_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a process kills itself: as it enters or leaves a function for the n-th time."""
+    """A point at which a process kills itself: the n-th call of or return from a function."""
 
     file: str
     """End of the path of the file with the function."""
@@ -44,7 +44,7 @@ class Point:
     """Qualified name of the function."""
     edge: Literal["enter", "leave"]
     turn: int = 1
-    """Which entry or return it is, counted from 1."""
+    """Number of the call or return at which it happens, counted from 1."""
 
 
 POINTS = {
@@ -90,7 +90,7 @@ class Server:
 
     @property
     def ready(self) -> bool:
-        """Whether the server is ready to forecast."""
+        """True if the server is ready to forecast."""
         if not self.url:
             return False
         try:
@@ -135,7 +135,7 @@ def started(
 
     Args:
         environment: Settings of the server.
-        point: Where it kills itself.
+        point: Point at which it kills itself, if any.
         clock: Offsets of its wall clock in seconds, used in turn at each reading.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +177,7 @@ def _serve(
 
 
 def _kill_at(point: Point) -> None:
-    """Trace the calls in all threads started later, which is all but that of the socket."""
+    """Trace calls in threads started later, which are all but the main one with the event loop."""
     turns = itertools.count(1)
 
     def count() -> None:
@@ -203,7 +203,7 @@ def _kill_at(point: Point) -> None:
 
 
 def _shift_clock(clock: tuple[int, ...]) -> None:
-    """Shift the wall clock of this process; the monotonic clock stays right."""
+    """Shift the wall clock of this process; the monotonic clock stays correct."""
     offsets, time_ns = itertools.cycle(clock), time.time_ns
     time.time_ns = lambda: time_ns() + next(offsets) * 10**9
     time.time = lambda: time.time_ns() / 1e9

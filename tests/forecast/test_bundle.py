@@ -1,4 +1,4 @@
-"""Bundles on disk: read back as the same model, or refused."""
+"""A saved bundle is loaded as the same model, or refused."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_a_loaded_bundle_forecasts_the_same(bundle, panel, tmp_path):
 
 
 def test_a_bundle_of_an_earlier_release_is_read(retail, tmp_path):
-    """Settings that were added since change neither its digest nor its forecasts."""
+    """Settings that were added later change neither its digest nor its forecasts."""
     old = load_bundle(BUNDLES / "before_id_from")
     save_bundle(old, tmp_path / "again")
     sales = retail[retail["unique_id"].eq("A3349335T")].tail(120).assign(state="New South Wales")
@@ -95,7 +95,7 @@ def test_altered_or_missing_files_are_refused(bundle, tmp_path):
 
 @pytest.mark.parametrize("name", [WEIGHTS_NAME, JSON_NAME])
 def test_files_of_absurd_size_are_not_read(bundle, tmp_path, name):
-    """The memory of a server is not filled by a file in place of a model."""
+    """A huge file in place of a model does not fill the memory of a server."""
     save_bundle(bundle, tmp_path / "m")
     os.truncate(tmp_path / "m" / name, MAX_BYTES + 1)
 
@@ -114,7 +114,7 @@ def test_a_file_too_large_to_read_is_not_written(bundle, tmp_path):
 
 
 def test_another_format_version_is_refused(bundle, tmp_path):
-    """A bundle in a later format is not read by guessing."""
+    """A bundle in a later format raises an error with its version."""
     save_bundle(bundle, tmp_path / "m")
     text = tmp_path / "m" / JSON_NAME
     text.write_text(json.dumps(json.loads(text.read_text()) | {"version": 99}))

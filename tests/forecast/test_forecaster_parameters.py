@@ -5,16 +5,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from forecast.config import Config
 from forecast.errors import ConfigError, NotFitted, UnknownSetting
 from forecast.forecaster import Forecaster
-from tests.forecast.test_forecaster import QUICK
-
-
-@pytest.fixture(scope="module")
-def quick() -> Config:
-    """Settings of a training run of about a second."""
-    return Config.from_dict(QUICK)
 
 
 def test_a_clone_has_the_parameters_and_is_not_fitted(retail, quick):
@@ -40,10 +32,9 @@ def test_a_clone_learns_the_same_as_the_original(retail, quick):
     pd.testing.assert_frame_equal(forecasts, forecaster.fit(retail).predict())
 
 
-def test_every_setting_has_a_nested_name():
+def test_every_setting_has_a_nested_name(quick):
     """A nested name changes one setting, and leaves the configuration that was passed unchanged."""
-    config = Config.from_dict(QUICK)
-    forecaster = Forecaster(h=6, config=config)
+    forecaster = Forecaster(h=6, config=quick)
 
     forecaster.set_params(h=9, config__train__max_steps=7, config__model__cell="gru")
 
@@ -51,7 +42,7 @@ def test_every_setting_has_a_nested_name():
     assert forecaster.get_params()["config__train__max_steps"] == 7
     assert forecaster.config.model.cell == "gru"
     assert forecaster.config.model.hidden_size == 16
-    assert config.train.max_steps == 30
+    assert quick.train.max_steps == 30
     assert Forecaster().get_params(deep=False) == {"h": None, "freq": None, "config": None}
 
 

@@ -1,4 +1,4 @@
-"""What users import: one list of names, loaded when first used, and nothing else in the docs."""
+"""The public names are listed once, loaded on first use, and all that the docs import."""
 
 import importlib
 import re
@@ -46,15 +46,15 @@ DEFINED_IN = {
 MODULES = {"forecast.data.ohlc", "forecast.evaluation.baselines", "forecast.evaluation.metrics"}
 
 
-def in_new_process(code: str) -> str:
+def run_in_new_process(code: str) -> str:
     """Return what `code` prints in an interpreter that has imported nothing yet."""
     return subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
     ).stdout.strip()
 
 
-def test_the_public_names_are_these():
-    """A new name is a promise: it is added here too."""
+def test_the_public_names_are_listed():
+    """A new public name is a promise to users, so it is added to this list too."""
     names = {name for defined in DEFINED_IN.values() for name in defined}
     names |= {module.rpartition(".")[2] for module in MODULES}
 
@@ -66,7 +66,7 @@ def test_the_public_names_are_these():
 
 @pytest.mark.parametrize("package", [forecast, statecast], ids=lambda package: package.__name__)
 def test_each_name_is_what_its_module_defines(package):
-    """Classes and functions come from the module that defines them, and modules are whole."""
+    """Exported classes, functions and modules are the objects of the defining modules."""
     for module, names in DEFINED_IN.items():
         for name in names:
             exported = getattr(package, name)
@@ -112,7 +112,7 @@ def test_submodules_do_not_hide_the_functions():
         for name in forecast.__all__
         if not isinstance(getattr(forecast, name), types.ModuleType | str)
     }
-    assert set(in_new_process(code).split()) == functions
+    assert set(run_in_new_process(code).split()) == functions
 
 
 @pytest.mark.parametrize("package", ["forecast", "statecast"])
@@ -124,8 +124,8 @@ def test_importing_the_package_loads_no_heavy_library(package):
         "print(*sorted(heavy & set(sys.modules)))\n"
     )
 
-    assert in_new_process(code) == ""
-    assert "torch" in in_new_process(code.replace("heavy =", f"{package}.Forecaster; heavy ="))
+    assert run_in_new_process(code) == ""
+    assert "torch" in run_in_new_process(code.replace("heavy =", f"{package}.Forecaster; heavy ="))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

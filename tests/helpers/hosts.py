@@ -1,4 +1,4 @@
-"""What a server has in memory and on the disk, without the server."""
+"""The log, engine, writer and snapshots of a server, without the server."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from service.settings import Limits
 from service.storage.log import ObservationLog
 
 MONTHLY = DataConfig(freq="MS", kind="positive")
-"""Of the fixture `monthly`."""
+"""Settings of the data in the fixture `monthly`."""
 
 
 class Host:
@@ -41,30 +41,31 @@ class Host:
 
     @property
     def engine(self) -> Engine:
+        """The engine that holds the states."""
         return self.writer.engine
 
     def observe(self, name: str, month: str, y: float) -> None:
-        """One value."""
+        """Write one value of a series to the log and its state."""
         stamp = np.array([pd.Timestamp(month).value])
-        sent = ObservationBatch(
+        batch = ObservationBatch(
             [name], stamp, np.array([y]), np.empty((1, 0)), (), lambda item: f"/{item}"
         )
-        self.writer.write(sent)
+        self.writer.write(batch)
 
     def states(self) -> dict[str, States]:
-        """The state of every series, those that wait included."""
+        """Replay the waiting series, and return the state of every series by name."""
         self.writer.replay(list(self.writer.waiting))
         rows = self.engine.rows
         return {name: self.engine.snapshot(np.array([rows[name]]))[0] for name in sorted(rows)}
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Stop the compute thread and release the log."""
         self.executor.close()
         self.log.close()
 
 
 def assert_equal(states: dict[str, States], others: dict[str, States]) -> None:
-    """To the last digits that the order of computation leaves."""
+    """Require equal positions, and equal states within 1e-5."""
     assert states.keys() == others.keys()
     for name, state in states.items():
         other = others[name]

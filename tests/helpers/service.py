@@ -50,7 +50,7 @@ PROBLEM_FIELDS = {
 def train_tiny(
     table: pd.DataFrame, data: DataConfig, directory: Path, *, max_steps: int = 4
 ) -> Path:
-    """Train and save a model that has hardly learned anything."""
+    """Train a tiny model for a few steps, save it, and return its directory."""
     config = Config(
         data=data,
         model=ModelConfig(hidden_size=8, horizon=HORIZON),
@@ -63,7 +63,7 @@ def train_tiny(
 
 
 def empty_database(address: str) -> str:
-    """Drop our tables from a database and return its URL."""
+    """Drop all tables of the log from a database, and return its URL."""
     engine = sa.create_engine(address)
     with engine.begin() as connection:
         for table in (
@@ -87,7 +87,7 @@ def read_readiness(client: TestClient) -> dict[str, Any]:
 
 
 def run_sql(url: str, *statements: str) -> list[sa.Row]:
-    """Run SQL without our own code, and return the rows of the last statement."""
+    """Run SQL on a connection of its own, and return the rows of the last statement."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         results = [connection.execute(sa.text(statement)) for statement in statements]
@@ -107,7 +107,7 @@ def read_log(url: str, covariates: tuple[str, ...] = ()) -> tuple[list[str], Obs
 
 
 def batch_of(*items: tuple[str, str, float]) -> ObservationBatch:
-    """Return a batch of observations as a request brings it."""
+    """Return a batch of items of (series, month, value), as a request builds it."""
     names, months, y = zip(*items, strict=True)
     stamps = np.array([pd.Timestamp(month).value for month in months])
     return ObservationBatch(
@@ -117,13 +117,13 @@ def batch_of(*items: tuple[str, str, float]) -> ObservationBatch:
 
 def replace_model(bundle: Path | Bundle, folder: Path) -> None:
     """Replace a bundle by another one, as a deployment does."""
-    fresh = folder.with_name("fresh")
+    replacement = folder.with_name("replacement")
     if isinstance(bundle, Path):
-        shutil.copytree(bundle, fresh)
+        shutil.copytree(bundle, replacement)
     else:
-        save_bundle(bundle, fresh)
+        save_bundle(bundle, replacement)
     shutil.rmtree(folder)
-    fresh.rename(folder)
+    replacement.rename(folder)
 
 
 def wait_for_successor(
@@ -186,10 +186,10 @@ def make_wild(bundle: Bundle) -> Bundle:
 
 def assert_problem(answer, status: int, code: str) -> dict:
     """Require a problem document with every field and the request id of the header; return it."""
-    told = answer.json()
+    problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
-    assert (answer.status_code, told["status"], told["code"]) == (status, status, code)
-    assert told.keys() == PROBLEM_FIELDS
-    assert told["request_id"] == answer.headers["x-request-id"]
-    assert told["type"] == f"urn:statecast:problem:{code}"
-    return told
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert problem.keys() == PROBLEM_FIELDS
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["type"] == f"urn:statecast:problem:{code}"
+    return problem

@@ -1,4 +1,4 @@
-"""Helpers of the training tests."""
+"""Helpers for tests of training: a script to kill, tiny panels, and interrupted runs."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ from forecast.models.recurrent import RecurrentStack
 
 
 def test_a_forward_call_leaves_no_trace_in_the_module():
-    """Two calls with one state give one answer: nothing is remembered but in the state."""
+    """Two calls with the same state give equal outputs, and no weight or buffer changes."""
     stack = RecurrentStack("lstm", 3, 4, 1, 0.0).eval()
     inputs, state = torch.randn(2, 6, 3), stack.initial_state(2)
     before = {name: value.clone() for name, value in stack.state_dict().items()}

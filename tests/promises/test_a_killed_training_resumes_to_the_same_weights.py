@@ -17,7 +17,7 @@ from tests.helpers.training import TRAIN_SCRIPT, train_until, weights
 
 
 def test_two_runs_with_one_seed_give_equal_bundles(panel, config):
-    """Another seed gives another bundle."""
+    """The digests of the bundles are equal, and another seed gives another digest."""
     first, second = train(panel, config).bundle, train(panel, config).bundle
     other = train(panel, replace(config, train=replace(config.train, seed=1))).bundle
 

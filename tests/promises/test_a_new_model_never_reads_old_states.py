@@ -1,4 +1,4 @@
-"""Promise 12: a new model replays the log before it takes over; a bad one stays out."""
+"""Promise 12: a new model replays the log before it takes over; a bad one is refused."""
 
 import shutil
 from dataclasses import replace
@@ -18,15 +18,16 @@ from tests.helpers.service import (
 )
 
 
-def _broken(bundle: Bundle) -> Bundle:
+def _make_nan(bundle: Bundle) -> Bundle:
+    """Return the bundle with a bias that makes its forecasts NaN."""
     with torch.no_grad():
         bundle.network.point.shrinkage.fill_(1.0)
         bundle.network.point.outer.bias.fill_(float("nan"))
     return replace(bundle)
 
 
-def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, monthly, tmp_path):
-    """Its states hold all observations, and equal those of a start without snapshots."""
+def test_a_new_model_takes_over_with_its_own_states(serve, pointer, second, monthly, tmp_path):
+    """Its states have seen all observations, and equal those of a start without snapshots."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH, data_dir=tmp_path / "data")
     observe(client, names[0], "2019-01-01", 300.0)
@@ -48,21 +49,23 @@ def test_a_new_model_takes_over_with_states_of_its_own(serve, pointer, second, m
         np.testing.assert_allclose(one["statecast"], other["statecast"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("harm", "reason"), [(make_wild, "lie further than"), (_broken, "finite")])
-def test_a_model_that_forecastsmake_wildly_stays_out(serve, pointer, second, monthly, harm, reason):
+@pytest.mark.parametrize(
+    ("change", "reason"), [(make_wild, "lie further than"), (_make_nan, "finite")]
+)
+def test_a_model_with_wild_forecasts_is_refused(serve, pointer, second, monthly, change, reason):
     """The model in service gives the same forecasts as before."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(pointer, monthly, **WATCH)
     before = forecasts(client, names)
 
-    replace_model(harm(load_bundle(second)), pointer)
+    replace_model(change(load_bundle(second)), pointer)
     rollout = wait_for_successor(client, lambda s: s.get("phase") == "refused")
 
     assert reason in rollout["reason"]
     assert forecasts(client, names) == before
 
 
-def test_a_rollback_restores_the_model_before_with_all_later_observations(
+def test_a_rollback_restores_the_previous_model_with_all_later_observations(
     serve, pointer, second, monthly
 ):
     """It stays in service although the source still names the other model."""

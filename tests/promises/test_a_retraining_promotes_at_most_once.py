@@ -10,7 +10,7 @@ from pipelines.workflows import train
 from pipelines.workflows.workspace import Stopped
 
 
-def test_repeated_job_gives_the_same_scores_and_is_not_promoted(trained):
+def test_a_repeated_job_gives_the_same_scores_and_is_not_promoted(trained):
     """The champion is scored on the same cutoffs with a tie, so it stays in service."""
     again = trained.again()
 
@@ -20,7 +20,7 @@ def test_repeated_job_gives_the_same_scores_and_is_not_promoted(trained):
     assert trained.tracking.version("retail", "challenger").version == again.version
 
 
-def test_champion_that_changes_during_training_is_not_replaced(trained):
+def test_a_champion_that_changes_during_training_is_not_replaced(trained):
     """The model was compared with no champion, so it is registered but not promoted over one."""
     tracking, name = trained.tracking, "overtaken"
     uri, run_id = trained.outcome.model_uri, trained.outcome.run_id
@@ -40,7 +40,7 @@ def test_champion_that_changes_during_training_is_not_replaced(trained):
     assert run.data.tags["gate.reason"] == outcome.verdict.reason
 
 
-def test_interrupted_job_resumes_at_its_last_checkpoint(trained, tmp_path):
+def test_an_interrupted_job_resumes_at_its_last_checkpoint(trained, tmp_path):
     """
     A resumed job trains no checkpointed step twice and has the scores of an uninterrupted one.
 

@@ -24,7 +24,7 @@ from forecast.training.train import train
 
 @pytest.fixture(scope="module", params=[*CELLS, "windowed", "backward", "members"])
 def any_bundle(request: pytest.FixtureRequest, panel: Panel, config: Config) -> Bundle:
-    """A model of two layers for each cell, a windowed, a bidirectional one and an ensemble."""
+    """Return a model of two layers: one for each cell, two windowed ones and an ensemble."""
     variants = {
         "windowed": {"cell": "gru", "window": 5},
         "backward": {"cell": "lstm", "window": 4, "bidirectional": True},
@@ -37,7 +37,7 @@ def any_bundle(request: pytest.FixtureRequest, panel: Panel, config: Config) -> 
 
 
 def assert_states_close(a: States, b: States) -> None:
-    """Check for equal positions, and for equal arrays within 1e-5."""
+    """Require equal positions, and equal arrays within 1e-5."""
     np.testing.assert_array_equal(a.last_ds, b.last_ds)
     np.testing.assert_array_equal(a.count, b.count)
     for name in ("scalars", "rings", "hidden", "cell", "seen"):
@@ -46,13 +46,13 @@ def assert_states_close(a: States, b: States) -> None:
 
 @pytest.fixture(scope="module")
 def years(panel: Panel) -> Panel:
-    """The last twelve years of each series."""
+    """Return the last twelve years of each series."""
     return panel.tail(panel.lengths - 144)
 
 
 @pytest.fixture(scope="module")
 def cold(any_bundle: Bundle, years: Panel) -> States:
-    """The states after one pass over all of these years."""
+    """Return the states after one pass over all of `years`."""
     return warm_up(any_bundle, years)
 
 
@@ -118,7 +118,7 @@ def test_absurd_values_of_one_series_change_no_other_forecast(bundle, panel, poi
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_chunking_does_not_change_what_the_network_computes(cell: Cell):
-    """Steps cut in two with the state carried give what they give in one piece."""
+    """Two chunks with the state carried between them give the outputs of one."""
     torch.manual_seed(0)
     network = Network(
         ResolvedModelConfig(cell=cell, hidden_size=8, horizon=2, members=1),

@@ -21,11 +21,11 @@ CHECKS = [
     conformance.response_schema_conformance,
 ]
 SECONDS = 40
-"""For all operations together, so that a slow machine tries less instead of waiting."""
+"""Time for all operations together, so that a slow machine tries fewer requests."""
 
 
-def test_what_the_framework_refuses_is_a_problem_document_too(retail_client):
-    """404, 405, 422, malformed JSON and a missing content type."""
+def test_a_request_refused_by_the_framework_gets_a_problem_document(retail_client):
+    """These are 404, 405, 422, malformed JSON, and another media type."""
     post = retail_client.post
     assert_problem(retail_client.get("/nowhere"), 404, "request.not_found")
     assert_problem(retail_client.put("/v1/series"), 405, "request.method")
@@ -40,8 +40,8 @@ def test_what_the_framework_refuses_is_a_problem_document_too(retail_client):
     assert_problem(post("/v1/forecasts", json=[1]), 422, "request.validation")
 
 
-def test_a_problem_repeats_no_values_that_were_sent(retail_client):
-    """Validation tells the place and the rule, not the input."""
+def test_a_problem_repeats_no_value_of_the_request(retail_client):
+    """A validation problem names the place and the rule, but not the input."""
     body = {"observations": [{"unique_id": "a", "ds": "2019-01-01", "y": "s3cr3t-value"}]}
 
     answer = retail_client.post("/v1/observations", json=body)
@@ -50,46 +50,46 @@ def test_a_problem_repeats_no_values_that_were_sent(retail_client):
     assert "s3cr3t-value" not in answer.text
 
 
-def test_an_error_nobody_foresaw_tells_a_number_and_nothing_else(
-    retail_client, monkeypatch, caplog
-):
+def test_an_unexpected_error_reveals_only_the_request_id(retail_client, monkeypatch, caplog):
     """The traceback is logged under the request id and stays out of the answer."""
     engine = retail_client.app.state.slot.serving.engine
     monkeypatch.setattr(engine, "bundle", None)
 
     answer = retail_client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
 
-    told = assert_problem(answer, 500, "internal")
-    assert told["detail"] == "internal error"
+    problem = assert_problem(answer, 500, "internal")
+    assert problem["detail"] == "internal error"
     assert "NoneType" not in answer.text
-    assert told["request_id"] in caplog.text
+    assert problem["request_id"] in caplog.text
     assert "Traceback" in caplog.text
 
 
 def all_errors() -> list[type[ForecastError]]:
-    """Every class of the catalogue that library and service raise."""
-    found = {**vars(library_errors), **vars(service_errors)}.values()
-    return [c for c in found if isinstance(c, type) and issubclass(c, ForecastError)]
+    """Return every error class of the library and the service."""
+    values = {**vars(library_errors), **vars(service_errors)}.values()
+    return [c for c in values if isinstance(c, type) and issubclass(c, ForecastError)]
 
 
 @pytest.mark.parametrize("error", all_errors())
 def test_every_error_has_a_status(error):
-    """Only what cannot reach a request is an internal error."""
+    """Only errors that no request can cause have status 500."""
     unreachable = {"internal", "checkpoint.invalid", "forecaster.not_fitted", "cli.port_busy"}
 
     assert (status_of(error.code) == 500) == (error.code in unreachable)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_whatever_is_sent_the_server_keeps_to_its_document(serve, weekly_bundle, weekly, mode):
-    """Fuzzed within the schema and beyond it: no 5xx, and only what is documented."""
+def test_responses_to_fuzzed_requests_conform_to_the_openapi_document(
+    serve, weekly_bundle, weekly, mode
+):
+    """Requests that follow or violate the schema get documented responses, and never a 5xx."""
     client = serve(weekly_bundle, weekly, unknown_series="create")
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
-    found = [result.ok() for result in schema.get_all_operations()]
-    found = [operation for operation in found if _can_generate(operation, mode)]
+    operations = [result.ok() for result in schema.get_all_operations()]
+    operations = [operation for operation in operations if _can_generate(operation, mode)]
     deadline = time.monotonic() + SECONDS / 2
 
-    for operation in found:
+    for operation in operations:
 
         @settings(
             max_examples=40,
@@ -105,10 +105,11 @@ def test_whatever_is_sent_the_server_keeps_to_its_document(serve, weekly_bundle,
 
         fuzz()
 
-    assert len(found) >= 5
+    assert len(operations) >= 5
 
 
 def _send(client, case):
+    """Send a generated request and return the response."""
     kwargs = case.as_transport_kwargs(base_url="http://127.0.0.1")
     kwargs.pop("cookies", None)
     if isinstance(kwargs.get("data"), bytes | str):
@@ -117,6 +118,6 @@ def _send(client, case):
 
 
 def _can_generate(operation, mode: GenerationMode) -> bool:
-    """There is nothing to send wrongly to a route that takes nothing."""
-    takes = list(operation.iter_parameters()) or operation.body
-    return mode is GenerationMode.POSITIVE or bool(takes)
+    """Return whether requests can be generated; a route without inputs has no invalid one."""
+    inputs = list(operation.iter_parameters()) or operation.body
+    return mode is GenerationMode.POSITIVE or bool(inputs)

@@ -23,7 +23,7 @@ from forecast.errors import (
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(error, table):
-    """The error comes before anything runs, and says what to do."""
+    """The error is raised before anything runs, and its help says what to do."""
     with pytest.raises(error) as caught:
         Config.from_dict(table)
 

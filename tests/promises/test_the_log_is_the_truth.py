@@ -34,8 +34,8 @@ MONTHS = pd.date_range("2020-01-01", periods=60, freq="MS")
 VALUES = st.floats(1.0, 1e4)
 
 
-def by_hand(folder: Path) -> Bundle:
-    """Load a model and compute its recurrent layers cell by cell."""
+def load_oracle(folder: Path) -> Bundle:
+    """Return a model whose recurrent layers are computed cell by cell."""
     bundle = load_bundle(folder)
     stack = bundle.network.stack
     assert isinstance(stack, RecurrentStack)
@@ -48,7 +48,7 @@ def by_hand(folder: Path) -> Bundle:
 
 
 class Server(RuleBasedStateMachine):
-    """A server, and what was reported to it."""
+    """A state machine of operations on a server, and the values that were reported to it."""
 
     def __init__(self, folders: tuple[Path, Path]) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Server(RuleBasedStateMachine):
         self.home = Path(tempfile.mkdtemp())
         self.pointer = self.home / "served"
         shutil.copytree(folders[0], self.pointer)
-        self.oracles = [by_hand(folder) for folder in folders]
+        self.oracles = [load_oracle(folder) for folder in folders]
         self.values: dict[str, list[float]] = {}
         """Reported values of each series, one per month from the first of `MONTHS`."""
         self.revised: dict[str, list[int]] = {}
@@ -70,6 +70,7 @@ class Server(RuleBasedStateMachine):
         self._start()
 
     def _start(self) -> None:
+        """Start a server on the data directory and wait for its model."""
         app = create_app(
             Settings(
                 model=str(self.pointer),
@@ -152,7 +153,7 @@ class Server(RuleBasedStateMachine):
     @precondition(lambda self: self.values)
     @rule(steps=st.integers(1, 40))
     def prune(self, steps: int) -> None:
-        """Keep only the last months in the log; models that are held keep whole states."""
+        """Keep only the last months in the log; models in memory keep complete states."""
         begins = {
             name: len(known) - steps
             for name, known in self.values.items()
@@ -209,7 +210,7 @@ class Server(RuleBasedStateMachine):
     @precondition(lambda self: self.has_previous)
     @rule()
     def rollback(self) -> None:
-        """Roll back to the model before."""
+        """Roll back to the previous model."""
         self.serving = 1 - self.serving
         answer = self.client.post("/v1/models:rollback").json()
         assert answer["digest"] == self.oracles[self.serving].digest
@@ -274,7 +275,7 @@ class Server(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def bundles(monthly, monthly_bundle, tmp_path_factory) -> tuple[Path, Path]:
-    """Return two models of the same data."""
+    """Return the directories of two models of the same data."""
     folder = tmp_path_factory.mktemp("machine") / "other"
     data = DataConfig(freq="MS", kind="positive")
     return monthly_bundle, train_tiny(monthly, data, folder, max_steps=6)

@@ -1,4 +1,4 @@
-"""The process: what it imports, where it listens, how it refuses to start."""
+"""The server process imports no heavy package, checks its port and stops with clear errors."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ HEAVY = ("mlflow", "statsforecast", "plotly", "typer", "dbos", "ray", "matplotli
 
 
 def test_the_server_serves_without_the_heavy_packages(serve, monthly_bundle, monthly, tmp_path):
-    """No tracking client, no statistics, no figures, no command line on its import path."""
+    """Serving imports no tracking client, statistics, plotting or command-line package."""
     monthly.to_parquet(tmp_path / "seed.parquet")
     code = f"""
 import sys
@@ -41,15 +41,15 @@ print([name for name in {HEAVY!r} if name in sys.modules])
         "STATECAST_DATA_DIR": str(tmp_path),
     }
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
 
-    assert done.stdout.strip() == "[]", done.stderr
+    assert process.stdout.strip() == "[]", process.stderr
 
 
-def test_a_busy_port_is_told_with_the_next_one():
-    """The message names the address and the option."""
+def test_a_busy_port_is_refused_with_a_suggestion():
+    """The error names the address, and the option for the next port."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -62,8 +62,8 @@ def test_a_busy_port_is_told_with_the_next_one():
     assert f"--port {port + 1}" in refused.value.help
 
 
-def test_the_next_free_port_is_taken_when_that_is_wanted():
-    """And the address that is printed is the one that answers."""
+def test_the_next_free_port_is_used_if_the_setting_allows_it():
+    """The printed URL is that of the port that was bound."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -77,7 +77,7 @@ def test_the_next_free_port_is_taken_when_that_is_wanted():
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"STATECAST_HOST": "0.0.0.0"}, "error[config.open_bind]"),
         ({"STATECAST_MODEL": "nowhere"}, "error[model.unknown]"),
@@ -85,12 +85,12 @@ def test_the_next_free_port_is_taken_when_that_is_wanted():
         ({"STATECAST_MODEL": "models:/statecast@champion"}, "error[registry.unavailable]"),
     ],
 )
-def test_a_server_that_cannot_serve_stops_with_a_message(environment, said, tmp_path):
-    """Exit code 2, one clear message, no traceback."""
+def test_a_server_that_cannot_serve_stops_with_a_message(environment, message, tmp_path):
+    """The process exits with code 2 and an error message, without a traceback."""
     environment = {"STATECAST_PORT": "0", "STATECAST_DATA_DIR": str(tmp_path), **environment}
     untracked = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "service"],
         env={**untracked, **environment},
         capture_output=True,
@@ -99,13 +99,13 @@ def test_a_server_that_cannot_serve_stops_with_a_message(environment, said, tmp_
         timeout=60,
     )
 
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
 
 
-def test_a_stopped_server_ends_orderly(monthly_bundle: Path, tmp_path: Path):
-    """SIGTERM: what runs is finished, the log is given back, and the next can start."""
+def test_a_server_stops_cleanly_on_sigterm(monthly_bundle: Path, tmp_path: Path):
+    """It releases the log without a traceback, so that the next server can start."""
     environment = {"STATECAST_MODEL": str(monthly_bundle), "STATECAST_DATA_DIR": str(tmp_path)}
     with server(environment) as running:
         assert httpx.get(f"{running.url}/livez").headers.get("server") is None

@@ -1,4 +1,4 @@
-"""Diagnostics agree with what is known about models and data made for the test."""
+"""Diagnostics give the known results for models and data built for the test."""
 
 import copy
 from dataclasses import replace
@@ -35,7 +35,7 @@ from forecast.training.train import train
 
 
 def quick(**model: object) -> Config:
-    """Settings of a training run of about a second on the counts."""
+    """Return settings for a training run of about a second on `counts`."""
     return Config(
         data=DataConfig(freq="D", kind="count", season_lengths=(7,), known_future=("promo",)),
         model=ModelConfig(hidden_size=8, horizon=4, **model),
@@ -45,7 +45,7 @@ def quick(**model: object) -> Config:
 
 @pytest.fixture(scope="module")
 def counts() -> Panel:
-    """Counts with many zeros, and with a covariate that adds ten."""
+    """Return counts with many zeros, and with a covariate that adds ten."""
     rng = np.random.default_rng(0)
     promo = rng.random(480) < 0.2
     frame = pd.DataFrame(
@@ -60,13 +60,13 @@ def counts() -> Panel:
 
 
 @pytest.fixture(scope="module")
-def counted(counts):
-    """A model of the counts, without their last four steps."""
+def count_bundle(counts):
+    """Return a model trained on the counts without their last four steps."""
     return train(counts.head(counts.lengths - 4), quick()).bundle
 
 
 def test_memory_of_one_lag_is_the_change_of_the_forecast(bundle, panel):
-    """Changing the value by hand changes the forecast by the number in the table."""
+    """A direct change of the value changes the forecast by the number in the table."""
     lag, horizon = 5, 3
     one = panel.take([2])
     memory = memory_profile(bundle, one, horizon=horizon, lags=[lag], num_series=1)
@@ -81,12 +81,12 @@ def test_memory_of_one_lag_is_the_change_of_the_forecast(bundle, panel):
     )
 
     assert memory.table["lag"].tolist() == [0, lag]
-    by_hand = np.abs(after - before).mean() / unit
-    assert memory.table["total"].iloc[1] == pytest.approx(by_hand, rel=1e-5)
+    expected = np.abs(after - before).mean() / unit
+    assert memory.table["total"].iloc[1] == pytest.approx(expected, rel=1e-5)
     assert memory.num_series == 1
 
 
-def test_memory_fades_and_its_reach_is_where_it_stays_small(bundle, panel):
+def test_the_reach_of_memory_is_where_the_dependence_stays_small(bundle, panel):
     """The dependence is below 1 % from the reach on, and not just before it."""
     memory = memory_profile(bundle, panel)
 
@@ -98,7 +98,7 @@ def test_memory_fades_and_its_reach_is_where_it_stays_small(bundle, panel):
     assert (memory.table["network"] > 0).any()
 
 
-def test_a_network_without_memory_depends_through_the_filters_alone(bundle, panel):
+def test_a_network_without_memory_depends_on_the_past_only_through_filters(bundle, panel):
     """With all recurrent weights at 0, nothing reaches the forecast through the state."""
     forgetful = replace(bundle, network=_forgetful(bundle))
 
@@ -116,7 +116,7 @@ def test_memory_needs_two_steps_before_the_cutoff(bundle, panel):
 
 
 def test_gradients_through_time_are_those_of_autograd():
-    """The last gradient is that of the loss; an earlier one equals autograd on the fused call."""
+    """The last gradient is that of the loss; an earlier one equals autograd of the fused call."""
     torch.manual_seed(0)
     stack = RecurrentStack("gru", 3, 4, 1, 0.0)
     inputs = torch.randn(2, 5, 3)
@@ -152,7 +152,7 @@ def test_small_recurrent_weights_vanish_and_large_ones_explode(scale, flow):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_gradient_profile_has_one_row_a_step_and_layer(counts, cell):
+def test_the_gradient_profile_has_a_row_for_each_step_and_layer(counts, cell):
     """It reaches four chunks back; an LSTM has a column for its cell state."""
     config = quick(num_layers=2, cell=cell)
     trained = train(counts, replace(config, train=replace(config.train, max_steps=10))).bundle
@@ -168,14 +168,14 @@ def test_the_gradient_profile_has_one_row_a_step_and_layer(counts, cell):
     assert first["hidden"][2] > 0
 
 
-def test_gradient_that_the_guard_keeps_out_is_called_none(bundle, panel):
-    """A model that trusts its anchor alone sends nothing to the network."""
-    guarded = train(panel, replace(bundle.config, data=replace(bundle.config.data, kind="price")))
+def test_a_gradient_blocked_by_the_shrinkage_is_classified_as_none(bundle, panel):
+    """A model that forecasts its best skip alone sends no gradient to the network."""
+    shrunk = train(panel, replace(bundle.config, data=replace(bundle.config.data, kind="price")))
 
-    assert gradient_profile(guarded.bundle, panel).flow == {1: "none"}
+    assert gradient_profile(shrunk.bundle, panel).flow == {1: "none"}
 
 
-def test_a_model_of_windows_remembers_its_window_and_has_no_gradient_through_time(panel, config):
+def test_a_windowed_model_has_a_memory_of_its_window_and_no_gradient_profile(panel, config):
     """The memory profile reaches the window only, and the gradient profile is refused."""
     stateless = replace(config.train, stateful=False, chunk_length=8)
     windowed = train(panel, replace(config, train=stateless)).bundle
@@ -187,8 +187,8 @@ def test_a_model_of_windows_remembers_its_window_and_has_no_gradient_through_tim
         gradient_profile(windowed, panel)
 
 
-def test_clipping_weighs_reports_by_their_steps():
-    """The share is one of steps, not of reports, also for the last quarter of the run."""
+def test_the_share_of_clipped_steps_weights_events_by_their_steps():
+    """It counts steps instead of events, also for the last quarter of the run."""
 
     def event(step: int, clipped: float, norm: float) -> TrainEvent:
         return TrainEvent(
@@ -212,16 +212,16 @@ def test_clipping_weighs_reports_by_their_steps():
     assert summary.max_grad_norm == 3.0
 
 
-def test_a_reset_state_remembers_the_last_chunk_alone(bundle, panel):
-    """A reset at step 0 changes nothing; a later one changes the hidden state but no filter."""
-    whole = warm_up(bundle, panel)
+def test_a_reset_clears_the_hidden_state_and_no_filter(bundle, panel):
+    """A reset at step 0 changes nothing; a later one changes only the hidden state."""
+    carried = warm_up(bundle, panel)
 
     never = reset_before(bundle, panel, panel.lengths, 0 * panel.lengths)
     late = reset_before(bundle, panel, panel.lengths, panel.lengths - 3)
 
-    np.testing.assert_allclose(never.hidden, whole.hidden, atol=1e-6)
-    np.testing.assert_allclose(late.scalars, whole.scalars)
-    assert np.abs(late.hidden - whole.hidden).max() > 1e-3
+    np.testing.assert_allclose(never.hidden, carried.hidden, atol=1e-6)
+    np.testing.assert_allclose(late.scalars, carried.scalars)
+    assert np.abs(late.hidden - carried.hidden).max() > 1e-3
 
 
 def test_the_carried_column_equals_the_backtest(bundle, panel):
@@ -238,15 +238,15 @@ def test_the_carried_column_equals_the_backtest(bundle, panel):
     assert scores["gain"][CARRIED] == 0
 
 
-def test_nothing_is_gained_where_a_chunk_holds_the_whole_history(bundle, panel):
-    """A reset at the first step of a series does nothing."""
+def test_a_carried_state_gains_nothing_if_a_chunk_holds_the_whole_history(bundle, panel):
+    """The reset at the first step of each series has no effect."""
     gain = carry_gain(bundle, panel, n_windows=2, chunk_length=int(panel.lengths.max()))
 
     assert gain.scores["gain"].tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_both_ways_of_training_are_scored_at_the_same_cutoffs(panel, config):
-    """The carried column equals the backtest of the recipe; the windowed one differs."""
+    """The carried column equals a backtest of stateful training; the windowed one differs."""
     gain = train_both_ways(panel, config, n_windows=2)
 
     known = panel.head(panel.lengths - 12)
@@ -260,18 +260,18 @@ def test_both_ways_of_training_are_scored_at_the_same_cutoffs(panel, config):
 def test_worst_series_and_groups_come_first_with_their_bias(bundle, panel):
     """A series that is forecast a quarter too high comes first, and so does its group."""
     cv = backtest(bundle, panel, horizon=6, n_windows=2, step_size=6, levels=())
-    bad = panel.ids[3]
-    high = cv["unique_id"] == bad
+    worst = panel.ids[3]
+    high = cv["unique_id"] == worst
     cv.loc[high, MODEL] = 1.25 * cv.loc[high, "y"]
     groups = pd.DataFrame(
-        {"state": ["north" if name == bad else "south" for name in panel.ids], "code": panel.ids},
+        {"state": ["north" if name == worst else "south" for name in panel.ids], "code": panel.ids},
         index=panel.ids,
     )
 
     errors = error_tables(cv, panel_frame(panel, bundle), season_length=12, groups=groups)
 
     top = errors.by_series.iloc[0]
-    assert errors.worst[0] == top["unique_id"] == bad
+    assert errors.worst[0] == top["unique_id"] == worst
     assert top["bias"] == pytest.approx(0.25)
     assert errors.by_series["share"].sum() == pytest.approx(1)
     state = errors.by_group[errors.by_group["column"] == "state"]
@@ -280,7 +280,7 @@ def test_worst_series_and_groups_come_first_with_their_bias(bundle, panel):
     assert state["share"].iloc[0] == pytest.approx(top["share"])
 
 
-def test_a_column_with_many_values_makes_no_groups(bundle, panel):
+def test_a_column_with_many_values_gives_no_groups(bundle, panel):
     """A column with more than fifty values is left out of the table of groups."""
     cv = backtest(bundle, panel, horizon=6, n_windows=1, step_size=6, levels=())
     many = pd.concat([cv.assign(unique_id=cv["unique_id"] + str(i)) for i in range(5)])
@@ -296,7 +296,7 @@ def test_a_column_with_many_values_makes_no_groups(bundle, panel):
 
 
 def test_parts_add_up_to_the_forecast_on_the_log_scale(bundle, panel):
-    """They do so in the unit of `y`, for every series and step."""
+    """The sum equals the forecast in the unit of `y`, for every series and step."""
     table = attribution(bundle, panel)
 
     cv = backtest(bundle, panel, horizon=6, n_windows=1, step_size=1, levels=())
@@ -307,19 +307,19 @@ def test_parts_add_up_to_the_forecast_on_the_log_scale(bundle, panel):
     assert (table["skip"] > 0).all()
 
 
-def test_without_a_guard_the_parts_leave_no_rest(bundle, panel):
-    """With full trust what is left over is rounding: the split is exact on the log scale."""
+def test_without_shrinkage_the_guard_part_is_zero(bundle, panel):
+    """The other parts then add up to the forecast, up to rounding."""
     network = copy.deepcopy(bundle.network)
     network.point.trust.fill_(1.0)
 
-    made = attribution(replace(bundle, network=network), panel)
+    parts = attribution(replace(bundle, network=network), panel)
 
-    assert made["guard"].abs().max() < 1e-4 * made[MODEL].abs().max()
+    assert parts["guard"].abs().max() < 1e-4 * parts[MODEL].abs().max()
 
 
-def test_parts_of_counts_follow_the_covariate(counted, counts):
-    """The parts add up although effects multiply, and promoted days have the larger effect."""
-    table = attribution(counted, counts)
+def test_the_covariate_part_of_counts_follows_the_covariate(count_bundle, counts):
+    """The parts add up although effects multiply, and promoted days have a larger effect."""
+    table = attribution(count_bundle, counts)
 
     ahead = counts.indptr[1:, None] - 4 + np.arange(4)
     promo = counts.known_future[ahead].ravel() > 0

@@ -1,4 +1,4 @@
-"""One pass over rolling origins equals a forecast from each cutoff by itself."""
+"""A backtest in one pass equals separate forecasts from each cutoff."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from forecast.inference.observing import warm_up
 
 
 def test_one_pass_equals_a_cold_start_at_each_cutoff(bundle, panel):
-    """Moving the state on gives the same forecasts as reading the whole history again."""
+    """States that are moved on give the same forecasts as a warm-up over the whole history."""
     frame = backtest(bundle, panel, horizon=6, n_windows=4, step_size=3, levels=(80,))
 
     known = cutoff_lengths(panel, horizon=6, n_windows=4, step_size=3)
@@ -25,12 +25,12 @@ def test_one_pass_equals_a_cold_start_at_each_cutoff(bundle, panel):
 
 def test_values_after_a_cutoff_do_not_reach_its_forecasts(bundle, panel):
     """Noise after the first cutoff changes none of its forecasts."""
-    wild = replace(panel, values=panel.values.copy())
+    noisy = replace(panel, values=panel.values.copy())
     for end in panel.indptr[1:]:
-        wild.values[end - 12 : end] = 1e9
+        noisy.values[end - 12 : end] = 1e9
 
     before = backtest(bundle, panel, horizon=6, n_windows=3, step_size=3)
-    after = backtest(bundle, wild, horizon=6, n_windows=3, step_size=3)
+    after = backtest(bundle, noisy, horizon=6, n_windows=3, step_size=3)
 
     first = before["cutoff"] == before["cutoff"].min()
     columns = [name for name in before if name.startswith("statecast")]
@@ -40,7 +40,7 @@ def test_values_after_a_cutoff_do_not_reach_its_forecasts(bundle, panel):
 
 
 def test_targets_and_cutoffs_are_those_of_the_data(bundle, panel, retail):
-    """Each `y` is the value at its stamp, and the cutoff lies `h` steps before it."""
+    """`y` is the value at its stamp, and the cutoff is 1 to `h` months before it."""
     frame = backtest(bundle, panel, horizon=6, n_windows=2, step_size=1)
 
     merged = frame.merge(retail, on=["unique_id", "ds"], suffixes=("", "_true"))

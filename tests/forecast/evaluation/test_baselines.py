@@ -1,4 +1,4 @@
-"""Baselines have the right stamps and values on every calendar, and no missing forecast."""
+"""Baselines have the right stamps and values on every calendar, and no NaN forecasts."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def example(name: str, num_series: int, length: int) -> pd.DataFrame:
 
 
 def test_seasonal_naive_and_drift_equal_their_formulas():
-    """They are the value a season ago, and the line through the first and the last value."""
+    """The first repeats the last season; the second extends the line from first to last value."""
     frame = example("monthly_retail", 2, 30)
 
     table = forecast(frame, Calendar("MS"), horizon=14, season_length=12, models=CHEAP)
@@ -52,7 +52,7 @@ def test_seasonal_naive_and_drift_equal_their_formulas():
     [("monthly_retail", "MS"), ("weekly_sales", "W-THU"), ("daily_stocks", "XNYS")],
 )
 def test_stamps_of_a_backtest_are_those_of_the_data(name, freq):
-    """On months, weeks and sessions of an exchange, every `y` is the value at its stamp."""
+    """For months, weeks and exchange sessions, every `y` is the value at its stamp."""
     frame = example(name, 2, 60)
 
     cv = cross_validate(
@@ -114,7 +114,7 @@ def test_intervals_surround_the_point_and_nest():
     for model in models:
         ends = ["-lo-95", "-lo-80", "", "-hi-80", "-hi-95"]
         ordered = table[[model + end for end in ends]].to_numpy()
-        least = 0 if model == BOOSTED else 1e-9  # its errors may all lie on one side
+        least = 0 if model == BOOSTED else 1e-9  # its errors may have one sign
         assert (np.diff(ordered, axis=1) >= least).all(), model
         assert (ordered[:, 0] < ordered[:, -1]).all(), model
 
@@ -139,7 +139,7 @@ def test_series_too_short_for_a_model_get_the_naive_forecast(length):
 
 
 def test_a_constant_series_is_forecast_at_its_value():
-    """Every model repeats the one value of the series."""
+    """Every model repeats the value of the series."""
     frame = example("monthly_retail", 1, 48).assign(y=7.0)
 
     settings = {"horizon": 3, "season_length": 12, "levels": (80,), "models": MODELS}
@@ -150,8 +150,8 @@ def test_a_constant_series_is_forecast_at_its_value():
     assert np.isfinite(table.drop(columns=["unique_id", "ds"]).to_numpy()).all()
 
 
-def test_missing_steps_repeat_the_one_before():
-    """NaN in `y` is filled forward for the models, and stays NaN in the table to score."""
+def test_missing_values_are_filled_forward():
+    """Models see the last value before NaN; the returned `y` keeps its NaN."""
     frame = example("monthly_retail", 1, 40)
     frame.loc[[0, 9, 10, 38], "y"] = np.nan
     settings = {"horizon": 3, "season_length": 12, "models": CHEAP}
@@ -238,14 +238,14 @@ def demand(num_series: int = 8, length: int = 84) -> pd.DataFrame:
 
 
 def promoted_demand() -> pd.DataFrame:
-    """Return such counts with 10 more on one day in five, as only the column `promo` tells."""
+    """Return counts that are 10 higher on one day in five, which the column `promo` marks."""
     frame = demand()
     frame["promo"] = np.random.default_rng(1).random(len(frame)) < 0.2
     return frame.assign(y=frame["y"] + 10 * frame["promo"])
 
 
 def test_intermittent_models_forecast_a_flat_mean_without_intervals():
-    """Columns stand in the order of `models`; these models have none for intervals."""
+    """Columns are in the order of `models`, without intervals for intermittent models."""
     frame = demand()
     models = ("TSB", "SeasonalNaive", "CrostonOptimized")
 
@@ -265,8 +265,8 @@ def test_intermittent_models_forecast_a_flat_mean_without_intervals():
         assert table[model].mean() == pytest.approx(frame["y"].mean(), rel=0.5)
 
 
-def test_covariates_change_the_boosted_model_alone():
-    """Other models do not read them; a step without its covariates is an error."""
+def test_covariates_change_only_the_boosted_model():
+    """Other models ignore them; a step without its covariates raises an error."""
     frame = promoted_demand()
     days = pd.date_range(frame["ds"].max(), periods=5)[1:]
     future = pd.MultiIndex.from_product([frame["unique_id"].unique(), days]).to_frame(index=False)

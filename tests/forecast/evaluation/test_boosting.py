@@ -1,4 +1,4 @@
-"""The boosted model is free of scale, learns season and spread, and returns no absurd value."""
+"""The boosted model is scale-free, learns seasons and intervals, and returns no absurd value."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def steps(series: list[np.ndarray], horizon: int = 6) -> Steps:
 
 @pytest.fixture(scope="module")
 def seasonal() -> list[np.ndarray]:
-    """Twelve positive series with a season of 12, noise of 5 % and levels from 1 to 1,000."""
+    """Return 12 positive series with a season of 12, noise of 5 % and levels from 1 to 1,000."""
     rng = np.random.default_rng(0)
     shape = 1 + 0.5 * np.sin(np.arange(96) * 2 * np.pi / 12)
     return [level * shape * rng.lognormal(0, 0.05, 96) for level in np.geomspace(1, 1000, 12)]
@@ -49,7 +49,7 @@ def test_forecasts_follow_the_unit_of_the_data(seasonal):
 
 
 def test_intervals_cover_about_their_level():
-    """Of values from one distribution, the 80 % interval covers 70 to 90 % of the next ones."""
+    """The 80 % interval covers 70 to 90 % of new values of the same distribution."""
     rng = np.random.default_rng(0)
     values = rng.normal(0, 1, (40, 106))
 
@@ -63,7 +63,7 @@ def test_intervals_cover_about_their_level():
 
 @pytest.mark.parametrize("zeros", [0.0, 0.02, 0.5])
 def test_data_without_negative_values_get_no_negative_forecast(zeros):
-    """Zeros may be absent, few or many, and fill the beginning or the whole of a series."""
+    """A series may have no, few or many zeros, begin with zeros, or be zero throughout."""
     rng = np.random.default_rng(0)
     series = [rng.poisson(3.0, 80) + 0.5 for _ in range(6)]
     series = [np.where(rng.random(80) < zeros, 0.0, y) for y in series]
@@ -86,8 +86,8 @@ def test_values_that_may_be_negative_are_forecast_below_zero():
     np.testing.assert_allclose(outputs[0, :, 0], y[:8], atol=0.35)
 
 
-def test_rows_of_large_data_are_drawn_evenly(seasonal):
-    """All steps ahead occur, no row is drawn twice, and targets stay within their series."""
+def test_rows_of_large_data_are_sampled_evenly(seasonal):
+    """Every horizon occurs, no row is drawn twice, and targets stay within their series."""
     data = steps(seasonal)
     origin, h = boosting._draw_rows(data.lengths, data.indptr[:-1], 6, 500)
 
@@ -98,8 +98,8 @@ def test_rows_of_large_data_are_drawn_evenly(seasonal):
     assert (series == np.searchsorted(data.indptr, origin + h, side="right")).all()
 
 
-def test_a_lag_longer_than_every_history_does_no_harm():
-    """In histories just longer than a season, no row has a value two seasons back."""
+def test_a_lag_longer_than_every_history_is_ignored():
+    """Forecasts are finite if no row has a value two seasons back."""
     y = [np.arange(1.0, 15.0) + level for level in (0.0, 50.0)]
 
     outputs = forecast_boosted(steps(y), season_length=12, levels=[80])
@@ -107,6 +107,6 @@ def test_a_lag_longer_than_every_history_does_no_harm():
     assert np.isfinite(outputs).all()
 
 
-def test_series_of_one_step_leave_nothing_to_learn_from():
+def test_series_of_one_step_give_no_boosted_forecast():
     """The function returns None, and the caller uses another forecast."""
     assert forecast_boosted(steps([np.ones(1), np.ones(1)]), season_length=1) is None

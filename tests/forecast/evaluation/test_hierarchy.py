@@ -1,4 +1,4 @@
-"""Scores of a hierarchy equal their formulas in loops over series and groups."""
+"""Scores of a hierarchy equal their formulas, computed in loops over series and groups."""
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,12 @@ from forecast.evaluation.hierarchy import (
 
 @pytest.fixture
 def rng():
+    """Return a random generator with a fixed seed."""
     return np.random.default_rng(0)
 
 
 def test_wrmsse_equals_its_formula(rng):
-    """Errors are summed to groups, scaled and weighted."""
+    """Errors are summed by group, scaled and weighted."""
     y, forecast = rng.poisson(3.0, (6, 5)).astype(float), rng.gamma(3.0, 1.0, (6, 5))
     codes = np.array([0, 2, 1, 2, 0, 0])
     weights, scales = np.array([0.5, 0.2, 0.3]), np.array([2.0, 1.0, 4.0])
@@ -36,7 +37,7 @@ def test_wrmsse_equals_its_formula(rng):
 
 
 def test_errors_of_opposite_sign_cancel_in_the_sum(rng):
-    """The total is right though both of its series are wrong."""
+    """The total has no error although both of its series have one."""
     y = rng.poisson(3.0, (2, 7)).astype(float)
     forecast = y + np.array([[1.0], [-1.0]])
     total = Level(codes=np.zeros(2, int), weights=np.ones(1), scales=np.ones(1))
@@ -54,23 +55,23 @@ def test_a_group_without_a_scale_is_left_out(rng):
 
 
 def test_scales_begin_with_the_first_sale(rng):
-    """They equal a loop over the days that leaves out the zeros before the first sale."""
+    """They equal a loop over the days without the zeros before the first sale."""
     history = rng.poisson(1.0, (5, 40)).astype(float)
     history[1, :25] = history[3] = 0.0
 
     squared, absolute = change_scales(history), absolute_scales(history)
 
     for i in (0, 1, 2, 4):
-        sold = history[i, np.flatnonzero(history[i])[0] :]
-        steps = [sold[t] - sold[t - 1] for t in range(1, len(sold))]
+        sales = history[i, np.flatnonzero(history[i])[0] :]
+        steps = [sales[t] - sales[t - 1] for t in range(1, len(sales))]
         assert squared[i] == pytest.approx(np.sqrt(np.mean(np.square(steps))))
         assert absolute[i] == pytest.approx(np.mean(np.abs(steps)))
     assert np.isnan(squared[3])
     assert np.isnan(absolute[3])
 
 
-def test_the_pinball_loss_is_zero_if_exact_and_linear_in_a_shift(rng):
-    """A forecast too low by 1 costs the quantile q, one too high by 1 costs 1 - q."""
+def test_the_pinball_loss_is_zero_for_an_exact_forecast_and_linear_in_its_error(rng):
+    """A forecast of quantile q costs q if it is too low by 1, and 1 - q if too high by 1."""
     y = rng.poisson(3.0, (3, 4)).astype(float)
     options = {"weights": np.array([0.5, 0.3, 0.2]), "scales": np.array([2.0, 2.0, np.nan])}
 
@@ -81,7 +82,7 @@ def test_the_pinball_loss_is_zero_if_exact_and_linear_in_a_shift(rng):
 
 @pytest.fixture
 def shops(tmp_path, rng):
-    """The files of the M5 hierarchy for two items in two stores of each of two states."""
+    """Return a folder of M5 files, static columns and sales of two items in four stores."""
     rows = [
         (f"{item}_{store}", item, item[:-4], "FOODS", store, store[:2])
         for item in ("FOODS_1_001", "FOODS_2_001")
@@ -103,8 +104,8 @@ def shops(tmp_path, rng):
     return tmp_path, static, rng.poisson(2.0, (8, 60)).astype(float)
 
 
-def test_levels_find_their_weights_and_scales(shops):
-    """Groups are matched by name; levels up to 9 take the official scales, others the history."""
+def test_levels_are_matched_with_their_weights_and_scales(shops):
+    """Levels up to 9 have the official scales; others are scaled by the history."""
     folder, static, history = shops
 
     levels = m5.read_levels(folder, static, history)
@@ -119,16 +120,16 @@ def test_levels_find_their_weights_and_scales(shops):
     assert levels[10].scales == pytest.approx(change_scales(items))
 
 
-def test_the_benchmark_stops_when_the_naive_does_not_score_as_published(shops):
-    """A wrong file or formula cannot pass for the competition's."""
+def test_the_benchmark_stops_if_naive_differs_from_its_published_score(shops):
+    """A wrong data file or formula is detected before any model is scored."""
     levels = m5.read_levels(*shops)
 
     with pytest.raises(SystemExit, match="as published"):
         m5.check_published(shops[2], shops[2][:, :28], levels)
 
 
-def test_baselines_of_m5_equal_their_definitions():
-    """They repeat the last day, week or mean of 28 days, or the mean of each weekday."""
+def test_m5_baselines_equal_their_definitions():
+    """They repeat the last day, the last week, the mean of 28 days, or that of each weekday."""
     history = np.arange(35.0)[None]
 
     assert m5.baseline("Naive", history, 7).tolist() == [[34.0] * 7]

@@ -1,4 +1,4 @@
-"""Every score equals its formula in a slow loop, and reports what it leaves out."""
+"""Every score equals its formula in a slow loop, and excluded series are counted."""
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ def test_every_score_equals_its_formula_in_a_loop(season_length):
 
 
 def test_steps_without_a_value_are_left_out():
-    """NaN in `y`, in the backtest or in the history, enters no mean."""
+    """NaN in the `y` of the backtest or of the history enters no mean."""
     frame = retail(3).reset_index(drop=True)
     cv = backtest(frame, n_windows=2)
     cv.loc[::5, "y"] = np.nan
@@ -131,7 +131,7 @@ def test_evaluate_averages_over_series():
     assert (total["excluded"] == 0).all()
 
 
-def test_scores_by_horizon_average_to_the_whole():
+def test_scores_by_horizon_average_to_the_total():
     """Means over the steps ahead equal `evaluate` for all metrics that are not pooled."""
     frame = retail()
     cv = backtest(frame, n_windows=2)
@@ -146,7 +146,7 @@ def test_scores_by_horizon_average_to_the_whole():
         assert means[metric].to_dict() == pytest.approx(total[metric].to_dict())
 
 
-def test_scores_at_one_step_are_those_of_that_step_alone():
+def test_scores_at_one_horizon_use_only_that_step():
     """Step 2 of `by_horizon` equals the scores of the rows two steps after each cutoff."""
     frame = retail()
     cv = backtest(frame, n_windows=2)
@@ -162,8 +162,8 @@ def test_scores_at_one_step_are_those_of_that_step_alone():
     assert steps["mase"] == pytest.approx(total.set_index("metric").loc["mase", "value"])
 
 
-def test_a_constant_history_is_left_out_of_scaled_scores_and_counted():
-    """A series that repeats itself has no scale; means stay finite, and `excluded` counts it."""
+def test_a_constant_history_is_excluded_from_scaled_scores():
+    """A constant series has no scale; `excluded` counts it, and means stay finite."""
     frame = retail(3)
     first = frame["unique_id"].iloc[0]
     cv = backtest(frame, n_windows=1)
@@ -180,8 +180,8 @@ def test_a_constant_history_is_left_out_of_scaled_scores_and_counted():
     assert np.isfinite(total.loc["mase", "value"]).all()
 
 
-def test_a_series_without_history_is_left_out_and_counted():
-    """A new series has an sMAPE but no MASE."""
+def test_a_series_without_history_is_excluded_from_scaled_scores():
+    """It has an sMAPE but no MASE, and `excluded` counts it."""
     frame = retail(2)
     cv = backtest(frame, n_windows=1)
     known = frame[frame["unique_id"] != frame["unique_id"].iloc[0]]
@@ -220,7 +220,7 @@ def test_history_after_the_cutoff_changes_no_score():
 
 
 def test_without_cutoffs_the_history_ends_before_the_first_step():
-    """A table with one window a series needs no column `cutoff`."""
+    """A table with one window for each series needs no column `cutoff`."""
     frame = retail()
     cv = backtest(frame, n_windows=1)
 
@@ -253,7 +253,7 @@ def test_single_scores_agree_with_evaluate():
 
 
 def test_owa_of_the_reference_is_one():
-    """OWA divides means over series, so the reference has 1."""
+    """OWA averages the ratios of the mean sMAPE and MASE to those of Naive2."""
     frame = retail()
     cv = backtest(frame, n_windows=2).rename(columns={"flat": "Naive2"})
 
@@ -266,7 +266,7 @@ def test_owa_of_the_reference_is_one():
 
 
 def test_there_is_no_owa_without_its_reference():
-    """Without Naive2 among the models the table has no row `owa`."""
+    """Without Naive2 among the models, the table has no row `owa`."""
     frame = retail(2)
 
     total = metrics.evaluate(backtest(frame, n_windows=1), frame, season_length=12)
@@ -300,7 +300,7 @@ def test_smape_stays_within_its_range(y, f):
 
 @pytest.mark.parametrize("column", ["flat", "flat-hi-80"])
 def test_a_forecast_that_is_nan_is_refused(column):
-    """The error names model, series and step; leaving the row out would flatter the model."""
+    """The error names model, series and step; dropping the row would favour the model."""
     frame = retail(2)
     cv = backtest(frame, n_windows=1)
     cv.loc[3, column] = np.nan

@@ -1,4 +1,4 @@
-"""Variances from prices, linear baselines and their scores equal their formulas."""
+"""Variances of prices, linear baselines and their scores equal their formulas."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from forecast.inference.observing import warm_up
 
 
 def prices(days=400, *, names=("a", "b", "c"), seed=0):
-    """Return prices of made-up shares whose volatilities move slowly and together."""
+    """Return simulated prices of shares with slow and correlated volatilities."""
     rng = np.random.default_rng(seed)
     common = np.cumsum(rng.normal(0, 0.05, days))
     frames = []
@@ -41,12 +41,12 @@ def prices(days=400, *, names=("a", "b", "c"), seed=0):
 
 
 def test_variance_is_garman_klass_parkinson_or_the_floor():
-    """Parkinson's is used where the close moved beyond the range, the floor where none moved."""
+    """Parkinson's applies if the close is outside the range, the floor if no price moved."""
     frame = pd.DataFrame({
         "unique_id": "a", "ds": [1, 2, 3], "open": [100.0, 100.0, 101.0],
         "high": [102.0, 101.0, 101.0], "low": [99.0, 100.0, 101.0], "y": [101.0, 101.0, 101.0],
     })  # fmt: skip
-    frame.loc[1, ["high", "open"]] = 100.6, 100.0  # a close above the high: no good range
+    frame.loc[1, ["high", "open"]] = 100.6, 100.0  # a close above the high
 
     y = from_ohlc(frame)["y"].to_numpy()
 
@@ -70,7 +70,7 @@ def test_a_misplaced_decimal_point_is_not_observed():
 
 @pytest.mark.parametrize("name", ["y", *COVARIATES])
 def test_prices_after_a_day_change_nothing_on_it(name):
-    """Every column of `from_ohlc` is causal, also across series."""
+    """Every column of `from_ohlc` is causal, within a series and across series."""
     frame = prices(80)
     cut = frame["ds"].iloc[50]
     other = frame.copy()
@@ -81,7 +81,7 @@ def test_prices_after_a_day_change_nothing_on_it(name):
     assert from_ohlc(frame)[name][before].equals(from_ohlc(other)[name][before])
 
 
-def test_the_market_column_is_the_mean_over_series_of_a_day():
+def test_the_market_column_is_the_mean_over_the_series_of_a_day():
     """It is the mean logarithm of the variances of all series on that day."""
     days = from_ohlc(prices(30))
 
@@ -89,8 +89,8 @@ def test_the_market_column_is_the_mean_over_series_of_a_day():
     assert day["market_log_variance"].to_numpy() == pytest.approx(np.log(day["y"]).mean())
 
 
-def test_a_missing_price_is_named():
-    """The error for prices without a low names that column."""
+def test_a_missing_price_column_is_named():
+    """The error for a table without low prices names the column."""
     with pytest.raises(MissingColumns, match="'low'"):
         from_ohlc(prices(30).drop(columns="low"))
 
@@ -132,7 +132,7 @@ def test_log_har_recovers_the_coefficients_of_its_data():
     assert np.mean(np.exp(-error)) == pytest.approx(1.0)
 
 
-def test_log_har_learns_from_nothing_after_its_end():
+def test_log_har_ignores_values_after_its_end():
     """Later values do not change the coefficients; forecasts are unbiased before the end."""
     frame = from_ohlc(prices(300))
     end = frame["ds"].iloc[200]
@@ -157,7 +157,7 @@ def test_log_har_with_too_few_rows_is_refused():
 
 
 def test_qlike_is_lowest_at_the_mean():
-    """Of all constant forecasts the mean of the values has the lowest mean loss."""
+    """The constant forecast with the lowest mean loss is the mean of the values."""
     y = np.random.default_rng(0).gamma(1.0, 1.0, 500)
     constant = np.linspace(0.5, 2.0, 301)
 
@@ -184,7 +184,7 @@ def test_diebold_mariano_counts_days_not_rows():
 
 
 def test_diebold_mariano_keeps_its_level_when_targets_overlap():
-    """Of equally good forecasts, about one in twenty is called better at 5 %."""
+    """The test rejects about 5 % of comparisons of equally good forecasts."""
     rng = np.random.default_rng(1)
     noise = rng.normal(size=(400, 1021))
     overlapping = np.stack([np.convolve(row, np.ones(22), "valid") for row in noise])
@@ -233,8 +233,8 @@ def test_the_order_of_prices_does_not_matter(order):
 @pytest.mark.parametrize(
     "function", [targets, ewma, lambda days: log_har(days, until=days["ds"].max())]
 )
-def test_days_out_of_order_are_refused_by_functions_that_return_rows(function):
-    """Otherwise each row would mix the days of several shares."""
+def test_rows_that_are_not_grouped_by_series_are_refused(function):
+    """The result of each row would otherwise mix the days of several shares."""
     days = from_ohlc(prices(60)).sort_values(["ds", "unique_id"], ignore_index=True)
 
     with pytest.raises(BadStamps, match="rows of a series together") as caught:

@@ -1,4 +1,4 @@
-"""The causal encoder: scan and step agree, and nothing depends on scale, order or company."""
+"""Causal filters give the same state in any chunks, and series do not affect each other."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ SPECS = [
 
 
 def make_panel(spec: FilterSpec, lengths: list[int], seed: int) -> Panel:
-    """Random series, of zeros too where they may be; some steps not observed, never the first."""
+    """Return random series, with zeros if the filters allow them and some unobserved steps."""
     rng = np.random.default_rng(seed)
     indptr = np.r_[0, np.cumsum(lengths)].astype(np.int64)
     total = int(indptr[-1])
@@ -58,7 +58,7 @@ def make_panel(spec: FilterSpec, lengths: list[int], seed: int) -> Panel:
 
 
 def assert_same(a: FilterState, b: FilterState) -> None:
-    """Bit for bit."""
+    """Require states that are equal bit for bit."""
     np.testing.assert_array_equal(a.count, b.count)
     np.testing.assert_array_equal(a.scalars, b.scalars)
     np.testing.assert_array_equal(a.rings, b.rings)
@@ -72,24 +72,24 @@ def assert_same(a: FilterState, b: FilterState) -> None:
 )
 @settings(deadline=None)
 def test_observing_in_parts_equals_observing_at_once(spec, lengths, share, seed):
-    """Any cut gives the same state and the same features, to the bit."""
+    """Any cut gives bit-identical states and features."""
     panel = make_panel(spec, lengths, seed)
     cut = (np.array(lengths) * share).astype(np.int64)
     start = FilterState.initial(spec, len(lengths))
 
     whole, seen = advance(spec, start, panel)
-    half, first = advance(spec, start, panel.head(cut))
-    both, second = advance(spec, half, panel.tail(cut))
+    middle, first = advance(spec, start, panel.head(cut))
+    last, second = advance(spec, middle, panel.tail(cut))
 
-    assert_same(both, whole)
+    assert_same(last, whole)
     head = np.concatenate([np.arange(n) < c for n, c in zip(lengths, cut, strict=True)])
     np.testing.assert_array_equal(seen.features[head.astype(bool)], first.features)
     np.testing.assert_array_equal(seen.features[~head.astype(bool)], second.features)
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_series_do_not_touch_each_other(spec):
-    """A series gives the same features alone and in company, and NaN-free beside wild ones."""
+def test_series_do_not_affect_each_other(spec):
+    """A series has the same finite features alone and beside one with absurd values."""
     panel = make_panel(spec, [12, 7, 9], seed=1)
     panel.values[panel.indptr[1] : panel.indptr[2]] = 1e30
     start = FilterState.initial(spec, 3)
@@ -103,7 +103,7 @@ def test_series_do_not_touch_each_other(spec):
 
 
 def test_features_do_not_depend_on_the_scale_of_positive_data():
-    """Sales in thousands teach the same as sales in pieces."""
+    """Sales in thousands and in pieces have the same features."""
     spec = SPECS[0]
     panel = make_panel(spec, [30], seed=2)
     start = FilterState.initial(spec, 1)
@@ -116,8 +116,8 @@ def test_features_do_not_depend_on_the_scale_of_positive_data():
 
 
 @pytest.mark.parametrize("zeros", [True, False])
-def test_a_long_decline_is_read_as_it_is(zeros):
-    """A price at a thousandth of its first value is that price; only a zero is lifted."""
+def test_only_zeros_are_raised_to_the_lower_bound(zeros):
+    """Values that decline to a thousandth of the first one keep their logarithms."""
     spec = FilterSpec(space="log", seasons=(), zeros=zeros)
     panel = make_panel(spec, [60], seed=4)
     panel.observed[:] = True
@@ -129,8 +129,8 @@ def test_a_long_decline_is_read_as_it_is(zeros):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_state_tells_what_the_scan_told_of_its_last_step(spec):
-    """Level, trends and seasonal values read from the state are those of the scan."""
+def test_columns_at_the_origin_equal_those_of_the_last_step(spec):
+    """Level, trends and seasonal values read from the state equal those of the scan."""
     panel = make_panel(spec, [23], seed=3)
 
     state, seen = advance(spec, FilterState.initial(spec, 1), panel)
@@ -139,13 +139,13 @@ def test_a_state_tells_what_the_scan_told_of_its_last_step(spec):
     np.testing.assert_array_equal(columns[0], seen.columns[-1])
     first = spec.num_columns - len(spec.seasons)
     for i, season in enumerate(spec.seasons):
-        at = 22 + season_offsets(season, 8)
-        np.testing.assert_array_equal(seasons[0, i, 0], seen.columns[at, 0])
-        np.testing.assert_array_equal(seasons[0, i, 1], seen.columns[at, first + i])
+        steps = 22 + season_offsets(season, 8)
+        np.testing.assert_array_equal(seasons[0, i, 0], seen.columns[steps, 0])
+        np.testing.assert_array_equal(seasons[0, i, 1], seen.columns[steps, first + i])
 
 
-def shops(*series: np.ndarray, observed: np.ndarray | None = None) -> Panel:
-    """Series of amounts, without covariates."""
+def panel_of(*series: np.ndarray, observed: np.ndarray | None = None) -> Panel:
+    """Return a panel of the series, without covariates."""
     lengths = [len(y) for y in series]
     indptr, total = np.r_[0, np.cumsum(lengths)].astype(np.int64), sum(lengths)
     none = np.zeros((total, 0), np.float32)
@@ -163,34 +163,34 @@ def shops(*series: np.ndarray, observed: np.ndarray | None = None) -> Panel:
 AMOUNTS = FilterSpec(space="log", seasons=(7,), zeros=True)
 
 
-def open_days(number: int, seed: int = 0) -> np.ndarray:
-    """What a shop sells on some days: about a hundred, by the day of the week."""
+def daily_sales(number: int, seed: int = 0) -> np.ndarray:
+    """Return daily sales of about 100 with a weekly season."""
     week = 100 * (1 + 0.3 * np.sin(2 * np.pi * np.arange(number) / 7))
     return week * np.random.default_rng(seed).lognormal(0, 0.1, number)
 
 
-def test_a_closed_shop_sinks_to_a_bound_and_comes_back():
-    """Half a year of zeros: a zero stays within a thousandth, and two weeks of sales undo it."""
-    days = open_days(600)
-    days[300:480] = 0.0
+def test_the_level_of_a_closed_shop_falls_to_a_bound_and_recovers():
+    """After half a year of zeros the level is bounded, and two weeks of sales restore it."""
+    sales = daily_sales(600)
+    sales[300:480] = 0.0
 
-    shut, _ = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), shops(days[:480]))
-    again, _ = advance(AMOUNTS, shut, shops(days[480:495]))
+    closed, _ = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), panel_of(sales[:480]))
+    reopened, _ = advance(AMOUNTS, closed, panel_of(sales[480:495]))
 
-    floor = shut.scalars[0, Scalar.LEVEL]
+    floor = closed.scalars[0, Scalar.LEVEL]
     assert np.log(100) - 7.2 < floor < np.log(100) - 6.6
-    assert floor == pytest.approx(shut.scalars[0, Scalar.LAST], abs=1e-3)
-    assert lower_bound(AMOUNTS, shut)[0] > shut.scalars[0, Scalar.LAST]  # such a forecast is a zero
-    assert again.scalars[0, Scalar.LEVEL] == pytest.approx(np.log(100), abs=0.2)
+    assert floor == pytest.approx(closed.scalars[0, Scalar.LAST], abs=1e-3)
+    assert lower_bound(AMOUNTS, closed)[0] > closed.scalars[0, Scalar.LAST]  # forecast as zero
+    assert reopened.scalars[0, Scalar.LEVEL] == pytest.approx(np.log(100), abs=0.2)
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
-def test_a_series_begins_with_what_is_sold_first(unit):
-    """Zeros before a launch say nothing of its scale: all goes on as if they were not there."""
-    sold = unit * open_days(40)
+def test_a_series_begins_with_its_first_sale(unit):
+    """Zeros before the first sale change neither features nor seasonal values."""
+    sales = unit * daily_sales(40)
     start = FilterState.initial(AMOUNTS, 2)
 
-    state, seen = advance(AMOUNTS, start, shops(np.r_[np.zeros(10), sold], sold))
+    state, seen = advance(AMOUNTS, start, panel_of(np.r_[np.zeros(10), sales], sales))
 
     assert state.count.tolist() == [50, 40]
     assert state.scalars[:, Scalar.GAP].tolist() == [10, 0]
@@ -199,9 +199,9 @@ def test_a_series_begins_with_what_is_sold_first(unit):
     np.testing.assert_array_equal(*latest_seasons(AMOUNTS, state, 9))
 
 
-def test_before_anything_is_sold_every_forecast_is_zero():
-    """Whatever the unit: there is none to tell."""
-    state, seen = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), shops(np.zeros(30)))
+def test_before_the_first_sale_every_forecast_is_zero():
+    """The lower bound is infinite, as a series of zeros has no unit."""
+    state, seen = advance(AMOUNTS, FilterState.initial(AMOUNTS, 1), panel_of(np.zeros(30)))
 
     assert np.isfinite(seen.features).all()
     assert lower_bound(AMOUNTS, state).tolist() == [np.inf]
@@ -210,14 +210,14 @@ def test_before_anything_is_sold_every_forecast_is_zero():
 @pytest.mark.parametrize(
     "spec", [AMOUNTS, FilterSpec(space="linear", seasons=(7,), unit=None, smoothers=True)]
 )
-def test_what_is_not_observed_leaves_the_level_where_it_was(spec):
-    """A series that grew, then a year without a value: neither level nor the highest value move."""
-    grown = 10 * np.exp(0.04 * np.arange(60)) * (1 + 0.2 * np.sin(2 * np.pi * np.arange(60) / 7))
-    before, _ = advance(spec, FilterState.initial(spec, 1), shops(grown))
+def test_unobserved_steps_leave_the_level_unchanged(spec):
+    """A year without values changes neither the level of a growing series nor its peak."""
+    growing = 10 * np.exp(0.04 * np.arange(60)) * (1 + 0.2 * np.sin(2 * np.pi * np.arange(60) / 7))
+    before, _ = advance(spec, FilterState.initial(spec, 1), panel_of(growing))
 
-    after, _ = advance(spec, before, shops(np.zeros(365), observed=np.zeros(365, np.bool_)))
+    after, _ = advance(spec, before, panel_of(np.zeros(365), observed=np.zeros(365, np.bool_)))
 
-    seen = grown if spec.space == "linear" else np.log(grown)
+    seen = growing if spec.space == "linear" else np.log(growing)
     assert seen[-21:].min() <= after.scalars[0, Scalar.LEVEL] <= seen.max()
     assert after.scalars[0, Scalar.PEAK] == before.scalars[0, Scalar.PEAK]
     assert after.rings.max() <= 1.3 * seen.max()

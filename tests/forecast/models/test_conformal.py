@@ -1,4 +1,4 @@
-"""Conformal factors: what was too narrow is widened to cover its share."""
+"""Conformal factors scale quantiles so that each covers its share of the residuals."""
 
 from statistics import NormalDist
 
@@ -11,7 +11,7 @@ UPPER = (0.75, 0.9, 0.975)
 
 
 def test_factors_make_each_quantile_cover_its_share():
-    """On fresh draws from the same skewed distribution, within sampling error."""
+    """On new draws from the same skewed distribution, coverage is within 2 points."""
     rng = np.random.default_rng(0)
     distances = np.tile(np.array([0.3, 0.5, 0.6]), (4000, 2, 2, 1))
     known = np.ones((4000, 2), np.bool_)
@@ -26,8 +26,8 @@ def test_factors_make_each_quantile_cover_its_share():
         assert abs(below - quantile) < 0.02
 
 
-def test_targets_that_were_not_observed_have_no_say():
-    """A masked outlier changes nothing; a horizon without targets is as the one before it."""
+def test_unobserved_targets_have_no_influence():
+    """A masked outlier changes nothing; a horizon without targets copies the one before it."""
     rng = np.random.default_rng(1)
     residual, distances = rng.normal(size=(200, 2)), np.ones((200, 2, 2, 3))
     known = np.ones((200, 2), np.bool_)
@@ -43,22 +43,22 @@ def test_targets_that_were_not_observed_have_no_say():
     assert (factors != 1).all()
 
 
-def test_few_forecasts_are_taken_for_few():
-    """Drawn anew again and again, ten residuals at a time: intervals hold about their share."""
+def test_intervals_from_few_forecasts_keep_their_coverage():
+    """Over many samples of ten residuals, the mean coverage is close to the level."""
     rng = np.random.default_rng(2)
     normal = np.array([NormalDist().inv_cdf(q) for q in UPPER])
     distances, known = np.tile(normal, (10, 2, 1, 1)), np.ones((10, 1), np.bool_)
-    share = NormalDist().cdf
-    covered = []
+    cdf = NormalDist().cdf
+    coverage = []
     for residual in rng.normal(size=(2000, 10, 1)):
         low, high = fit_factors(residual, distances, known, UPPER, 10.0)[:, 0] * normal
-        covered.append([share(b) - share(-a) for a, b in zip(low, high, strict=True)])
+        coverage.append([cdf(b) - cdf(-a) for a, b in zip(low, high, strict=True)])
 
-    np.testing.assert_allclose(np.mean(covered, axis=0), [0.5, 0.8, 0.95], atol=0.035)
+    np.testing.assert_allclose(np.mean(coverage, axis=0), [0.5, 0.8, 0.95], atol=0.035)
 
 
-def test_few_forecasts_share_what_they_tell():
-    """A date on which all was higher is no reason for a lopsided interval; a thousand are."""
+def test_few_forecasts_give_more_symmetric_factors():
+    """One-sided residuals make the interval lopsided only with a large effective sample."""
     residual, distances = np.array([[1.0, 3.0], [2.0, 4.0]] * 10), np.ones((20, 2, 2, 3))
     known = np.ones((20, 2), np.bool_)
 
@@ -69,16 +69,16 @@ def test_few_forecasts_share_what_they_tell():
     assert (many[1] / many[0]).min() > 5
 
 
-def test_nothing_observed_leaves_the_distances_as_they_are():
-    """No target, no factor."""
-    made = fit_factors(
+def test_factors_are_one_without_targets():
+    """Without any observed target, the distances keep their size."""
+    factors = fit_factors(
         np.ones((2, 1)), np.ones((2, 2, 1, 3)), np.zeros((2, 1), np.bool_), UPPER, 2.0
     )
-    assert (made == 1).all()
+    assert (factors == 1).all()
 
 
-def test_a_quantile_beyond_what_was_seen_is_as_wide_as_the_one_before_it():
-    """Three residuals say nothing of one in forty."""
+def test_a_quantile_beyond_the_sample_has_the_width_of_the_next_inner_one():
+    """Three residuals cannot estimate the 97.5 % quantile."""
     residual, distances = np.array([[-1.0], [0.0], [2.0]]), np.ones((3, 2, 1, 3))
 
     below, above = fit_factors(residual, distances, np.ones((3, 1), np.bool_), UPPER, 1e6)[:, 0]
@@ -88,7 +88,7 @@ def test_a_quantile_beyond_what_was_seen_is_as_wide_as_the_one_before_it():
 
 
 def test_corrected_quantiles_do_not_cross():
-    """A factor that would pull an outer quantile inside is held back."""
+    """An outer quantile is never closer to the median than an inner one."""
     distances = np.array([[[[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]]]])
     factors = np.array([[[2.0, 0.5, 1.0]], [[1.0, 1.0, 1.0]]])
 

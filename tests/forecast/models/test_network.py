@@ -1,4 +1,4 @@
-"""The network: state as a value, the fused path, the skip before training."""
+"""The network, its heads, windows and ensembles compute what their formulas say."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from forecast.models.skip import LEAST
 from forecast.models.windowed import WindowedStack
 from forecast.resolved_config import ResolvedModelConfig
 
-GROW = """
+MEMORY_SCRIPT = """
 from pathlib import Path
 import torch
 from forecast.models.recurrent import RecurrentStack
@@ -37,23 +37,25 @@ print(resident_mib() - before)
 """
 
 
-def test_batches_of_ever_other_sizes_do_not_fill_the_memory():
-    """A server sees every number of series; what is prepared for each is 1 MB of these."""
-    done = subprocess.run([sys.executable, "-c", GROW], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 200
+def test_batches_of_many_sizes_do_not_fill_the_memory():
+    """A cache of kernels by batch size would take about 1 MB for each of these 500 sizes."""
+    process = subprocess.run(
+        [sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True, check=True
+    )
+    assert float(process.stdout) < 200
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_windowed_model_reads_its_window_and_nothing_else(cell: Cell, bidirectional: bool):
-    """Each step's output is what the layers say of the window that ends there."""
+def test_a_windowed_model_reads_only_its_window(cell: Cell, bidirectional: bool):
+    """The output of each step equals that of the layers for the window that ends there."""
     torch.manual_seed(0)
     stack = WindowedStack(cell, 8, 1, 0.0, 5, bidirectional=bidirectional).eval()
     inputs = torch.randn(2, 12, 8)
 
     outputs, state = stack(inputs, stack.initial_state(2))
-    first, half = stack(inputs[:, :7], stack.initial_state(2))
-    second, after = stack(inputs[:, 7:], half)
+    first, middle = stack(inputs[:, :7], stack.initial_state(2))
+    second, after = stack(inputs[:, 7:], middle)
     alone, _ = stack.layers(inputs[:, 4:9])
     expected = (
         alone[:, -1] if not bidirectional else torch.cat([alone[:, -1, :4], alone[:, 0, 4:]], 1)
@@ -67,8 +69,8 @@ def test_a_windowed_model_reads_its_window_and_nothing_else(cell: Cell, bidirect
     torch.testing.assert_close(stack(changed, stack.initial_state(2))[0][:, 8], outputs[:, 8])
 
 
-def test_drop_zeroes_only_the_lanes_where_a_series_begins():
-    """Fresh lanes start from nothing, the others go on from what they had."""
+def test_drop_zeroes_only_the_fresh_lanes():
+    """Lanes where a series begins start from zero, and the others keep their state."""
     state = State(torch.ones(1, 3, 2), torch.ones(1, 3, 2))
 
     dropped = state.drop(torch.tensor([False, True, False]))
@@ -78,7 +80,7 @@ def test_drop_zeroes_only_the_lanes_where_a_series_begins():
 
 
 def test_before_training_the_point_forecast_is_the_mean_of_the_skips():
-    """The correction starts at zero and the mix even: nothing is invented."""
+    """The correction starts at zero, and the weights of the skips start equal."""
     spec = FilterSpec(space="log", seasons=(4,))
     head = PointHead(spec, 6, 4, 3, 2)
     skips = torch.randn(5, spec.num_skips, 3)
@@ -89,8 +91,8 @@ def test_before_training_the_point_forecast_is_the_mean_of_the_skips():
     torch.testing.assert_close(relative, skips.mean(1))
 
 
-def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
-    """Whatever the weights, the mean of a count stays above zero and moves by a factor."""
+def test_the_mean_of_a_count_is_a_multiple_of_its_mixed_skips():
+    """For any weights, the mean is above zero and the correction is a factor."""
     torch.manual_seed(0)
     spec = FilterSpec(
         space="ratio", seasons=(7,), trends=MEANS, unit=None, num_known=1, amounts=(0,)
@@ -110,7 +112,7 @@ def test_a_count_is_a_multiple_of_the_mix_of_its_skips():
     torch.testing.assert_close(relative, mixed.clamp(min=LEAST) * factor)
 
 
-def test_shrinkage_draws_the_forecast_to_its_anchor():
+def test_shrinkage_moves_the_forecast_towards_the_best_skip():
     """A shrinkage of 0 gives the best skip, 1 the network, and 0.5 their mean."""
     torch.manual_seed(0)
     spec = FilterSpec(space="log", seasons=())
@@ -152,8 +154,8 @@ def test_quantiles_never_cross(space: Literal["log", "ratio"], shifted: bool):
 
 
 @pytest.mark.parametrize("space", ["log", "ratio"])
-def test_a_spread_without_shrinkage_is_the_usual_one(space: Literal["log", "ratio"]):
-    """Trust 0 is what a width is whatever is remembered; the median is as it was."""
+def test_a_shrinkage_of_zero_makes_widths_independent_of_the_memory(space: Literal["log", "ratio"]):
+    """All series then have the same distances, and the median does not change."""
     torch.manual_seed(0)
     spec = FilterSpec(space=space, seasons=(), trends=MEANS)
     head = QuantileHead(spec, 6, 4, 3, (0.75, 0.9), shifted=space == "ratio")
@@ -170,8 +172,8 @@ def test_a_spread_without_shrinkage_is_the_usual_one(space: Literal["log", "rati
     assert torch.equal(usual.median, free.median)
 
 
-def test_members_forecast_as_their_mean():
-    """An ensemble carries each member's state apart and averages what they forecast."""
+def test_an_ensemble_forecasts_the_mean_of_its_members():
+    """It carries the state of each member separately."""
     torch.manual_seed(0)
     spec = FilterSpec(space="log", seasons=(2,))
     config = ResolvedModelConfig(hidden_size=4, horizon=3, members=1)
@@ -198,8 +200,8 @@ def test_members_forecast_as_their_mean():
     torch.testing.assert_close(ensemble.memory_at_end(after, seen), memory[:, -1])
 
 
-def test_recurrent_weights_start_orthogonal_and_the_forget_gate_open():
-    """Initialisation keeps norms through time and memory by default."""
+def test_recurrent_weights_start_orthogonal_with_an_open_forget_gate():
+    """The bias of the forget gate is 1 and that of the input gate is 0."""
     stack = RecurrentStack("lstm", 4, 8, 1, 0.0)
 
     gates = stack.layers.weight_hh_l0.detach().split(8)
@@ -212,8 +214,8 @@ def test_recurrent_weights_start_orthogonal_and_the_forget_gate_open():
 
 
 @pytest.mark.parametrize("quantiles", [(), (0.5,), (0.1, 0.5), (0.1, 0.9), (0.5, 0.1, 0.9)])
-def test_quantiles_that_make_no_interval_are_refused(quantiles):
-    """Before a network is made of them."""
+def test_quantiles_without_an_interval_are_refused(quantiles):
+    """The settings raise an error before a network is built."""
     with pytest.raises(ConfigError, match="one interval at least"):
         ModelConfig(quantiles=quantiles)
 

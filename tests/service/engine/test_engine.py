@@ -1,19 +1,19 @@
-"""The live states in memory, asked from other threads than the one they live on."""
+"""The engine can be read by other threads while the compute thread changes it."""
 
 
-def test_a_series_that_begins_while_names_are_put_in_order_is_there_the_next_time(start_host):
-    """What was sorted before it came is not kept."""
+def test_a_series_created_while_the_names_are_sorted_is_listed_next_time(start_host):
+    """The sorted names are not cached if a series was created in the meantime."""
     host = start_host()
     host.states()
 
     class Rows(dict):
-        """Has a series begin as soon as somebody copies the names."""
+        """A mapping that creates a series as soon as it is copied."""
 
         def copy(self):
-            made = super().copy()
+            rows = super().copy()
             if "new" not in self:
                 host.observe("new", "2019-01-01", 5.0)
-            return made
+            return rows
 
     host.observe("before", "2019-01-01", 5.0)
     host.engine.rows = Rows(host.engine.rows)

@@ -1,4 +1,4 @@
-"""The thread that computes: what waits together is done together, and nobody pays for another."""
+"""The compute thread batches queued jobs, isolates failures and bounds its queue."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from service.metrics import Metrics
 
 
 class Bench:
-    """A compute thread, and callers that wait for it."""
+    """An executor with its compute thread, and threads that call it."""
 
     def __init__(self, deadline: float, most: int, spare_s: float = 60.0) -> None:
         self.metrics = Metrics()
@@ -23,50 +23,50 @@ class Bench:
         self._callers = ThreadPoolExecutor(20)
 
     def call(self, work: Callable[[], Any]) -> Future[Any]:
-        """From a thread of its own; it is in the line when this returns."""
-        before = self.waiting
+        """Run `work` in a thread of its own, and return once its job is queued or done."""
+        before = self.pending
         future = self._callers.submit(work)
-        wait_until(lambda: self.waiting, lambda now: now > before or future.done())
+        wait_until(lambda: self.pending, lambda jobs: jobs > before or future.done())
         return future
 
     @property
-    def waiting(self) -> float:
-        """Jobs in the line or being done."""
+    def pending(self) -> float:
+        """Number of jobs that are queued or running."""
         return self.metrics.registry.get_sample_value("statecast_pending_requests") or 0.0
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Something long runs on the thread meanwhile."""
-        begun, end = threading.Event(), threading.Event()
+        """Keep the compute thread busy until the block ends."""
+        started, release = threading.Event(), threading.Event()
 
         def work() -> None:
-            begun.set()
-            end.wait(30)
+            started.set()
+            release.wait(30)
 
         future = self.call(lambda: self.executor.run(work, patient=True))
-        begun.wait(30)
+        started.wait(30)
         try:
             yield
         finally:
-            end.set()
+            release.set()
             future.result(30)
 
     def close(self) -> None:
-        """Stop the thread and the callers."""
+        """Stop the compute thread and the calling threads."""
         self.executor.close()
         self._callers.shutdown()
 
 
 @pytest.fixture
 def bench(request) -> Iterator[Bench]:
-    """With a deadline and a longest line, if the test says so."""
-    made = Bench(*getattr(request, "param", (30.0, 100)))
-    yield made
-    made.close()
+    """Yield a bench; indirect parameters set its deadline, queue limit and idle wait."""
+    bench = Bench(*getattr(request, "param", (30.0, 100)))
+    yield bench
+    bench.close()
 
 
-def test_what_waits_together_is_done_in_one_call(bench):
-    """Each kind by itself, in the order asked for."""
+def test_queued_jobs_of_one_kind_run_in_one_call(bench):
+    """Each kind has a batch of its own, in the order of the calls."""
     calls: list[list[int]] = []
 
     def double(items: list[int]) -> list[int]:
@@ -74,71 +74,71 @@ def test_what_waits_together_is_done_in_one_call(bench):
         return [2 * item for item in items]
 
     with bench.busy():
-        asked = [
+        futures = [
             bench.call(lambda i=i: bench.executor.run_batched(("even", "odd")[i % 2], i, double))
             for i in range(6)
         ]
 
-    assert [one.result(30) for one in asked] == [0, 2, 4, 6, 8, 10]
+    assert [future.result(30) for future in futures] == [0, 2, 4, 6, 8, 10]
     assert calls == [[0, 2, 4], [1, 3, 5]]
 
 
-def test_one_request_that_fails_fails_for_itself(bench):
-    """The others of the same call have their answers."""
+def test_a_failed_job_does_not_fail_its_batch(bench):
+    """The other jobs of the same batch have their results."""
 
     def invert(items: list[int]) -> list[float]:
         return [1 / item for item in items]
 
     with bench.busy():
-        asked = [
+        futures = [
             bench.call(lambda i=i: bench.executor.run_batched("inverse", i, invert))
             for i in range(3)
         ]
 
-    assert [one.result(30) for one in asked[1:]] == [1, 0.5]
+    assert [future.result(30) for future in futures[1:]] == [1, 0.5]
     with pytest.raises(ZeroDivisionError):
-        asked[0].result(30)
+        futures[0].result(30)
 
 
-def test_the_background_waits_for_whoever_is_waited_for(bench):
-    """Whatever came first."""
+def test_idle_jobs_run_after_requests(bench):
+    """A request overtakes an idle job that was queued before it."""
     done: list[str] = []
     with bench.busy():
-        asked = [
-            bench.call(lambda: bench.executor.run_idle(lambda: done.append("background"))),
-            bench.call(lambda: bench.executor.run(lambda: done.append("asked"))),
+        futures = [
+            bench.call(lambda: bench.executor.run_idle(lambda: done.append("idle"))),
+            bench.call(lambda: bench.executor.run(lambda: done.append("request"))),
         ]
-    for one in asked:
-        one.result(30)
+    for future in futures:
+        future.result(30)
 
-    assert done == ["asked", "background"]
+    assert done == ["request", "idle"]
 
 
 @pytest.mark.parametrize("bench", [(30.0, 100, 0.0)], indirect=True)
-def test_the_background_does_not_wait_for_ever(bench):
-    """Its time is over, and others are still asking."""
+def test_idle_jobs_do_not_wait_for_ever(bench):
+    """Once it has waited for `spare_s`, an idle job runs before requests."""
     done: list[str] = []
     with bench.busy():
-        asked = [
-            bench.call(lambda: bench.executor.run(lambda: done.append("asked"))),
-            bench.call(lambda: bench.executor.run_idle(lambda: done.append("background"))),
+        futures = [
+            bench.call(lambda: bench.executor.run(lambda: done.append("request"))),
+            bench.call(lambda: bench.executor.run_idle(lambda: done.append("idle"))),
         ]
-    for one in asked:
-        one.result(30)
+    for future in futures:
+        future.result(30)
 
-    assert done == ["background", "asked"]
+    assert done == ["idle", "request"]
 
 
 @pytest.mark.parametrize("bench", [(0.05, 100)], indirect=True)
-def test_what_nobody_waits_for_any_more_costs_nothing(bench):
-    """Its deadline passed in the line: it is never computed."""
+def test_a_job_past_its_deadline_is_never_run(bench):
+    """The caller gets `DeadlinePassed`, and the job is dropped from the queue."""
     done: list[str] = []
     with bench.busy():
         alone = bench.call(lambda: bench.executor.run(lambda: done.append("alone")))
-        crowd = bench.call(
+        batched = bench.call(
             lambda: bench.executor.run_batched("kind", 1, lambda items: done.append(""))
         )
-        for late in (alone, crowd):
+        for late in (alone, batched):
             with pytest.raises(DeadlinePassed, match="no answer within"):
                 late.result(30)
 
@@ -147,25 +147,25 @@ def test_what_nobody_waits_for_any_more_costs_nothing(bench):
 
 
 @pytest.mark.parametrize("bench", [(30.0, 2)], indirect=True)
-def test_the_line_is_bounded(bench):
-    """One more is refused at once; what must be done anyway is not."""
+def test_the_queue_is_bounded(bench):
+    """One more job is refused at once, unless it is marked as patient."""
     with bench.busy():
-        asked = [bench.call(lambda: bench.executor.run(lambda: 1)) for _ in range(2)]
+        futures = [bench.call(lambda: bench.executor.run(lambda: 1)) for _ in range(2)]
         with pytest.raises(Overloaded):
             bench.executor.run(lambda: 1)
         patient = bench.call(lambda: bench.executor.run(lambda: 2, patient=True))
 
-    assert [one.result(30) for one in (*asked, patient)] == [1, 1, 2]
+    assert [future.result(30) for future in (*futures, patient)] == [1, 1, 2]
 
 
-def test_a_stop_tells_those_who_wait(bench):
-    """What runs is finished, what waits is dropped, what comes later is refused."""
+def test_closing_refuses_queued_and_later_jobs(bench):
+    """The running job finishes; queued and later jobs get `NotReady`."""
     with bench.busy():
-        waiting = bench.call(lambda: bench.executor.run(lambda: 1))
+        queued = bench.call(lambda: bench.executor.run(lambda: 1))
         closing = threading.Thread(target=bench.executor.close)
         closing.start()
         with pytest.raises(NotReady, match="stopping"):
-            waiting.result(30)
+            queued.result(30)
     closing.join(30)
 
     with pytest.raises(NotReady, match="stopping"):

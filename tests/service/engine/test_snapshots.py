@@ -1,4 +1,4 @@
-"""States on the disk: a start reads them and what the log has had since, and trusts no more."""
+"""A start restores states from snapshots and the later log, and distrusts any other file."""
 
 import contextlib
 import resource
@@ -12,12 +12,12 @@ from tests.helpers.hosts import assert_equal
 
 @pytest.fixture
 def names(monthly) -> list[str]:
-    """The five series there are."""
+    """Return the sorted ids of the five series."""
     return sorted(monthly["unique_id"].unique())
 
 
-def test_a_start_reads_snapshots_and_what_the_log_has_had_since(start_host, names, tmp_path):
-    """New steps, a correction and a new series are taken in; the log alone gives the same."""
+def test_a_start_restores_snapshots_and_replays_later_batches(start_host, names, tmp_path):
+    """New steps, a correction and a new series are applied; the log alone gives equal states."""
     host = start_host()
     host.states()
     assert host.snapshots.save(host.engine) == 1
@@ -36,7 +36,7 @@ def test_a_start_reads_snapshots_and_what_the_log_has_had_since(start_host, name
     assert_equal(replayed.states(), live)
 
 
-def test_only_blocks_that_moved_are_written_again(start_host, names):
+def test_only_changed_blocks_are_written_again(start_host, names):
     """With blocks of two series, one observation writes one file."""
     host = start_host(block=2)
     host.states()
@@ -52,8 +52,8 @@ def test_only_blocks_that_moved_are_written_again(start_host, names):
     assert_equal(restored.states(), live)
 
 
-def test_a_break_between_two_blocks_leaves_what_can_be_trusted(start_host, names):
-    """A pass that ended half way: some files are newer than the mark, and none is wrong."""
+def test_an_interrupted_save_leaves_usable_snapshots(start_host, names):
+    """Some files are then newer than the mark, and all of them are restored."""
     host = start_host(block=2)
     host.states()
     host.snapshots.save(host.engine)
@@ -69,7 +69,7 @@ def test_a_break_between_two_blocks_leaves_what_can_be_trusted(start_host, names
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
         lambda file: file.write_bytes(file.read_bytes()[:-100]),
         lambda file: file.write_bytes(file.read_bytes()[:-1] + b"!"),
@@ -77,13 +77,13 @@ def test_a_break_between_two_blocks_leaves_what_can_be_trusted(start_host, names
         lambda file: file.unlink(),
     ],
 )
-def test_a_damaged_file_is_as_good_as_none(start_host, harm, tmp_path):
-    """Torn, changed, empty or gone: its series are replayed."""
+def test_series_of_a_damaged_file_are_replayed(start_host, damage, tmp_path):
+    """The file may be truncated, changed, empty or missing."""
     host = start_host()
     live = host.states()
     host.snapshots.save(host.engine)
     (file,) = (tmp_path / "snapshots").rglob("block-*.state")
-    harm(file)
+    damage(file)
 
     restored = start_host()
 
@@ -91,8 +91,8 @@ def test_a_damaged_file_is_as_good_as_none(start_host, harm, tmp_path):
     assert_equal(restored.states(), live)
 
 
-def test_snapshots_of_another_course_of_the_log_are_not_read(start_host, names, tmp_path):
-    """A log put back to an earlier day and written to since has the number, not the batch."""
+def test_snapshots_of_another_history_of_the_log_are_not_restored(start_host, names, tmp_path):
+    """A log restored from a backup and written to again has the batch number, not the batch."""
     earlier = tmp_path / "earlier.db"
     shutil.copy(tmp_path / "log.db", earlier)
     host = start_host()
@@ -103,10 +103,10 @@ def test_snapshots_of_another_course_of_the_log_are_not_read(start_host, names, 
     shutil.copy(earlier, tmp_path / "log.db")
     for rest in ("-wal", "-shm"):
         (tmp_path / f"log.db{rest}").unlink(missing_ok=True)
-    other = start_host()
-    other.states()
-    other.observe(names[0], "2019-01-01", 900.0)
-    live = other.states()
+    host = start_host()
+    host.states()
+    host.observe(names[0], "2019-01-01", 900.0)
+    live = host.states()
 
     restored = start_host()
 
@@ -114,9 +114,9 @@ def test_snapshots_of_another_course_of_the_log_are_not_read(start_host, names, 
     assert_equal(restored.states(), live)
 
 
-@pytest.mark.parametrize("broken_off", [True, False])
-def test_states_that_the_log_does_not_reach_are_not_read(start_host, names, tmp_path, broken_off):
-    """A log put back to an earlier day: files are newer than it, with a newer mark or without."""
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_snapshots_newer_than_the_log_are_not_restored(start_host, names, tmp_path, interrupted):
+    """Files are newer than a log restored from a backup, with a newer mark or without."""
     host = start_host(block=2)
     host.states()
     host.snapshots.save(host.engine)
@@ -125,7 +125,7 @@ def test_states_that_the_log_does_not_reach_are_not_read(start_host, names, tmp_
         log.execute("vacuum into ?", (str(earlier),))
     host.observe(names[0], "2019-01-01", 300.0)
     host.writer.remove(names[-1])
-    stops = iter([False, broken_off, False])
+    stops = iter([False, interrupted, False])
     host.snapshots.save(host.engine, stopped=lambda: next(stops))
     host.close()
     shutil.copy(earlier, tmp_path / "log.db")
@@ -138,8 +138,8 @@ def test_states_that_the_log_does_not_reach_are_not_read(start_host, names, tmp_
     assert_equal(states, start_host(block=2).states())
 
 
-def test_files_of_a_mark_that_was_not_trusted_are_never_read_again(start_host, names):
-    """Fewer blocks than before: a new mark would vouch for the old file of the last one."""
+def test_files_of_a_distrusted_mark_are_never_restored(start_host, names):
+    """With fewer blocks than before, a new mark would vouch for the old file of the last block."""
     host = start_host(block=2)
     host.states()
     host.snapshots.save(host.engine)
@@ -159,36 +159,36 @@ def test_files_of_a_mark_that_was_not_trusted_are_never_read_again(start_host, n
     assert_equal(restored.states(), live)
 
 
-def test_snapshots_of_models_no_longer_served_go(start_host, tmp_path):
-    """Those of another log stay: another model of the same server may keep them there."""
+def test_snapshots_of_models_no_longer_served_are_deleted(start_host, tmp_path):
+    """Those of another log stay, as they may belong to another model of the same server."""
     host = start_host()
-    other, elsewhere = (
+    other_model, other_log = (
         host.snapshots.folder.with_name(name)
         for name in (f"{host.log.log_id[:12]}-0123", "0123456789ab-0123")
     )
-    for folder in (host.snapshots.folder, other, elsewhere):
+    for folder in (host.snapshots.folder, other_model, other_log):
         folder.mkdir(parents=True, exist_ok=True)
 
     host.snapshots.forget_others()
 
-    left = {folder.name for folder in (tmp_path / "snapshots").iterdir()}
-    assert left == {host.snapshots.folder.name, elsewhere.name}
+    remaining = {folder.name for folder in (tmp_path / "snapshots").iterdir()}
+    assert remaining == {host.snapshots.folder.name, other_log.name}
 
 
-def test_a_disk_that_takes_no_more_loses_no_snapshot(start_host, names):
-    """What was there holds, and the block is written when there is room again."""
+def test_a_full_disk_loses_no_snapshot(start_host, names):
+    """The previous files stay valid, and the block is written once there is space again."""
     host = start_host()
     host.states()
     host.snapshots.save(host.engine)
     host.observe(names[0], "2019-01-01", 300.0)
     live = host.states()
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
             host.snapshots.save(host.engine)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert host.snapshots.save(host.engine) == 1
 
     assert_equal(start_host().states(), live)

@@ -1,4 +1,4 @@
-"""A client that hangs up before its turn costs nothing; what has begun is finished."""
+"""Requests of clients that disconnect are cancelled in the queue, and finished once started."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ from service.settings import Settings
 
 
 @dataclass
-class Real:
+class RunningServer:
     """A server on a real socket, in this process."""
 
     port: int
@@ -31,13 +31,15 @@ class Real:
 
     @property
     def serving(self) -> Serving:
+        """The model in service with its states and log."""
         return self.app.state.slot.serving
 
     def value(self, metric: str, **labels: str) -> float:
+        """Return the value of a metric, or 0 if it has no sample yet."""
         return self.app.state.metrics.registry.get_sample_value(metric, labels) or 0.0
 
     def post(self, path: str, body: dict[str, Any]) -> socket.socket:
-        """Send a request and do not wait for the answer."""
+        """Send a request and return its connection without waiting for the answer."""
         data = json.dumps(body).encode()
         connection = socket.create_connection(("127.0.0.1", self.port))
         connection.sendall(
@@ -47,8 +49,8 @@ class Real:
         )
         return connection
 
-    def abandoned(self, path: str) -> float:
-        """Requests that were given up."""
+    def count_abandoned(self, path: str) -> float:
+        """Return the number of requests whose client disconnected, which count as status 499."""
         return self.value(
             "http_requests_total", model="default", method="POST", handler=path, status="499"
         )
@@ -56,14 +58,14 @@ class Real:
 
 @pytest.fixture
 def history(monthly) -> pd.DataFrame:
-    """More series than one transaction prunes at first."""
+    """Return 75 series, which is more than the first transaction of a prune covers."""
     names = (f"{number:02}" for number in range(14))
     return pd.concat(monthly.assign(unique_id=monthly["unique_id"] + name) for name in ["", *names])
 
 
 @pytest.fixture
-def real(history, monthly_bundle, tmp_path) -> Iterator[Real]:
-    """The monthly model behind uvicorn."""
+def real(history, monthly_bundle, tmp_path) -> Iterator[RunningServer]:
+    """Yield a uvicorn server in a thread, ready with the monthly model and its history."""
     settings = Settings(model=str(monthly_bundle), data_dir=tmp_path, port=0)
     import_history(settings.log_url, history, load_bundle(monthly_bundle).config.data)
     app = create_app(settings)
@@ -74,107 +76,107 @@ def real(history, monthly_bundle, tmp_path) -> Iterator[Real]:
         wait_until(lambda: server.started, bool)
         slot = app.state.slot.wait(60)
         wait_until(lambda: slot.progress.phase, lambda phase: phase == "ready")
-        yield Real(listener.getsockname()[1], app)
+        yield RunningServer(listener.getsockname()[1], app)
         server.should_exit = True
         thread.join()
 
 
 @contextmanager
-def busy(run: Any) -> Iterator[None]:
-    """Keep a thread of the server at work meanwhile."""
-    begun, end = threading.Event(), threading.Event()
+def busy_thread(run: Any) -> Iterator[None]:
+    """Keep the server thread that `run` submits work to busy until the block ends."""
+    started, release = threading.Event(), threading.Event()
 
     def work() -> None:
-        begun.set()
-        end.wait(30)
+        started.set()
+        release.wait(30)
 
     thread = threading.Thread(target=run, args=(work,))
     thread.start()
-    assert begun.wait(30)
+    assert started.wait(30)
     try:
         yield
     finally:
-        end.set()
+        release.set()
         thread.join()
 
 
-def test_a_forecast_whose_client_has_gone_is_not_computed(real, monthly):
-    """It lets go of its thread while the network is still busy, and its turn never comes."""
-    asked = {"unique_ids": [monthly["unique_id"].iloc[0]]}
+def test_a_queued_forecast_is_cancelled_when_its_client_disconnects(real, monthly):
+    """It leaves the queue while the compute thread is busy, and the model never runs for it."""
+    body = {"unique_ids": [monthly["unique_id"].iloc[0]]}
     executor = real.serving.engine.executor
-    with busy(executor.run):
-        connection = real.post("/v1/forecasts", asked)
+    with busy_thread(executor.run):
+        connection = real.post("/v1/forecasts", body)
         wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 2)
-        begun = real.value("statecast_queue_duration_seconds_count")
+        dequeued = real.value("statecast_queue_duration_seconds_count")
 
         connection.close()
 
         wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 1)
-        wait_until(lambda: real.abandoned("/v1/forecasts"), lambda count: count == 1)
+        wait_until(lambda: real.count_abandoned("/v1/forecasts"), lambda count: count == 1)
     failures = {"model": "default", "reason": "abandoned"}
     assert real.value("statecast_inference_failures_total", **failures) == 1
     executor.run(lambda: None)
-    assert real.value("statecast_queue_duration_seconds_count") == begun + 1  # that of this line
-    with closing(real.post("/v1/forecasts", asked)) as patient:
-        assert patient.recv(100).startswith(b"HTTP/1.1 200")
+    assert real.value("statecast_queue_duration_seconds_count") == dequeued + 1  # the job above
+    with closing(real.post("/v1/forecasts", body)) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def observation(name: str) -> dict[str, Any]:
-    """The next month of a series."""
+def next_month(name: str) -> dict[str, Any]:
+    """Return a request body that reports the next month of a series."""
     return {"observations": [{"unique_id": name, "ds": "2019-01-01", "y": 300.0}]}
 
 
-def test_an_observation_whose_client_has_gone_before_its_turn_is_not_stored(real, monthly):
-    """Nothing was acknowledged, and nothing is there."""
+def test_a_queued_observation_is_not_stored_when_its_client_disconnects(real, monthly):
+    """Its write is cancelled before the transaction starts, and nothing is acknowledged."""
     write_queue = real.serving.write_queue
-    with busy(write_queue._ask):
-        connection = real.post("/v1/observations", observation(monthly["unique_id"].iloc[0]))
-        waiting: Future[Any] = wait_until(lambda: [*write_queue._line], bool)[0].future
+    with busy_thread(write_queue._ask):
+        connection = real.post("/v1/observations", next_month(monthly["unique_id"].iloc[0]))
+        queued: Future[Any] = wait_until(lambda: [*write_queue._line], bool)[0].future
 
         connection.close()
 
-        wait_until(waiting.cancelled, bool)
-    wait_until(lambda: real.abandoned("/v1/observations"), lambda count: count == 1)
+        wait_until(queued.cancelled, bool)
+    wait_until(lambda: real.count_abandoned("/v1/observations"), lambda count: count == 1)
     write_queue._ask(lambda: None)
     assert real.value("statecast_observations_total", model="default", status="new") == 0
 
 
-def test_an_observation_that_is_being_written_is_finished(real, monthly):
-    """Whoever sent it is gone; the transaction goes on."""
-    with busy(real.serving.engine.executor.run):
-        connection = real.post("/v1/observations", observation(monthly["unique_id"].iloc[0]))
+def test_a_started_write_finishes_when_its_client_disconnects(real, monthly):
+    """The transaction commits, and the request does not count as abandoned."""
+    with busy_thread(real.serving.engine.executor.run):
+        connection = real.post("/v1/observations", next_month(monthly["unique_id"].iloc[0]))
         wait_until(lambda: real.value("statecast_pending_requests"), lambda jobs: jobs == 2)
         connection.close()
     new = {"model": "default", "status": "new"}
     wait_until(lambda: real.value("statecast_observations_total", **new), lambda count: count == 1)
-    assert real.abandoned("/v1/observations") == 0
+    assert real.count_abandoned("/v1/observations") == 0
 
 
-def test_a_prune_whose_client_has_gone_ends_after_the_part_that_has_begun(real):
-    """What was taken out stays so; the same request goes on with the rest."""
+def test_a_prune_stops_after_the_current_transaction_when_its_client_disconnects(real):
+    """The series pruned so far stay pruned; repeating the request prunes the others."""
     write_queue, rule = real.serving.write_queue, {"keep_steps": 12}
-    begun, end = threading.Event(), threading.Event()
+    started, release = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        with busy(write_queue._ask):
+        with busy_thread(write_queue._ask):
             connection = real.post("/v1/log:prune", rule)
             first = wait_until(lambda: [*write_queue._line], bool)[0].future
-            pool.submit(write_queue._ask, lambda: begun.set() or end.wait(30))
+            pool.submit(write_queue._ask, lambda: started.set() or release.wait(30))
             wait_until(lambda: len(write_queue._line), lambda jobs: jobs == 2)
-        assert begun.wait(30)
+        assert started.wait(30)
         second = wait_until(lambda: [*write_queue._line], bool)[0].future
 
         connection.close()
 
         wait_until(second.cancelled, bool)
-        end.set()
-    wait_until(lambda: real.abandoned("/v1/log:prune"), lambda count: count == 1)
-    assert first.result().series == pruned(real) == 64
-    with closing(real.post("/v1/log:prune", rule)) as patient:
-        assert patient.recv(100).startswith(b"HTTP/1.1 200")
-    assert pruned(real) == 75
+        release.set()
+    wait_until(lambda: real.count_abandoned("/v1/log:prune"), lambda count: count == 1)
+    assert first.result().series == count_pruned(real) == 64
+    with closing(real.post("/v1/log:prune", rule)) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert count_pruned(real) == 75
 
 
-def pruned(real: Real) -> int:
-    """Series whose older steps are gone."""
+def count_pruned(real: RunningServer) -> int:
+    """Return the number of series whose older steps were pruned."""
     with real.serving.log.read() as transaction:
         return transaction.totals().pruned_series

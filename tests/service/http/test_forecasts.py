@@ -1,4 +1,4 @@
-"""`POST /v1/forecasts`: what it answers, from live states and from histories sent along."""
+"""`POST /v1/forecasts` forecasts from live states, or from histories in the request."""
 
 import numpy as np
 import pandas as pd
@@ -13,21 +13,21 @@ from forecast.inference.observing import warm_up
 from tests.helpers.service import HORIZON
 
 
-def futr_rows(weekly: pd.DataFrame, unique_id: str, stamps: list[str]) -> list[dict]:
-    """Known-future covariates as a client sends them."""
+def future_rows(weekly: pd.DataFrame, unique_id: str, stamps: list[str]) -> list[dict]:
+    """Return known-future covariates as rows of a request body."""
     return [{"unique_id": unique_id, "ds": ds, "price": 0.04, "deal": 1} for ds in stamps]
 
 
 def test_a_live_forecast_equals_the_library_on_the_same_history(
     retail_client, monthly, monthly_bundle
 ):
-    """The service adds nothing: numbers, columns and stamps are the library's."""
+    """The response has the point forecasts, intervals, quantiles and stamps of the library."""
     ids = sorted(monthly["unique_id"].unique(), reverse=True)
     bundle = load_bundle(monthly_bundle)
     panel = Panel.from_frame(validate(monthly, DataConfig(freq="MS")))
     expected = forecast(bundle, warm_up(bundle, panel), horizon=4, quantiles=(0.1, 0.9, 0.25))[
         ::-1
-    ]  # the panel is in order of names
+    ]  # the panel is sorted by id, `ids` in reverse
 
     answer = retail_client.post(
         "/v1/forecasts", json={"unique_ids": ids, "h": 4, "level": [80], "quantiles": [0.25]}
@@ -43,7 +43,7 @@ def test_a_live_forecast_equals_the_library_on_the_same_history(
 
 
 def test_a_cold_forecast_equals_the_live_one_on_the_same_history(retail_client, monthly):
-    """Sending the whole history costs more and gives the same."""
+    """The history in the request gives the forecast of the stored state within 1e-5."""
     one = monthly[monthly["unique_id"] == monthly["unique_id"].iloc[0]]
     inline = {
         "unique_id": "mine",
@@ -64,7 +64,7 @@ def test_a_cold_forecast_equals_the_live_one_on_the_same_history(retail_client, 
 
 
 def test_a_forecast_changes_nothing(retail_client, monthly):
-    """Asking twice, cold or live, gives the same answer from the same position."""
+    """The same live request gets the same response, also after a cold one for the same id."""
     name = monthly["unique_id"].iloc[0]
     body = {"unique_ids": [name], "h": 3}
 
@@ -76,8 +76,8 @@ def test_a_forecast_changes_nothing(retail_client, monthly):
     assert retail_client.post("/v1/forecasts", json=body).json() == first
 
 
-def test_the_order_and_company_of_series_do_not_matter(retail_client, monthly):
-    """Each series is answered as if it were alone."""
+def test_a_forecast_does_not_depend_on_other_series_in_the_request(retail_client, monthly):
+    """A series gets the same forecast in a request of its own and together with others."""
     ids = list(monthly["unique_id"].unique())
     together = retail_client.post("/v1/forecasts", json={"unique_ids": ids}).json()["forecasts"]
 
@@ -87,31 +87,32 @@ def test_the_order_and_company_of_series_do_not_matter(retail_client, monthly):
 
 
 def test_known_future_covariates_move_the_forecast(juice_client, weekly):
-    """A model that knows prices uses those that are sent, in any order of rows."""
+    """Higher future prices give another forecast; the rows may come in any order."""
     name = weekly["unique_id"].iloc[0]
-    rows = futr_rows(weekly, name, ["1992-08-13", "1992-08-20"])
-    dear = [{**row, "price": 0.08} for row in reversed(rows)]
+    rows = future_rows(weekly, name, ["1992-08-13", "1992-08-20"])
+    dearer = [{**row, "price": 0.08} for row in reversed(rows)]
 
-    cheap = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": rows})
-    other = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 2, "futr": dear})
+    body = {"unique_ids": [name], "h": 2}
+    usual = juice_client.post("/v1/forecasts", json={**body, "futr": rows})
+    changed = juice_client.post("/v1/forecasts", json={**body, "futr": dearer})
 
-    assert cheap.status_code == other.status_code == 200
-    a, b = (r.json()["forecasts"][0]["statecast"] for r in (cheap, other))
+    assert usual.status_code == changed.status_code == 200
+    a, b = (r.json()["forecasts"][0]["statecast"] for r in (usual, changed))
     assert a != b
 
 
-def test_a_missing_future_price_is_told_with_series_and_stamp(juice_client, weekly):
-    """The first missing stamp is named, and how many there are."""
+def test_a_missing_future_price_is_reported_with_series_and_stamp(juice_client, weekly):
+    """The problem names the series and the first stamp that has no price."""
     name = weekly["unique_id"].iloc[0]
-    rows = futr_rows(weekly, name, ["1992-08-13", "1992-08-27"])
+    rows = future_rows(weekly, name, ["1992-08-13", "1992-08-27"])
 
-    problem = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 3, "futr": rows})
+    response = juice_client.post("/v1/forecasts", json={"unique_ids": [name], "h": 3, "futr": rows})
 
-    assert problem.status_code == 422
-    told = problem.json()
-    assert told["code"] == "data.missing_future"
-    assert "1992-08-20" in told["where"]
-    assert name in told["where"]
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["code"] == "data.missing_future"
+    assert "1992-08-20" in problem["where"]
+    assert name in problem["where"]
 
 
 @pytest.mark.parametrize(
@@ -188,27 +189,28 @@ def test_a_missing_future_price_is_told_with_series_and_stamp(juice_client, week
         ),
     ],
 )
-def test_a_request_that_cannot_be_served_says_where_and_why(
+def test_an_invalid_request_is_refused_with_a_code_and_a_pointer(
     retail_client, body, status, code, pointer
 ):
-    """Each mistake has its code, and the place in the body."""
+    """The problem has the code of the error and a JSON pointer to its place in the body."""
     answer = retail_client.post("/v1/forecasts", json=body)
 
-    told = answer.json()
-    assert (answer.status_code, told["code"]) == (status, code)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code)
     if pointer is not None:
-        assert told["errors"][0]["pointer"] == pointer
+        assert problem["errors"][0]["pointer"] == pointer
 
 
-def test_stamps_with_an_offset_are_utc(retail_client):
-    """`Z` and `+00:00` are the naive stamp; another offset leaves the grid and is refused."""
+def test_stamps_with_an_offset_are_converted_to_utc(retail_client):
+    """A stamp with `Z` equals the naive one; one moved off the grid is refused."""
 
-    def ask(ds):
+    def forecast_from(ds):
         series = [{"unique_id": "a", "ds": [ds], "y": [1]}]
         return retail_client.post("/v1/forecasts", json={"series": series})
 
-    naive, zulu = ask("2019-01-01T00:00:00").json(), ask("2019-01-01T00:00:00Z").json()
-    moved = ask("2019-01-01T00:00:00+02:00").json()
+    naive = forecast_from("2019-01-01T00:00:00").json()
+    zulu = forecast_from("2019-01-01T00:00:00Z").json()
+    moved = forecast_from("2019-01-01T00:00:00+02:00").json()
 
     assert naive == zulu
     assert moved["code"] == "data.frequency"

@@ -1,8 +1,8 @@
 """
-What is wrong with one series stays with it: no byte of another's forecast moves.
+An unusual value in one series changes no byte of any other series' forecast.
 
-Each case is played twice, on servers that differ in one value of one series only; all others must
-answer alike to the last byte, whoever shared a request, a transaction or a call of the network.
+Each case runs on two servers that differ in one value of one series. The forecasts of all other
+series must be equal to the byte, whatever shares a request, a transaction or a batch of the model.
 """
 
 import threading
@@ -26,10 +26,10 @@ ODD, OTHERS = NAMES[3], [*NAMES[:3], *NAMES[4:]]
 DAYS = 12
 
 
-def sent(day: int, names: Sequence[str], odd: float) -> ObservationBatch:
-    """A day of some series; the schema of HTTP is not asked."""
-    plain = dict(zip(NAMES, np.random.default_rng(day).uniform(100, 900, len(NAMES)), strict=True))
-    y = np.array([odd if name == ODD else plain[name] for name in names], np.float64)
+def batch_for(day: int, names: Sequence[str], odd: float) -> ObservationBatch:
+    """Return one day of some series as a batch, so that no check of the HTTP schema applies."""
+    usual = dict(zip(NAMES, np.random.default_rng(day).uniform(100, 900, len(NAMES)), strict=True))
+    y = np.array([odd if name == ODD else usual[name] for name in names], np.float64)
     stamps = np.full(len(names), pd.Timestamp(NAMED[day]).value)
     return ObservationBatch(
         names, stamps, y, np.empty((len(names), 0)), (), lambda item: f"/{item}"
@@ -37,66 +37,66 @@ def sent(day: int, names: Sequence[str], odd: float) -> ObservationBatch:
 
 
 def forecasts(client: TestClient, names: Sequence[str]) -> list[dict[str, Any]]:
-    """What one request tells of some series, the odd one left out."""
+    """Return the forecasts of some series from one request, without that of the odd series."""
     answer = client.post("/v1/forecasts", json={"unique_ids": names, "level": [80, 95]})
     assert answer.status_code == 200, answer.text
     return [one for one in answer.json()["forecasts"] if one["unique_id"] != ODD]
 
 
-def together(
-    hold: Callable[[Call], Any], waiting: Callable[[], float], calls: list[Call]
+def run_together(
+    hold: Callable[[Call], Any], queue_length: Callable[[], float], calls: list[Call]
 ) -> list[Any]:
-    """Results of calls that were all in a line before the thread that serves it went on."""
-    begun, go_on = threading.Event(), threading.Event()
+    """Queue all calls while `hold` blocks the thread that serves them; return their results."""
+    started, release = threading.Event(), threading.Event()
 
-    def busy() -> None:
-        begun.set()
-        go_on.wait(30)
+    def block() -> None:
+        started.set()
+        release.wait(30)
 
     with ThreadPoolExecutor(len(calls) + 1) as pool:
-        pool.submit(hold, busy)
-        begun.wait(30)
-        before = waiting()
-        made = [pool.submit(call) for call in calls]
-        wait_until(waiting, lambda now: now - before == len(calls))
-        go_on.set()
-        return [one.result() for one in made]
+        pool.submit(hold, block)
+        started.wait(30)
+        before = queue_length()
+        futures = [pool.submit(call) for call in calls]
+        wait_until(queue_length, lambda length: length - before == len(calls))
+        release.set()
+        return [future.result() for future in futures]
 
 
 @pytest.fixture
 def twins(serve, daily_models, tmp_path) -> tuple[TestClient, TestClient]:
-    """Two servers that were told the same."""
+    """Return clients of two servers with the same model and the same observations."""
     one, other = (
         serve(daily_models[0], data_dir=tmp_path / name, unknown_series="create")
         for name in ("one", "other")
     )
     for client in (one, other):
         for day in range(DAYS):
-            client.app.state.slot.serving.write_queue.record(sent(day, NAMES, 500.0))
+            client.app.state.slot.serving.write_queue.record(batch_for(day, NAMES, 500.0))
     return one, other
 
 
 @pytest.mark.parametrize("odd", [1e30, 1e308, 1e-308, 0.0])
-def test_an_odd_value_stays_with_its_series(twins, odd):
-    """In the same request, the same transaction, and the same call for forecasts."""
-    told = []
+def test_an_extreme_value_changes_no_other_series(twins, odd):
+    """Others share its request, its transaction, or its batch of forecasts."""
+    answers = []
     for client, y in zip(twins, (500.0, odd), strict=True):
         serving, metrics = client.app.state.slot.serving, client.app.state.metrics
         write_queue, executor = serving.write_queue, serving.engine.executor
-        write_queue.record(sent(DAYS, NAMES, y))
-        reports = [partial(write_queue.record, sent(DAYS + 1, [name], y)) for name in NAMES]
-        together(write_queue._ask, lambda line=write_queue._line: len(line), reports)
-        asks = [partial(forecasts, client, [name]) for name in NAMES]
+        write_queue.record(batch_for(DAYS, NAMES, y))
+        reports = [partial(write_queue.record, batch_for(DAYS + 1, [name], y)) for name in NAMES]
+        run_together(write_queue._ask, lambda line=write_queue._line: len(line), reports)
+        requests = [partial(forecasts, client, [name]) for name in NAMES]
         pending = partial(metrics.registry.get_sample_value, "statecast_pending_requests")
-        alone = together(partial(executor.run, patient=True), pending, asks)
-        told.append((forecasts(client, OTHERS), forecasts(client, NAMES), alone))
+        alone = run_together(partial(executor.run, patient=True), pending, requests)
+        answers.append((forecasts(client, OTHERS), forecasts(client, NAMES), alone))
 
-    assert told[0] == told[1]
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e30", "1e999"])
-def test_what_is_no_number_is_refused_with_all_that_came_with_it(twins, token):
-    """JSON has none of these, or they are beyond what is taken; nothing moves."""
+def test_a_request_with_a_value_that_is_no_number_is_refused_whole(twins, token):
+    """NaN, infinity and values out of range are refused, and no forecast changes."""
     plain, other = twins
     good = f'{{"unique_id": "{NAMES[0]}", "ds": "{NAMED[DAYS]}", "y": 500.0}}'
     bad = f'{{"unique_id": "{ODD}", "ds": "{NAMED[DAYS]}", "y": {token}}}'
@@ -115,11 +115,11 @@ def test_what_is_no_number_is_refused_with_all_that_came_with_it(twins, token):
     )
 
 
-def test_a_value_not_known_stays_with_its_series(serve, weekly_bundle, weekly, tmp_path):
-    """`null`, where the policy takes it, in the same request as the values of others."""
+def test_a_null_value_changes_no_other_series(serve, weekly_bundle, weekly, tmp_path):
+    """A masked `null` shares its request with values of other series."""
     names = sorted(weekly["unique_id"].unique())
     last = weekly.groupby("unique_id").tail(1).set_index("unique_id")
-    made = []
+    answers = []
     for folder, y in (("one", 9000.0), ("other", None)):
         client = serve(weekly_bundle, weekly, data_dir=tmp_path / folder)
         after = [
@@ -145,7 +145,7 @@ def test_a_value_not_known_stays_with_its_series(serve, weekly_bundle, weekly, t
             for ds in after[7 * i + 1 : 7 * i + 7]
         ]
         body = {"unique_ids": names, "futr": futr}
-        made.append(client.post("/v1/forecasts", json=body).json()["forecasts"])
+        answers.append(client.post("/v1/forecasts", json=body).json()["forecasts"])
 
-    assert made[0][0] != made[1][0]
-    assert made[0][1:] == made[1][1:]
+    assert answers[0][0] != answers[1][0]
+    assert answers[0][1:] == answers[1][1:]

@@ -1,4 +1,4 @@
-"""Counts, long horizons and cold starts, over HTTP against a real server process."""
+"""Counts, long horizons and cold starts work over HTTP with a real server process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ RATES = {"bolt": 0.3, "nut": 0.6, "screw": 1.5, "washer": 0.4}
 
 @pytest.fixture(scope="module")
 def demand() -> pd.DataFrame:
-    """Half a year of four items that sell 0.3 to 1.5 pieces a day: most days nothing."""
+    """Return half a year of four items that sell 0.3 to 1.5 pieces a day on average."""
     rng = np.random.default_rng(0)
     days = pd.date_range("2024-01-01", periods=182)
     parts = [
@@ -36,7 +36,7 @@ def demand() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def demand_bundle(demand: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of counts: the kind is found, not told."""
+    """Return the directory of a model of counts, a kind that training detects from the data."""
     data = DataConfig(freq="D")
     directory = tmp_path_factory.mktemp("demand") / "parts"
     return train_tiny(demand, data, directory, max_steps=150)
@@ -46,7 +46,7 @@ def demand_bundle(demand: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
 def shop(
     demand: pd.DataFrame, demand_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    """A process that serves it, with the history in its log."""
+    """Yield a client of a server process with this model and the history in its log."""
     folder = tmp_path_factory.mktemp("shop")
     demand.to_parquet(folder / "seed.parquet")
     environment = {
@@ -54,36 +54,36 @@ def shop(
         "STATECAST_DATA_DIR": str(folder),
         "STATECAST_SEED_DATA": str(folder / "seed.parquet"),
     }
-    with server(environment) as one, httpx.Client(base_url=one.url, timeout=60) as client:
+    with server(environment) as running, httpx.Client(base_url=running.url, timeout=60) as client:
         yield client
 
 
-def ask(client: httpx.Client, **body: object) -> list[dict]:
-    """The forecasts of a request that is answered."""
+def request_forecasts(client: httpx.Client, **body: object) -> list[dict]:
+    """Return the forecasts of a request that must succeed."""
     answer = client.post("/v1/forecasts", json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()["forecasts"]
 
 
-def history(demand: pd.DataFrame, name: str) -> dict:
-    """The whole history of an item, as a request takes it."""
+def inline_history(demand: pd.DataFrame, name: str) -> dict:
+    """Return the whole history of an item as one entry of `series` in a request."""
     own = demand[demand["unique_id"] == name]
     stamps = [str(ds.date()) for ds in own["ds"]]
     return {"unique_id": name, "ds": stamps, "y": own["y"].tolist()}
 
 
 def test_counts_are_forecast_by_their_mean(shop, demand, demand_bundle):
-    """`statecast` is the mean, near that of two months; quantiles and levels are apart from it."""
+    """`statecast` is near the mean of the last two months and above the median."""
     usual = demand.groupby("unique_id").tail(60).groupby("unique_id")["y"].mean()
     bundle = load_bundle(demand_bundle)
     panel = Panel.from_frame(validate(demand, bundle.config.data))
-    asked = (0.1, 0.9, 0.5)
-    expected = forecast(bundle, warm_up(bundle, panel), quantiles=asked)
+    quantiles = (0.1, 0.9, 0.5)
+    expected = forecast(bundle, warm_up(bundle, panel), quantiles=quantiles)
 
-    made = ask(shop, unique_ids=list(RATES), level=[80], quantiles=[0.5])
+    forecasts = request_forecasts(shop, unique_ids=list(RATES), level=[80], quantiles=[0.5])
 
     assert shop.get("/v1/models").json()["models"][0]["kind"] == "count"
-    for one, values in zip(made, expected, strict=True):
+    for one, values in zip(forecasts, expected, strict=True):
         columns = [one["statecast"], one["lo-80"], one["hi-80"], one["quantiles"]["0.5"]]
         np.testing.assert_allclose(np.array(columns).T, values, rtol=1e-4, atol=1e-5)
         low, high, median = columns[1:]
@@ -92,33 +92,34 @@ def test_counts_are_forecast_by_their_mean(shop, demand, demand_bundle):
         assert all(m < mean for m, mean in zip(median, one["statecast"], strict=True))
 
 
-def test_a_forecast_goes_on_to_ten_times_what_was_learned(shop):
-    """The first steps are those of a short forecast, and the last one has a stamp of its own."""
-    short = ask(shop, unique_ids=["nut"], h=HORIZON, level=[80])[0]
+def test_a_forecast_reaches_ten_times_the_trained_horizon(shop):
+    """Its first steps equal a short forecast; all are finite, with stamps and intervals."""
+    short = request_forecasts(shop, unique_ids=["nut"], h=HORIZON, level=[80])[0]
 
-    made = ask(shop, unique_ids=["nut"], h=10 * HORIZON, level=[80])[0]
+    long = request_forecasts(shop, unique_ids=["nut"], h=10 * HORIZON, level=[80])[0]
 
     for column in ("statecast", "lo-80", "hi-80"):
-        assert len(made[column]) == 10 * HORIZON
-        np.testing.assert_allclose(made[column][:HORIZON], short[column], rtol=1e-5)
-    assert made["ds"][-1] == "2024-08-29"
-    assert np.isfinite(made["statecast"]).all()
-    assert made["hi-80"][-1] - made["lo-80"][-1] > 0
+        assert len(long[column]) == 10 * HORIZON
+        np.testing.assert_allclose(long[column][:HORIZON], short[column], rtol=1e-5)
+    assert long["ds"][-1] == "2024-08-29"
+    assert np.isfinite(long["statecast"]).all()
+    assert long["hi-80"][-1] - long["lo-80"][-1] > 0
 
 
-def test_a_horizon_beyond_that_is_refused_with_the_most(shop):
-    """The message says what was learned and how far it goes."""
-    told = shop.post("/v1/forecasts", json={"unique_ids": ["nut"], "h": 10 * HORIZON + 1})
+def test_a_longer_horizon_is_refused(shop):
+    """The problem names the trained horizon and the largest one allowed."""
+    refused = shop.post("/v1/forecasts", json={"unique_ids": ["nut"], "h": 10 * HORIZON + 1})
 
-    assert (told.status_code, told.json()["code"]) == (422, "forecast.horizon")
-    assert "learned 1 to 6 steps and extrapolates to at most 60" in told.json()["detail"]
+    assert (refused.status_code, refused.json()["code"]) == (422, "forecast.horizon")
+    assert "learned 1 to 6 steps and extrapolates to at most 60" in refused.json()["detail"]
 
 
-def test_a_cold_forecast_goes_as_far_as_a_live_one(shop, demand):
-    """On the same history they are equal, however far ahead."""
-    live = ask(shop, unique_ids=["screw"], h=4 * HORIZON, quantiles=[0.9])[0]
+def test_a_long_cold_forecast_equals_the_live_one(shop, demand):
+    """From the same history both are equal at four times the trained horizon."""
+    live = request_forecasts(shop, unique_ids=["screw"], h=4 * HORIZON, quantiles=[0.9])[0]
 
-    cold = ask(shop, series=[history(demand, "screw")], h=4 * HORIZON, quantiles=[0.9])[0]
+    series = [inline_history(demand, "screw")]
+    cold = request_forecasts(shop, series=series, h=4 * HORIZON, quantiles=[0.9])[0]
 
     assert cold["state"] == "cold"
     assert cold["ds"] == live["ds"]
@@ -126,19 +127,19 @@ def test_a_cold_forecast_goes_as_far_as_a_live_one(shop, demand):
     np.testing.assert_allclose(cold["quantiles"]["0.9"], live["quantiles"]["0.9"], rtol=1e-4)
 
 
-def test_a_series_never_seen_is_forecast_from_a_few_values(shop):
-    """Three days of a new item are enough for an answer that is finite and not negative."""
+def test_an_unseen_series_is_forecast_from_three_values(shop):
+    """Point forecasts are positive, and the lower bounds are not negative."""
     new = {"unique_id": "rivet", "ds": ["2024-07-01", "2024-07-02", "2024-07-03"], "y": [0, 2, 0]}
 
-    made = ask(shop, series=[new], h=2 * HORIZON, level=[95])[0]
+    cold = request_forecasts(shop, series=[new], h=2 * HORIZON, level=[95])[0]
 
-    assert len(made["statecast"]) == 2 * HORIZON
-    assert min(made["statecast"]) > 0
-    assert min(made["lo-95"]) >= 0
+    assert len(cold["statecast"]) == 2 * HORIZON
+    assert min(cold["statecast"]) > 0
+    assert min(cold["lo-95"]) >= 0
 
 
-def test_nothing_sold_is_an_observation_and_less_is_refused(shop, demand):
-    """A count takes 0; below 0 the refusal names the kind, and nothing is stored."""
+def test_a_count_of_zero_is_stored_and_a_negative_one_is_refused(shop, demand):
+    """The problem names the kind, and only the zero is stored."""
     sold = {"unique_id": "washer", "ds": "2024-07-01", "y": 0}
 
     refused = shop.post("/v1/observations", json={"observations": [{**sold, "y": -1}]})
@@ -147,25 +148,25 @@ def test_nothing_sold_is_an_observation_and_less_is_refused(shop, demand):
     assert (refused.status_code, refused.json()["code"]) == (422, "data.negative")
     assert "kind 'count'" in refused.json()["detail"]
     assert stored.json()["new"] == 1
-    assert ask(shop, unique_ids=["washer"])[0]["position"]["observations"] == 183
+    assert request_forecasts(shop, unique_ids=["washer"])[0]["position"]["observations"] == 183
 
 
-def test_an_answer_of_too_many_numbers_is_refused(serve: Serve, monthly_bundle, monthly):
-    """Series times steps times columns are bounded, so that no request asks for gigabytes."""
+def test_a_response_with_too_many_numbers_is_refused(serve: Serve, monthly_bundle, monthly):
+    """`max_values` limits series times steps times columns, so that no response has gigabytes."""
     client = serve(monthly_bundle, monthly, limits={"max_values": 100})
     ids = list(monthly["unique_id"].unique()[:2])
     body = {"unique_ids": ids, "level": [80], "quantiles": [0.25]}
 
     fits = client.post("/v1/forecasts", json={**body, "h": 12})
-    told = client.post("/v1/forecasts", json={**body, "h": 13})
+    refused = client.post("/v1/forecasts", json={**body, "h": 13})
 
     assert fits.status_code == 200
-    assert (told.status_code, told.json()["code"]) == (413, "request.too_large")
-    assert "104 numbers" in told.json()["detail"]
+    assert (refused.status_code, refused.json()["code"]) == (413, "request.too_large")
+    assert "104 numbers" in refused.json()["detail"]
 
 
-def test_the_numbers_of_an_answer_are_counted_by_column():
-    """A point, two ends a level, one a quantile; the same one asked twice counts once."""
+def test_the_size_of_a_response_counts_each_column_once():
+    """There is one point, two bounds for each level and one column for each quantile."""
     body = schemas.ForecastRequest(unique_ids=["a"], level=[80, 80], quantiles=[0.9])
 
     assert QuantilePlan.of(body).answer_size(series=3, horizon=5) == 3 * 5 * 4

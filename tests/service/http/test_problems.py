@@ -1,4 +1,4 @@
-"""Every failure is a problem document; nothing leaks; the bounds hold."""
+"""Limits, deadlines, API keys and hosts are enforced with problem documents."""
 
 import asyncio
 import json
@@ -20,8 +20,8 @@ from tests.helpers.service import assert_problem
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_that_are_none_are_refused(retail_client, number):
-    """NaN and infinity never reach the model."""
+def test_numbers_that_are_not_finite_are_refused(retail_client, number):
+    """NaN, infinity and numbers that overflow never reach the model."""
     text = '{"observations": [{"unique_id": "A3349335T", "ds": "2019-01-01", "y": %s}]}'
 
     answer = retail_client.post(
@@ -33,20 +33,20 @@ def test_numbers_that_are_none_are_refused(retail_client, number):
     assert_problem(answer, 422, "request.validation")
 
 
-def test_a_request_id_is_taken_over_when_it_is_sane(retail_client):
-    """A caller's number is kept; anything odd is replaced."""
-    kept = retail_client.get("/livez", headers={"x-request-id": "job-17.a"})
+def test_a_valid_request_id_of_the_client_is_used(retail_client):
+    """The response repeats a valid id; the server replaces any other by its own."""
+    valid = retail_client.get("/livez", headers={"x-request-id": "job-17.a"})
     replaced = retail_client.get("/livez", headers={"x-request-id": "a b\tc"})
 
-    assert kept.headers["x-request-id"] == "job-17.a"
+    assert valid.headers["x-request-id"] == "job-17.a"
     assert len(replaced.headers["x-request-id"]) == 32
 
 
-def test_a_body_that_is_too_long_is_refused_before_it_is_read(serve, monthly_bundle):
-    """By its declared length at once; in pieces of unknown length as soon as it is too long."""
+def test_a_body_over_the_limit_is_refused(serve, monthly_bundle):
+    """A declared length is checked at once, and a chunked body while it is read."""
     client = serve(monthly_bundle, limits={"max_body_bytes": 1000})
 
-    def pieces():
+    def chunks():
         for _ in range(100):
             yield b" " * 100
 
@@ -54,20 +54,20 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(serve, monthly_bun
         "/v1/forecasts", content=b" " * 1001, headers={"content-type": "application/json"}
     )
     streamed = client.post(
-        "/v1/forecasts", content=pieces(), headers={"content-type": "application/json"}
+        "/v1/forecasts", content=chunks(), headers={"content-type": "application/json"}
     )
 
     assert_problem(declared, 413, "request.too_large")
     assert_problem(streamed, 413, "request.too_large")
 
 
-def test_a_body_that_stops_coming_is_given_up():
-    """A client that is gone would keep its place for ever; one that is slow has its time."""
-    pieces = iter([{"type": "http.request", "body": b" " * 4000, "more_body": True}])
+def test_a_stalled_body_times_out():
+    """A client that sends no more gets 408, after a time that grows with the bytes received."""
+    chunks = iter([{"type": "http.request", "body": b" " * 4000, "more_body": True}])
 
     async def receive() -> Message:
-        for piece in pieces:
-            return piece
+        for chunk in chunks:
+            return chunk
         return await asyncio.Future()
 
     async def read(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,40 +75,40 @@ def test_a_body_that_stops_coming_is_given_up():
             pass
 
     app = BodyLimit(read, most=10_000, patience=0.1)
-    begun = time.monotonic()
+    start = time.monotonic()
 
-    with pytest.raises(HTTPException, match="received 4,000 bytes") as told:
+    with pytest.raises(HTTPException, match="received 4,000 bytes") as caught:
         asyncio.run(app({"type": "http", "headers": []}, receive, None))
 
-    assert told.value.status_code == 408
-    assert time.monotonic() - begun >= 0.5
+    assert caught.value.status_code == 408
+    assert time.monotonic() - start >= 0.5
 
 
-def test_only_some_read_the_log_out_at_once(serve, monthly_bundle, monthly):
-    """Each holds a connection that others need to write."""
+def test_concurrent_exports_of_the_log_are_limited(serve, monthly_bundle, monthly):
+    """Each export holds a database connection, so a third one is refused until another ends."""
     client = serve(monthly_bundle, monthly)
     with log_routes._EXPORTS, log_routes._EXPORTS:
-        told = client.get("/v1/log")
-    assert_problem(told, 503, "service.overloaded")
+        refused = client.get("/v1/log")
+    assert_problem(refused, 503, "service.overloaded")
     assert client.get("/v1/log").status_code == 200
 
 
 def test_too_many_series_or_rows_are_refused(serve, monthly_bundle, monthly):
-    """The bound is named, and how many were sent."""
+    """The problem states the limit and the number sent."""
     client = serve(monthly_bundle, monthly, limits={"max_series": 2, "max_rows": 3})
-    many = [{"unique_id": "a", "ds": "2019-01-01", "y": 1}] * 4
+    rows = [{"unique_id": "a", "ds": "2019-01-01", "y": 1}] * 4
 
-    told = assert_problem(
+    problem = assert_problem(
         client.post("/v1/forecasts", json={"unique_ids": ["a", "b", "c"]}), 413, "request.too_large"
     )
-    assert "3 series in one request: at most 2" in told["detail"]
+    assert "3 series in one request: at most 2" in problem["detail"]
     assert_problem(
-        client.post("/v1/observations", json={"observations": many}), 413, "request.too_large"
+        client.post("/v1/observations", json={"observations": rows}), 413, "request.too_large"
     )
 
 
-def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
-    """While one request runs, the next is told to come back; the probes still answer."""
+def test_requests_over_the_concurrency_limit_are_refused(serve, monthly_bundle, monthly):
+    """While one request runs, the next gets 503 with `Retry-After`; the probes still respond."""
     client = serve(monthly_bundle, monthly, limits={"max_concurrency": 1, "retry_after": 7})
     entered, release = threading.Event(), threading.Event()
     with ThreadPoolExecutor(2) as pool:
@@ -119,20 +119,20 @@ def test_more_requests_than_allowed_are_shed(serve, monthly_bundle, monthly):
         busy = pool.submit(client.post, "/v1/forecasts", json=body)
 
         registry = client.app.state.metrics.registry
-        waiting = "statecast_pending_requests"
-        wait_until(lambda: registry.get_sample_value(waiting), lambda jobs: jobs == 2)
-        shed = client.get("/v1/models")
+        pending = "statecast_pending_requests"
+        wait_until(lambda: registry.get_sample_value(pending), lambda jobs: jobs == 2)
+        refused = client.get("/v1/models")
         alive, ready = client.get("/livez"), client.get("/readyz")
         release.set()
         answered = busy.result()
 
-    assert_problem(shed, 503, Overloaded.code)
-    assert shed.headers["retry-after"] == "7"
+    assert_problem(refused, 503, Overloaded.code)
+    assert refused.headers["retry-after"] == "7"
     assert (alive.status_code, ready.status_code, answered.status_code) == (200, 200, 200)
 
 
-def test_a_request_that_waits_too_long_is_given_up(serve, monthly_bundle, monthly):
-    """The deadline is told as 504; the server goes on."""
+def test_a_request_past_its_deadline_gets_504(serve, monthly_bundle, monthly):
+    """The server answers the next request as usual."""
     client = serve(monthly_bundle, monthly, limits={"deadline": 1.0})
     executor = client.app.state.slot.serving.engine.executor
     entered, release = threading.Event(), threading.Event()
@@ -152,14 +152,14 @@ def test_a_request_that_waits_too_long_is_given_up(serve, monthly_bundle, monthl
     assert client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]}).status_code == 200
 
 
-def test_with_keys_only_their_holders_may_call(serve, monthly_bundle, monthly):
-    """By X-API-Key or as bearer; a key may be given as its digest; probes stay open."""
+def test_api_keys_are_required_if_any_are_set(serve, monthly_bundle, monthly):
+    """A key is sent as X-API-Key or bearer token; probes and the OpenAPI document need none."""
     client = serve(monthly_bundle, monthly, api_keys=["first", f"sha256:{key_digest('second')}"])
 
     refused = client.get("/v1/models")
-    told = assert_problem(refused, 401, "request.unauthorized")
+    problem = assert_problem(refused, 401, "request.unauthorized")
     assert refused.headers["www-authenticate"] == "Bearer"
-    assert "first" not in json.dumps(told)
+    assert "first" not in json.dumps(problem)
     assert_problem(
         client.get("/v1/models", headers={"x-api-key": "third"}), 401, "request.unauthorized"
     )
@@ -171,8 +171,8 @@ def test_with_keys_only_their_holders_may_call(serve, monthly_bundle, monthly):
         assert client.get(path).status_code == 401
 
 
-def test_an_unknown_caller_is_refused_before_the_body_is_read(serve, monthly_bundle):
-    """Nobody without a key can make the server read a body."""
+def test_a_client_without_a_key_is_refused_before_the_body_is_read(serve, monthly_bundle):
+    """The server sends 401 without asking for the body."""
     client = serve(monthly_bundle, api_keys=["k"])
     messages = []
 
@@ -196,8 +196,8 @@ def test_an_unknown_caller_is_refused_before_the_body_is_read(serve, monthly_bun
     assert messages[0]["status"] == 401
 
 
-def test_keys_are_kept_as_digests_only(tmp_path):
-    """No setting, printed or dumped, gives a key away."""
+def test_settings_store_api_keys_as_digests_only(tmp_path):
+    """Neither the repr nor the JSON of the settings shows a key."""
     (tmp_path / "keys").write_text("from-file\n")
     settings = Settings(api_keys="a-key,b-key", api_keys_file=tmp_path / "keys")
 
@@ -207,8 +207,8 @@ def test_keys_are_kept_as_digests_only(tmp_path):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
-def test_without_keys_only_this_machine_may_reach_the_server(host):
-    """Start-up refuses and says what to set."""
+def test_a_public_address_without_api_keys_is_refused(host):
+    """The error names the environment variable to set; with a key the address is allowed."""
     with pytest.raises(OpenBind, match="no API key") as refused:
         Settings(host=host).check_bind()
     assert "STATECAST_API_KEYS" in refused.value.help
@@ -216,8 +216,8 @@ def test_without_keys_only_this_machine_may_reach_the_server(host):
     Settings(host=host, api_keys="k").check_bind()
 
 
-def test_without_keys_a_foreign_host_header_is_refused(retail_client):
-    """A page elsewhere cannot call under a name of its own that it points here."""
+def test_a_foreign_host_header_is_refused_without_api_keys(retail_client):
+    """The check prevents DNS rebinding: a web page that points its host name to this server."""
     answer = retail_client.get("/v1/models", headers={"host": "evil.example:8000"})
 
     assert_problem(answer, 400, "request.host")
@@ -226,7 +226,7 @@ def test_without_keys_a_foreign_host_header_is_refused(retail_client):
 
 
 def test_settings_come_from_the_environment(monkeypatch):
-    """With the prefix, nested limits with two underscores, lists by commas."""
+    """Names have a prefix, `__` separates nested limits, and commas separate lists."""
     monkeypatch.setenv("STATECAST_PORT", "9001")
     monkeypatch.setenv("STATECAST_LIMITS__MAX_SERIES", "7")
     monkeypatch.setenv("STATECAST_API_KEYS", "a, b")

@@ -1,12 +1,12 @@
-"""Series, states, models and what operators ask for."""
+"""Series, states, models, probes, metrics and the access log are served over HTTP."""
 
 import re
 
 import pytest
 
 
-def test_series_are_listed_page_by_page_in_the_order_of_their_names(retail_client, monthly):
-    """Following `next` gives each series once."""
+def test_series_are_listed_in_pages_sorted_by_name(retail_client, monthly):
+    """Following the cursor `next` gives each series once."""
     names, params = [], {"limit": 2}
     while params.get("cursor", "") is not None:
         page = retail_client.get("/v1/series", params=params)
@@ -17,17 +17,17 @@ def test_series_are_listed_page_by_page_in_the_order_of_their_names(retail_clien
     assert page.json()["total"] == 5
 
 
-def test_series_are_found_by_part_of_their_name(retail_client):
-    """Whatever its case."""
-    found = retail_client.get("/v1/series", params={"q": "a334933"}).json()
+def test_series_are_searched_by_a_part_of_their_name(retail_client):
+    """The search ignores case."""
+    page = retail_client.get("/v1/series", params={"q": "a334933"}).json()
 
-    assert found["total"] == len(found["series"]) >= 1
-    assert all("A334933" in one["unique_id"] for one in found["series"])
+    assert page["total"] == len(page["series"]) >= 1
+    assert all("A334933" in one["unique_id"] for one in page["series"])
     assert retail_client.get("/v1/series", params={"q": "zzz"}).json()["series"] == []
 
 
-def test_a_series_tells_what_is_stored_of_it(juice_client, weekly):
-    """Span, steps, and the static covariates that came with the history."""
+def test_a_series_shows_what_the_log_stores(juice_client, weekly):
+    """It has its first and last stamp, its counts of steps, and its static covariates."""
     detail = juice_client.get(f"/v1/series/{weekly['unique_id'].iloc[0]}").json()
 
     assert (detail["first_ds"], detail["last_ds"]) == ("1990-09-06", "1992-08-06")
@@ -45,14 +45,14 @@ def test_a_series_tells_what_is_stored_of_it(juice_client, weekly):
     ],
 )
 def test_an_unknown_series_is_not_found(retail_client, method, path):
-    """With the code that all doors share."""
+    """Every route responds with 404 and the code `series.unknown`."""
     answer = retail_client.request(method, path)
 
     assert (answer.status_code, answer.json()["code"]) == (404, "series.unknown")
 
 
-def test_the_model_in_service_tells_what_it_takes(juice_client):
-    """Frequency, horizon, roles of the covariates, and what it was trained on."""
+def test_the_model_in_service_describes_its_inputs(juice_client):
+    """It lists frequency, horizon, roles of the covariates, and facts about its training."""
     model = juice_client.get("/v1/models").json()["models"][0]
 
     assert (model["freq"], model["horizon"], model["fill"]) == ("W-THU", 6, "mask")
@@ -61,8 +61,8 @@ def test_the_model_in_service_tells_what_it_takes(juice_client):
     assert model["facts"]["series"] == 4
 
 
-def test_probes_and_version(retail_client):
-    """Alive, ready with model and progress, and what runs."""
+def test_probes_and_version_are_served(retail_client):
+    """Liveness, readiness with the progress of the replay, and the version have routes."""
     assert retail_client.get("/livez").json() == {"status": "alive"}
     assert retail_client.get("/healthz").json() == {"status": "alive"}
     ready = retail_client.get("/readyz").json()
@@ -70,8 +70,8 @@ def test_probes_and_version(retail_client):
     assert retail_client.get("/version").json()["version"]
 
 
-def test_without_a_model_the_server_lives_and_says_why_it_is_not_ready(serve, tmp_path):
-    """503 with the reason, on the probe and on every route that needs the model."""
+def test_a_server_without_a_model_is_alive_and_not_ready(serve, tmp_path):
+    """The readiness probe has status 503 and the reason; routes that need the model fail."""
     client = serve(tmp_path / "nothing")
 
     assert client.get("/livez").status_code == 200
@@ -82,7 +82,7 @@ def test_without_a_model_the_server_lives_and_says_why_it_is_not_ready(serve, tm
 
 
 def test_a_damaged_bundle_is_never_served(serve, monthly_bundle, tmp_path):
-    """One altered byte of the weights, and the server refuses it."""
+    """A server whose weights have one changed byte is not ready and names the reason."""
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in monthly_bundle.iterdir():
@@ -96,7 +96,7 @@ def test_a_damaged_bundle_is_never_served(serve, monthly_bundle, tmp_path):
 
 
 def test_an_empty_log_is_seeded_once(serve, monthly_bundle, monthly, tmp_path):
-    """`seed_data` fills a log that holds nothing, and is left alone afterwards."""
+    """`seed_data` fills an empty log, and is ignored at the next start."""
     monthly.to_parquet(tmp_path / "seed.parquet")
     client = serve(monthly_bundle, seed_data=tmp_path / "seed.parquet")
     client.post(
@@ -112,8 +112,8 @@ def test_an_empty_log_is_seeded_once(serve, monthly_bundle, monthly, tmp_path):
     assert again.get("/v1/series/A3349335T").json()["observations"] == 121
 
 
-def test_metrics_count_by_route_and_never_by_series(retail_client):
-    """Names follow the conventions; no label holds a series."""
+def test_metrics_have_labels_for_routes_and_none_for_series(retail_client):
+    """Counters have the route template as a label, and no line contains the id of a series."""
     retail_client.post("/v1/forecasts", json={"unique_ids": ["A3349335T"]})
     retail_client.post("/v1/forecasts", json={"unique_ids": ["nope"]})
     retail_client.get("/v1/series/A3349335T")
@@ -135,8 +135,8 @@ def test_metrics_count_by_route_and_never_by_series(retail_client):
     )
 
 
-def test_the_access_log_has_one_line_a_request_without_secrets(serve, monthly_bundle, caplog):
-    """Method, path, status, time and id; no header, no body, no query."""
+def test_the_access_log_has_one_line_per_request_without_secrets(serve, monthly_bundle, caplog):
+    """It has method, path, status, time and request id, but no header, body or query."""
     client = serve(monthly_bundle, api_keys=["k3y"])
 
     with caplog.at_level("INFO", "service.access"):
@@ -147,12 +147,12 @@ def test_the_access_log_has_one_line_a_request_without_secrets(serve, monthly_bu
     assert re.fullmatch(r"GET /v1/series 200 \d+\.\dms id=me", lines[0])
 
 
-def test_a_deleted_series_is_gone_and_may_begin_anew(serve, monthly_bundle, monthly):
-    """Its name is free: what comes then knows nothing of before, at the next start neither."""
+def test_a_deleted_series_may_be_created_again(serve, monthly_bundle, monthly):
+    """The new series has nothing of the old one, also after a restart."""
     names = sorted(monthly["unique_id"].unique())
     client = serve(monthly_bundle, monthly, unknown_series="create")
-    gone = client.delete(f"/v1/series/{names[1]}").json()
-    assert gone == {"unique_id": names[1], "rows": 120}
+    deletion = client.delete(f"/v1/series/{names[1]}").json()
+    assert deletion == {"unique_id": names[1], "rows": 120}
     assert client.get(f"/v1/series/{names[1]}").status_code == 404
     assert client.post("/v1/forecasts", json={"unique_ids": [names[1]]}).status_code == 404
 
@@ -160,14 +160,14 @@ def test_a_deleted_series_is_gone_and_may_begin_anew(serve, monthly_bundle, mont
     other = {"unique_id": "another", "ds": "2020-01-01", "y": 7.0}
     sent = client.post("/v1/observations", json={"observations": [fresh, other]}).json()
     assert sent["created"] == [names[1], "another"]
-    made = client.post("/v1/forecasts", json={"unique_ids": names}).json()["forecasts"]
-    assert [one["position"]["observations"] for one in made] == [120, 1, 120, 120, 120]
+    live = client.post("/v1/forecasts", json={"unique_ids": names}).json()["forecasts"]
+    assert [one["position"]["observations"] for one in live] == [120, 1, 120, 120, 120]
     folder = client.app.state.settings.data_dir
     client.__exit__(None, None, None)
 
     again = serve(monthly_bundle, data_dir=folder)
 
     restored = again.post("/v1/forecasts", json={"unique_ids": names}).json()["forecasts"]
-    for one, other in zip(made, restored, strict=True):
+    for one, other in zip(live, restored, strict=True):
         assert one["statecast"] == pytest.approx(other["statecast"], rel=1e-5)
         assert one["position"] == other["position"]
