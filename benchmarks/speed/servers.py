@@ -213,6 +213,6 @@ def wait_until(read: Callable[[], T], done: Callable[[T], bool], seconds: float 
     """Read a value until `done` holds for it and return it; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not done(value := read()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain, last value: {value}"
+        assert time.monotonic() < deadline, f"not done within {seconds} s, last value: {value}"
         time.sleep(0.01)
     return value

@@ -2,7 +2,7 @@
 An unusual value in one series changes no byte of any other series' forecast.
 
 Each case runs on two servers that differ in one value of one series. The forecasts of all other
-series must be equal to the byte, whatever shares a request, a transaction or a batch of the model.
+series must be byte-identical, also if they share a request, a transaction or a batch with it.
 """
 
 import threading
