@@ -100,7 +100,7 @@ def test_impossible_requests_are_refused_with_a_reason(retail, quick):
         many = {name: [value] for name, value in one.items()}
         pd.testing.assert_frame_equal(forecaster.predict(**one), forecaster.predict(**many))
     for windows in ({"n_windows": 0}, {"n_windows": 2, "step_size": 0}):
-        with pytest.raises(ConfigError, match="expected 1 or more of both"):
+        with pytest.raises(ConfigError, match="must both be at least 1"):
             forecaster.cross_validation(retail, **windows)
 
 

@@ -25,7 +25,7 @@ def test_steps_that_do_not_follow_are_refused(bundle, panel):
 
     with pytest.raises(MissingSteps, match=r"expected 20.* found 20"):
         observe(bundle, states, panel.tail(cut + 1))
-    with pytest.raises(LateValues, match="do not go on"):
+    with pytest.raises(LateValues, match="do not continue"):
         observe(bundle, states, panel.tail(cut - 1))
 
 
