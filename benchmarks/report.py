@@ -260,7 +260,7 @@ def verdict(rows: list[Row]) -> str:
         ratio = f"{min(errors) / peers[peer]:.3f} of " if peers[peer] else ""
         names_by_kind[kind].append(f"{name} {ratio}{peer}")
     sentences = [f"{kind}: {', '.join(names)}." for kind, names in names_by_kind.items() if names]
-    return " ".join(sentences) or "No peer was measured on what Statecast was."
+    return " ".join(sentences) or "No metric was measured for both Statecast and a peer."
 
 
 def remark(row: Row) -> str:

@@ -21,7 +21,7 @@ from forecast.inference.forecasting import forecast
 from forecast.inference.observing import warm_up
 
 DAYS = pd.date_range("2020-01-01", periods=60_000, freq="D")
-NAMED = [str(date) for date in DAYS.date]
+DAY_TEXTS = [str(date) for date in DAYS.date]
 """The days as text, as requests have them."""
 Stamp = tuple[str, str]
 """A series and a day."""
@@ -92,9 +92,9 @@ class Reporter:
     def _draw_batch(self) -> dict[Stamp, float]:
         """Return the next day of every series and sometimes a correction; all values differ."""
         day, rng = self.requests, self.rng
-        batch = {(name, NAMED[day]): rng.uniform(100.0, 900.0) for name in self.names}
+        batch = {(name, DAY_TEXTS[day]): rng.uniform(100.0, 900.0) for name in self.names}
         if day and rng.random() < 0.3:
-            batch[rng.choice(self.names), NAMED[rng.randrange(day)]] = rng.uniform(100.0, 900.0)
+            batch[rng.choice(self.names), DAY_TEXTS[rng.randrange(day)]] = rng.uniform(100.0, 900.0)
         return batch
 
     def compare(self, stored: Stored) -> Verdict:
@@ -133,7 +133,7 @@ def body_of(batch: dict[Stamp, float]) -> dict[str, Any]:
     return {"observations": rows}
 
 
-def stored_in(url: str) -> Stored:
+def read_stored(url: str) -> Stored:
     """
     Read a log with plain SQL, without the service.
 
@@ -156,7 +156,7 @@ def stored_in(url: str) -> Stored:
         engine.dispose()
     stored: Stored = {}
     for name, ds, y in rows:
-        stored.setdefault((name, NAMED[(ds - _FIRST) // _DAY]), []).append(y)
+        stored.setdefault((name, DAY_TEXTS[(ds - _FIRST) // _DAY]), []).append(y)
     return stored
 
 
@@ -199,7 +199,7 @@ def _replay(bundle: Bundle, lengths: dict[str, int], stored: Stored) -> np.ndarr
     """Return forecasts and the bounds of their 80 % intervals: (series, horizon, 3)."""
     total = sum(lengths.values())
     stamps = DAYS.as_unit("ns").asi8
-    values = [stored[name, NAMED[i]][-1] for name, size in lengths.items() for i in range(size)]
+    values = [stored[name, DAY_TEXTS[i]][-1] for name, size in lengths.items() for i in range(size)]
     panel = Panel(
         ids=tuple(lengths),
         indptr=np.r_[0, np.cumsum([*lengths.values()])].astype(np.int64),

@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.records import emit
-from benchmarks.speed.clients import Reporter, Verdict, ask, compare_states, stored_in
+from benchmarks.speed.clients import Reporter, Verdict, ask, compare_states, read_stored
 from benchmarks.speed.servers import POINTS, Server, ServerStopped, started
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, ModelConfig, TrainConfig
@@ -107,14 +107,14 @@ class Loop:
                 verdict += self._kill_under_load(server, kind)
             else:  # it reached its point before
                 verdict += Verdict(at_points=1)
-        stored = stored_in(self.url)
+        stored = read_stored(self.url)
         return sum((reporter.compare(stored) for reporter in self.reporters), verdict)
 
     def _kill_under_load(self, server: Server, kind: str) -> Verdict:
         """Compare the states, then run the clients until the server is gone."""
         url = server.url
         try:
-            verdict = compare_states(url, self.bundles, stored_in(self.url))
+            verdict = compare_states(url, self.bundles, read_stored(self.url))
         except httpx.TransportError:
             return Verdict(at_points=1)
         names = [
@@ -175,7 +175,7 @@ def _kill_after(server: Server, seconds: float) -> bool:
     """
     code = server.wait(seconds)
     if code not in {None, -signal.SIGKILL}:
-        raise ServerStopped(server.said)
+        raise ServerStopped(server.output)
     server.kill()
     return code is not None
 

@@ -78,14 +78,14 @@ class Server:
         return self.process.pid
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """The text that the process has written to stdout and stderr so far."""
         return self.stderr.read_text(encoding="utf-8")
 
     @property
     def url(self) -> str:
         """The address at which the server listens, empty until it does."""
-        match = re.search(r"listening on (\S+)\n", self.said)
+        match = re.search(r"listening on (\S+)\n", self.output)
         return match[1] if match else ""
 
     @property
@@ -123,7 +123,7 @@ class Server:
         """
         wait_until(lambda: self.ready or not self.process.is_alive(), bool, _START_S)
         if not self.process.is_alive():
-            raise ServerStopped(self.said)
+            raise ServerStopped(self.output)
 
 
 @contextmanager

@@ -217,12 +217,12 @@ def _check_missing_values(rows: LongTable, data: DataConfig) -> Iterator[DataErr
         )
 
 
-def forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " row"]:
+def is_forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " row"]:
     """
     Return True for each value that the kind does not allow; every kind allows NaN.
 
     >>> y = np.array([-1.0, 0.0, 2.0])
-    >>> [forbidden(y, kind).tolist() for kind in ("count", "price")]
+    >>> [is_forbidden(y, kind).tolist() for kind in ("count", "price")]
     [[True, False, False], [True, True, False]]
     """
     if kind in ("auto", "real"):
@@ -231,7 +231,7 @@ def forbidden(y: Float64[np.ndarray, " row"], kind: Kind) -> Bool[np.ndarray, " 
 
 
 def _check_kind(rows: LongTable, data: DataConfig) -> Iterator[DataError]:
-    bad = np.flatnonzero(forbidden(rows.y, data.kind))
+    bad = np.flatnonzero(is_forbidden(rows.y, data.kind))
     if not bad.size:
         return
     expected, advice = "0 or more", 'declare kind = "real", or correct returns and reversals first'

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 from forecast.config import Kind
-from forecast.data.checks import forbidden
+from forecast.data.checks import is_forbidden
 from forecast.data.panel import Panel
 from forecast.data.validation import detect_kind
 from forecast.errors import ConfigError, NegativeValues, TooShort
@@ -57,7 +57,7 @@ def kind_before(panel: Panel, known: Int[np.ndarray, " series"]) -> Kind:
     past = panel.head(known)
     kind = detect_kind(past.values[past.observed])
     later = panel.tail(known)
-    bad = np.flatnonzero(forbidden(later.values, kind) & later.observed)
+    bad = np.flatnonzero(is_forbidden(later.values, kind) & later.observed)
     if len(bad):
         series = int(np.searchsorted(later.indptr, bad[0], side="right")) - 1
         raise NegativeValues(

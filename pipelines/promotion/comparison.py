@@ -9,7 +9,7 @@ import pandas as pd
 
 from forecast.bundle import Bundle
 from forecast.data import validation
-from forecast.data.checks import ABOVE_ZERO, forbidden
+from forecast.data.checks import ABOVE_ZERO, is_forbidden
 from forecast.data.panel import Panel
 from forecast.evaluation import metrics
 from forecast.evaluation.backtest import backtest
@@ -125,7 +125,7 @@ def incompatibility(champion: Bundle, series: validation.CheckedSeries, horizon:
     missing |= set(theirs.static) - set(ours.static)
     if missing:
         return f"it needs {', '.join(sorted(missing))}, which the data do not have"
-    if forbidden(series.frame["y"].to_numpy(np.float64), theirs.kind).any():
+    if is_forbidden(series.frame["y"].to_numpy(np.float64), theirs.kind).any():
         least = "above 0" if theirs.kind in ABOVE_ZERO else "never negative"
         return f"it forecasts values that are {least}, and some in the data are not"
     return ""

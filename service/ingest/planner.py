@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from forecast.calendars.calendar import Calendar
 from forecast.config import DataConfig, Fill
-from forecast.data.checks import ABOVE_ZERO, forbidden
+from forecast.data.checks import ABOVE_ZERO, is_forbidden
 from forecast.data.gaps import fill_values, insert_steps
 from forecast.errors import (
     DuplicateStamps,
@@ -178,7 +178,7 @@ def _check_values(batch: _Batch, data: DataConfig) -> None:
             detail=lambda row: f"{batch.name(row)} begins at {batch.at(row)} without a value",
             help="begin each series with its first known value",
         )
-    below = np.flatnonzero(forbidden(batch.rows.y, data.kind))
+    below = np.flatnonzero(is_forbidden(batch.rows.y, data.kind))
     if len(below):
         fault = "not above 0" if data.kind in ABOVE_ZERO else "negative"
         raise batch.refuse(

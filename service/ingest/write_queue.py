@@ -78,7 +78,7 @@ class WriteQueue:
     def __init__(self, writer: Writer, deadline: float) -> None:
         self.writer = writer
         self._deadline = deadline
-        self._line: deque[_Job] = deque()
+        self._jobs: deque[_Job] = deque()
         self._waiting = 0
         self._ready = threading.Condition()
         self._closed = False
@@ -90,7 +90,7 @@ class WriteQueue:
         """Finish the job that runs and cancel those that wait."""
         with self._ready:
             self._closed = True
-            dropped, self._line = self._line, deque()
+            dropped, self._jobs = self._jobs, deque()
             self._ready.notify()
         for job in dropped:
             job.future.cancel()
@@ -106,7 +106,7 @@ class WriteQueue:
                 to send it again.
             Overloaded: Too many observations wait already; nothing of the batch is stored.
         """
-        result: BatchResult = self._ask(batch)
+        result: BatchResult = self._submit(batch)
         return result
 
     def rebuild(self, name: str) -> None:
@@ -116,7 +116,7 @@ class WriteQueue:
         Raises:
             UnknownSeries: The series is not in the log.
         """
-        self._ask(lambda: self.writer.rebuild(name))
+        self._submit(lambda: self.writer.rebuild(name))
 
     def remove(self, name: str) -> int:
         """
@@ -125,7 +125,7 @@ class WriteQueue:
         Raises:
             UnknownSeries: The series is not in the log.
         """
-        rows: int = self._ask(lambda: self.writer.remove(name))
+        rows: int = self._submit(lambda: self.writer.remove(name))
         return rows
 
     def prune(
@@ -154,7 +154,7 @@ class WriteQueue:
         pruned, done, size = Pruned(), 0, _FIRST_PRUNED
         while done < len(numbers):
             start, part = time.perf_counter(), numbers[done : done + size]
-            pruned += self._ask(functools.partial(self._prune_part, part, rule, engines))
+            pruned += self._submit(functools.partial(self._prune_part, part, rule, engines))
             done += len(part)
             size = next_part_size(size, time.perf_counter() - start, seconds, TOGETHER)
             on_progress(done, len(numbers))
@@ -179,14 +179,14 @@ class WriteQueue:
             self.writer = writer
             then()
 
-        self._ask(work, patient=True)
+        self._submit(work, patient=True)
 
     def need(self, names: Sequence[str]) -> None:
         """Replay those of the series that still wait for it, before the others that wait."""
         waiting = self.writer.waiting
         names = [name for name in names if name in waiting] if waiting else []
         if names:
-            self._ask(lambda: self.writer.replay(names))
+            self._submit(lambda: self.writer.replay(names))
 
     def put_in_place(self, replay: Replay) -> None:
         """
@@ -196,7 +196,7 @@ class WriteQueue:
             LogError: The log cannot be read; series that are not live yet go on waiting.
         """
         writer = self.writer
-        self._ask(lambda: writer.put_in_place(replay))
+        self._submit(lambda: writer.put_in_place(replay))
 
     def catch_up(self) -> None:
         """
@@ -222,14 +222,14 @@ class WriteQueue:
         with self.writer.log.read() as transaction:
             behind = is_behind(self.writer.engine, self.writer.log, transaction)
         if behind:
-            self._ask(lambda: self.writer.catch_up())
+            self._submit(lambda: self.writer.catch_up())
 
     def _prune_part(
         self, numbers: Sequence[int], rule: RetentionRule, engines: Callable[[], Iterable[Engine]]
     ) -> Pruned:
         return self.writer.prune(numbers, rule, engines())
 
-    def _ask(self, work: ObservationBatch | Callable[[], Any], *, patient: bool = False) -> Any:
+    def _submit(self, work: ObservationBatch | Callable[[], Any], *, patient: bool = False) -> Any:
         """
         Put a job into the queue and return its result.
 
@@ -249,7 +249,7 @@ class WriteQueue:
                     f"{self._waiting:,} observations wait to be written; nothing was stored",
                     help="send it again later",
                 )
-            self._line.append(job)
+            self._jobs.append(job)
             self._waiting += job.size
             self._ready.notify()
         cancel_with_caller(job.future)
@@ -274,7 +274,7 @@ class WriteQueue:
     def _loop(self) -> None:
         while True:
             with self._ready:
-                while not (self._line or self._closed):
+                while not (self._jobs or self._closed):
                     self._ready.wait()
                 if self._closed:
                     return
@@ -288,13 +288,13 @@ class WriteQueue:
 
     def _next(self) -> list[_Job]:
         """Take the first job, and those right behind it that fit into the same transaction."""
-        jobs = [self._line.popleft()]
+        jobs = [self._jobs.popleft()]
         size = jobs[0].size
-        while self._line and jobs[0].can_join(self._line[0]):
-            size += self._line[0].size
+        while self._jobs and jobs[0].can_join(self._jobs[0]):
+            size += self._jobs[0].size
             if size > _MAX_TOGETHER:
                 break
-            jobs.append(self._line.popleft())
+            jobs.append(self._jobs.popleft())
         self._waiting -= sum(job.size for job in jobs)
         return jobs
 
@@ -313,7 +313,7 @@ class WriteQueue:
                 alone += [job for i, job in enumerate(jobs) if i in refused]
                 jobs = [job for i, job in enumerate(jobs) if i not in refused]
                 continue
-            except BaseException as error:  # noqa: BLE001 - raised by `_ask` for each caller
+            except BaseException as error:  # noqa: BLE001 - raised by `_submit` for each caller
                 for job in jobs:
                     job.future.set_exception(error)
             else:
@@ -327,7 +327,7 @@ class WriteQueue:
         work = job.work
         try:
             result = self.writer.write(work) if isinstance(work, ObservationBatch) else work()
-        except BaseException as error:  # noqa: BLE001 - raised by `_ask` for the caller
+        except BaseException as error:  # noqa: BLE001 - raised by `_submit` for the caller
             job.future.set_exception(error)
         else:
             job.future.set_result(result)

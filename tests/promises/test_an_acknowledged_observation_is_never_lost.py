@@ -10,7 +10,7 @@ import shutil
 
 import httpx
 
-from benchmarks.speed.clients import Verdict, body_of, compare_states, stored_in
+from benchmarks.speed.clients import Verdict, body_of, compare_states, read_stored
 from benchmarks.speed.killloop import KINDS, Loop
 from benchmarks.speed.servers import POINTS, server
 
@@ -42,6 +42,6 @@ def test_sigkill_loses_no_acknowledged_observation_and_doubles_none(daily_models
             assert (resent["new"], resent["duplicate"]) == (0, len(latest))
     shutil.rmtree(tmp_path / "snapshots")
     with server(loop.environment()) as running:
-        replayed = compare_states(running.url, loop.bundles, stored_in(loop.url))
+        replayed = compare_states(running.url, loop.bundles, read_stored(loop.url))
     assert (replayed.lost, replayed.doubled) == (0, 0)
     assert replayed.state_error <= 1e-5

@@ -111,6 +111,6 @@ def test_a_server_stops_cleanly_on_sigterm(monthly_bundle: Path, tmp_path: Path)
         assert httpx.get(f"{running.url}/livez").headers.get("server") is None
         running.send_signal(signal.SIGTERM)
         assert running.wait(30) in {0, -signal.SIGTERM}
-        assert "Traceback" not in running.said
+        assert "Traceback" not in running.output
     with server(environment) as running:
         assert httpx.get(f"{running.url}/readyz").json()["ready"] is True

@@ -129,15 +129,15 @@ def next_month(name: str) -> dict[str, Any]:
 def test_a_queued_observation_is_not_stored_when_its_client_disconnects(real, monthly):
     """Its write is cancelled before the transaction starts, and nothing is acknowledged."""
     write_queue = real.serving.write_queue
-    with busy_thread(write_queue._ask):
+    with busy_thread(write_queue._submit):
         connection = real.post("/v1/observations", next_month(monthly["unique_id"].iloc[0]))
-        queued: Future[Any] = wait_until(lambda: [*write_queue._line], bool)[0].future
+        queued: Future[Any] = wait_until(lambda: [*write_queue._jobs], bool)[0].future
 
         connection.close()
 
         wait_until(queued.cancelled, bool)
     wait_until(lambda: real.count_abandoned("/v1/observations"), lambda count: count == 1)
-    write_queue._ask(lambda: None)
+    write_queue._submit(lambda: None)
     assert real.value("statecast_observations_total", model="default", status="new") == 0
 
 
@@ -157,13 +157,13 @@ def test_a_prune_stops_after_the_current_transaction_when_its_client_disconnects
     write_queue, rule = real.serving.write_queue, {"keep_steps": 12}
     started, release = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        with busy_thread(write_queue._ask):
+        with busy_thread(write_queue._submit):
             connection = real.post("/v1/log:prune", rule)
-            first = wait_until(lambda: [*write_queue._line], bool)[0].future
-            pool.submit(write_queue._ask, lambda: started.set() or release.wait(30))
-            wait_until(lambda: len(write_queue._line), lambda jobs: jobs == 2)
+            first = wait_until(lambda: [*write_queue._jobs], bool)[0].future
+            pool.submit(write_queue._submit, lambda: started.set() or release.wait(30))
+            wait_until(lambda: len(write_queue._jobs), lambda jobs: jobs == 2)
         assert started.wait(30)
-        second = wait_until(lambda: [*write_queue._line], bool)[0].future
+        second = wait_until(lambda: [*write_queue._jobs], bool)[0].future
 
         connection.close()
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.speed.clients import NAMED
+from benchmarks.speed.clients import DAY_TEXTS
 from benchmarks.speed.servers import wait_until
 from service.ingest.batch import ObservationBatch
 
@@ -30,7 +30,7 @@ def batch_for(day: int, names: Sequence[str], odd: float) -> ObservationBatch:
     """Return one day of some series as a batch, so that no check of the HTTP schema applies."""
     usual = dict(zip(NAMES, np.random.default_rng(day).uniform(100, 900, len(NAMES)), strict=True))
     y = np.array([odd if name == ODD else usual[name] for name in names], np.float64)
-    stamps = np.full(len(names), pd.Timestamp(NAMED[day]).value)
+    stamps = np.full(len(names), pd.Timestamp(DAY_TEXTS[day]).value)
     return ObservationBatch(
         names, stamps, y, np.empty((len(names), 0)), (), lambda item: f"/{item}"
     )
@@ -85,7 +85,7 @@ def test_an_extreme_value_changes_no_other_series(twins, odd):
         write_queue, executor = serving.write_queue, serving.engine.executor
         write_queue.record(batch_for(DAYS, NAMES, y))
         reports = [partial(write_queue.record, batch_for(DAYS + 1, [name], y)) for name in NAMES]
-        run_together(write_queue._ask, lambda line=write_queue._line: len(line), reports)
+        run_together(write_queue._submit, lambda line=write_queue._jobs: len(line), reports)
         requests = [partial(forecasts, client, [name]) for name in NAMES]
         pending = partial(metrics.registry.get_sample_value, "statecast_pending_requests")
         alone = run_together(partial(executor.run, patient=True), pending, requests)
@@ -98,8 +98,8 @@ def test_an_extreme_value_changes_no_other_series(twins, odd):
 def test_a_request_with_a_value_that_is_no_number_is_refused_whole(twins, token):
     """NaN, infinity and values out of range are refused, and no forecast changes."""
     plain, other = twins
-    good = f'{{"unique_id": "{NAMES[0]}", "ds": "{NAMED[DAYS]}", "y": 500.0}}'
-    bad = f'{{"unique_id": "{ODD}", "ds": "{NAMED[DAYS]}", "y": {token}}}'
+    good = f'{{"unique_id": "{NAMES[0]}", "ds": "{DAY_TEXTS[DAYS]}", "y": 500.0}}'
+    bad = f'{{"unique_id": "{ODD}", "ds": "{DAY_TEXTS[DAYS]}", "y": {token}}}'
 
     answer = other.post(
         "/v1/observations",

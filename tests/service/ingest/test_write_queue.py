@@ -54,12 +54,12 @@ def record_together(
         end.wait(30)
 
     with ThreadPoolExecutor(len(requests) + 1) as callers:
-        callers.submit(write_queue._ask, block)
+        callers.submit(write_queue._submit, block)
         begun.wait(30)
         futures = []
         for number, request in enumerate(requests, start=1):
             futures.append(callers.submit(write_queue.record, request))
-            wait_until(lambda: len(write_queue._line), lambda size, n=number: size == n)
+            wait_until(lambda: len(write_queue._jobs), lambda size, n=number: size == n)
         end.set()
     return [future.exception(30) or future.result(30) for future in futures]
 

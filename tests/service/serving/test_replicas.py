@@ -13,7 +13,14 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from benchmarks.speed.clients import NAMED, Reporter, Verdict, body_of, compare_states, stored_in
+from benchmarks.speed.clients import (
+    DAY_TEXTS,
+    Reporter,
+    Verdict,
+    body_of,
+    compare_states,
+    read_stored,
+)
 from benchmarks.speed.servers import server, wait_until
 from forecast.bundle import load_bundle
 from service.ingest.importer import import_history
@@ -120,7 +127,7 @@ def test_servers_survive_a_crash_of_postgresql(cluster, postgres, daily_models, 
                 refused[number] += is_log_away(answer)
                 if answer.status_code == 200 and answer.request.method == "GET":
                     assert answer.json()["position"] == {
-                        "last_ds": NAMED[reporter.requests - 1],
+                        "last_ds": DAY_TEXTS[reporter.requests - 1],
                         "observations": reporter.requests,
                     }
                 return answer.status_code == 200
@@ -151,7 +158,7 @@ def test_servers_survive_a_crash_of_postgresql(cluster, postgres, daily_models, 
         for client in clients:
             wait_until(lambda ask=client: ask.get("/readyz").status_code, lambda n: n == 200)
         assert waiting.send(clients[0]).status_code == 200
-        stored, bundle = stored_in(url), load_bundle(daily_models[0])
+        stored, bundle = read_stored(url), load_bundle(daily_models[0])
         verdict = sum((compare_states(one.url, [bundle], stored) for one in servers), Verdict())
     verdict = sum((reporter.compare(stored) for reporter in reporters), verdict)
     assert (verdict.lost, verdict.doubled, verdict.torn) == (0, 0, 0)
@@ -170,11 +177,11 @@ def test_an_idle_server_notices_that_postgresql_is_away_and_back(
     with server(environment) as running, httpx.Client(base_url=running.url) as client:
         crash(cluster)
         away = wait_until(lambda: client.get("/readyz"), lambda answer: answer.status_code == 503)
-        wait_until(lambda: running.said, lambda said: "catch-up: " in said)
+        wait_until(lambda: running.output, lambda said: "catch-up: " in said)
         client.post("/v1/models:refresh")
         restart(cluster)
         back = wait_until(lambda: client.get("/readyz"), lambda answer: answer.status_code == 200)
-        said = wait_until(lambda: running.said, lambda said: "catch-up: works again" in said)
+        said = wait_until(lambda: running.output, lambda said: "catch-up: works again" in said)
     assert (away.json()["ready"], away.json()["phase"]) == (False, "cut off")
     assert "cannot be read (no connection to PostgreSQL)" in away.json()["reason"]
     assert (back.json()["ready"], back.json()["phase"]) == (True, "ready")
@@ -212,7 +219,7 @@ def test_a_server_notices_that_the_log_lost_its_last_batches(postgres, daily_mod
         engine.dispose()
         wait_until(last, lambda ds: ds == days[2])
         early, resent = report(days[5]), [report(day) for day in days[3:]]
-        assert "every series is replayed" in running.said
+        assert "every series is replayed" in running.output
         assert client.get("/readyz").json()["phase"] == "ready"
         assert last() == days[5]
     assert early.json()["code"] == "data.gap"

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.speed.clients import NAMED, Reporter, body_of, compare_states, stored_in
+from benchmarks.speed.clients import DAY_TEXTS, Reporter, body_of, compare_states, read_stored
 from benchmarks.speed.servers import Server, ServerStopped, server, started, wait_until
 from forecast.bundle import Bundle, load_bundle
 from forecast.config import DataConfig
@@ -75,7 +75,7 @@ class Home:
 
     def check(self, running: Server) -> None:
         """Check that all acknowledged values are stored once and that the states replay them."""
-        stored = stored_in(self.url)
+        stored = read_stored(self.url)
         states = compare_states(running.url, [self.bundle], stored)
         comparison = self.reporter.compare(stored) + states
         assert (comparison.lost, comparison.doubled, comparison.torn) == (0, 0, 0)
@@ -199,12 +199,12 @@ def test_the_readable_part_of_a_torn_write_ahead_log_is_served(corruption, home)
     wal.write_bytes(CORRUPTIONS[corruption](wal.read_bytes()))
 
     with server(home.environment) as running:
-        stored = stored_in(home.url)
+        stored = read_stored(home.url)
         damaged = compare_states(running.url, [home.bundle], stored)
         series = httpx.get(f"{running.url}/v1/series").json()["series"]
         batch = {stamp: values[-1] for stamp, values in home.reporter.acknowledged.items()}
         answer = httpx.post(f"{running.url}/v1/observations", json=body_of(batch))
-        mended = compare_states(running.url, [home.bundle], stored_in(home.url))
+        mended = compare_states(running.url, [home.bundle], read_stored(home.url))
 
     assert home.reporter.compare(stored).lost > 0
     assert (damaged.lost, damaged.doubled) == (0, 0)
@@ -269,7 +269,7 @@ def break_page(path: Path) -> tuple[bytes, list[str], list[str]]:
 def fill_log(home: Home) -> None:
     """Store 101 steps of forty series, and stop the server in order."""
     with server(home.environment) as running:
-        for days in (NAMED[:100], NAMED[100:101]):
+        for days in (DAY_TEXTS[:100], DAY_TEXTS[100:101]):
             batch = {(f"s{i:02}", day): 5.0 for i in range(40) for day in days}
             httpx.post(f"{running.url}/v1/observations", json=body_of(batch)).raise_for_status()
         running.send_signal(signal.SIGTERM)
@@ -333,18 +333,18 @@ def test_a_replay_that_meets_damage_logs_it_once_and_is_retried(home):
             for name in (intact[0], damaged[0])
         ]
         client.post("/v1/models:refresh")  # retries the replay
-        output = running.said
+        output = running.output
         with home.log.open("r+b") as file:
             file.seek(page)
             file.write(whole[page:][:4096])
-        batch = {(intact[0], NAMED[101]): 5.0}  # a new batch voids what was read before
+        batch = {(intact[0], DAY_TEXTS[101]): 5.0}  # a new batch voids what was read before
         assert client.post("/v1/observations", json=body_of(batch)).status_code == 200
         client.post("/v1/models:refresh")
         wait_until(
             lambda: client.get("/readyz").json(),
             lambda answer: (answer["phase"], answer["reason"]) == ("ready", ""),
         )
-        comparison = compare_states(running.url, [home.bundle], stored_in(home.url))
+        comparison = compare_states(running.url, [home.bundle], read_stored(home.url))
 
     phase = (readiness["ready"], readiness["phase"], readiness["replayed"])
     assert phase == (True, "replaying", len(intact))
