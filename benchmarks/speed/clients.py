@@ -114,7 +114,7 @@ class Reporter:
         return Verdict(lost, doubled, torn=int(len({*is_stored.values()}) > 1))
 
 
-def ask(url: str, names: Sequence[str], seed: int) -> None:
+def request_forecasts(url: str, names: Sequence[str], seed: int) -> None:
     """Request forecasts of random series until the server is gone."""
     rng = random.Random(seed)
     with httpx.Client(base_url=url, timeout=60, verify=False) as client:

@@ -39,7 +39,13 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.records import emit
-from benchmarks.speed.clients import Reporter, Verdict, ask, compare_states, read_stored
+from benchmarks.speed.clients import (
+    Reporter,
+    Verdict,
+    compare_states,
+    read_stored,
+    request_forecasts,
+)
 from benchmarks.speed.servers import POINTS, Server, ServerStopped, started
 from forecast.bundle import load_bundle, save_bundle
 from forecast.config import Config, ModelConfig, TrainConfig
@@ -122,7 +128,7 @@ class Loop:
         ]
         with ThreadPoolExecutor(REPORTERS + ASKERS) as pool:
             clients = [pool.submit(reporter.run, url) for reporter in self.reporters]
-            clients += [pool.submit(ask, url, names, i) for i in range(ASKERS)]
+            clients += [pool.submit(request_forecasts, url, names, i) for i in range(ASKERS)]
             if "swap" in kind or self._rng.random() < 0.1:
                 self._switch_model()
             seconds = REACH_S if kind in POINTS else self._rng.uniform(0.0, LOAD_S)
