@@ -7,4 +7,4 @@ pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"]
 ).pytest()
 
-pytest_plugins = ["tests.fixtures.service"]
+pytest_plugins = ["tests.fixtures.pipelines", "tests.fixtures.service"]
