@@ -65,7 +65,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        """Whether the model is Statecast."""
+        """True if the model is Statecast."""
         return self.model.split("-")[0] == OURS
 
 

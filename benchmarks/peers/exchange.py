@@ -42,7 +42,7 @@ class Task:
     static_categories: dict[str, int]
     """Number of categories of each column; its codes start at 0."""
     counts: bool
-    """Whether values are whole numbers and many of them are 0."""
+    """True if values are whole numbers and many of them are 0."""
     budget_s: float | None
     """Processor seconds of training; None means no limit."""
     seed: int = 1

@@ -46,7 +46,7 @@ class Calendar:
 
     @property
     def is_integer(self) -> bool:
-        """Whether stamps are integers instead of dates."""
+        """True if stamps are integers instead of dates."""
         return isinstance(self.freq, int)
 
     @property

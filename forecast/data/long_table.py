@@ -29,7 +29,7 @@ class LongTable:
     origin: Int64[np.ndarray, " row"]
     """Position of the row in the table that was read."""
     integer: bool
-    """Whether stamps are integer steps instead of dates."""
+    """True if stamps are integer steps instead of dates."""
     place: Locator
 
     @property

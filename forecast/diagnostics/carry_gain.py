@@ -1,4 +1,4 @@
-"""How much accuracy a model gains by carrying its state from chunk to chunk."""
+"""Measure how much accuracy a model gains by carrying its state from chunk to chunk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

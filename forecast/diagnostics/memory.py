@@ -1,4 +1,4 @@
-"""How far back a forecast depends on the past, measured by changing one past value at a time."""
+"""Measure how far back a forecast depends on the past, by changing one past value at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

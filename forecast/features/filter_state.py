@@ -12,7 +12,7 @@ from forecast.features.filter_spec import FIRST_TREND, SLOW, FilterSpec, Scalar
 
 @dataclass(frozen=True, slots=True)
 class FilterState:
-    """What the filters remember of each series. A value: `advance` returns a new one."""
+    """Memory of the filters for each series. It is a value: `advance` returns a new one."""
 
     count: Int[np.ndarray, " series"]
     """Steps seen."""
